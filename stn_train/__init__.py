@@ -1,0 +1,1 @@
+"""Does a spatial transformer help, and does it undo the distortion?"""

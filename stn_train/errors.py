@@ -1,0 +1,22 @@
+"""The one exception that is told to the user as a sentence: everything else keeps its traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake of the user's: one sentence that says what, where and how to mend it (exit code 2)."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error sentence: the nearest known name, or all of them where none is near.
+
+    The nearest is found without regard to case; with nothing known, the empty string.
+    """
+    names = {name.lower(): name for name in known}
+    if not names:
+        return ""
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {names[near[0]]!r}?"
+    return f"; known: {', '.join(sorted(names.values()))}"

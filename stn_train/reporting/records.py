@@ -1,0 +1,194 @@
+"""The files of a run's folder, as types: what a trial writes and a report reads.
+
+runs/<experiment>/
+  config.yaml                          the resolved configuration
+  environment.json                     versions, device, threads
+  trials/<dataset>/<model>/seed-<k>/
+    result.json       TrialResult      the same bytes for the same trial, resumed or not
+    metrics.jsonl     EpochRecord      one line an epoch
+    timing.json       Timing
+    predictions.npz                    predicted, label, digit (each M), theta (M x p, with a transformer)
+    samples.npz                        image (S x H x W), output (S x h x w), theta (S x p), label, predicted (S);
+                                       uint8 pictures; only with a transformer
+    checkpoint.pt
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from stn_train.errors import UserError
+from stn_train.specs import ExperimentSpec, Spec, TrialSpec
+
+T = TypeVar("T", bound=Spec)
+_Row = Annotated[tuple[int, ...], Field(strict=False)]
+
+
+class TrialResult(Spec):
+    """What a finished trial found, on the test split (or on the held-out digits, where it was asked to validate)."""
+
+    format: Literal[1] = 1
+    trial: TrialSpec
+    parameters: int
+    width: float
+    multiply_adds: int = Field(description="of convolutions and matrix products, for one image")
+    precision: Literal["bfloat16", "float32"]
+    split: Literal["test", "validation"]
+    training_digits: int
+    digits: int = Field(description="distinct digits that were classified")
+    images: int = Field(description="images that were classified; a digit can stand in several")
+    clipped: int = Field(description="of these images, those that lost ink at the canvas's edge")
+    errors: int = Field(description="images classified wrongly")
+    confusion: Annotated[tuple[_Row, ...], Field(strict=False, description="rows: true class, columns: predicted")]
+
+    @property
+    def error(self) -> float:
+        """Images classified wrongly, in percent."""
+        return 100 * self.errors / self.images
+
+    @property
+    def class_errors(self) -> list[float]:
+        """Images of each class classified wrongly, in percent of that class."""
+        return [100 * (1 - row[label] / max(sum(row), 1)) for label, row in enumerate(self.confusion)]
+
+
+class EpochRecord(Spec):
+    """One epoch of training, as the learning curve shows it."""
+
+    epoch: int
+    loss: float = Field(description="mean over the epoch's training images")
+    error: float = Field(description="percent, averaged weights, on the split that the trial reports on")
+    rate: float = Field(description="learning rate at the epoch's end")
+
+
+class Timing(Spec):
+    """How long a trial took; kept apart from its result, which is the same every time."""
+
+    format: Literal[1] = 1
+    device: str
+    threads: int
+    seconds: float = Field(description="training in all, over every session, looks at the test split included")
+    training_images_per_second: float
+    evaluation_images_per_second: float
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """The files of one trial, by name."""
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        """The finished trial's TrialResult."""
+        return self.path / "result.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One EpochRecord a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timing(self) -> Path:
+        """The finished trial's Timing."""
+        return self.path / "timing.json"
+
+    @property
+    def predictions(self) -> Path:
+        """What was predicted, image by image."""
+        return self.path / "predictions.npz"
+
+    @property
+    def samples(self) -> Path:
+        """A few images beside what the transformer made of them."""
+        return self.path / "samples.npz"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state of training after the last whole epoch."""
+        return self.path / "checkpoint.pt"
+
+    def load_result(self) -> TrialResult:
+        """Raises UserError where the file is missing or damaged."""
+        return _load(TrialResult, self.result)
+
+    def load_timing(self) -> Timing:
+        """Raises UserError where the file is missing or damaged."""
+        return _load(Timing, self.timing)
+
+    def load_metrics(self) -> list[EpochRecord]:
+        """The epochs so far; none where training has not begun. Raises UserError where the file is damaged."""
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        try:
+            return [EpochRecord.model_validate_json(line) for line in lines]
+        except ValidationError as error:
+            raise UserError(f"{self.metrics} is damaged: {error.errors()[0]['msg']}") from None
+
+    def load_predictions(self) -> dict[str, NDArray[np.generic]]:
+        """Raises UserError where the file is missing or damaged."""
+        return _load_arrays(self.predictions)
+
+    def load_samples(self) -> dict[str, NDArray[np.generic]]:
+        """Raises UserError where the file is missing or damaged."""
+        return _load_arrays(self.samples)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run, by name."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device and threads of the latest session."""
+        return self.path / "environment.json"
+
+    @property
+    def figures(self) -> Path:
+        """Where a report's figures go."""
+        return self.path / "figures"
+
+    def trial(self, spec: TrialSpec) -> TrialFolder:
+        """The folder of one trial."""
+        return TrialFolder(self.path / "trials" / spec.key)
+
+    def load_experiment(self) -> ExperimentSpec:
+        """Raises UserError where the folder holds no run, or its configuration is damaged."""
+        if not self.config.is_file():
+            raise UserError(f"{self.path} is not a run's folder: it has no config.yaml")
+        try:
+            return ExperimentSpec.model_validate(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+        except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.config} is damaged: {str(error).splitlines()[0]}") from None
+
+
+def _load(kind: type[T], path: Path) -> T:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise UserError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
+
+
+def _load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # numpy and zipfile raise many kinds on damaged files
+        raise UserError(f"{path} is damaged: {error}") from None
