@@ -20,3 +20,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {names[near[0]]!r}?"
     return f"; known: {', '.join(sorted(names.values()))}"
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """Work was stopped from outside at a point where it could be saved, and was."""

@@ -51,11 +51,6 @@ class TrialResult(Spec):
         """Images classified wrongly, in percent."""
         return 100 * self.errors / self.images
 
-    @property
-    def class_errors(self) -> list[float]:
-        """Images of each class classified wrongly, in percent of that class."""
-        return [100 * (1 - row[label] / max(sum(row), 1)) for label, row in enumerate(self.confusion)]
-
 
 class EpochRecord(Spec):
     """One epoch of training, as the learning curve shows it."""

@@ -1,0 +1,101 @@
+"""The command `stn-train`: parses, calls, prints; no logic of its own.
+
+One module a command group. They import what is heavy (torch, and all that reads a configuration) inside the commands,
+so that help and mistakes come at once.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from stn_train.cli import config, data, results, run
+from stn_train.errors import UserError
+
+# Click's UsageError, wherever this version of typer keeps it.
+UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    help="Measure how much a spatial transformer helps on distorted digits, and whether it undoes the distortion.",
+    epilog="For instance: stn-train config list",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+# Every command group joins here, in the order of the help.
+app.command()(run.run)
+app.command("eval")(results.eval_)
+app.command()(results.report)
+app.command()(results.status)
+app.add_typer(data.app, name="data")
+app.add_typer(config.app, name="config")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line (sys.argv's without `arguments`) and exit.
+
+    A mistake of the user's is a sentence on stderr and exit code 2; what we got wrong keeps its traceback.
+    """
+    try:
+        code = app(args=arguments, prog_name="stn-train", standalone_mode=False)
+        sys.stdout.flush()
+    except UserError as error:
+        code = _complain(str(error))
+    except UsageError as error:
+        code = _complain_of_usage(error)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        code = 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _complain(f"no space is left on the disk{f' for {error.filename}' if error.filename else ''}")
+        code = 1
+    sys.exit(code)
+
+
+def _complain(sentence: str) -> int:
+    typer.echo(f"stn-train: error: {sentence}", err=True)
+    return 2
+
+
+def _complain_of_usage(error: typer.BadParameter) -> int:
+    """Words for an unknown command or option; a group without a command gets its help."""
+    message = error.format_message()
+    if message.startswith("Usage:"):
+        typer.echo(message, err=True)
+        return 2
+    command = error.ctx.command_path if error.ctx else "stn-train"
+    return _complain(f"{message.rstrip('.')}\nTry '{command} --help'.")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stn-train {_installed('stn-train')} (torch {_installed('torch')})")
+        raise typer.Exit
+
+
+def _installed(package: str) -> str:
+    """The version of an installed package, found without importing it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,116 @@
+"""`stn-train config`: look at configurations, check them, and make one's own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stn_train.cli.options import Overrides
+from stn_train.errors import UserError, did_you_mean
+
+app = typer.Typer(help="List, show, check and copy configurations.", no_args_is_help=True, rich_markup_mode=None)
+
+Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped configuration's name.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """List the shipped configurations."""
+    from stn_train.config import shipped
+
+    known = shipped()
+    width = max(map(len, known), default=0)
+    for name, path in known.items():
+        with path.open(encoding="utf-8") as file:
+            typer.echo(f"{name:{width}}  {file.readline().lstrip('# ').rstrip()}")
+
+
+@app.command()
+def show(config: Config, overrides: Overrides = None) -> None:
+    """Print a configuration, defaults and all.
+
+    For instance: stn-train config show rts --set training.epochs=5
+    """
+    from stn_train.config import dump, load
+
+    typer.echo(dump(load(config, overrides or ())), nl=False)
+
+
+@app.command()
+def check(
+    configs: Annotated[
+        list[str], typer.Argument(metavar="CONFIG", help="YAML files, or shipped configurations' names.")
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Look for mistakes, without running anything.
+
+    Says how many trials each configuration makes, or what is wrong with it (then the exit code is 2).
+
+    For instance: stn-train config check rts mine.yaml
+    """
+    from stn_train.config import load
+    from stn_train.specs import trials_of
+
+    failed = False
+    for config in configs:
+        try:
+            spec = load(config, overrides or ())
+        except UserError as error:
+            typer.echo(str(error), err=True)
+            failed = True
+            continue
+        factors = (
+            _count(len(entries), noun)
+            for entries, noun in ((spec.datasets, "dataset"), (spec.models, "model"), (spec.seeds, "seed"))
+        )
+        typer.echo(f"{config}: {' x '.join(factors)} = {_count(len(trials_of(spec)), 'trial')}")
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def copy(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped configuration's name.")],
+    destination: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Where to; NAME.yaml in this folder if not given.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Copy a shipped configuration, to change it.
+
+    For instance: stn-train config copy rts mine.yaml
+    """
+    from stn_train.config import shipped
+    from stn_train.storage import write_bytes
+
+    known = shipped()
+    if name not in known:
+        raise UserError(f"there is no shipped configuration {name!r}{did_you_mean(name, known)}")
+    target = destination or Path()
+    if target.is_dir():
+        target /= known[name].name
+    if target.exists() and not force:
+        raise UserError(f"{target} is there already; --force overwrites it")
+    try:
+        write_bytes(target, known[name].read_bytes())
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror}") from None
+    typer.echo(f"wrote {target}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of configurations.
+
+    For editors that complete and check YAML: stn-train config schema > schema.json
+    """
+    import json
+
+    from stn_train.config import schema
+
+    typer.echo(json.dumps(schema(), indent=2))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,63 @@
+"""`stn-train data`: write the variants of an experiment to disk, or look at them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stn_train.cli.options import Config, DataRoot, Overrides
+
+if TYPE_CHECKING:
+    from stn_train.data.digits import Digits
+    from stn_train.specs import ExperimentSpec
+
+app = typer.Typer(help="Build or preview the distorted digits.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def build(
+    config: Config,
+    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the variants go, one folder each.")],
+    overrides: Overrides = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Write every dataset of a configuration to disk: images, labels and true parameters, both splits.
+
+    For instance: stn-train data build --config rts --output-dir built
+
+    To train on them: stn-train run --config rts --set built=built --output-dir runs/rts-built
+    """
+    from stn_train.data.variant import build_variant
+
+    experiment, train, test = _load(config, overrides, data_root)
+    for dataset in experiment.datasets:
+        typer.echo(f"wrote {build_variant(dataset, experiment.source, {'train': train, 'test': test}, output_dir)}")
+
+
+@app.command()
+def preview(
+    config: Config,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG.")] = Path("preview.png"),
+    overrides: Overrides = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Draw digits before and after the distortion of every dataset of a configuration.
+
+    For instance: stn-train data preview --config rts -o rts.png
+    """
+    from stn_train.data.preview import contact_sheet
+    from stn_train.storage import write_bytes
+
+    experiment, _, test = _load(config, overrides, data_root)
+    write_bytes(output, contact_sheet(list(experiment.datasets), test))
+    typer.echo(f"wrote {output}")
+
+
+def _load(config: str, overrides: list[str] | None, data_root: str | None) -> "tuple[ExperimentSpec, Digits, Digits]":
+    from stn_train.config import load
+
+    experiment = load(config, overrides or ())
+
+    from stn_train.data.digits import load_digits
+
+    return experiment, *load_digits(experiment.source, data_root or experiment.data_root)

@@ -1,0 +1,19 @@
+"""Options that several commands take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[str, typer.Option("--config", "-c", metavar="CONFIG", help="A YAML file, or a shipped name.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, for instance training.epochs=5; can be repeated."),
+]
+DataRoot = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Folder of the digits; else data_root of the config, $STN_TRAIN_DATA, a cache."),
+]
+Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; the GPU where there is one.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch's choice if not given.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, for instance runs/rts.")]

@@ -1,0 +1,112 @@
+"""`stn-train eval`, `report` and `status`: look at what was trained."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stn_train.cli.options import DataRoot, Device, Run, Threads
+
+if TYPE_CHECKING:
+    from stn_train.experiment.evaluate import Evaluation
+
+
+def eval_(
+    target: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run's or a trial's folder, or a checkpoint.pt.")
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A dataset's name, as rts; the checkpoint's own if not given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    data_root: DataRoot = None,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Measure checkpoints on any dataset, also one that they were not trained on.
+
+    For instance: stn-train eval runs/rts --dataset r
+    """
+    from stn_train.experiment.evaluate import checkpoints_in, evaluate
+    from stn_train.experiment.session import open_session
+
+    session = open_session(device, threads, data_root, None)
+    evaluations = [evaluate(checkpoint, dataset, session) for checkpoint in checkpoints_in(target)]
+    if as_json:
+        typer.echo(json.dumps([_values(evaluation) for evaluation in evaluations], indent=2))
+    else:
+        typer.echo("\n\n".join(_words(evaluation) for evaluation in evaluations))
+
+
+def report(run: Run) -> None:
+    """Write the report of a run again, from its files, without training.
+
+    For instance: stn-train report runs/rts
+    """
+    from stn_train.reporting.records import RunFolder
+    from stn_train.reporting.report import write_report
+    from stn_train.reporting.text import summary
+
+    written = write_report(RunFolder(run))
+    typer.echo(summary(written.rows))
+    typer.echo("\n" + "\n".join(f"wrote {path}" for path in written.files))
+
+
+def status(run: Run) -> None:
+    """Tell which trials of a run are done, interrupted or pending.
+
+    For instance: stn-train status runs/rts
+    """
+    from stn_train.reporting.records import RunFolder
+    from stn_train.reporting.status import status, status_text
+
+    typer.echo(status_text(status(RunFolder(run))))
+
+
+def _values(evaluation: "Evaluation") -> dict[str, Any]:
+    from stn_train.statistics import error_over_seeds
+
+    error = error_over_seeds(evaluation.wrong[None], evaluation.digit)
+    return {
+        "checkpoint": str(evaluation.checkpoint),
+        "model": evaluation.trial.model.name,
+        "trained_on": evaluation.trial.dataset.name,
+        "seed": evaluation.trial.seed,
+        "epoch": evaluation.epoch,
+        "epochs": evaluation.trial.training.epochs,
+        "dataset": evaluation.dataset.model_dump(mode="json", exclude_none=True),
+        "split": "validation" if evaluation.trial.validation else "test",
+        "images": len(evaluation.wrong),
+        "errors": int(evaluation.wrong.sum()),
+        "error": {"value": error.value, "low": error.low, "high": error.high},
+        "class_errors": [100 * (1 - row[label] / row.sum()) for label, row in enumerate(evaluation.confusion)],
+        "confusion": evaluation.confusion.tolist(),
+    }
+
+
+def _words(evaluation: "Evaluation") -> str:
+    from stn_train.reporting.text import aligned
+
+    values = _values(evaluation)
+    error, canvas = values["error"], values["dataset"]["canvas"]
+    classes = [str(label) for label in range(len(values["class_errors"]))]
+    per_class = [["class", *classes], ["error %", *(f"{each:.2f}" for each in values["class_errors"])]]
+    confusion = [
+        ["", *classes],
+        *([label, *map(str, row)] for label, row in zip(classes, values["confusion"], strict=True)),
+    ]
+    return "\n".join(
+        [
+            values["checkpoint"],
+            f"{values['model']} after epoch {values['epoch']} of {values['epochs']} on {values['trained_on']}, "
+            f"on {values['images']:,} {values['split']} images of {values['dataset']['name']}, "
+            f"{canvas[0]} x {canvas[1]} pixels:",
+            f"error {error['value']:.2f} % (95 % interval {error['low']:.2f} to {error['high']:.2f})",
+            "",
+            aligned(per_class, names=1),
+            "",
+            "true class (rows) taken for (columns):",
+            aligned(confusion, names=1),
+        ]
+    )

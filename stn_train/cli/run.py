@@ -1,0 +1,150 @@
+"""`stn-train run`: train what a configuration says, and report."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stn_train.cli.options import Config, DataRoot, Device, Overrides, Threads
+from stn_train.errors import Stopped, UserError
+
+if TYPE_CHECKING:
+    from stn_train.specs import TrialSpec
+
+
+def run(
+    config: Config,
+    output_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where results go; runs/NAME if not given.")
+    ] = None,
+    overrides: Overrides = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="Seeds in place of the configuration's.")] = None,
+    only: Annotated[
+        str, typer.Option(metavar="PATTERN", help="Only the trials whose dataset/model matches, as 'rts/st_*'.")
+    ] = "*",
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Hold out training digits and report on them: for tuning.")
+    ] = False,
+    data_root: DataRoot = None,
+    device: Device = None,
+    threads: Threads = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
+) -> None:
+    """Train every model of a configuration on every dataset and seed, and report.
+
+    The same command again skips what is finished and goes on where it was stopped.
+
+    For instance: stn-train run --config quickstart
+    """
+    from stn_train.cli.progress import ProgressDisplay
+    from stn_train.config import load
+    from stn_train.specs import trials_of
+
+    changes = [*(overrides or ())]
+    if seeds is not None:
+        changes.append(f"seeds={_seed_list(seeds)}")
+    if validate:
+        changes.append("validation=true")
+    experiment = load(config, changes)
+    trials = trials_of(experiment, only)
+    if not trials:
+        raise UserError(f"--only {only} matches no dataset/model of {config}, such as {trials_of(experiment)[0].key}")
+
+    from stn_train.experiment.run import run_experiment
+    from stn_train.experiment.session import open_session
+    from stn_train.reporting.records import RunFolder
+    from stn_train.reporting.report import write_report
+    from stn_train.reporting.text import summary
+
+    if dry_run:
+        typer.echo(_plan(trials))
+        return
+    session = open_session(device, threads, data_root or experiment.data_root, experiment.built)
+    folder = RunFolder(output_dir or Path("runs") / experiment.name)
+    display = ProgressDisplay(quiet)
+    with _stop_on_signal() as stopping:
+
+        def after_step(epochs: float) -> bool:
+            display.after_step(epochs)
+            return bool(stopping())
+
+        try:
+            for progress in run_experiment(experiment, trials, folder, session, after_step):
+                display.show(progress)
+        except Stopped:
+            display.close()
+            command = shlex.join(["stn-train", *sys.argv[1:]])
+            typer.echo(f"stopped; what was trained is saved. To go on: {command}", err=True)
+            raise typer.Exit(128 + stopping()) from None
+        finally:
+            display.close()
+    report = write_report(folder)
+    typer.echo(summary(report.rows))
+    typer.echo(f"\nreport: {folder.path / 'report.md'}")
+
+
+def _seed_list(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {text}: whole numbers with commas between are wanted, such as 0,1,2") from None
+
+
+def _plan(trials: "list[TrialSpec]") -> str:
+    """The table of --dry-run: a line for each dataset and model."""
+    from stn_train.models import build_model
+    from stn_train.reporting.text import aligned
+
+    lines = [["dataset", "model", "canvas", "output", "width", "parameters", "multiply-adds", "epochs", "seeds"]]
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for trial in trials:
+        seeds.setdefault((trial.dataset.name, trial.model.name), []).append(str(trial.seed))
+    for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
+        model = build_model(trial.model, trial.dataset.canvas, trial.parameters)
+        transformer = trial.model.transformer
+        lines.append(
+            [
+                trial.dataset.name,
+                trial.model.name,
+                _pixels(trial.dataset.canvas),
+                _pixels(transformer.output) if transformer else "-",
+                f"{model.width:g}",
+                f"{model.parameters:,}",
+                f"{model.multiply_adds:,}",
+                str(trial.training.epochs),
+                ",".join(seeds[trial.dataset.name, trial.model.name]),
+            ]
+        )
+    return f"{aligned(lines, names=2)}\n\n{len(trials)} trials"
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], int]]:
+    """Note the first SIGINT or SIGTERM, and leave the second to end the process at once.
+
+    Gives a function that says which signal came; 0 while none did.
+    """
+    received = 0
+
+    def note(number: int, frame: object) -> None:
+        nonlocal received
+        received = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

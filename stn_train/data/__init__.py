@@ -1,0 +1,1 @@
+"""Digits, their distortions, and the batches that reach a model."""

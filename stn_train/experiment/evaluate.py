@@ -1,0 +1,76 @@
+"""Any checkpoint on any variant, also one that it was not trained on."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stn_train.errors import UserError, did_you_mean
+from stn_train.evaluation.classify import classify
+from stn_train.experiment.session import Session, prepare
+from stn_train.experiment.trial import build_for
+from stn_train.models.precision import precision_on
+from stn_train.specs import DATASETS, DatasetSpec, TrialSpec
+from stn_train.training.checkpoint import read_checkpoint, restore
+from stn_train.training.loop import TrainingState
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a checkpoint makes of a variant of M images.
+
+    `wrong` (M, bool) and the numbers of the images' digits, `digit` (M); `confusion` (classes x classes) has a row for
+    each true and a column for each predicted class.
+    """
+
+    checkpoint: Path
+    trial: TrialSpec
+    epoch: int
+    dataset: DatasetSpec
+    wrong: NDArray[np.bool_]
+    digit: NDArray[np.int64]
+    confusion: NDArray[np.int64]
+
+
+def checkpoints_in(target: Path) -> list[Path]:
+    """The checkpoint that `target` is, or those of the run or trial folder that it is. Raises UserError if none."""
+    if target.is_file():
+        return [target]
+    if not target.exists():
+        raise UserError(f"{target} does not exist: name a run's folder, a trial's folder or a checkpoint.pt")
+    found = sorted(target.rglob("checkpoint.pt"))
+    if not found:
+        raise UserError(f"{target} holds no checkpoint.pt: nothing has been trained there yet")
+    return found
+
+
+def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluation:
+    """Classify the fixed images of a dataset preset, or of the checkpoint's own dataset, drawn on the model's canvas.
+
+    Raises UserError where the checkpoint is damaged or the dataset is not known.
+    """
+    content = read_checkpoint(checkpoint)
+    trial: TrialSpec = content["trial"]
+    model = build_for(trial, session)
+    state = TrainingState.start(model.network, trial.training)
+    restore(state, content, checkpoint)
+    asked = trial.dataset if dataset in (None, trial.dataset.name) else _preset(dataset, trial)
+    other = trial.model_copy(update={"dataset": asked, "built": False})
+    variant = prepare(other, replace(session, built=None)).variant
+    found = classify(state.final, variant.images, session.device, precision_on(session.device, trial.training))
+    return Evaluation(
+        checkpoint,
+        trial,
+        state.epoch,
+        asked,
+        (found.predicted != variant.labels).numpy(),
+        variant.digit.numpy(),
+        found.confusion(variant.labels).numpy(),
+    )
+
+
+def _preset(name: str | None, trial: TrialSpec) -> DatasetSpec:
+    if name not in DATASETS:
+        raise UserError(f"--dataset {name}: there is no such dataset{did_you_mean(str(name), DATASETS)}")
+    return DatasetSpec.model_validate(name).model_copy(update={"canvas": trial.dataset.canvas})

@@ -1,0 +1,32 @@
+"""Pure questions about trials: what joins a folder, and what has changed."""
+
+from typing import Any
+
+from stn_train.specs import ExperimentSpec, TrialSpec
+
+
+def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
+    """The experiment of a folder that `now` is run in after `before`: the datasets, models and seeds of both.
+
+    Everything else, and an entry that both name, is as `now` has it.
+    """
+    datasets = {entry.name: entry for entry in (*before.datasets, *now.datasets)}
+    models = {entry.name: entry for entry in (*before.models, *now.models)}
+    seeds = tuple(dict.fromkeys((*before.seeds, *now.seeds)))
+    return now.model_copy(
+        update={"datasets": tuple(datasets.values()), "models": tuple(models.values()), "seeds": seeds}
+    )
+
+
+def differences(before: TrialSpec, now: TrialSpec) -> list[str]:
+    """What differs between two trials, in words such as `training.epochs was 20 and is 5`."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+    keys = dict.fromkeys((*old, *new))
+    return [f"{key} was {old.get(key)} and is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, below in value.items():
+        flat |= _flat(below, f"{prefix}{key}.") if isinstance(below, dict) else {f"{prefix}{key}": below}
+    return flat

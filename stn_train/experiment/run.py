@@ -1,0 +1,75 @@
+"""A whole experiment in one folder: skips what is finished, goes on with what is not, refuses what has changed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import yaml
+
+from stn_train import storage
+from stn_train.errors import UserError
+from stn_train.experiment.plan import differences, joined
+from stn_train.experiment.session import Session, environment
+from stn_train.experiment.trial import run_trial
+from stn_train.reporting.records import EpochRecord, RunFolder
+from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
+from stn_train.training.checkpoint import read_checkpoint
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: trial `number` of `total`; `record` is its latest epoch's, None at its start.
+
+    `skipped` says that it was finished before, `finished` that it is now.
+    """
+
+    trial: TrialSpec
+    number: int
+    total: int
+    record: EpochRecord | None = None
+    skipped: bool = False
+    finished: bool = False
+
+
+def run_experiment(
+    experiment: ExperimentSpec,
+    trials: list[TrialSpec],
+    folder: RunFolder,
+    session: Session,
+    after_step: Callable[[float], bool] = lambda epochs: False,
+) -> Iterator[Progress]:
+    """Run these trials of an experiment in `folder`, which may hold a run of it already; yields as it goes.
+
+    `after_step` is told the epochs done, a fraction, and says whether to stop (Stopped is raised). Raises
+    UserError before anything is trained where a trial in the folder has another specification.
+    """
+    everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
+    refuse_changed(everything, folder)
+    text = yaml.safe_dump(everything.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    storage.write_text(folder.config, text)
+    storage.write_json(folder.environment, environment(session))
+    for number, trial in enumerate(trials, start=1):
+        files = folder.trial(trial)
+        if files.result.exists():
+            yield Progress(trial, number, len(trials), skipped=True)
+            continue
+        yield Progress(trial, number, len(trials))
+        for record in run_trial(trial, files, session, after_step):
+            yield Progress(trial, number, len(trials), record)
+        yield Progress(trial, number, len(trials), finished=True)
+
+
+def refuse_changed(experiment: ExperimentSpec, folder: RunFolder) -> None:
+    """Raise UserError where a trial that the folder holds is not what `experiment` says it is."""
+    for trial in trials_of(experiment):
+        files = folder.trial(trial)
+        if files.result.exists():
+            before = files.load_result().trial
+        elif files.checkpoint.exists():
+            before = read_checkpoint(files.checkpoint)["trial"]
+        else:
+            continue
+        if before != trial:
+            raise UserError(
+                f"{files.path} holds another trial: {', '.join(differences(before, trial))}; "
+                "name another folder by --output-dir, or delete this one"
+            )

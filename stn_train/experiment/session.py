@@ -1,0 +1,99 @@
+"""What this process computes with: the device, its threads, and where the digits and built variants lie."""
+
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from stn_train.data.batches import BuiltData, FreshData, TrainingData
+from stn_train.data.digits import hold_out, load_digits
+from stn_train.data.variant import Variant, draw_variant, load_variant
+from stn_train.errors import UserError
+from stn_train.specs import TrialSpec
+
+_PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where computing happens and where data comes from; nothing here changes what a trial finds on one machine."""
+
+    device: torch.device
+    data_root: str | None = None
+    built: str | None = None
+
+
+def open_session(device: str | None, threads: int | None, data_root: str | None, built: str | None) -> Session:
+    """Choose the device (the GPU where there is one) and the number of CPU threads.
+
+    Raises UserError for a device that is not there.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
+    return Session(chosen, data_root, built)
+
+
+def environment(session: Session) -> dict[str, object]:
+    """What a reader needs to know of the machine: versions, device, threads, commit."""
+    on_gpu = session.device.type == "cuda"
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "device": torch.cuda.get_device_name(session.device) if on_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a trial trains on, how many digits that shows, and the fixed images that it reports on."""
+
+    training: TrainingData
+    training_digits: int
+    variant: Variant
+
+
+def prepare(trial: TrialSpec, session: Session) -> Problem:
+    """Load a trial's digits, or its built variant, and draw what is drawn once."""
+    if session.built is not None:
+        built = load_variant(trial.dataset, trial.source, Path(session.built))
+        train = built["train"]
+        data = BuiltData(train.images.to(session.device), train.labels.to(session.device))
+        return Problem(data, len(train.digit.unique()), built["test"])
+    digits, test = load_digits(trial.source, session.data_root)
+    if trial.validation:
+        digits, held = hold_out(digits)
+        variant, _ = draw_variant(trial.dataset, held, "validation")
+    else:
+        variant, _ = draw_variant(trial.dataset, test, "test")
+    return Problem(FreshData.of(trial.dataset, digits, session.device), len(digits), variant)
+
+
+def _processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package lies in, if it lies in one."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip()

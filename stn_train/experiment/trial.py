@@ -1,0 +1,140 @@
+"""One trial: trains a model on a dataset, keeps its checkpoint, and writes what it found."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn_train import storage
+from stn_train.data.variant import Variant
+from stn_train.errors import Stopped
+from stn_train.evaluation.classify import Predictions, classify, warp
+from stn_train.experiment.session import Problem, Session, prepare
+from stn_train.models import Model, build_model
+from stn_train.models.precision import precision_on
+from stn_train.reporting.records import EpochRecord, Timing, TrialFolder, TrialResult
+from stn_train.specs import TrainingSpec, TrialSpec
+from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
+from stn_train.training.loop import TrainingState, steps_per_epoch, train
+from stn_train.training.recipe import scheduled_rate
+
+_SAMPLES = 24
+
+
+def build_for(trial: TrialSpec, session: Session) -> Model:
+    """The trial's model as it is before training, on the session's device: the same for the same seed."""
+    torch.manual_seed(trial.seed)
+    model = build_model(trial.model, trial.dataset.canvas, trial.parameters)
+    model.network.to(session.device).to(memory_format=torch.channels_last)
+    return model
+
+
+def run_trial(
+    trial: TrialSpec, folder: TrialFolder, session: Session, after_step: Callable[[float], bool]
+) -> Iterator[EpochRecord]:
+    """Train a trial from its checkpoint, or from the start, and write its files; yields a record after each epoch.
+
+    `after_step` is told the epochs done, a fraction, and says whether to stop: then the checkpoint is
+    written and Stopped is raised. `result.json` is written last. Raises UserError where the checkpoint is another's.
+    """
+    model = build_for(trial, session)
+    problem = prepare(trial, session)
+    recipe, steps = trial.training, steps_per_epoch(problem.training, trial.training)
+    state = TrainingState.start(model.network, recipe)
+    errors: list[float] = []
+    if folder.checkpoint.exists():
+        errors = restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
+        _write_metrics(folder, recipe, state, errors)
+
+    precision = precision_on(session.device, recipe)
+    epochs = train(
+        state,
+        problem.training,
+        recipe,
+        trial.seed,
+        session.device,
+        lambda: after_step(state.epoch + len(state.step_losses) / steps),
+    )
+    try:
+        for _ in epochs:
+            predictions = classify(state.final, problem.variant.images, session.device, precision)
+            state.seconds += predictions.seconds
+            errors.append(_percent_wrong(predictions, problem.variant))
+            save_checkpoint(folder.checkpoint, trial, state, errors)
+            yield _write_metrics(folder, recipe, state, errors)[-1]
+    except Stopped:
+        save_checkpoint(folder.checkpoint, trial, state, errors)
+        raise
+    _write_findings(trial, folder, session, model, state, problem)
+
+
+def _percent_wrong(predictions: Predictions, variant: Variant) -> float:
+    return 100 * int((predictions.predicted != variant.labels).sum()) / len(variant.labels)
+
+
+def _write_metrics(
+    folder: TrialFolder, recipe: TrainingSpec, state: TrainingState, errors: list[float]
+) -> list[EpochRecord]:
+    records = [
+        EpochRecord(epoch=epoch, loss=loss, error=error, rate=scheduled_rate(recipe, epoch / recipe.epochs))
+        for epoch, (loss, error) in enumerate(zip(state.losses, errors, strict=True), start=1)
+    ]
+    storage.write_text(folder.metrics, "".join(record.model_dump_json() + "\n" for record in records))
+    return records
+
+
+def _write_findings(
+    trial: TrialSpec, folder: TrialFolder, session: Session, model: Model, state: TrainingState, problem: Problem
+) -> None:
+    """Classify the fixed images with the final weights and write everything that a report reads."""
+    variant, precision = problem.variant, precision_on(session.device, trial.training)
+    predictions = classify(state.final, variant.images, session.device, precision)
+    found = {"predicted": predictions.predicted, "label": variant.labels, "digit": variant.digit}
+    if predictions.theta is not None:
+        found["theta"] = predictions.theta
+        _write_arrays(folder.samples, _samples(state, session, variant, predictions))
+    _write_arrays(folder.predictions, found)
+    timing = Timing(
+        device=str(session.device),
+        threads=torch.get_num_threads(),
+        seconds=round(state.seconds, 1),
+        training_images_per_second=round(trial.training.epochs * len(problem.training) / state.seconds, 1),
+        evaluation_images_per_second=round(len(variant.images) / predictions.seconds, 1),
+    )
+    result = TrialResult(
+        trial=trial,
+        parameters=model.parameters,
+        width=model.width,
+        multiply_adds=model.multiply_adds,
+        precision=precision,
+        split="validation" if trial.validation else "test",
+        training_digits=problem.training_digits,
+        digits=len(variant.digit.unique()),
+        images=len(variant.images),
+        clipped=variant.clipped,
+        errors=int((predictions.predicted != variant.labels).sum()),
+        confusion=tuple(tuple(row) for row in predictions.confusion(variant.labels).tolist()),
+    )
+    storage.write_json(folder.timing, timing.model_dump(mode="json"))
+    storage.write_json(folder.result, result.model_dump(mode="json"))
+
+
+def _samples(state: TrainingState, session: Session, variant: Variant, predictions: Predictions) -> dict[str, Tensor]:
+    """The first images that were classified wrongly, then the first that were not, and what was made of them."""
+    wrong = predictions.predicted != variant.labels
+    index = torch.cat([wrong.nonzero()[: _SAMPLES // 3, 0], (~wrong).nonzero()[:_SAMPLES, 0]])[:_SAMPLES]
+    output, theta = warp(state.final, variant.images[index], session.device)
+    return {
+        "image": variant.images[index, 0],
+        "output": (output[:, 0].clamp(0, 1) * 255).round().byte(),
+        "theta": theta,
+        "label": variant.labels[index],
+        "predicted": predictions.predicted[index],
+    }
+
+
+def _write_arrays(path: Path, arrays: dict[str, Tensor]) -> None:
+    with storage.atomic(path) as file:
+        np.savez(file, allow_pickle=False, **{name: values.numpy() for name, values in arrays.items()})

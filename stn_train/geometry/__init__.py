@@ -1,0 +1,29 @@
+"""Transform families, their grids and the sampler: one geometry for distorting and for undoing.
+
+The convention of the whole project:
+
+- **Coordinates** are (x, y), x to the right and y downwards. *Normalised* coordinates run from -1 to 1 between the
+  outer **edges** of an image's outer pixels (`align_corners=False`), whatever its size. The centre of pixel column c of
+  W is at x = (2 c + 1) / W - 1. *Centred pixels* have their origin in the image's centre and one pixel as their unit,
+  so that normalised x is 2 / W times as many centred pixels.
+- **Direction**: a transform maps **target** to **source**. Target is what comes out, source is what is read:
+  (x_s, y_s) = T_theta(x_t, y_t) (paper, equation 1). To turn an image clockwise by a, its grid turns by -a.
+- **Rotation** by a positive angle turns clockwise as seen on the screen, since y runs downwards.
+- **Matrices** are 3 x 3, homogeneous, acting on columns (x, y, 1).
+"""
+
+from stn_train.geometry.families import AFFINE, FAMILIES, ROTATION, SCALE, SHEAR, TRANSLATION, Family
+from stn_train.geometry.grid import matrix_grid
+from stn_train.geometry.sampler import bilinear_sampler
+
+__all__ = [
+    "AFFINE",
+    "FAMILIES",
+    "ROTATION",
+    "SCALE",
+    "SHEAR",
+    "TRANSLATION",
+    "Family",
+    "bilinear_sampler",
+    "matrix_grid",
+]

@@ -1,0 +1,43 @@
+"""Classifiers: from images, N x C x H x W, to logits, N x classes."""
+
+from torch import nn
+
+
+def conv_block(channels: int, filters: int) -> nn.Sequential:
+    """A 3 x 3 convolution that keeps the size, batch normalisation and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU(inplace=True)
+    )
+
+
+def cnn(width: float, size: tuple[int, int], channels: int, classes: int) -> nn.Sequential:
+    """A small modern network: 3 x 3 convolutions of w, 2w, 2w, 4w and 4w filters, halving the image twice."""
+    w, w2, w4 = (round(factor * width) for factor in (1, 2, 4))
+    return nn.Sequential(
+        conv_block(channels, w),
+        nn.MaxPool2d(2),
+        conv_block(w, w2),
+        conv_block(w2, w2),
+        nn.MaxPool2d(2),
+        conv_block(w2, w4),
+        conv_block(w4, w4),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(w4, classes),
+    )
+
+
+def cnn_paper(width: float, size: tuple[int, int], channels: int, classes: int) -> nn.Sequential:
+    """The paper's CNN (appendix A): 9 x 9 and 7 x 7 convolutions of w filters without padding, each pooled by 2."""
+    w = round(width)
+    height, breadth = (((side - 8) // 2 - 6) // 2 for side in size)
+    return nn.Sequential(
+        nn.Conv2d(channels, w, 9),
+        nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(w, w, 7),
+        nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(w * height * breadth, classes),
+    )

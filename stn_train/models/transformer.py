@@ -1,0 +1,62 @@
+"""The spatial transformer: a localisation network, a grid generator and a sampler (paper, section 3)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from stn_train.geometry import Family, bilinear_sampler
+
+
+class Regression(nn.Linear):
+    """The last layer of a localisation network: predicts theta, N x p, as the family's identity plus a learnt rest.
+
+    Starts at the identity exactly, with zero weights; weight decay pulls towards the identity; computes in float32
+    also under autocast.
+    """
+
+    def __init__(self, features: int, family: Family) -> None:
+        super().__init__(features, family.parameters)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.identity: Tensor
+        self.register_buffer("identity", torch.tensor(family.identity), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Theta, N x p, from features, N x f."""
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.to(self.weight.dtype)) + self.identity
+
+
+class SpatialTransformer(nn.Module):
+    """Warps feature maps as a localisation network sees fit; stands in front of, or between, any layers.
+
+    `localisation` maps N x C x H x W to theta, N x p, of `family`; `family.grid` generates the grid, target to source;
+    `sampler` reads the input at its points. The output is N x C x h x w for `output` (h, w), which is free: a smaller
+    one zooms or downsamples.
+    """
+
+    def __init__(
+        self,
+        localisation: nn.Module,
+        family: Family,
+        output: tuple[int, int],
+        sampler: Callable[[Tensor, Tensor], Tensor] = bilinear_sampler,
+    ) -> None:
+        super().__init__()
+        self.localisation = localisation
+        self.family = family
+        self.output = output
+        self.sampler = sampler
+
+    def warp(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The warped images, N x C x h x w, and the theta, N x p, that warped them."""
+        theta = self.localisation(images)
+        aspect = images.shape[-1] / images.shape[-2]
+        with torch.autocast(images.device.type, enabled=False):
+            grid = self.family.grid(theta, self.output, aspect)
+        return self.sampler(images, grid), theta
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The warped images, N x C x h x w."""
+        return self.warp(images)[0]

@@ -1,0 +1,170 @@
+"""Rows as documents: JSON for programs, CSV for spreadsheets, Markdown for readers."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from stn_train.reporting.tables import Row
+from stn_train.reporting.text import COLUMNS, verdicts
+from stn_train.specs import ExperimentSpec, trials_of
+
+FORMAT = 1
+"""The format version of report.json."""
+
+_DETAILS = (
+    *COLUMNS,
+    ("width", lambda row: f"{row.width:g}"),
+    ("training s", lambda row: f"{row.training_seconds:,.0f}"),
+    ("evaluation img/s", lambda row: f"{row.evaluation_images_per_second:,.0f}"),
+)
+
+
+def json_document(experiment: ExperimentSpec, rows: Sequence[Row]) -> dict[str, Any]:
+    """Everything the report knows, as plain values: what `report.json` holds."""
+    return {
+        "format": FORMAT,
+        "experiment": experiment.name,
+        "source": experiment.source,
+        "finished": _finished(rows),
+        "trials": len(trials_of(experiment)),
+        "verdicts": verdicts(rows),
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def csv_document(rows: Sequence[Row]) -> str:
+    """A line for each row: an interval's ends in columns of their own, values by seed separated by spaces."""
+    lines = [_flat(row) for row in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def markdown(
+    experiment: ExperimentSpec, rows: Sequence[Row], figures: Mapping[str, str], environment: Mapping[str, Any] | None
+) -> str:
+    """The report to read.
+
+    figures: titles of pictures, each with its path relative to the report. environment: what is in environment.json,
+    or None where there is no such file.
+    """
+    datasets = _in_words([row.dataset for row in rows])
+    blocks = [
+        f"# {experiment.name}",
+        f"How much does a spatial transformer help on {datasets} ({experiment.source})?",
+        _bullets(f"**{sentence}**" for sentence in verdicts(rows)),
+        _table([[header for header, _ in _DETAILS], *([cell(row) for _, cell in _DETAILS] for row in rows)], names=2),
+        "## What the numbers mean",
+        _bullets(_meaning(experiment, rows)),
+        *(f"## {title}\n\n![{title}]({path})" for title, path in figures.items()),
+        "## Errors by class",
+        "Percent of each true class's images, over all seeds; the confusion matrices are in report.json.",
+        _class_errors(rows),
+        "## To run it again",
+        "In this folder:\n\n```\nstn-train run --config config.yaml\n```",
+    ]
+    if environment is not None:
+        blocks += ["## Environment", _bullets(f"{key}: {_plain(value)}" for key, value in environment.items())]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _finished(rows: Sequence[Row]) -> int:
+    return sum(len(row.seeds) for row in rows)
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in asdict(row).items():
+        if key in ("error", "difference"):
+            ends = value or dict.fromkeys(("value", "low", "high"))
+            flat |= {key: ends["value"], f"{key}_low": ends["low"], f"{key}_high": ends["high"]}
+        elif key == "class_errors":
+            flat |= {f"error_of_class_{label}": error for label, error in enumerate(value)}
+        elif key in ("seeds", "seed_errors", "paired_seeds"):
+            flat[key] = " ".join(map(str, value))
+        elif key != "confusion":
+            flat[key] = value
+    return flat
+
+
+def _meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
+    finished, trials = _finished(rows), len(trials_of(experiment))
+    seeds = {len(row.seeds) for row in rows}
+    paired = {len(row.paired_seeds) for row in rows}
+    lines = (
+        [f"Only {finished} of {trials} trials have finished; the rest is missing here."] if finished < trials else []
+    )
+    if experiment.validation:
+        lines.append("These are errors on digits held out of the training set: to tune by, not to report.")
+    if 1 in seeds:
+        lines.append(
+            "The error of one seed is that of one network; its 95 % interval says what other digits would give."
+        )
+    if max(seeds) > 1:
+        lines.append(
+            "The error of several seeds is their mean; its 95 % interval is the t interval over the seeds and says "
+            "what other trainings would give on these images."
+        )
+    if paired != {0}:
+        lines.append(
+            "The difference to the baseline is in percentage points, on the same images and the seeds that both have "
+            "finished; below zero, the model errs less."
+        )
+    if 1 in paired:
+        lines.append(
+            "A difference over one seed is between two networks: its interval says what other digits would give, and "
+            "nothing of other trainings. For a claim about the models, give several `seeds`."
+        )
+    if max(paired) > 1:
+        lines.append(
+            "A difference over several seeds has an interval for other trainings and for other digits together."
+        )
+    return lines + list(dict.fromkeys(_images(row) for row in rows))
+
+
+def _images(row: Row) -> str:
+    clipped = f", {100 * row.clipped / row.images:.2g} % of them clipped at the canvas's edge" if row.clipped else ""
+    return (
+        f"{row.dataset}: {row.images:,} {row.split} images of {row.digits:,} distinct digits{clipped}, "
+        f"computed in {row.precision}."
+    )
+
+
+def _class_errors(rows: Sequence[Row]) -> str:
+    classes = max(len(row.class_errors) for row in rows)
+    header = ["dataset", "model", *map(str, range(classes))]
+    return _table(
+        [
+            header,
+            *(
+                [row.dataset, row.model, *("-" if error is None else f"{error:.2f}" for error in row.class_errors)]
+                for row in rows
+            ),
+        ],
+        names=2,
+    )
+
+
+def _table(lines: Sequence[Sequence[str]], names: int) -> str:
+    """The first `names` columns flush left, the others flush right."""
+    rule = ["---" if index < names else "---:" for index in range(len(lines[0]))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _in_words(names: Sequence[str]) -> str:
+    """Names in their order, each once: `r, rts and tc`."""
+    *others, last = dict.fromkeys(names)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _plain(value: Any) -> str:
+    """`name value, name value` for a mapping, anything else as it stands."""
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, Mapping) else str(value)

@@ -1,0 +1,56 @@
+"""How far the trials of a run's folder have come."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from stn_train.reporting.records import RunFolder
+from stn_train.reporting.text import aligned
+from stn_train.specs import TrialSpec, trials_of
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """How far one trial has come."""
+
+    key: str
+    """Its place below `trials/`."""
+    state: Literal["done", "interrupted", "pending"]
+    epoch: int
+    """Whole epochs trained."""
+    epochs: int
+    """Epochs in all."""
+    error: float | None
+    """Percent, of a trial that is done."""
+
+
+def status(folder: RunFolder) -> list[TrialStatus]:
+    """How far each trial of the experiment has come, in the experiment's order.
+
+    Raises UserError where the folder holds no run, or a file is damaged.
+    """
+    return [_status(folder, trial) for trial in trials_of(folder.load_experiment())]
+
+
+def status_text(statuses: Sequence[TrialStatus]) -> str:
+    """A line for each trial, and one that counts them."""
+    lines = [[one.key, one.state, _progress(one)] for one in statuses]
+    counts = Counter(one.state for one in statuses)
+    return f"{aligned(lines, names=3)}\n\n" + ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+def _status(folder: RunFolder, trial: TrialSpec) -> TrialStatus:
+    files, epochs = folder.trial(trial), trial.training.epochs
+    if files.result.exists():
+        return TrialStatus(trial.key, "done", epochs, epochs, files.load_result().error)
+    epoch = len(files.load_metrics())
+    return TrialStatus(
+        trial.key, "interrupted" if epoch or files.checkpoint.exists() else "pending", epoch, epochs, None
+    )
+
+
+def _progress(one: TrialStatus) -> str:
+    if one.error is not None:
+        return f"error {one.error:.2f} %"
+    return f"epoch {one.epoch} of {one.epochs}" if one.state == "interrupted" else ""

@@ -1,0 +1,1 @@
+"""Training: step, schedule, averaging, checkpoints, exact resume. Yields records, never prints."""

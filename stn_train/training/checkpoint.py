@@ -1,0 +1,63 @@
+"""Checkpoints: the whole state of a training, written atomically, loaded as data and never as code."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stn_train.errors import UserError
+from stn_train.specs import TrialSpec
+from stn_train.storage import write_bytes
+from stn_train.training.loop import TrainingState
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, errors: list[float]) -> None:
+    """Write the state of a trial's training, with its test errors epoch by epoch, in per cent."""
+    content = {
+        "format": FORMAT,
+        "trial": trial.model_dump_json(),
+        "epoch": state.epoch,
+        "step_losses": [float(loss) for loss in state.step_losses],
+        "seconds": state.seconds,
+        "losses": state.losses,
+        "errors": errors,
+        "network": state.network.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "average": None if state.average is None else state.average.state_dict(),
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, on the CPU; its `trial` is a TrialSpec. Raises UserError where it is none or damaged."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise UserError(f"{path} has format {content['format']}, and this version reads format {FORMAT}")
+        return {**content, "trial": TrialSpec.model_validate_json(content["trial"])}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is not a checkpoint of stn-train, or it is damaged: {reason}") from None
+
+
+def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[float]:
+    """Bring a fresh state to where a checkpoint left it; the errors so far. Raises UserError for another model's."""
+    try:
+        state.network.load_state_dict(content["network"])
+        state.optimiser.load_state_dict(content["optimiser"])
+        if state.average is not None:
+            state.average.load_state_dict(content["average"])
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} belongs to another model: {str(error).splitlines()[0]}") from None
+    state.epoch, state.seconds, state.losses = content["epoch"], content["seconds"], content["losses"]
+    device = next(state.network.parameters()).device
+    state.step_losses = [torch.tensor(loss, device=device) for loss in content["step_losses"]]
+    return list(content["errors"])

@@ -1,0 +1,139 @@
+"""The training loop: one epoch after another, from a state that can be saved after any step and taken up again."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+from stn_train.data.batches import TrainingData
+from stn_train.errors import Stopped, UserError
+from stn_train.models.precision import Precision, autocast, precision_on
+from stn_train.specs import TrainingSpec
+from stn_train.training.recipe import make_average, make_optimiser, scheduled_rate, set_rate
+
+_LOOK_EVERY = 32
+_NORMALISED_ON = 4096
+
+
+@dataclass
+class TrainingState:
+    """Everything that a training changes: what a checkpoint holds.
+
+    `epoch` and `step` count what is done: whole epochs, and steps of the epoch after them, whose losses so far are
+    `step_losses`. `losses` are the whole epochs' means; `seconds` is the time that all of it took.
+    """
+
+    network: nn.Sequential
+    optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
+    epoch: int = 0
+    step_losses: list[Tensor] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @staticmethod
+    def start(network: nn.Sequential, recipe: TrainingSpec) -> "TrainingState":
+        """The state before the first step."""
+        return TrainingState(network, make_optimiser(network, recipe), make_average(network, recipe))
+
+    @property
+    def final(self) -> nn.Sequential:
+        """The network to evaluate: the averaged one where there is an average."""
+        return self.network if self.average is None else cast(nn.Sequential, self.average.module)
+
+
+def steps_per_epoch(data: TrainingData, recipe: TrainingSpec) -> int:
+    """How many whole batches an epoch has."""
+    return max(len(data) // recipe.batch_size, 1)
+
+
+def train(
+    state: TrainingState,
+    data: TrainingData,
+    recipe: TrainingSpec,
+    seed: int,
+    device: torch.device,
+    after_step: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
+    """Train from `state` to the recipe's last epoch; yields after each, when `state` can be evaluated and saved.
+
+    Everything random is drawn from seed, epoch and step, so that a training that was taken up again ends with the same
+    weights. Where `after_step` asks to stop, raises Stopped, with `state` ready to be saved. Raises UserError where
+    the loss is not finite.
+    """
+    precision = precision_on(device, recipe)
+    steps = steps_per_epoch(data, recipe)
+    while state.epoch < recipe.epochs:
+        began = time.perf_counter()
+        state.network.train()
+        batches = data.batches(seed, state.epoch, recipe.batch_size)
+        for images, labels in islice(batches, len(state.step_losses), None):
+            step = state.epoch * steps + len(state.step_losses)
+            torch.manual_seed(seed * 1_000_003 + step)
+            set_rate(state.optimiser, scheduled_rate(recipe, step / (recipe.epochs * steps)))
+            state.step_losses.append(_step(state, images, labels, recipe, precision, device))
+            if len(state.step_losses) % _LOOK_EVERY == 0 or len(state.step_losses) == steps:
+                _refuse_infinite(state)
+            if after_step():
+                state.seconds += time.perf_counter() - began
+                raise Stopped
+        _normalise_average(state, data, recipe, seed, device)
+        state.losses.append(float(torch.stack(state.step_losses).mean()))
+        state.step_losses.clear()
+        state.epoch += 1
+        state.seconds += time.perf_counter() - began
+        yield
+
+
+def _step(
+    state: TrainingState,
+    images: Tensor,
+    labels: Tensor,
+    recipe: TrainingSpec,
+    precision: Precision,
+    device: torch.device,
+) -> Tensor:
+    """One step of the optimiser and of the average; the batch's loss."""
+    with autocast(device, precision):
+        logits = state.network(images.to(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+    state.optimiser.zero_grad()
+    loss.backward()
+    if recipe.clip is not None:
+        nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
+    state.optimiser.step()
+    if state.average is not None:
+        state.average.update_parameters(state.network)
+    return loss.detach()
+
+
+def _refuse_infinite(state: TrainingState) -> None:
+    recent = torch.stack(state.step_losses[-_LOOK_EVERY:])
+    finite = torch.isfinite(recent)
+    if not finite.all():
+        step = len(state.step_losses) - len(recent) + int(finite.int().argmin()) + 1
+        raise UserError(
+            f"the loss is not finite at step {step} of epoch {state.epoch + 1}; try a lower training.rate, "
+            "a lower training.localisation_rate, or training.clip=1"
+        )
+
+
+def _normalise_average(
+    state: TrainingState, data: TrainingData, recipe: TrainingSpec, seed: int, device: torch.device
+) -> None:
+    """Recompute the batch normalisation statistics of the averaged network: those it copied belong to other weights.
+
+    From the first 4,096 images of the epoch just trained.
+    """
+    if state.average is None:
+        return
+    batches = data.batches(seed, state.epoch, recipe.batch_size)
+    few = islice(batches, -(-_NORMALISED_ON // recipe.batch_size))
+    with autocast(device, precision_on(device, recipe)):
+        update_bn((images.to(memory_format=torch.channels_last) for images, _ in few), state.average.module)

@@ -1,0 +1,204 @@
+"""`stn-train config`, and how the command line tells of mistakes."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stn_train import cli
+from stn_train.cli import main
+from stn_train.config import dump, load, schema, shipped
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run a command line in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_list_shows_each_configuration_with_its_description(run):
+    code, out, err = run("config", "list")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == list(shipped())
+    described = next(line for line in lines if line.startswith("rts "))
+    assert described.endswith(shipped()["rts"].read_text().splitlines()[0].removeprefix("# "))
+    starts = {len(line) - len(line.split(maxsplit=1)[1]) for line in lines}
+    assert len(starts) == 1  # aligned
+
+
+def test_show_prints_the_resolved_configuration(run):
+    override = "training.epochs=5"
+    assert run("config", "show", "rts", "--set", override) == (0, dump(load("rts", [override])), "")
+
+
+def test_check_counts_the_trials(run):
+    arguments = ("--set", "seeds=[0,1,2]", "--set", "datasets=[r,tc]")
+    assert run("config", "check", "rts", "r", *arguments) == (
+        0,
+        "rts: 2 datasets x 2 models x 3 seeds = 12 trials\nr: 2 datasets x 2 models x 3 seeds = 12 trials\n",
+        "",
+    )
+    assert run("config", "check", "rts")[1] == "rts: 1 dataset x 2 models x 1 seed = 2 trials\n"
+
+
+def test_check_looks_at_every_file_and_fails_if_one_is_wrong(run):
+    Path("a.yaml").write_text("datasets: [rst]\nmodels: [cnn]\n")
+    code, out, err = run("config", "check", "a.yaml", "rts", "b.yaml")
+    assert code == 2
+    assert out == "rts: 1 dataset x 2 models x 1 seed = 2 trials\n"
+    first, second = err.splitlines()
+    assert first == "a.yaml:1: datasets.0: there is no dataset preset 'rst'; did you mean 'rts'?"
+    assert second.startswith("b.yaml: there is no such file")
+
+
+def test_copy_gives_the_shipped_bytes(run):
+    original = shipped()["rts"].read_bytes()
+    assert run("config", "copy", "rts") == (0, "wrote rts.yaml\n", "")
+    assert Path("rts.yaml").read_bytes() == original
+    assert run("config", "copy", "rts", "new/mine.yaml")[0] == 0
+    assert Path("new/mine.yaml").read_bytes() == original
+    assert run("config", "copy", "r", "new") == (0, "wrote new/r.yaml\n", "")
+
+
+def test_copy_overwrites_only_when_forced(run):
+    Path("rts.yaml").write_text("mine")
+    code, _, err = run("config", "copy", "rts")
+    assert (code, err) == (2, "stn-train: error: rts.yaml is there already; --force overwrites it\n")
+    assert Path("rts.yaml").read_text() == "mine"
+    assert run("config", "copy", "rts", "--force")[0] == 0
+    assert Path("rts.yaml").read_bytes() == shipped()["rts"].read_bytes()
+
+
+def test_copy_tells_of_what_it_cannot_do(run):
+    Path("file").touch()
+    assert run("config", "copy", "rst")[2] == (
+        "stn-train: error: there is no shipped configuration 'rst'; did you mean 'rts'?\n"
+    )
+    code, _, err = run("config", "copy", "rts", "file/below.yaml")
+    assert code == 2
+    assert err.startswith("stn-train: error: file/below.yaml cannot be written: ")
+
+
+def test_schema_prints_json(run):
+    code, out, _ = run("config", "schema")
+    assert code == 0
+    assert json.loads(out) == schema()
+
+
+def test_a_users_mistake_is_one_line_and_exit_code_2(run):
+    code, out, err = run("config", "show", "rts", "--set", "training.epoch=5")
+    assert (code, out) == (2, "")
+    assert err.startswith("stn-train: error: --set training.epoch=5: training.epoch: there is no key 'epoch' here; ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word", "command"),
+    [
+        (("confg",), "confg", "stn-train"),
+        (("config", "shwo"), "shwo", "stn-train config"),
+        (("config", "show", "rts", "--sett", "a=1"), "--sett", "stn-train config show"),
+        (("config", "check"), "CONFIG", "stn-train config check"),
+    ],
+)
+def test_wrong_usage_is_two_lines_with_a_way_out_and_exit_code_2(run, arguments, word, command):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    first, second = err.splitlines()
+    assert first.startswith("stn-train: error: ")
+    assert word in first
+    assert second == f"Try '{command} --help'."
+
+
+@pytest.mark.parametrize("arguments", [(), ("config",)])
+def test_without_a_command_comes_the_help(run, arguments):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: stn-train ")
+
+
+def test_version_names_torch_too(run):
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith("stn-train ")
+    assert "(torch " in out
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a"),
+            1,
+            "stn-train: error: no space is left on the disk for runs/a\n",
+        ),
+    ],
+)
+def test_interruptions_and_a_full_disk_have_no_traceback(run, monkeypatch, raised, code, told):
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr("stn_train.config.load", fail)
+    assert run("config", "show", "rts") == (code, "", told)
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+    def fail(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("stn_train.config.load", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["config", "show", "rts"])
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, from the checkout."""
+    root = Path(cli.__file__).parents[2]
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=buffered)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        (["--help"], {"torch", "numpy", "scipy", "matplotlib", "pydantic", "yaml", "rich"}),
+        (["config", "check", "rts", "--set", "training.epoch=5"], {"torch", "numpy", "scipy", "matplotlib"}),
+    ],
+)
+def test_help_and_mistakes_come_without_heavy_imports(arguments, unwanted):
+    ended = python(
+        "import runpy, sys\n"
+        f"sys.argv = ['stn_train', *{arguments!r}]\n"
+        "try: runpy.run_module('stn_train', run_name='__main__')\n"
+        f"finally: print('imported:', sorted({unwanted!r} & set(sys.modules)))\n"
+    )
+    assert ended.returncode in (0, 2), ended.stderr
+    assert ended.stdout.splitlines()[-1] == "imported: []"
+
+
+@pytest.mark.parametrize("write", ["print", "typer.echo"])
+def test_a_reader_that_leaves_early_is_no_error(write):
+    ended = python(
+        "import os, typer\n"
+        "from stn_train import cli\n"
+        "reading, writing = os.pipe()\n"
+        "os.close(reading)\n"
+        "os.dup2(writing, 1)\n"
+        f"cli.app.command('talk')(lambda: {write}('a word'))\n"
+        "cli.main(['talk'])\n"
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")

@@ -1,0 +1,274 @@
+"""The report of made-up runs: what it says, what it leaves out, and that it says the same twice."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from stn_train.errors import UserError
+from stn_train.reporting.figures import learning_curves, outline, transformer_samples
+from stn_train.reporting.records import EpochRecord, RunFolder, Timing, TrialResult
+from stn_train.reporting.report import write_report
+from stn_train.reporting.status import status, status_text
+from stn_train.reporting.tables import rows_of
+from stn_train.reporting.text import aligned, summary
+from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
+
+IMAGES = 1000
+CLASSES = 10
+EPOCHS = 4
+LABEL = np.arange(IMAGES) % CLASSES
+
+
+def begin(path: Path, **keys: Any) -> tuple[RunFolder, list[TrialSpec]]:
+    """A run's folder with nothing but its configuration, and its trials."""
+    spec = ExperimentSpec.model_validate(
+        {"name": "made_up", "datasets": ["rts"], "models": ["cnn", "st_cnn"], "training": {"epochs": EPOCHS}, **keys}
+    )
+    (path / "config.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    return RunFolder(path), trials_of(spec)
+
+
+def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray | None = None) -> None:
+    """A finished trial's files; `errors` images of each class are taken for the next class."""
+    files = folder.trial(trial)
+    train(folder, trial, EPOCHS)
+    wrong = np.arange(IMAGES) // CLASSES < errors
+    predicted = np.where(wrong, (LABEL + 1) % CLASSES, LABEL)
+    confusion = np.zeros((CLASSES, CLASSES), dtype=int)
+    np.add.at(confusion, (LABEL, predicted), 1)
+    digit = np.arange(IMAGES) if digit is None else digit
+    result = TrialResult(
+        trial=trial,
+        parameters=398_123,
+        width=1.25,
+        multiply_adds=31_200_000,
+        precision="float32",
+        split="validation" if trial.validation else "test",
+        training_digits=60_000,
+        digits=len(np.unique(digit)),
+        images=IMAGES,
+        clipped=31,
+        errors=errors * CLASSES,
+        confusion=tuple(map(tuple, confusion.tolist())),
+    )
+    timing = Timing(
+        device="cpu",
+        threads=2,
+        seconds=100.0 + trial.seed,
+        training_images_per_second=9000.0,
+        evaluation_images_per_second=20_000.0,
+    )
+    files.result.write_text(result.model_dump_json())
+    files.timing.write_text(timing.model_dump_json())
+    np.savez(files.predictions, predicted=predicted, label=LABEL, digit=digit)
+    if trial.model.transformer:
+        np.savez(
+            files.samples,
+            image=np.zeros((3, 42, 42), np.uint8),
+            output=np.zeros((3, 28, 28), np.uint8),
+            theta=np.tile(np.float32([1, 0, 0, 0, 1, 0]), (3, 1)),
+            label=np.array([1, 2, 3]),
+            predicted=np.array([1, 2, 5]),
+        )
+
+
+def train(folder: RunFolder, trial: TrialSpec, epochs: int) -> None:
+    """The learning curve of a trial that has come so far."""
+    files = folder.trial(trial)
+    files.path.mkdir(parents=True)
+    records = [EpochRecord(epoch=epoch, loss=1 / (epoch + 1), error=5.0, rate=0.1) for epoch in range(epochs)]
+    files.metrics.write_text("".join(record.model_dump_json() + "\n" for record in records))
+
+
+@pytest.fixture
+def one_seed(tmp_path: Path) -> RunFolder:
+    """cnn errs on 5 %, st_cnn on 2 %."""
+    folder, (cnn, st_cnn) = begin(tmp_path)
+    finish(folder, cnn, errors=5)
+    finish(folder, st_cnn, errors=2)
+    return folder
+
+
+def test_rows_hold_what_each_model_reached(one_seed: RunFolder) -> None:
+    cnn, st_cnn = rows_of(one_seed)
+    assert (cnn.model, cnn.error.value, cnn.baseline, cnn.difference) == ("cnn", 5.0, None, None)
+    assert st_cnn.difference is not None
+    assert (st_cnn.model, st_cnn.error.value, st_cnn.baseline) == ("st_cnn", 2.0, "cnn")
+    assert (st_cnn.seeds, st_cnn.paired_seeds, st_cnn.difference.value) == ((0,), (0,), -3.0)
+    assert st_cnn.mcnemar == 2 / 2**30, "30 images that only cnn gets wrong"
+    assert st_cnn.class_errors == pytest.approx([2.0] * CLASSES)
+    assert (st_cnn.parameters, st_cnn.training_seconds, st_cnn.clipped) == (398_123, 100.0, 31)
+
+
+def test_differences_are_over_the_seeds_that_both_have_finished(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, seeds=[0, 1, 2])
+    for trial, errors in zip(trials[:-1], [5, 2, 6, 2, 10], strict=True):
+        finish(folder, trial, errors)
+    cnn, st_cnn = rows_of(folder)
+    assert (cnn.seeds, cnn.seed_errors, cnn.error.value) == ((0, 1, 2), (5, 6, 10), 7)
+    assert (st_cnn.seeds, st_cnn.paired_seeds, st_cnn.mcnemar) == ((0, 1), (0, 1), None)
+    assert st_cnn.difference is not None
+    assert st_cnn.difference.value == pytest.approx(-3.5)
+    assert np.sum(cnn.confusion) == 3 * IMAGES, "confusion is summed over the seeds"
+    assert cnn.training_seconds == 101
+    assert "Only 5 of 6 trials" in write_report(folder).files[2].read_text()
+
+
+def test_a_model_without_its_baseline_is_reported_alone(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path)
+    finish(folder, trials[1], errors=2)
+    (row,) = rows_of(folder)
+    assert (row.baseline, row.difference) == ("cnn", None)
+    assert "nothing to compare" in summary([row])
+
+
+def test_mcnemar_is_left_out_where_digits_stand_in_several_images(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path)
+    for trial, errors in zip(trials, (5, 2), strict=True):
+        finish(folder, trial, errors, digit=np.arange(IMAGES) % 200)
+    assert rows_of(folder)[1].mcnemar is None
+
+
+def test_trials_that_answered_for_different_images_are_refused(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path)
+    finish(folder, trials[0], errors=5)
+    finish(folder, trials[1], errors=2, digit=np.arange(IMAGES) + 1)
+    with pytest.raises(UserError, match=r"rts/cnn/seed-0 and rts/st_cnn/seed-0 answered for different images"):
+        rows_of(folder)
+
+
+def test_predictions_that_contradict_the_result_are_refused(one_seed: RunFolder) -> None:
+    np.savez(
+        one_seed.path / "trials/rts/cnn/seed-0/predictions.npz", predicted=LABEL, label=LABEL, digit=np.arange(IMAGES)
+    )
+    with pytest.raises(UserError, match="do not agree"):
+        rows_of(one_seed)
+
+
+def test_summary_is_an_aligned_table_and_the_verdict(one_seed: RunFolder) -> None:
+    table, verdicts = summary(rows_of(one_seed)).split("\n\n")
+    header, cnn, st_cnn = table.splitlines()
+    assert header.startswith("model"), "one dataset needs no column"
+    for cell in ("398,123", "31.2 M", "2.00 [1.30, 3.07]", "-3.00 [-4.06, -1.94]", "9,000"):
+        assert cell in st_cnn
+    assert len(cnn) == len(st_cnn) == len(header) <= 120
+    assert verdicts.startswith("st_cnn errs on 3.00 points fewer images than cnn")
+    assert "these two networks" in " ".join(verdicts.split())
+
+
+def test_summary_names_the_datasets_where_there_are_several(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, datasets=["r", "rts"])
+    for trial in trials:
+        finish(folder, trial, errors=3)
+    text = summary(rows_of(folder))
+    assert text.startswith("dataset")
+    assert "r: no difference shown" in text
+    assert "rts: no difference shown" in text
+
+
+def test_aligned_sets_names_left_and_numbers_right() -> None:
+    assert aligned([["model", "n"], ["cnn", "100"]], names=1) == "model    n\ncnn    100"
+
+
+def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None:
+    one_seed.environment.write_text(json.dumps({"device": "cpu", "versions": {"python": "3.11", "torch": "2.6"}}))
+    report = write_report(one_seed)
+    names = [path.relative_to(one_seed.path).as_posix() for path in report.files]
+    figures = ["figures/learning_curves@rts.png", "figures/transformer_st_cnn@rts.png"]
+    assert names == ["report.json", "report.csv", "report.md", *figures]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in report.files[3:])
+    text = report.files[2].read_text()
+    assert all(f"]({figure})" in text for figure in figures)
+    assert text.index("on rts") < text.index("3.00 points fewer") < text.index("| dataset | model |")
+    assert "1,000 test images of 1,000 distinct digits, 3.1 % of them clipped" in text
+    assert "stn-train run --config config.yaml" in text
+    assert "- versions: python 3.11, torch 2.6" in text
+
+
+def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
+    json_file, csv_file, *_ = write_report(one_seed).files
+    document = json.loads(json_file.read_text())
+    assert (document["format"], document["finished"], document["trials"]) == (1, 2, 2)
+    _, st_cnn = document["rows"]
+    assert st_cnn["error"]["value"] == 2.0
+    assert st_cnn["confusion"][0] == [98, 2, 0, 0, 0, 0, 0, 0, 0, 0]
+    cnn_line, st_line = csv.DictReader(csv_file.read_text().splitlines())
+    assert (cnn_line["difference"], cnn_line["baseline"]) == ("", "")
+    assert float(st_line["difference_low"]) == st_cnn["difference"]["low"]
+    assert (st_line["seeds"], st_line["error_of_class_9"]) == ("0", str(st_cnn["class_errors"][9]))
+
+
+def test_report_is_the_same_twice(one_seed: RunFolder) -> None:
+    first, second = ([path.read_bytes() for path in write_report(one_seed).files] for _ in range(2))
+    assert first == second
+
+
+def test_report_says_that_validation_errors_are_to_tune_by(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, validation=True)
+    finish(folder, trials[0], errors=5)
+    text = write_report(folder).files[2].read_text()
+    assert "held out of the training set" in text
+    assert "1,000 validation images" in text
+
+
+def test_nothing_finished_is_nothing_to_report(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path)
+    train(folder, trials[0], epochs=2)
+    with pytest.raises(UserError, match="none of its trials has finished"):
+        write_report(folder)
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_damaged_environment_is_told(one_seed: RunFolder) -> None:
+    one_seed.environment.write_text("{")
+    with pytest.raises(UserError, match=r"environment\.json is damaged"):
+        write_report(one_seed)
+
+
+def test_status_tells_done_interrupted_and_pending_apart(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, seeds=[0, 1])
+    finish(folder, trials[0], errors=5)
+    train(folder, trials[1], epochs=3)
+    states = [(one.state, one.epoch, one.error) for one in status(folder)]
+    assert states == [("done", EPOCHS, 5.0), ("interrupted", 3, None), ("pending", 0, None), ("pending", 0, None)]
+    lines = status_text(status(folder)).splitlines()
+    assert lines[0].split() == ["rts/cnn/seed-0", "done", "error", "5.00", "%"]
+    assert lines[1].split() == ["rts/st_cnn/seed-0", "interrupted", "epoch", "3", "of", "4"]
+    assert lines[-1] == "1 done, 1 interrupted, 2 pending"
+
+
+@pytest.mark.parametrize(
+    ("theta", "corners"),
+    [
+        ([1, 0, 0, 0, 1, 0], [(-0.5, -0.5), (41.5, -0.5), (41.5, 27.5), (-0.5, 27.5)]),
+        ([0.5, 0, 0, 0, 0.5, 0], [(10, 6.5), (31, 6.5), (31, 20.5), (10, 20.5)]),
+        ([0, -1, 0, 1, 0, 0], [(41.5, -0.5), (41.5, 27.5), (-0.5, 27.5), (-0.5, -0.5)]),
+        ([1, 0, 1, 0, 1, -1], [(20.5, -14.5), (62.5, -14.5), (62.5, 13.5), (20.5, 13.5)]),
+    ],
+    ids=["identity", "half", "quarter turn", "right and up"],
+)
+def test_outline_is_where_the_outputs_corners_fall(theta: list[float], corners: list[tuple[float, float]]) -> None:
+    """On an input 28 high and 42 wide; computed by hand."""
+    assert outline(theta, 28, 42) == pytest.approx(np.array(corners))
+
+
+def test_wrong_predictions_stand_in_red(one_seed: RunFolder) -> None:
+    samples = np.load(one_seed.path / "trials/rts/st_cnn/seed-0/samples.npz")
+    captions = [axes.xaxis.label for axes in transformer_samples("made up", samples).axes]
+    assert [caption.get_text() for caption in captions[-2:]] == ["true 3", "predicted 5"]
+    assert [caption.get_color() for caption in captions[1::2]] == ["black", "black", "red"]
+
+
+def test_learning_curves_have_a_line_a_seed_and_a_legend_entry_a_model() -> None:
+    """An error of zero, which a log axis does not have, is still drawn."""
+    epochs = [EpochRecord(epoch=epoch, loss=0.1, error=error, rate=0.1) for epoch, error in enumerate((2.0, 0.0))]
+    errors, losses = learning_curves("made up", "test", {"cnn": [epochs] * 2, "st_cnn": [epochs] * 3}).axes
+    assert len(errors.lines) == len(losses.lines) == 5
+    assert len({line.get_color() for line in errors.lines}) == 2
+    assert [text.get_text() for text in errors.get_legend().get_texts()] == ["cnn", "st_cnn"]
+    assert all(np.all(np.asarray(line.get_ydata()) > 0) for line in errors.lines)

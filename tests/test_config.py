@@ -1,0 +1,165 @@
+"""A configuration means one experiment, and can be written back."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stn_train.config import dump, load, schema, shipped
+from stn_train.specs import DATASETS, MODELS, RECIPES, ExperimentSpec, TrainingSpec
+
+BASE = "datasets: [rts]\nmodels: [cnn, st_cnn]\n"
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Write `mine.yaml` in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str | bytes, name: str = "mine.yaml") -> str:
+        Path(name).write_bytes(text.encode() if isinstance(text, str) else text)
+        return name
+
+    return write
+
+
+# --- what a configuration means ---------------------------------------------------------------------------------
+
+
+def test_the_least_configuration_is_filled_in(written):
+    experiment = load(written(BASE))
+    assert experiment == ExperimentSpec.model_validate(
+        {"name": "mine", "datasets": ["rts"], "models": ["cnn", "st_cnn"]}
+    )
+    assert experiment.training == TrainingSpec(**RECIPES["ours"])
+
+
+def test_a_name_in_the_file_wins_over_the_file_name(written):
+    assert load(written(BASE + "name: other\n")).name == "other"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_configurations_load_under_their_own_name(name):
+    assert load(name).name == Path(name).name
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_configurations_begin_with_a_short_description(name):
+    first = shipped()[name].read_text().splitlines()[0]
+    assert re.fullmatch(r"# [A-Z].{10,76}[.?]", first)
+
+
+def test_the_spatial_distortions_each_have_a_configuration():
+    assert {"rotation", "translation", "scale", "shear", "r", "rts", "tc", "quickstart"} <= shipped().keys()
+
+
+def test_a_file_wins_over_a_shipped_name_and_a_folder_does_not(written):
+    Path("tc").mkdir()
+    assert load("tc").datasets[0].name == "tc"
+    assert load(written(BASE, name="rotation")).datasets[0].name == "rts"
+
+
+def test_exponents_need_no_point(written):
+    assert load(written(BASE + "training: {rate: 1e-3}")).training.rate == 0.001
+
+
+def test_windows_files_are_read(written):
+    text = b"\xef\xbb\xbf" + (BASE + "seeds: [3]\n").replace("\n", "\r\n").encode()
+    assert load(written(text)).seeds == (3,)
+
+
+# --- overrides --------------------------------------------------------------------------------------------------
+
+
+def test_overrides_are_laid_over_in_turn(written):
+    mine = written(BASE + "training: {epochs: 3, rate: 0.1}\nseeds: [0, 1]\n")
+    experiment = load(mine, ["training.epochs=4", "training.epochs=5", "seeds.1=7", "datasets=[r,tc]", "name=other"])
+    assert (experiment.training.epochs, experiment.training.rate) == (5, 0.1)
+    assert experiment.seeds == (0, 7)
+    assert [dataset.name for dataset in experiment.datasets] == ["r", "tc"]
+    assert experiment.name == "other"
+
+
+@pytest.mark.parametrize("training", ["", "training:\n"])
+def test_overrides_make_absent_mappings(written, training):
+    assert load(written(BASE + training), ["training.clip=null"]).training.clip is None
+
+
+def test_an_override_can_change_a_changed_preset(written):
+    mine = written("datasets: [{name: mild, like: rts}]\nmodels: [cnn]\n")
+    assert load(mine, ["datasets.0.rotation=20"]).datasets[0].rotation == (-20, 20)
+
+
+def test_an_override_mends_what_the_file_has_wrong(written):
+    assert load(written(BASE + "training: {epochs: x}"), ["training={}"]).training.epochs == RECIPES["ours"]["epochs"]
+
+
+# --- back to YAML -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_dumped_configuration_loads_to_the_same(name, written):
+    experiment = load(name)
+    assert load(written(dump(experiment))) == experiment
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["recipe=paper"],
+        ["training.clip=null"],  # the recipe has one
+        ["training.rate=1e-5"],
+        ["recipe=paper", "training.clip=0.5"],
+        ["datasets=[{name: '1e5', rotation: 12.5, scale: [0.3, 0.30000000000000004]}, {name: 'null', like: tc}]"],
+        ["datasets=[{name: '2024-01-01', canvas: [20, 30]}, {name: 'on'}, {name: '0x1F'}, {name: '0'}]"],
+        ["models=[{name: a, like: st_cnn, transformer: {output: 14}}, {name: b, like: st_cnn, transformer: null}]"],
+        ["data_root='a: b # c'", "built='é 数 \"'"],
+        [f"seeds={list(range(100))}"],
+    ],
+)
+def test_every_part_of_a_specification_survives_dumping(overrides, written):
+    experiment = load("rts", overrides)
+    text = dump(experiment)
+    assert load(written(text)) == experiment
+    assert ExperimentSpec.model_validate(yaml.safe_load(text)) == experiment  # whoever reads it
+
+
+def test_a_dump_is_readable():
+    lines = dump(load("tc")).splitlines()
+    assert lines[:4] == ["name: tc", "source: mnist", "datasets:", "- name: tc"]
+    assert "  canvas: [60, 60]" in lines
+    assert "seeds: [0]" in lines
+    assert not any("null" in line or "rotation" in line for line in lines)
+
+
+# --- the schema -------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_asks_for_what_a_person_must_write():
+    assert schema()["required"] == ["datasets", "models"]
+    assert "required" not in schema()["$defs"]["TrainingSpec"]
+    assert schema()["additionalProperties"] is False
+
+
+def test_the_schema_knows_every_key_of_an_experiment():
+    assert schema()["properties"].keys() == ExperimentSpec.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "definition", "presets", "required"),
+    [("datasets", "DatasetSpec", DATASETS, ["name"]), ("models", "ModelSpec", MODELS, ["name", "classifier"])],
+)
+def test_the_schema_takes_presets_and_changes_to_them(key, definition, presets, required):
+    by_name, mapping = schema()["properties"][key]["items"]["anyOf"]
+    assert by_name == {"enum": list(presets)}
+    assert mapping == {"$ref": f"#/$defs/{definition}"}
+    entry = schema()["$defs"][definition]
+    assert entry["properties"]["like"]["enum"] == list(presets)
+    assert [case["required"] for case in entry["anyOf"]] == [required, ["name", "like"], ["like"]]
+    assert "required" not in entry
+
+
+def test_every_reference_in_the_schema_is_defined():
+    whole = schema()
+    assert set(re.findall(r"'#/\$defs/(\w+)'", str(whole))) == set(whole["$defs"])

@@ -1,0 +1,234 @@
+"""Every mistake in a configuration is told in one sentence that says where, what, and how to mend it."""
+
+from pathlib import Path
+
+import pytest
+
+from stn_train.config import LARGEST, load
+from stn_train.errors import UserError
+
+BASE = "datasets: [rts]\nmodels: [cnn, st_cnn]\n"
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Write `mine.yaml` in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str | bytes, name: str = "mine.yaml") -> str:
+        Path(name).write_bytes(text.encode() if isinstance(text, str) else text)
+        return name
+
+    return write
+
+
+def sentence(config: str, *overrides: str) -> str:
+    """What the user is told; always one line."""
+    with pytest.raises(UserError) as caught:
+        load(config, overrides)
+    told = str(caught.value)
+    assert "\n" not in told
+    assert len(told) < 400
+    return told
+
+
+A = "datasets:\n- name: a\n  "  # an entry of datasets, open for more on line 3
+Z = "\nmodels: [cnn]\n"
+
+MISTAKES = [
+    # what is not YAML, or more of it than is supported
+    ("", "mine.yaml: this file is empty"),
+    ("# only a comment\n", "mine.yaml: this file is empty"),
+    ("- rts\n", "mine.yaml:1: `key: value` is wanted at the top, not a list of 1"),
+    ("\nrts\n", "mine.yaml:2: `key: value` is wanted at the top, not 'rts'"),
+    (
+        "datasets: [rts\nmodels: [cnn]\n",
+        "mine.yaml:2: this is not YAML: while parsing a flow sequence that begins on line 1, ",
+    ),
+    ("datasets: a: b\n", "mine.yaml:1: this is not YAML: mapping values are not allowed here"),
+    ("training:\n\tepochs: 5\n", "mine.yaml:2: a tab stands here; indent with spaces"),
+    ("a: 1\n---\na: 1\n", "mine.yaml:2: this is not YAML: expected a single document"),
+    ('a: 1\nb: "\\UFFFFFFFF"\n', "mine.yaml:2: this is not YAML: a number is too large here"),
+    ("a: 1\nb: \x00\n", "mine.yaml:2: not a text file: it holds the character 0x00"),
+    (b"\xff\xfea\x00:\x00", "mine.yaml: not a text file in UTF-8"),
+    (b"#" * (LARGEST + 1), "mine.yaml: larger than 1 MB"),
+    ("a: &x 1\n", "mine.yaml:1: anchors and aliases are not supported"),
+    ("a: 1\nb: *x\n", "mine.yaml:2: anchors and aliases are not supported"),
+    ("a: 1\nb: !!python/name:os.system x\n", "mine.yaml:2: tags such as !!str are not supported"),
+    ("a: 1\nb: " + "[" * 5000, "mine.yaml:2: nested more than 20 levels deep"),
+    ("? [a]\n: b\n", "mine.yaml:1: a key must be a plain word"),
+    ("name: |\n  a\n  b\n", "mine.yaml:1: 'a\\nb\\n' holds a line break or a control character"),
+    (BASE + "datasets: [r]\n", "mine.yaml:3: datasets: this key stands here twice"),
+    (BASE + "training:\n  epochs: 1\n  epochs: 2\n", "mine.yaml:5: training.epochs: this key stands here twice"),
+    (
+        BASE + f"seeds: [{'9' * 5000}]\n",
+        "mine.yaml:3: seeds.0: 9999999999999999999999999999999999999... is not a number",
+    ),
+    (
+        BASE + f"seeds: [0x{'9' * 5000}]\n",
+        "mine.yaml:3: seeds.0: 0x99999999999999999999999999999999999... is not a number",
+    ),
+    # keys
+    (
+        BASE + "training:\n  epoch: 5\n",
+        "mine.yaml:4: training.epoch: there is no key 'epoch' here; did you mean 'epochs'?",
+    ),
+    (BASE + "epochs: 5\n", "mine.yaml:3: epochs: there is no key 'epochs' here; it belongs under training"),
+    (
+        BASE + "rotation: 5\n",
+        "mine.yaml:3: rotation: there is no key 'rotation' here; it belongs in an entry of datasets",
+    ),
+    (
+        BASE + "zzz: 5\n",
+        "mine.yaml:3: zzz: there is no key 'zzz' here; known: built, data_root, datasets, models, name, ",
+    ),
+    (BASE + '"a b": 5\n', "mine.yaml:3: 'a b': there is no key 'a b' here"),
+    (A + "lik: rts" + Z, "mine.yaml:3: datasets.0.lik: there is no key 'lik' here; did you mean 'like'?"),
+    (
+        A + "clutter:\n    pathces: 3" + Z,
+        "mine.yaml:4: datasets.0.clutter.pathces: there is no key 'pathces' here; did you mean 'patches'?",
+    ),
+    (
+        "dataset: [rts]\nmodels: [cnn]\n",
+        "mine.yaml:1: dataset: there is no key 'dataset' here; did you mean 'datasets'?",
+    ),
+    ("\n\nmodels: [cnn]\n", "mine.yaml:3: datasets: this key is missing; add for instance `datasets: [rts]`"),
+    (
+        "datasets:\n- r\n- rotation: 3" + Z,
+        "mine.yaml:3: datasets.1.name: this key is missing; add for instance `name: ",
+    ),
+    # types
+    (BASE + "seeds: 3\n", "mine.yaml:3: seeds: a list is wanted, not 3; write [3]"),
+    ("datasets: rts" + Z, "mine.yaml:1: datasets: a list is wanted, not 'rts'; write [rts]"),
+    ("datasets: []" + Z, "mine.yaml:1: datasets: at least 1 entry is wanted"),
+    (f"datasets: [{'r,' * 101}]" + Z, "mine.yaml:1: datasets: at most 100 entries are allowed, not a list of 101"),
+    ("datasets:\n- rts\n- 3" + Z, "mine.yaml:3: datasets.1: a preset's name or a mapping is wanted, not 3"),
+    (BASE + "training: 3\n", "mine.yaml:3: training: a mapping is wanted, not 3; its keys are epochs, batch_size, "),
+    (BASE + "training:\n", "mine.yaml:3: training: a mapping is wanted, not nothing"),
+    (BASE + "training: {epochs: 1.5}\n", "mine.yaml:3: training.epochs: a whole number is wanted, not 1.5"),
+    (BASE + "seeds: [0, true]\n", "mine.yaml:3: seeds.1: a whole number is wanted, not true"),
+    (BASE + "training: {rate: fast}\n", "mine.yaml:3: training.rate: a number is wanted, not 'fast'"),
+    (BASE + "training: {rate: .nan}\n", "mine.yaml:3: training.rate: a number is wanted, not nan"),
+    (BASE + "validation: 1\n", "mine.yaml:3: validation: true or false is wanted, not 1"),
+    (BASE + "name: 42\n", "mine.yaml:3: name: text is wanted, not 42; put it in quotes"),
+    (BASE + "data_root: ''\n", "mine.yaml:3: data_root: text is wanted, not nothing"),
+    (A + "canvas: big" + Z, "mine.yaml:3: datasets.0.canvas: a number or a list of two numbers is wanted, not 'big'"),
+    (
+        A + "shear: [1, 2, 3]" + Z,
+        "mine.yaml:3: datasets.0.shear: a number or a list of two numbers is wanted, not a list of 3",
+    ),
+    (
+        A + "shear: [1]" + Z,
+        "mine.yaml:3: datasets.0.shear: a number or a list of two numbers is wanted, not a list of 1",
+    ),
+    # values
+    (BASE + "training:\n  epochs:\n    0\n", "mine.yaml:4: training.epochs: must be at least 1, not 0"),
+    (BASE + "training: {epochs: 0}\n", "mine.yaml:3: training.epochs: must be at least 1, not 0"),
+    (BASE + "training: {rate: 0}\n", "mine.yaml:3: training.rate: must be above 0, not 0"),
+    (BASE + "training: {averaging: 1}\n", "mine.yaml:3: training.averaging: must be below 1, not 1"),
+    (BASE + "parameters: 1_000_000_000\n", "mine.yaml:3: parameters: must be at most 100000000, not 1000000000"),
+    (A + "rotation: 500" + Z, "mine.yaml:3: datasets.0.rotation: must be at most 180, not 500"),
+    (A + "canvas: 4" + Z, "mine.yaml:3: datasets.0.canvas: must be at least 8, not 4"),
+    (A + "scale:\n  - 1\n  - 20" + Z, "mine.yaml:5: datasets.0.scale.1: must be at most 10, not 20"),
+    (A + "scale: [2, 1]" + Z, "mine.yaml:3: datasets.0.scale: the lower end 2 is above the upper end 1"),
+    (BASE + "name: x y\n", "mine.yaml:3: name: a name is letters, digits, '.', '_' and '-', and begins with a letter "),
+    (BASE + f"name: {'x' * 65}\n", "mine.yaml:3: name: at most 64 characters are allowed, not 65"),
+    (BASE + "seeds: [0, 0]\n", "mine.yaml:3: seeds: the seed 0 stands here twice"),
+    ("datasets: [rts, rts]" + Z, "mine.yaml:1: datasets: the name rts stands here twice"),
+    (
+        "datasets: [rotatoin]" + Z,
+        "mine.yaml:1: datasets.0: there is no dataset preset 'rotatoin'; did you mean 'rotation'?",
+    ),
+    ("datasets:\n- like: rts\n  scale: 1" + Z, "mine.yaml:2: datasets.0: a changed dataset needs a name of its own"),
+    (
+        "datasets: [rts]\nmodels:\n- {name: m, classifier: cn}\n",
+        "mine.yaml:3: models.0.classifier: 'cn' is not one of cnn, cnn_paper; did you mean 'cnn'?",
+    ),
+    (BASE + "source: [mnist]\n", "mine.yaml:3: source: a list of 1 is not one of mnist, fashion_mnist, kmnist, digits"),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), MISTAKES, ids=[told[:60] for _, told in MISTAKES])
+def test_a_mistake_is_one_sentence_with_file_line_and_key(written, text, told):
+    said = sentence(written(text))
+    assert said.startswith(told)
+    assert "more)" not in said  # each of these is one mistake, however many pydantic makes of it
+
+
+def test_the_first_mistake_in_the_file_is_told_and_the_others_counted(written):
+    text = "training: {epochs: 0, rate: x}\nmodels: [cnn]\nrecipes: 3\ndatasets: [rst]\n"
+    assert sentence(written(text)) == "mine.yaml:1: training.epochs: must be at least 1, not 0 (and 3 more)"
+
+
+def test_what_follows_from_an_unknown_recipe_is_not_told(written):
+    text = BASE + "training: {clip: 3}\nrecipe: our\n"
+    assert sentence(written(text)) == "mine.yaml:4: recipe: 'our' is not one of ours, paper; did you mean 'ours'?"
+
+
+def test_a_file_name_that_cannot_be_a_name_is_told_of(written):
+    said = sentence(written(BASE, name="my file.yaml"))
+    assert said.startswith("my file.yaml (named after its file, for want of a `name` key): name: a name is letters")
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("rtss", "there is no shipped configuration 'rtss', nor a file; did you mean 'rts'?"),
+        (
+            "quikstart.yaml",
+            "quikstart.yaml: there is no such file, nor a shipped configuration; did you mean 'quickstart'?",
+        ),
+        ("configs/mine", "configs/mine: there is no such file, nor a shipped configuration; known: "),
+        (".", ".: a configuration file is wanted, not a folder"),
+        ("", "there is no shipped configuration '', nor a file"),
+        ("a\0b", "there is no shipped configuration 'a\\x00b', nor a file"),
+    ],
+)
+def test_what_is_not_found_is_told_with_the_nearest_known(config, told, written):
+    assert sentence(config).startswith(told)
+
+
+def test_a_file_that_may_not_be_read_is_told_of(written, monkeypatch):
+    mine = written(BASE)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", mine)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert sentence(mine) == "mine.yaml: cannot be read: Permission denied"
+
+
+# --- overrides --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("training.epochs", "KEY=VALUE is wanted, for instance --set training.epochs=5"),
+        ("=5", "KEY=VALUE is wanted"),
+        ("training.=5", "KEY=VALUE is wanted"),
+        ("training.epochs=", "a value is wanted after the '='"),
+        ("training.epoch=5", "training.epoch: there is no key 'epoch' here; did you mean 'epochs'?"),
+        ("trainig.epochs=5", "trainig: there is no key 'trainig' here; did you mean 'training'?"),
+        ("training.epochs=x", "training.epochs: a whole number is wanted, not 'x'"),
+        ("training.epochs.x=3", "training.epochs: a whole number is wanted, not a mapping"),
+        ("datasets=[r,", "this is not YAML"),
+        ("datasets=*x", "anchors and aliases are not supported"),
+        ("datasets.0.rotation=20", "datasets.0 is 'rts', which has no keys; set datasets.0 as a whole"),
+        ("datasets.1=r", "datasets is a list of 1, which has no entry '1'; entries are counted from 0"),
+        ("datasets.-1=r", "datasets is a list of 1, which has no entry '-1'"),
+        ("datasets.rts=r", "datasets is a list of 1, which has no entry 'rts'"),
+        ("datasets.0={}", "datasets.0.name: this key is missing"),
+        ("training={epochs: 0}", "training.epochs: must be at least 1, not 0"),
+        ("seeds=[0,0]", "seeds: the seed 0 stands here twice"),
+        ("a\udcff=1", "KEY=VALUE is wanted"),
+        ("name=\udcff", "not a text file: it holds the character 0xdcff"),
+    ],
+)
+def test_a_mistake_in_an_override_is_told_of_the_override(written, override, told):
+    assert sentence(written(BASE), override).startswith(f"--set {override}: {told}")
+
+
+def test_the_file_is_told_of_before_overrides(written):
+    mine = written(BASE + "seeds: [x]\n")
+    assert sentence(mine, "training.epochs=0") == "mine.yaml:3: seeds.0: a whole number is wanted, not 'x' (and 1 more)"

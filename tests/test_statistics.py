@@ -1,0 +1,152 @@
+"""Intervals and paired tests: held to scipy, to hand counts and to simulation."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, t, ttest_1samp
+
+from stn_train.statistics import Estimate, error_over_seeds, mcnemar, paired_difference, verdict
+
+ONCE = np.arange(1000)
+
+
+def wrong_at(*places: int, images: int = 1000) -> np.ndarray:
+    """(1, images): wrong at these places only."""
+    return np.isin(np.arange(images), places)[None]
+
+
+def drawn(seed: int, seeds: int = 1, images: int = 1000) -> np.ndarray:
+    """(seeds, images): each wrong with 5 %."""
+    return np.random.default_rng(seed).random((seeds, images)) < 0.05
+
+
+def repeated(wrong: np.ndarray, times: int) -> np.ndarray:
+    """Each image's column stands `times` times."""
+    return np.repeat(wrong, times, axis=-1)
+
+
+def ends(estimate: Estimate) -> tuple[float, float, float]:
+    return estimate.value, estimate.low, estimate.high
+
+
+@pytest.mark.parametrize("errors", [0, 1, 57, 1000])
+def test_error_of_one_seed_has_wilsons_interval(errors: int) -> None:
+    """With one image a digit it is the textbook's, at no errors and at nothing but errors as well."""
+    interval = binomtest(errors, 1000).proportion_ci(method="wilson")
+    expected = (errors / 10, 100 * interval.low, 100 * interval.high)
+    assert ends(error_over_seeds(wrong_at(*range(errors)), ONCE)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("errors", [0, 57])
+def test_error_counts_the_images_of_a_digit_once(errors: int) -> None:
+    wrong = wrong_at(*range(errors))
+    once = error_over_seeds(wrong, ONCE)
+    assert ends(error_over_seeds(repeated(wrong, 5), repeated(ONCE, 5))) == pytest.approx(ends(once))
+
+
+def test_error_of_images_that_are_independent_within_digits_is_that_of_as_many_digits() -> None:
+    wrong = drawn(0, images=20_000)
+    grouped, single = (error_over_seeds(wrong, digit) for digit in (np.arange(20_000) % 4000, np.arange(20_000)))
+    assert grouped.high - grouped.low == pytest.approx(single.high - single.low, rel=0.05)
+
+
+def test_error_of_several_seeds_has_the_t_interval_over_them() -> None:
+    """Errors of 1, 2 and 3 %: a standard error of 1/√3."""
+    wrong = np.concatenate([wrong_at(*range(count)) for count in (10, 20, 30)])
+    reach = 4.302653 / np.sqrt(3)
+    assert ends(error_over_seeds(wrong, ONCE)) == pytest.approx((2.0, max(2 - reach, 0), 2 + reach), abs=1e-6)
+    assert error_over_seeds(wrong[:2], ONCE).low == 0, "no error is below 0 %, however wide the interval"
+
+
+def test_one_digit_gives_no_interval() -> None:
+    with pytest.raises(ValueError, match="at least two"):
+        error_over_seeds(wrong_at(0, 1), np.zeros(1000, dtype=int))
+
+
+def test_difference_of_one_seed_is_the_paired_t_interval() -> None:
+    model, baseline = drawn(1), drawn(2)
+    test = ttest_1samp(100 * (model[0].astype(float) - baseline[0]), 0)
+    interval = test.confidence_interval()
+    expected = (100 * (model.mean() - baseline.mean()), interval.low, interval.high)
+    assert ends(paired_difference(model, baseline, ONCE)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_difference_counts_the_images_of_a_digit_once(seeds: int) -> None:
+    model, baseline = drawn(1, seeds), drawn(2, seeds)
+    once = paired_difference(model, baseline, ONCE)
+    five = paired_difference(repeated(model, 5), repeated(baseline, 5), repeated(ONCE, 5))
+    assert ends(five) == pytest.approx(ends(once))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_difference_turns_round_with_the_models(seeds: int) -> None:
+    model, baseline = drawn(1, seeds), drawn(2, seeds)
+    there, back = paired_difference(model, baseline, ONCE), paired_difference(baseline, model, ONCE)
+    assert (back.value, back.low, back.high) == pytest.approx((-there.value, -there.high, -there.low))
+
+
+def test_difference_of_several_seeds_is_never_surer_than_seeds_or_digits_alone() -> None:
+    """Without spread over seeds the digits' interval is left, without spread over digits the seeds'."""
+    model, baseline = drawn(1), drawn(2)
+    one = paired_difference(model, baseline, ONCE)
+    same = paired_difference(model.repeat(3, axis=0), baseline.repeat(3, axis=0), ONCE)
+    assert ends(same) == pytest.approx(ends(one))
+    model, baseline = drawn(1, 3), drawn(2, 3)
+    per_seed = 100 * (model.mean(axis=1) - baseline.mean(axis=1))
+    over_seeds = ttest_1samp(per_seed, 0).confidence_interval()
+    difference = paired_difference(model, baseline, ONCE)
+    digits_reach = t.ppf(0.975, 999) * (100.0 * (model.mean(axis=0) - baseline.mean(axis=0))).std(ddof=1) / 1000**0.5
+    assert difference.high - difference.value == pytest.approx(
+        np.hypot(over_seeds.high - over_seeds.low, 2 * digits_reach) / 2
+    )
+
+
+@pytest.mark.parametrize("seed_effect", [0.0, 0.5])
+def test_equal_models_are_told_apart_in_five_of_a_hundred_at_most(seed_effect: float) -> None:
+    """200 repeats of 3 seeds, hard and easy digits; with and without seeds that train well or badly."""
+    random = np.random.default_rng(3)
+    covered = 0
+    for _ in range(200):
+        hard = np.where(random.random(1000) < 0.05, random.random(1000), 0.002)
+        luck = np.exp(seed_effect * random.standard_normal((2, 3, 1)))
+        model, baseline = random.random((2, 3, 1000)) < hard * luck
+        difference = paired_difference(model, baseline, ONCE)
+        covered += difference.low <= 0 <= difference.high
+    assert covered >= 182
+
+
+def test_a_difference_that_is_there_is_found() -> None:
+    """5 % against 2 %, three seeds."""
+    random = np.random.default_rng(4)
+    difference = paired_difference(
+        random.random((3, 10_000)) < 0.02, random.random((3, 10_000)) < 0.05, np.arange(10_000)
+    )
+    assert difference.low < -3.0 < difference.high < 0
+
+
+def test_mcnemar_is_the_binomial_of_the_images_on_which_they_differ() -> None:
+    """12 that only the model gets wrong, 2 that only the baseline does, 30 that both do."""
+    both = range(14, 44)
+    p = mcnemar(wrong_at(*range(12), *both)[0], wrong_at(12, 13, *both)[0])
+    assert p == pytest.approx(2 * (1 + 14 + 91) / 2**14)
+    assert mcnemar(wrong_at(*both)[0], wrong_at(*both)[0]) == 1
+
+
+def test_verdict_says_how_much_and_how_surely() -> None:
+    assert verdict("st_cnn", "cnn", Estimate(-0.92, -1.14, -0.70), 3) == (
+        "st_cnn errs on 0.92 points fewer images than cnn (95 % interval 0.70 to 1.14, 3 seeds)"
+    )
+    assert "0.92 points more images" in verdict("st_cnn", "cnn", Estimate(0.92, 0.70, 1.14), 3)
+    assert verdict("st_cnn", "cnn", Estimate(-0.02, -0.20, 0.16), 3) == (
+        "no difference shown between st_cnn and cnn (difference -0.02 points, 95 % interval -0.20 to 0.16, 3 seeds)"
+    )
+    assert "these two networks" in verdict("st_cnn", "cnn", Estimate(-0.92, -1.14, -0.70), 1)
+
+
+def test_verdict_on_four_images_is_that_nothing_is_shown() -> None:
+    """Their interval leaves out zero, but four of four fall on one side in an eighth of all such cases."""
+    model, baseline = wrong_at(), wrong_at(0, 1, 2, 3)
+    difference, p = paired_difference(model, baseline, ONCE), mcnemar(model[0], baseline[0])
+    assert difference.high < 0
+    assert p == pytest.approx(0.125)
+    assert verdict("st_cnn", "cnn", difference, 1, p).startswith("no difference shown")
