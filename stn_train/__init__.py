@@ -1,1 +1,53 @@
-"""Does a spatial transformer help, and does it undo the distortion?"""
+"""Does a spatial transformer help, and does it undo the distortion?
+
+What one would call from a notebook is importable from here; torch is imported only when such a name is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stn_train.config import load as load_config
+    from stn_train.data.digits import load_digits
+    from stn_train.data.distortion import draw
+    from stn_train.data.render import render
+    from stn_train.experiment.evaluate import load_network
+    from stn_train.geometry import FAMILIES, Family, bilinear_sampler
+    from stn_train.models import SpatialTransformer, build_model
+
+_HOMES = {
+    "FAMILIES": "stn_train.geometry",
+    "Family": "stn_train.geometry",
+    "SpatialTransformer": "stn_train.models",
+    "bilinear_sampler": "stn_train.geometry",
+    "build_model": "stn_train.models",
+    "draw": "stn_train.data.distortion",
+    "load_config": "stn_train.config",
+    "load_digits": "stn_train.data.digits",
+    "load_network": "stn_train.experiment.evaluate",
+    "render": "stn_train.data.render",
+}
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "SpatialTransformer",
+    "bilinear_sampler",
+    "build_model",
+    "draw",
+    "load_config",
+    "load_digits",
+    "load_network",
+    "render",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = import_module(_HOMES[name])
+    return getattr(home, "load" if name == "load_config" else name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -36,7 +36,7 @@ def _number(value: Any) -> bool:
 
 
 def _both_ways(value: Any) -> Any:
-    return (-value, value) if _number(value) else value
+    return (-abs(value), abs(value)) if _number(value) else value
 
 
 def _twice(value: Any) -> Any:
@@ -49,8 +49,8 @@ def _in_order(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
-def _pair_schema(low: float, high: float, alone: str) -> WithJsonSchema:
-    number = {"type": "number", "minimum": low, "maximum": high}
+def _pair_schema(low: float, high: float, alone: str, kind: str = "number") -> WithJsonSchema:
+    number = {"type": kind, "minimum": low, "maximum": high}
     pair = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
     return WithJsonSchema({"anyOf": [{**number, "description": alone}, pair]})
 
@@ -94,7 +94,10 @@ Factors = Annotated[
     _pair_schema(0.1, 10, "always this factor"),
 ]
 Size = Annotated[
-    tuple[_Pixels, _Pixels], _Pair, BeforeValidator(_twice), _pair_schema(8, 256, "height and width alike, in pixels")
+    tuple[_Pixels, _Pixels],
+    _Pair,
+    BeforeValidator(_twice),
+    _pair_schema(8, 256, "height and width alike, in pixels", "integer"),
 ]
 """Height and width in pixels; one number stands for both."""
 
@@ -309,7 +312,7 @@ class ExperimentSpec(Spec):
 def _no_twins(values: list[Any], what: str) -> None:
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise ValueError(f"{what} {value} stands here twice")
+            raise ValueError(f"{what} {value} stands here twice; give each its own")
 
 
 class TrialSpec(Spec):

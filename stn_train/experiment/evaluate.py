@@ -4,7 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from stn_train.errors import UserError, did_you_mean
 from stn_train.evaluation.classify import classify
@@ -50,11 +52,7 @@ def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluat
 
     Raises UserError where the checkpoint is damaged or the dataset is not known.
     """
-    content = read_checkpoint(checkpoint)
-    trial: TrialSpec = content["trial"]
-    model = build_for(trial, session)
-    state = TrainingState.start(model.network, trial.training)
-    restore(state, content, checkpoint)
+    trial, state = _load(checkpoint, session)
     asked = trial.dataset if dataset in (None, trial.dataset.name) else _preset(dataset, trial)
     other = trial.model_copy(update={"dataset": asked, "built": False})
     variant = prepare(other, replace(session, built=None)).variant
@@ -68,6 +66,24 @@ def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluat
         variant.digit.numpy(),
         found.confusion(variant.labels).numpy(),
     )
+
+
+def load_network(checkpoint: str | Path) -> nn.Sequential:
+    """The network of a checkpoint.pt on the CPU, with the weights that are evaluated, ready to be called.
+
+    It maps images (N x 1 x H x W, float32 from 0 to 1) to logits (N x 10); its part `transformer`, where it has one,
+    is a SpatialTransformer. Raises UserError where the file is missing or damaged.
+    """
+    _, state = _load(Path(checkpoint), Session(torch.device("cpu")))
+    return state.final.eval()
+
+
+def _load(checkpoint: Path, session: Session) -> tuple[TrialSpec, TrainingState]:
+    content = read_checkpoint(checkpoint)
+    trial: TrialSpec = content["trial"]
+    state = TrainingState.start(build_for(trial, session).network, trial.training)
+    restore(state, content, checkpoint)
+    return trial, state
 
 
 def _preset(name: str | None, trial: TrialSpec) -> DatasetSpec:

@@ -19,7 +19,7 @@ CLASSIFIERS = {"cnn": classifiers.cnn, "cnn_paper": classifiers.cnn_paper}
 LOCALISATIONS = {"conv": localisation.conv, "conv_paper": localisation.conv_paper}
 NATURAL_WIDTH = {"cnn": 32.0, "cnn_paper": 64.0}
 TOLERANCE = 0.02
-_MOST_QUARTERS = 20_000
+_MOST_EIGHTHS = 40_000
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,20 @@ def _count(network: nn.Module) -> int:
 
 
 def _fit_width(build: Callable[[float], nn.Module], spec: ModelSpec, parameters: int) -> float:
-    """The width, in quarters, whose network's parameter count is nearest to the budget; the count rises with it."""
+    """The width, in eighths, whose network's parameter count is nearest to the budget; the count rises with it."""
 
-    def count(quarters: int) -> int:
+    def count(eighths: int) -> int:
         with torch.device("meta"):
-            return _count(build(quarters / 4))
+            return _count(build(eighths / 8))
 
-    above = bisect_left(range(_MOST_QUARTERS), parameters, lo=4, key=count)
-    best = min((max(above - 1, 4), above), key=lambda quarters: abs(count(quarters) - parameters))
+    above = bisect_left(range(_MOST_EIGHTHS), parameters, lo=8, key=count)
+    best = min((max(above - 1, 8), above), key=lambda eighths: abs(count(eighths) - parameters))
     if abs(count(best) - parameters) > TOLERANCE * parameters:
         raise UserError(
             f"model {spec.name} cannot have {parameters:,} parameters within {TOLERANCE:.0%}: the nearest that its "
             f"width allows is {count(best):,}"
         )
-    return best / 4
+    return best / 8
 
 
 def _multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
