@@ -87,10 +87,11 @@ def _download(source: Source, root: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             getattr(torchvision.datasets, _FOLDERS[source])(str(root), download=True)
     except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(": ")
         raise UserError(
-            f"{source} is not in {root} and could not be downloaded ({str(error).splitlines()[0]}); name the folder "
-            f"that holds {_FOLDERS[source]}/raw by --data-root, by data_root in the configuration or by "
-            f"{DATA_VARIABLE}, or start with `stn-train run --config quickstart`, which needs no download"
+            f"{source} is not in {root} and could not be downloaded ({reason}); name the folder that holds "
+            f"{_FOLDERS[source]}/raw by --data-root, by data_root in the configuration or by {DATA_VARIABLE}, "
+            "or start with `stn-train run --config quickstart`, which needs no download"
         ) from None
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import yaml
-
 from stn_train import storage
+from stn_train.config import dump
 from stn_train.errors import UserError
 from stn_train.experiment.plan import differences, joined
 from stn_train.experiment.session import Session, environment
@@ -44,8 +43,7 @@ def run_experiment(
     """
     everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
     refuse_changed(everything, folder)
-    text = yaml.safe_dump(everything.model_dump(mode="json", exclude_none=True), sort_keys=False)
-    storage.write_text(folder.config, text)
+    storage.write_text(folder.config, dump(everything))
     storage.write_json(folder.environment, environment(session))
     for number, trial in enumerate(trials, start=1):
         files = folder.trial(trial)

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from stn_train.config import load
 from stn_train.errors import UserError
 from stn_train.specs import ExperimentSpec, Spec, TrialSpec
 
@@ -164,10 +164,7 @@ class RunFolder:
         """Raises UserError where the folder holds no run, or its configuration is damaged."""
         if not self.config.is_file():
             raise UserError(f"{self.path} is not a run's folder: it has no config.yaml")
-        try:
-            return ExperimentSpec.model_validate(yaml.safe_load(self.config.read_text(encoding="utf-8")))
-        except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.config} is damaged: {str(error).splitlines()[0]}") from None
+        return load(str(self.config))
 
 
 def _load(kind: type[T], path: Path) -> T:

@@ -1,0 +1,22 @@
+"""What all tests share: one thread for small tensors, and real digits."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from stn_train.data.digits import Digits
+
+# Read by torch when it is first imported: on small tensors, more threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def real_digits() -> "tuple[Digits, Digits]":
+    """MNIST where STN_TRAIN_DATA names a folder that has it, else the bundled digits: training and test split."""
+    from stn_train.data.digits import load_digits
+
+    folder = Path(os.environ.get("STN_TRAIN_DATA", "/nowhere"))
+    return load_digits("mnist" if (folder / "MNIST/raw").is_dir() else "digits", str(folder))
