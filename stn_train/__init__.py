@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stn_train.config import load as load_config
+    from stn_train.config import load_config
     from stn_train.data.digits import load_digits
     from stn_train.data.distortion import draw
     from stn_train.data.render import render
@@ -45,8 +45,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = import_module(_HOMES[name])
-    return getattr(home, "load" if name == "load_config" else name)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -21,7 +21,7 @@ LARGEST = 1_000_000
 """Bytes of a configuration file that are read."""
 
 
-def load(config: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
+def load_config(config: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
     """The experiment that a configuration describes.
 
     `config` is a path, or a shipped configuration's name; a file wins. `overrides` are KEY=VALUE with a dotted key and
@@ -54,7 +54,7 @@ def shipped() -> dict[str, Path]:
 
 
 def dump(experiment: ExperimentSpec) -> str:
-    """The whole experiment as YAML, defaults and all: `load` reads an equal one from it."""
+    """The whole experiment as YAML, defaults and all: `load_config` reads an equal one from it."""
     return yaml.dump(_plain(experiment), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -296,6 +296,14 @@ class ExperimentSpec(Spec):
             return value
         return {**value, "training": merged(RECIPES[recipe], training)}
 
+    @model_validator(mode="after")
+    def _tune_on_fresh_images(self) -> "ExperimentSpec":
+        if self.validation and self.built is not None:
+            raise ValueError(
+                "validation does not go with built variants, which hold nothing out; leave one of them out"
+            )
+        return self
+
     @field_validator("datasets", "models")
     @classmethod
     def _names_once(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stn_train.config import dump, load, schema, shipped
+from stn_train.config import dump, load_config, schema, shipped
 from stn_train.specs import DATASETS, MODELS, RECIPES, ExperimentSpec, TrainingSpec
 
 BASE = "datasets: [rts]\nmodels: [cnn, st_cnn]\n"
@@ -28,7 +28,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_least_configuration_is_filled_in(written):
-    experiment = load(written(BASE))
+    experiment = load_config(written(BASE))
     assert experiment == ExperimentSpec.model_validate(
         {"name": "mine", "datasets": ["rts"], "models": ["cnn", "st_cnn"]}
     )
@@ -36,12 +36,12 @@ def test_the_least_configuration_is_filled_in(written):
 
 
 def test_a_name_in_the_file_wins_over_the_file_name(written):
-    assert load(written(BASE + "name: other\n")).name == "other"
+    assert load_config(written(BASE + "name: other\n")).name == "other"
 
 
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_configurations_load_under_their_own_name(name):
-    assert load(name).name == Path(name).name
+    assert load_config(name).name == Path(name).name
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -56,17 +56,17 @@ def test_the_spatial_distortions_each_have_a_configuration():
 
 def test_a_file_wins_over_a_shipped_name_and_a_folder_does_not(written):
     Path("tc").mkdir()
-    assert load("tc").datasets[0].name == "tc"
-    assert load(written(BASE, name="rotation")).datasets[0].name == "rts"
+    assert load_config("tc").datasets[0].name == "tc"
+    assert load_config(written(BASE, name="rotation")).datasets[0].name == "rts"
 
 
 def test_exponents_need_no_point(written):
-    assert load(written(BASE + "training: {rate: 1e-3}")).training.rate == 0.001
+    assert load_config(written(BASE + "training: {rate: 1e-3}")).training.rate == 0.001
 
 
 def test_windows_files_are_read(written):
     text = b"\xef\xbb\xbf" + (BASE + "seeds: [3]\n").replace("\n", "\r\n").encode()
-    assert load(written(text)).seeds == (3,)
+    assert load_config(written(text)).seeds == (3,)
 
 
 # --- overrides --------------------------------------------------------------------------------------------------
@@ -74,7 +74,9 @@ def test_windows_files_are_read(written):
 
 def test_overrides_are_laid_over_in_turn(written):
     mine = written(BASE + "training: {epochs: 3, rate: 0.1}\nseeds: [0, 1]\n")
-    experiment = load(mine, ["training.epochs=4", "training.epochs=5", "seeds.1=7", "datasets=[r,tc]", "name=other"])
+    experiment = load_config(
+        mine, ["training.epochs=4", "training.epochs=5", "seeds.1=7", "datasets=[r,tc]", "name=other"]
+    )
     assert (experiment.training.epochs, experiment.training.rate) == (5, 0.1)
     assert experiment.seeds == (0, 7)
     assert [dataset.name for dataset in experiment.datasets] == ["r", "tc"]
@@ -83,16 +85,19 @@ def test_overrides_are_laid_over_in_turn(written):
 
 @pytest.mark.parametrize("training", ["", "training:\n"])
 def test_overrides_make_absent_mappings(written, training):
-    assert load(written(BASE + training), ["training.clip=null"]).training.clip is None
+    assert load_config(written(BASE + training), ["training.clip=null"]).training.clip is None
 
 
 def test_an_override_can_change_a_changed_preset(written):
     mine = written("datasets: [{name: mild, like: rts}]\nmodels: [cnn]\n")
-    assert load(mine, ["datasets.0.rotation=20"]).datasets[0].rotation == (-20, 20)
+    assert load_config(mine, ["datasets.0.rotation=20"]).datasets[0].rotation == (-20, 20)
 
 
 def test_an_override_mends_what_the_file_has_wrong(written):
-    assert load(written(BASE + "training: {epochs: x}"), ["training={}"]).training.epochs == RECIPES["ours"]["epochs"]
+    assert (
+        load_config(written(BASE + "training: {epochs: x}"), ["training={}"]).training.epochs
+        == RECIPES["ours"]["epochs"]
+    )
 
 
 # --- back to YAML -----------------------------------------------------------------------------------------------
@@ -100,8 +105,8 @@ def test_an_override_mends_what_the_file_has_wrong(written):
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_dumped_configuration_loads_to_the_same(name, written):
-    experiment = load(name)
-    assert load(written(dump(experiment))) == experiment
+    experiment = load_config(name)
+    assert load_config(written(dump(experiment))) == experiment
 
 
 @pytest.mark.parametrize(
@@ -119,14 +124,14 @@ def test_a_dumped_configuration_loads_to_the_same(name, written):
     ],
 )
 def test_every_part_of_a_specification_survives_dumping(overrides, written):
-    experiment = load("rts", overrides)
+    experiment = load_config("rts", overrides)
     text = dump(experiment)
-    assert load(written(text)) == experiment
+    assert load_config(written(text)) == experiment
     assert ExperimentSpec.model_validate(yaml.safe_load(text)) == experiment  # whoever reads it
 
 
 def test_a_dump_is_readable():
-    lines = dump(load("tc")).splitlines()
+    lines = dump(load_config("tc")).splitlines()
     assert lines[:4] == ["name: tc", "source: mnist", "datasets:", "- name: tc"]
     assert "  canvas: [60, 60]" in lines
     assert "seeds: [0]" in lines

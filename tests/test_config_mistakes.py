@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stn_train.config import LARGEST, load
+from stn_train.config import LARGEST, load_config
 from stn_train.errors import UserError
 
 BASE = "datasets: [rts]\nmodels: [cnn, st_cnn]\n"
@@ -25,7 +25,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def sentence(config: str, *overrides: str) -> str:
     """What the user is told; always one line."""
     with pytest.raises(UserError) as caught:
-        load(config, overrides)
+        load_config(config, overrides)
     told = str(caught.value)
     assert "\n" not in told
     assert len(told) < 400

@@ -31,9 +31,9 @@ def show(config: Config, overrides: Overrides = None) -> None:
 
     For instance: stn-train config show rts --set training.epochs=5
     """
-    from stn_train.config import dump, load
+    from stn_train.config import dump, load_config
 
-    typer.echo(dump(load(config, overrides or ())), nl=False)
+    typer.echo(dump(load_config(config, overrides or ())), nl=False)
 
 
 @app.command()
@@ -49,13 +49,13 @@ def check(
 
     For instance: stn-train config check rts mine.yaml
     """
-    from stn_train.config import load
+    from stn_train.config import load_config
     from stn_train.specs import trials_of
 
     failed = False
     for config in configs:
         try:
-            spec = load(config, overrides or ())
+            spec = load_config(config, overrides or ())
         except UserError as error:
             typer.echo(str(error), err=True)
             failed = True

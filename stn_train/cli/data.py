@@ -54,9 +54,9 @@ def preview(
 
 
 def _load(config: str, overrides: list[str] | None, data_root: str | None) -> "tuple[ExperimentSpec, Digits, Digits]":
-    from stn_train.config import load
+    from stn_train.config import load_config
 
-    experiment = load(config, overrides or ())
+    experiment = load_config(config, overrides or ())
 
     from stn_train.data.digits import load_digits
 

@@ -43,7 +43,7 @@ def run(
     For instance: stn-train run --config quickstart
     """
     from stn_train.cli.progress import ProgressDisplay
-    from stn_train.config import load
+    from stn_train.config import load_config
     from stn_train.specs import trials_of
 
     changes = [*(overrides or ())]
@@ -51,7 +51,7 @@ def run(
         changes.append(f"seeds={_seed_list(seeds)}")
     if validate:
         changes.append("validation=true")
-    experiment = load(config, changes)
+    experiment = load_config(config, changes)
     trials = trials_of(experiment, only)
     if not trials:
         raise UserError(f"--only {only} matches no dataset/model of {config}, such as {trials_of(experiment)[0].key}")

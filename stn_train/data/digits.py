@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +87,8 @@ def _download(source: Source, root: Path) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             getattr(torchvision.datasets, _FOLDERS[source])(str(root), download=True)
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(": ")
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(
             f"{source} is not in {root} and could not be downloaded ({reason}); name the folder that holds "
             f"{_FOLDERS[source]}/raw by --data-root, by data_root in the configuration or by {DATA_VARIABLE}, "
@@ -132,8 +133,8 @@ def _scikit_digits() -> tuple[Digits, Digits]:
     from sklearn.datasets import load_digits as load_scikit_digits
 
     bunch = load_scikit_digits()
-    enlarge = _bilinear_matrix(_SMALL, _BOX)
-    boxes = np.rint(enlarge @ (bunch.images * (255 / 16)) @ enlarge.T).clip(0, 255).astype(np.uint8)
+    enlarge = _enlargement()
+    boxes = ((enlarge @ bunch.images.astype(np.int64) @ enlarge.T * 255 + 800) // 1600).astype(np.uint8)
     images = np.zeros((len(boxes), DIGIT, DIGIT), np.uint8)
     mass = boxes.sum(axis=(1, 2), dtype=np.int64)
     ramp = np.arange(_BOX)
@@ -153,8 +154,11 @@ def _scikit_digits() -> tuple[Digits, Digits]:
     return everything.subset(~tested), everything.subset(tested)
 
 
-def _bilinear_matrix(small: int, large: int) -> NDArray[np.float64]:
-    """The large x small matrix that enlarges a column of pixels bilinearly, edge pixels repeated."""
-    position = ((np.arange(large) + 0.5) * small / large - 0.5).clip(0, small - 1)
-    weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(small)))
+def _enlargement() -> NDArray[np.int64]:
+    """The 20 x 8 matrix that enlarges a column of pixels bilinearly, edge pixels repeated, in tenths.
+
+    In whole numbers, since many pixels end half-way between two grey values, where machines round floats differently.
+    """
+    position = (4 * np.arange(_BOX) - 3).clip(0, 10 * (_SMALL - 1))
+    weights: NDArray[np.int64] = np.maximum(0, 10 - np.abs(position[:, None] - 10 * np.arange(_SMALL)))
     return weights

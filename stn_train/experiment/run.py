@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from stn_train import storage
 from stn_train.config import dump
 from stn_train.errors import UserError
+from stn_train.experiment.lock import alone_in, clear_leftovers
 from stn_train.experiment.plan import differences, joined
 from stn_train.experiment.session import Session, environment
 from stn_train.experiment.trial import run_trial
+from stn_train.models import build_model
 from stn_train.reporting.records import EpochRecord, RunFolder
+from stn_train.reporting.report import Report, write_report
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.training.checkpoint import read_checkpoint
 
@@ -39,21 +42,46 @@ def run_experiment(
     """Run these trials of an experiment in `folder`, which may hold a run of it already; yields as it goes.
 
     `after_step` is told the epochs done, a fraction, and says whether to stop (Stopped is raised). Raises
-    UserError before anything is trained where a trial in the folder has another specification.
+    UserError before anything is trained where a trial in the folder has another specification, or one cannot be run.
     """
-    everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
-    refuse_changed(everything, folder)
-    storage.write_text(folder.config, dump(everything))
-    storage.write_json(folder.environment, environment(session))
+    pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
+    refuse_impossible(pending)
+    with alone_in(folder.path, wait=True):
+        everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
+        refuse_changed(everything, folder)
+        for file in (folder.config, folder.environment):
+            clear_leftovers(folder.path, file.name)
+        storage.write_text(folder.config, dump(everything))
+        if pending:
+            storage.write_json(folder.environment, environment(session))
     for number, trial in enumerate(trials, start=1):
         files = folder.trial(trial)
         if files.result.exists():
             yield Progress(trial, number, len(trials), skipped=True)
             continue
         yield Progress(trial, number, len(trials))
-        for record in run_trial(trial, files, session, after_step):
-            yield Progress(trial, number, len(trials), record)
+        with alone_in(files.path):
+            clear_leftovers(files.path)
+            for record in run_trial(trial, files, session, after_step):
+                yield Progress(trial, number, len(trials), record)
         yield Progress(trial, number, len(trials), finished=True)
+
+
+def report_again(folder: RunFolder) -> Report:
+    """Write the report of a run's folder, as `write_report` does, while no other process writes there."""
+    folder.load_experiment()  # so that no folder is made where there is no run
+    with alone_in(folder.path, wait=True):
+        clear_leftovers(folder.path, "report.*")
+        clear_leftovers(folder.figures)
+        return write_report(folder)
+
+
+def refuse_impossible(trials: list[TrialSpec]) -> None:
+    """Raise UserError where one of these trials cannot be run, before hours go into those before it."""
+    if any(trial.built and trial.validation for trial in trials):
+        raise UserError("built variants hold no validation split: leave out --validate, or `built`")
+    for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
+        build_model(trial.model, trial.dataset.canvas, trial.parameters)
 
 
 def refuse_changed(experiment: ExperimentSpec, folder: RunFolder) -> None:

@@ -36,8 +36,11 @@ def open_session(device: str | None, threads: int | None, data_root: str | None,
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+    except RuntimeError:
+        raise UserError(f"--device {name}: there is no such device; cpu, cuda or cuda:1 is wanted") from None
+    try:
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
     return Session(chosen, data_root, built)
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from stn_train.config import load
+from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.specs import ExperimentSpec, Spec, TrialSpec
 
@@ -164,7 +164,7 @@ class RunFolder:
         """Raises UserError where the folder holds no run, or its configuration is damaged."""
         if not self.config.is_file():
             raise UserError(f"{self.path} is not a run's folder: it has no config.yaml")
-        return load(str(self.config))
+        return load_config(str(self.config))
 
 
 def _load(kind: type[T], path: Path) -> T:

@@ -11,7 +11,7 @@ import pytest
 
 from stn_train import cli
 from stn_train.cli import main
-from stn_train.config import dump, load, schema, shipped
+from stn_train.config import dump, load_config, schema, shipped
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_list_shows_each_configuration_with_its_description(run):
 
 def test_show_prints_the_resolved_configuration(run):
     override = "training.epochs=5"
-    assert run("config", "show", "rts", "--set", override) == (0, dump(load("rts", [override])), "")
+    assert run("config", "show", "rts", "--set", override) == (0, dump(load_config("rts", [override])), "")
 
 
 def test_check_counts_the_trials(run):

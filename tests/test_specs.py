@@ -1,0 +1,114 @@
+"""Specifications: presets, changes to them, and what is refused."""
+
+import pytest
+from pydantic import ValidationError
+
+from stn_train.specs import (
+    DATASETS,
+    MODELS,
+    DatasetSpec,
+    ExperimentSpec,
+    ModelSpec,
+    baseline_of,
+    merged,
+    trials_of,
+)
+
+
+def experiment(**changes: object) -> ExperimentSpec:
+    return ExperimentSpec.model_validate({"name": "x", "datasets": ["rts"], "models": ["cnn", "st_cnn"], **changes})
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_dataset_preset_is_one(name: str) -> None:
+    assert DatasetSpec.model_validate(name).name == name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_preset_is_one(name: str) -> None:
+    assert ModelSpec.model_validate(name).name == name
+
+
+def test_the_papers_datasets_are_as_the_paper_has_them() -> None:
+    r, rts, tc = (DatasetSpec.model_validate(name) for name in ("r", "rts", "tc"))
+    assert (r.canvas, r.rotation) == ((28, 28), (-90, 90))
+    assert (rts.canvas, rts.rotation, rts.scale, rts.translation) == ((42, 42), (-45, 45), (0.7, 1.2), (-1, 1))
+    assert tc.clutter is not None
+    assert (tc.canvas, tc.translation, tc.clutter.patches, tc.clutter.size) == ((60, 60), (-1, 1), 6, 6)
+    assert all(spec.shear is None for spec in (r, rts, tc))
+
+
+def test_a_changed_preset_keeps_what_is_not_changed() -> None:
+    mild = DatasetSpec.model_validate({"name": "mild", "like": "rts", "rotation": 20})
+    assert mild.model_dump() == {
+        **DatasetSpec.model_validate("rts").model_dump(),
+        "name": "mild",
+        "rotation": (-20, 20),
+    }
+
+
+def test_changes_reach_into_mappings_and_null_removes_a_part() -> None:
+    wide = ModelSpec.model_validate({"name": "wide", "like": "st_cnn", "transformer": {"output": [20, 30]}})
+    assert wide.transformer is not None
+    assert wide.transformer.output == (20, 30)
+    assert wide.transformer.localisation == MODELS["st_cnn"]["transformer"]["localisation"]
+    assert ModelSpec.model_validate({"name": "bare", "like": "st_cnn", "transformer": None}).transformer is None
+
+
+def test_merging_with_nothing_changes_nothing_and_touches_neither_side() -> None:
+    base = {"a": {"b": 1}, "c": 2}
+    assert merged(base, {}) == base
+    assert merged(base, {"a": {"d": 3}}) == {"a": {"b": 1, "d": 3}, "c": 2}
+    assert base == {"a": {"b": 1}, "c": 2}
+
+
+def test_training_is_the_recipe_with_changes() -> None:
+    assert experiment(recipe="paper").training.epochs == 640
+    changed = experiment(recipe="paper", training={"epochs": 3}).training
+    assert changed == experiment(recipe="paper").training.model_copy(update={"epochs": 3})
+
+
+def test_a_resolved_experiment_resolves_to_itself() -> None:
+    spec = experiment(recipe="paper", datasets=["tc", {"name": "mild", "like": "rts", "rotation": 20}])
+    assert ExperimentSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert ExperimentSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"epochs": True}},
+        {"training": {"rate": float("nan")}},
+        {"training": {"rate": 0}},
+        {"datasets": [{"name": "a", "canvas": 100_000}]},
+        {"datasets": [{"name": "a", "rotation": [3, -4]}]},
+        {"datasets": [{"like": "rts", "rotation": 3}]},
+        {"datasets": ["rts", "rts"]},
+        {"datasets": []},
+        {"models": [{"name": "../up", "classifier": "cnn"}]},
+        {"seeds": [1, 1]},
+        {"seeds": [-1]},
+        {"unknown": 1},
+        {"validation": True, "built": "folder"},
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        experiment(**changes)
+
+
+def test_trials_are_the_product_with_seeds_outermost() -> None:
+    keys = [trial.key for trial in trials_of(experiment(datasets=["r", "rts"], seeds=[5, 6]))]
+    assert keys[:4] == ["r/cnn/seed-5", "r/st_cnn/seed-5", "rts/cnn/seed-5", "rts/st_cnn/seed-5"]
+    assert len(set(keys)) == 8
+
+
+def test_only_chooses_by_dataset_and_model() -> None:
+    keys = [trial.key for trial in trials_of(experiment(datasets=["r", "rts"]), only="rts/st_*")]
+    assert keys == ["rts/st_cnn/seed-0"]
+
+
+def test_the_baseline_is_the_same_classifier_without_a_transformer() -> None:
+    models = experiment(models=["cnn_paper", "cnn", "st_cnn"]).models
+    assert [baseline_of(model, models) for model in models] == [None, None, models[1]]
+    assert baseline_of(models[2], models[:1]) is None

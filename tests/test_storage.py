@@ -1,0 +1,39 @@
+"""Atomic writes: a file is whole or as it was."""
+
+from pathlib import Path
+
+import pytest
+
+from stn_train import storage
+
+
+def test_what_was_written_is_there_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "folder" / "file.txt"
+    storage.write_text(target, "häuser\n")
+    assert target.read_bytes() == "häuser\n".encode()
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    storage.write_text(target, "old")
+    with pytest.raises(TypeError), storage.atomic(target) as file:
+        file.writelines([b"new", "not bytes"])  # type: ignore[list-item]
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    storage.write_text(target, "old")
+    with storage.atomic(target) as file:
+        file.write(b"new")
+        file.flush()
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+
+
+def test_checksum_is_sha256(tmp_path: Path) -> None:
+    target = tmp_path / "abc"
+    storage.write_bytes(target, b"abc")
+    assert storage.sha256(target) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
