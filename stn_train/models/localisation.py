@@ -12,15 +12,15 @@ def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     height, width = (side // 8 for side in size)
     return nn.Sequential(
         nn.AvgPool2d(2),
-        conv_block(channels, 16),
+        conv_block(channels, 32),
         nn.MaxPool2d(2),
-        conv_block(16, 32),
+        conv_block(32, 64),
         nn.MaxPool2d(2),
-        conv_block(32, 32),
+        conv_block(64, 32),
         nn.Flatten(),
-        nn.Linear(32 * height * width, 32),
+        nn.Linear(32 * height * width, 64),
         nn.ReLU(inplace=True),
-        Regression(32, family),
+        Regression(64, family),
     )
 
 
