@@ -243,7 +243,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.0,
         "averaging": 0.995,
         "clip": 1.0,
-        "localisation_rate": 1.0,
+        "localisation_rate": 0.1,
         "precision": "auto",
     },
     "paper": {
@@ -353,7 +353,7 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
             dataset=dataset,
             model=model,
             parameters=experiment.parameters,
-            training=experiment.training,
+            training=_training_of(model, experiment.training),
             seed=seed,
             validation=experiment.validation,
         )
@@ -362,3 +362,8 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
         for model in experiment.models
         if fnmatchcase(f"{dataset.name}/{model.name}", only)
     ]
+
+
+def _training_of(model: ModelSpec, training: TrainingSpec) -> TrainingSpec:
+    """The recipe as far as it concerns a model: without a localisation network, its rate is not part of the trial."""
+    return training if model.transformer else training.model_copy(update={"localisation_rate": 1.0})
