@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -36,6 +37,19 @@ app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = {
+    errno.EACCES: "you have no permission",
+    errno.EPERM: "you have no permission",
+    errno.EROFS: "its file system is read-only",
+    errno.EEXIST: "it is a file, and a folder is wanted",
+    errno.ENOTDIR: "a folder is wanted where a file is",
+    errno.EISDIR: "it is a folder, and a file is wanted",
+    errno.ENAMETOOLONG: "its name is too long",
+}
+"""What the system says where a path of the user's is at fault, in our words."""
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line (sys.argv's without `arguments`) and exit.
 
@@ -54,11 +68,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         code = 1
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        sentence = _about_a_file(error)
+        if sentence is None:
             raise
-        _complain(f"no space is left on the disk{f' for {error.filename}' if error.filename else ''}")
-        code = 1
+        code = _complain(sentence)
+        if error.errno in _FULL:
+            code = 1
     sys.exit(code)
+
+
+def _about_a_file(error: OSError) -> str | None:
+    """A sentence for what the system refuses to do with a file or a disk of the user's; None for all else."""
+    name = error.filename2 or error.filename
+    path = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else None
+    if path is not None and path.suffix == ".tmp":
+        path = path.parent  # the name under which storage.atomic writes says nothing to the user
+    if error.errno in _FULL:
+        return f"no space is left on the disk{f' for {path}' if path else ''}"
+    if error.errno not in _REFUSED or path is None:
+        return None
+    return f"{path} cannot be used: {_REFUSED[error.errno]}"
 
 
 def _complain(sentence: str) -> int:

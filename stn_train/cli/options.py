@@ -15,5 +15,7 @@ DataRoot = Annotated[
     typer.Option(metavar="DIR", help="Folder of the digits; else data_root of the config, $STN_TRAIN_DATA, a cache."),
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; the GPU where there is one.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch's choice if not given.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=1024, metavar="N", help="CPU threads; torch's choice if not given.")
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, for instance runs/rts.")]

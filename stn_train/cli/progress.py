@@ -11,28 +11,37 @@ if TYPE_CHECKING:
 
 
 class ProgressDisplay:
-    """Shows a run's progress as it is told of it."""
+    """Shows a run's progress as it is told of it; `where` says on what and into which folder."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, where: str) -> None:
         self.quiet = quiet
+        self.where = where
+        self.told_where = False
         self.bar: tqdm[Never] | None = None
+        self.begun = False
         self.epoch_began = time.monotonic()
 
     def show(self, progress: "Progress") -> None:
         """A trial begins, has finished an epoch, has finished, or was finished before."""
         if self.quiet:
             return
+        if not self.told_where:
+            self._line(f"{progress.total} {'trial' if progress.total == 1 else 'trials'} {self.where}")
+            self.told_where = True
         if progress.record is None:
             self.close()
             self.epoch_began = time.monotonic()
         elif self.bar is not None:
-            self.bar.set_postfix_str(f"loss {progress.record.loss:.4f}, error {progress.record.error:.2f} %")
+            self.bar.set_postfix_str(f"error {progress.record.error:.2f} %, loss {progress.record.loss:.2f}")
         trial, record = progress.trial, progress.record
         title = f"trial {progress.number} of {progress.total}  {trial.key}"
         if progress.skipped:
             self._line(f"{title}  was finished before")
         elif progress.record is None and not progress.finished and sys.stderr.isatty():
             self.bar = tqdm(total=trial.training.epochs, desc=title, unit="epoch", bar_format=_FORMAT, file=sys.stderr)
+            if (self.bar.ncols or 0) < 1:  # a terminal that does not know its size
+                self.bar.ncols, self.bar.nrows = 79, 24
+            self.begun = False
         elif record is not None and self.bar is None:
             now = time.monotonic()
             self._line(
@@ -42,9 +51,15 @@ class ProgressDisplay:
             self.epoch_began = now
 
     def after_step(self, epochs: float) -> None:
-        """So many epochs of the trial are done."""
-        if self.bar is not None:
+        """So many epochs of the trial are done; what was done before the first step, and its loading, is not timed."""
+        if self.bar is None:
+            return
+        if self.begun:
             self.bar.update(epochs - self.bar.n)
+        else:
+            self.bar.reset()
+            self.bar.initial = self.bar.n = self.bar.last_print_n = epochs
+            self.begun = True
 
     def close(self) -> None:
         """Leave the terminal as it should be."""
@@ -57,4 +72,4 @@ class ProgressDisplay:
         print(text, file=sys.stderr, flush=True)
 
 
-_FORMAT = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total} epochs, {remaining} left{postfix}"
+_FORMAT = "{desc} |{bar}| {n:.1f} of {total} epochs, {remaining} left{postfix}"

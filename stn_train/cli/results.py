@@ -10,6 +10,7 @@ from stn_train.cli.options import DataRoot, Device, Run, Threads
 
 if TYPE_CHECKING:
     from stn_train.experiment.evaluate import Evaluation
+    from stn_train.reporting.report import Report
 
 
 def eval_(
@@ -44,12 +45,11 @@ def report(run: Run) -> None:
 
     For instance: stn-train report runs/rts
     """
+    from stn_train.experiment.report import report_run
     from stn_train.reporting.records import RunFolder
-    from stn_train.reporting.report import write_report
-    from stn_train.reporting.text import summary
 
-    written = write_report(RunFolder(run))
-    typer.echo(summary(written.rows))
+    written = report_run(RunFolder(run))
+    typer.echo(report_text(written))
     typer.echo("\n" + "\n".join(f"wrote {path}" for path in written.files))
 
 
@@ -62,6 +62,16 @@ def status(run: Run) -> None:
     from stn_train.reporting.status import status, status_text
 
     typer.echo(status_text(status(RunFolder(run))))
+
+
+def report_text(report: "Report") -> str:
+    """What a report says, for the terminal."""
+    from stn_train.reporting.text import summary
+
+    text = summary(report.rows)
+    if any(row.split == "validation" for row in report.rows):
+        text += "\nmeasured on validation digits, held out of the training digits: not test errors"
+    return text
 
 
 def _values(evaluation: "Evaluation") -> dict[str, Any]:
@@ -99,9 +109,9 @@ def _words(evaluation: "Evaluation") -> str:
     return "\n".join(
         [
             values["checkpoint"],
-            f"{values['model']} after epoch {values['epoch']} of {values['epochs']} on {values['trained_on']}, "
-            f"on {values['images']:,} {values['split']} images of {values['dataset']['name']}, "
-            f"{canvas[0]} x {canvas[1]} pixels:",
+            f"{values['model']}, after epoch {values['epoch']} of {values['epochs']} on {values['trained_on']}, "
+            f"measured on {values['images']:,} {values['split']} images of {values['dataset']['name']} "
+            f"({canvas[0]} x {canvas[1]} pixels):",
             f"error {error['value']:.2f} % (95 % interval {error['low']:.2f} to {error['high']:.2f})",
             "",
             aligned(per_class, names=1),

@@ -54,20 +54,22 @@ def run(
     experiment = load_config(config, changes)
     trials = trials_of(experiment, only)
     if not trials:
-        raise UserError(f"--only {only} matches no dataset/model of {config}, such as {trials_of(experiment)[0].key}")
+        first = trials_of(experiment)[0]
+        known = f"{first.dataset.name}/{first.model.name}"
+        raise UserError(f"--only {only} matches no dataset/model of {config}, which has for instance {known}")
 
+    from stn_train.cli.results import report_text
+    from stn_train.experiment.report import report_run
     from stn_train.experiment.run import run_experiment
     from stn_train.experiment.session import open_session
     from stn_train.reporting.records import RunFolder
-    from stn_train.reporting.report import write_report
-    from stn_train.reporting.text import summary
 
     if dry_run:
         typer.echo(_plan(trials))
         return
     session = open_session(device, threads, data_root or experiment.data_root, experiment.built)
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
-    display = ProgressDisplay(quiet)
+    display = ProgressDisplay(quiet, f"on {session.device}, into {folder.path}")
     with _stop_on_signal() as stopping:
 
         def after_step(epochs: float) -> bool:
@@ -84,8 +86,7 @@ def run(
             raise typer.Exit(128 + stopping()) from None
         finally:
             display.close()
-    report = write_report(folder)
-    typer.echo(summary(report.rows))
+    typer.echo(report_text(report_run(folder)))
     typer.echo(f"\nreport: {folder.path / 'report.md'}")
 
 
@@ -121,7 +122,7 @@ def _plan(trials: "list[TrialSpec]") -> str:
                 ",".join(seeds[trial.dataset.name, trial.model.name]),
             ]
         )
-    return f"{aligned(lines, names=2)}\n\n{len(trials)} trials"
+    return f"{aligned(lines, names=2)}\n\n{len(trials)} {'trial' if len(trials) == 1 else 'trials'}"
 
 
 def _pixels(size: tuple[int, int]) -> str:

@@ -13,7 +13,8 @@ from stn_train.evaluation.classify import classify
 from stn_train.experiment.session import Session, prepare
 from stn_train.experiment.trial import build_for
 from stn_train.models.precision import precision_on
-from stn_train.specs import DATASETS, DatasetSpec, TrialSpec
+from stn_train.reporting.records import RunFolder
+from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec
 from stn_train.training.checkpoint import read_checkpoint, restore
 from stn_train.training.loop import TrainingState
 
@@ -48,14 +49,17 @@ def checkpoints_in(target: Path) -> list[Path]:
 
 
 def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluation:
-    """Classify the fixed images of a dataset preset, or of the checkpoint's own dataset, drawn on the model's canvas.
+    """Classify the fixed images of the checkpoint's own dataset, or of another, drawn on the model's canvas.
 
-    Raises UserError where the checkpoint is damaged or the dataset is not known.
+    Another is one of the run that the checkpoint lies in, or a preset; the run also says where its digits lie, unless
+    the session does. Raises UserError where the checkpoint is damaged or the dataset is not known.
     """
     trial, state = _load(checkpoint, session)
-    asked = trial.dataset if dataset in (None, trial.dataset.name) else _preset(dataset, trial)
+    run = _run_of(checkpoint)
+    asked = trial.dataset if dataset is None else _dataset(dataset, trial, run)
+    data_root = session.data_root or (run.data_root if run else None)
     other = trial.model_copy(update={"dataset": asked, "built": False})
-    variant = prepare(other, replace(session, built=None)).variant
+    variant = prepare(other, replace(session, built=None, data_root=data_root)).variant
     found = classify(state.final, variant.images, session.device, precision_on(session.device, trial.training))
     return Evaluation(
         checkpoint,
@@ -86,7 +90,19 @@ def _load(checkpoint: Path, session: Session) -> tuple[TrialSpec, TrainingState]
     return trial, state
 
 
-def _preset(name: str | None, trial: TrialSpec) -> DatasetSpec:
-    if name not in DATASETS:
-        raise UserError(f"--dataset {name}: there is no such dataset{did_you_mean(str(name), DATASETS)}")
-    return DatasetSpec.model_validate(name).model_copy(update={"canvas": trial.dataset.canvas})
+def _run_of(checkpoint: Path) -> ExperimentSpec | None:
+    """The experiment in whose folder a checkpoint lies, if it lies in one."""
+    above = checkpoint.resolve().parents
+    if len(above) < 5 or above[3].name != "trials":
+        return None
+    folder = RunFolder(above[4])
+    return folder.load_experiment() if folder.config.exists() else None
+
+
+def _dataset(name: str, trial: TrialSpec, run: ExperimentSpec | None) -> DatasetSpec:
+    """The dataset of this name: the trial's own, one of its run, or a preset; on the canvas that the model knows."""
+    of_run = {dataset.name: dataset for dataset in (*(run.datasets if run else ()), trial.dataset)}
+    if name not in of_run and name not in DATASETS:
+        raise UserError(f"--dataset {name}: there is no such dataset{did_you_mean(name, [*DATASETS, *of_run])}")
+    found = of_run[name] if name in of_run else DatasetSpec.model_validate(name)
+    return found.model_copy(update={"canvas": trial.dataset.canvas})

@@ -12,7 +12,6 @@ from stn_train.experiment.session import Session, environment
 from stn_train.experiment.trial import run_trial
 from stn_train.models import build_model
 from stn_train.reporting.records import EpochRecord, RunFolder
-from stn_train.reporting.report import Report, write_report
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.training.checkpoint import read_checkpoint
 
@@ -42,10 +41,11 @@ def run_experiment(
     """Run these trials of an experiment in `folder`, which may hold a run of it already; yields as it goes.
 
     `after_step` is told the epochs done, a fraction, and says whether to stop (Stopped is raised). Raises
-    UserError before anything is trained where a trial in the folder has another specification, or one cannot be run.
+    UserError before anything is trained where a trial in the folder has another specification, or where a model cannot
+    be built.
     """
     pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
-    refuse_impossible(pending)
+    refuse_unbuildable(pending)
     with alone_in(folder.path, wait=True):
         everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
         refuse_changed(everything, folder)
@@ -67,19 +67,8 @@ def run_experiment(
         yield Progress(trial, number, len(trials), finished=True)
 
 
-def report_again(folder: RunFolder) -> Report:
-    """Write the report of a run's folder, as `write_report` does, while no other process writes there."""
-    folder.load_experiment()  # so that no folder is made where there is no run
-    with alone_in(folder.path, wait=True):
-        clear_leftovers(folder.path, "report.*")
-        clear_leftovers(folder.figures)
-        return write_report(folder)
-
-
-def refuse_impossible(trials: list[TrialSpec]) -> None:
-    """Raise UserError where one of these trials cannot be run, before hours go into those before it."""
-    if any(trial.built and trial.validation for trial in trials):
-        raise UserError("built variants hold no validation split: leave out --validate, or `built`")
+def refuse_unbuildable(trials: list[TrialSpec]) -> None:
+    """Raise UserError where the model of one of these trials cannot be built, before hours go into another."""
     for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
         build_model(trial.model, trial.dataset.canvas, trial.parameters)
 

@@ -19,7 +19,7 @@ from stn_train.geometry import (
     matrix_grid,
 )
 
-ALL = pytest.mark.parametrize("family", FAMILIES.values(), ids=str)
+ALL = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 COS, SIN = math.sqrt(3) / 2, 0.5
 
 
@@ -52,9 +52,10 @@ def test_the_identitys_grid_holds_the_centres_of_the_pixels():
     assert grid.tolist() == [rows]
 
 
-def test_each_family_has_the_number_of_parameters_that_the_field_gives_it():
-    counts = {name: family.parameters for name, family in FAMILIES.items()}
-    assert counts == {"translation": 2, "scale": 1, "rotation": 1, "shear": 2, "affine": 6}
+@ALL
+def test_each_family_has_the_number_of_parameters_that_the_field_gives_it(family):
+    known = {"translation": 2, "scale": 1, "rotation": 1, "shear": 2, "attention": 3, "similarity": 4, "affine": 6}
+    assert family.parameters == known[family.name]
 
 
 @ALL
@@ -73,7 +74,7 @@ def test_the_identity_is_the_identity(family, aspect):
         (SHEAR, [0.25, -0.5], [[1, 0.25, 0], [-0.5, 1, 0], [0, 0, 1]]),
         (AFFINE, [1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6], [0, 0, 1]]),
     ],
-    ids=str,
+    ids=["translation", "scale", "rotation", "shear", "affine"],
 )
 def test_a_matrix_worked_by_hand(family, theta, matrix):
     found = family.matrix(torch.tensor([theta], dtype=torch.float64))[0]
@@ -89,7 +90,7 @@ def test_a_matrix_worked_by_hand(family, theta, matrix):
         (SHEAR, [0.5, -0.5], [[1, 0.25, 0], [-1, 1, 0], [0, 0, 1]]),
         (AFFINE, [1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6], [0, 0, 1]]),
     ],
-    ids=str,
+    ids=["translation", "scale", "rotation", "shear", "affine"],
 )
 def test_a_matrix_worked_by_hand_for_an_image_twice_as_wide_as_high(family, theta, matrix):
     """In units of half the height both ways, x runs from -2 to 2 there."""
@@ -117,8 +118,8 @@ def test_the_inverse_undoes(family, invert, aspect):
     assert close(back, centres)
 
 
-@pytest.mark.parametrize("first", FAMILIES.values(), ids=str)
-@pytest.mark.parametrize("then", FAMILIES.values(), ids=str)
+@pytest.mark.parametrize("first", FAMILIES.values(), ids=list(FAMILIES))
+@pytest.mark.parametrize("then", FAMILIES.values(), ids=list(FAMILIES))
 def test_the_product_of_matrices_is_the_composition_of_maps(first, then):
     one, other = first.matrix(some_theta(first), 1.5), then.matrix(some_theta(then, seed=1), 1.5)
     composed = coordinates_through(other, matrix_grid(one, (3, 5)))

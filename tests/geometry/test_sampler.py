@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +56,10 @@ def flat(image: list[list[float]]) -> list[float]:
     return [value for line in image for value in line]
 
 
+def approx(values: list[float]) -> Any:
+    return pytest.approx(values, rel=0, abs=1e-12)
+
+
 def random_images(*shape: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -64,45 +69,38 @@ def random_images(*shape: int) -> Tensor:
 
 def test_reading_one_pixel_further_right_moves_the_image_left():
     one_pixel = 2 / 4
-    assert sample(ASYMMETRIC, [1, 0, one_pixel, 0, 1, 0], (3, 4)) == [
-        [2, 3, 4, 0],
-        [6, 7, 8, 0],
-        [10, 11, 12, 0],
-    ]
+    moved = sample(ASYMMETRIC, [1, 0, one_pixel, 0, 1, 0], (3, 4))
+    assert flat(moved) == approx([2, 3, 4, 0, 6, 7, 8, 0, 10, 11, 12, 0])
 
 
 def test_reading_one_pixel_further_down_moves_the_image_up():
     one_pixel = 2 / 3
     moved = sample(ASYMMETRIC, [1, 0, 0, 0, 1, one_pixel], (3, 4))
-    assert flat(moved) == pytest.approx([5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0, 0], abs=1e-12)
+    assert flat(moved) == approx([5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0, 0])
 
 
 def test_reading_half_a_pixel_further_right_averages_neighbours_and_fades_at_the_edge():
     half_a_pixel = 1 / 4
-    assert sample(ASYMMETRIC, [1, 0, half_a_pixel, 0, 1, 0], (3, 4)) == [
-        [1.5, 2.5, 3.5, 2],
-        [5.5, 6.5, 7.5, 4],
-        [9.5, 10.5, 11.5, 6],
-    ]
+    moved = sample(ASYMMETRIC, [1, 0, half_a_pixel, 0, 1, 0], (3, 4))
+    assert flat(moved) == approx([1.5, 2.5, 3.5, 2, 5.5, 6.5, 7.5, 4, 9.5, 10.5, 11.5, 6])
 
 
 def test_a_grid_turned_by_90_degrees_clockwise_turns_the_image_counterclockwise():
     square = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]
-    grid = ROTATION.grid(torch.tensor([[math.pi / 2]], dtype=torch.float64), (3, 3))
+    grid = ROTATION.grid(one_theta(math.pi / 2), (3, 3))
     turned = bilinear_sampler(torch.tensor([[square]], dtype=torch.float64), grid)[0, 0]
     expected = [[3.0, 6.0, 9.0], [2.0, 5.0, 8.0], [1.0, 4.0, 7.0]]
-    assert flat(turned.tolist()) == pytest.approx(flat(expected), abs=1e-12)
+    assert flat(turned.tolist()) == approx(flat(expected))
 
 
 def test_a_scale_of_one_half_shows_the_middle_enlarged_to_twice_its_size():
     image = [[0.0, 0, 0, 0], [0, 1, 2, 0], [0, 3, 4, 0], [0, 0, 0, 0]]
-    enlarged = sample(image, [0.5, 0, 0, 0, 0.5, 0], (4, 4))
-    # Rows and columns read at 0.75, 1.25, 1.75 and 2.25.
-    assert enlarged == [
+    # Rows and columns are read at 0.75, 1.25, 1.75 and 2.25.
+    assert sample(image, [0.5, 0, 0, 0, 0.5, 0], (4, 4)) == [
         [0.5625, 0.9375, 1.3125, 1.125],
-        [1.125, 1.5, 2.0, 1.6875],
-        [1.875, 2.5, 3.0, 2.4375],
-        [1.6875, 2.1875, 2.5625, 2.25],
+        [1.125, 1.75, 2.25, 1.875],
+        [1.875, 2.75, 3.25, 2.625],
+        [1.6875, 2.4375, 2.8125, 2.25],
     ]
 
 
@@ -119,9 +117,7 @@ def test_grid_and_sampler_agree_with_plain_loops(size):
     thetas = random_images(12, 6) * 2.4 - 1.2
     thetas[0] = torch.tensor(AFFINE.identity)
     for theta in thetas.tolist():
-        assert flat(sample(ASYMMETRIC, theta, size)) == pytest.approx(
-            flat(sample_by_loops(ASYMMETRIC, theta, size)), abs=1e-12
-        )
+        assert flat(sample(ASYMMETRIC, theta, size)) == approx(flat(sample_by_loops(ASYMMETRIC, theta, size)))
 
 
 # --- against libraries --------------------------------------------------------------------------------------------
@@ -133,20 +129,20 @@ def test_the_sampler_is_torchs_with_zeros_outside_and_corners_not_aligned():
     assert torch.equal(bilinear_sampler(images, grid), expected)
 
 
-def angle(degrees: float) -> Tensor:
-    return torch.tensor([[math.radians(degrees)]], dtype=torch.float64)
+def one_theta(*values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float64)
 
 
 # torchvision says what happens to the image, a grid says where the result is read: one is the other's inverse.
 @pytest.mark.parametrize(
     ("matrix", "torchvisions"),
     [
-        (ROTATION.matrix(angle(-30), 7 / 5), {"angle": 30.0}),
-        (ROTATION.matrix(angle(110), 7 / 5), {"angle": -110.0}),
-        (TRANSLATION.matrix(torch.tensor([[-2 * 2 / 7, 1.5 * 2 / 5]]).double()), {"translate": [2.0, -1.5]}),
-        (SCALE.matrix(torch.tensor([[1 / 1.3]]).double()), {"scale": 1.3}),
-        (SHEAR.matrix(torch.tensor([[math.tan(0.4), 0.0]]).double(), 7 / 5), {"shear": [math.degrees(0.4), 0.0]}),
-        (SHEAR.matrix(torch.tensor([[0.0, math.tan(0.4)]]).double(), 7 / 5), {"shear": [0.0, math.degrees(0.4)]}),
+        (ROTATION.matrix(one_theta(-math.pi / 6), 7 / 5), {"angle": 30.0}),
+        (ROTATION.matrix(one_theta(math.radians(110)), 7 / 5), {"angle": -110.0}),
+        (TRANSLATION.matrix(one_theta(-2 * 2 / 7, 1.5 * 2 / 5)), {"translate": [2.0, -1.5]}),
+        (SCALE.matrix(one_theta(1 / 1.3)), {"scale": 1.3}),
+        (SHEAR.matrix(one_theta(math.tan(0.4), 0.0), 7 / 5), {"shear": [math.degrees(0.4), 0.0]}),
+        (SHEAR.matrix(one_theta(0.0, math.tan(0.4)), 7 / 5), {"shear": [0.0, math.degrees(0.4)]}),
     ],
     ids=["clockwise", "counterclockwise", "translation", "scale", "horizontal shear", "vertical shear"],
 )
@@ -161,7 +157,7 @@ def test_each_family_agrees_with_torchvision(matrix, torchvisions):
 # --- gradients ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=str)
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 def test_gradients_reach_theta_and_image_and_match_finite_differences(family):
     images = random_images(2, 2, 4, 5).requires_grad_()
     theta = torch.tensor(family.identity, dtype=torch.float64) + random_images(2, family.parameters) * 0.4 + 0.031

@@ -1,0 +1,163 @@
+"""A small experiment, command lines that run in this process or in one that can be killed, and a run to look at."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stn_train.cli import main
+
+if TYPE_CHECKING:
+    from stn_train.data.digits import Digits
+
+SMALL = """\
+source: digits
+datasets: [r]
+models: [cnn, st_cnn]
+parameters: 100_000
+training: {epochs: 2, batch_size: 96}
+"""
+TRAINING_DIGITS, TEST_DIGITS = 480, 120
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and after how many seconds."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def sentence(self) -> str:
+        """The one sentence that a user's mistake is told in."""
+        assert (self.code, self.out) == (2, ""), self
+        assert self.err.startswith("stn-train: error: "), self.err
+        assert self.err.count("\n") == 1, self.err
+        return self.err.removeprefix("stn-train: error: ").rstrip("\n")
+
+
+class Command:
+    """A command that runs in a process of its own."""
+
+    def __init__(self, server: subprocess.Popen[str], folder: Path, arguments: tuple[str, ...]) -> None:
+        self.server, self.folder = server, folder
+        assert server.stdin is not None
+        server.stdin.write(json.dumps({"arguments": arguments, "folder": str(folder)}) + "\n")
+        server.stdin.flush()
+        self.process = int(self._answer())
+        self.began = time.monotonic()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.process, number)
+
+    def wait_for(self, file: str) -> None:
+        """Wait until it has written a file."""
+        for _ in range(6000):
+            if (self.folder / file).exists():
+                return
+            time.sleep(0.01)
+        raise TimeoutError(file)
+
+    def end(self) -> Ended:
+        """Wait for its end."""
+        code = int(self._answer())
+        seconds = time.monotonic() - self.began
+        return Ended(code, (self.folder / "stdout").read_text(), (self.folder / "stderr").read_text(), seconds)
+
+    def _answer(self) -> str:
+        assert self.server.stdout is not None
+        return self.server.stdout.readline()
+
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[subprocess.Popen[str]]:
+    """See fork_server.py."""
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("fork_server.py"), str(TRAINING_DIGITS), str(TEST_DIGITS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def start(server, tmp_path) -> Start:
+    """Start a command line in a process of its own, in the folder of `stn`."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return lambda *arguments: Command(server, tmp_path, arguments)
+
+
+@pytest.fixture(scope="session")
+def few_digits() -> "tuple[Digits, Digits]":
+    """Enough digits to train on and to test; each is shown once an epoch."""
+    from stn_train.data.digits import Digits, load_digits
+
+    training, test = load_digits("digits")
+    return (
+        Digits(training.images[:TRAINING_DIGITS], training.labels[:TRAINING_DIGITS]),
+        Digits(test.images[:TEST_DIGITS], test.labels[:TEST_DIGITS]),
+    )
+
+
+@pytest.fixture
+def stn(capsys, tmp_path, monkeypatch, few_digits) -> Callable[..., Ended]:
+    """Run a command line in this process, in a folder that holds small.yaml alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stn_train.data.digits._scikit_digits", lambda: few_digits)
+    monkeypatch.delenv("STN_TRAIN_DATA", raising=False)
+    monkeypatch.setattr(sys, "argv", ["stn-train"])
+    (tmp_path / "small.yaml").write_text(SMALL)
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["stn-train", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        captured = capsys.readouterr()
+        return Ended(int(end.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(server, tmp_path_factory) -> tuple[Path, Ended]:
+    """The folder of a finished run of small.yaml, not to be changed, and how the command ended."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.yaml").write_text(SMALL)
+    command = Command(server, folder, ("run", "--config", "small.yaml"))
+    return folder / "runs/small", command.end()
+
+
+@pytest.fixture
+def trained(finished, stn, tmp_path) -> str:
+    """The folder of a finished run of small.yaml, to do with as one likes, as its command line names it."""
+    shutil.copytree(finished[0], tmp_path / "runs/small")
+    return "runs/small"
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """Every file below a folder."""
+    return lambda folder: {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }

@@ -1,0 +1,55 @@
+"""Runs command lines of stn-train, each in a process of its own that need not import torch again.
+
+Reads one JSON object a line, {"arguments": [...], "folder": "..."}; forks, and answers with the child's id, then with
+its exit code (negative: the signal that ended it). The child works in the folder and writes to `stdout` and `stderr`
+there. It knows as many digits as this one's two arguments say, to train on and to test, each shown once an epoch.
+"""
+
+import json
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import torch
+
+import stn_train.experiment.run
+import stn_train.reporting.report  # noqa: F401 - what every child would import
+from stn_train.cli import main
+from stn_train.data import digits
+from stn_train.models import build_model
+from stn_train.specs import ModelSpec
+
+
+def child(arguments: list[str], folder: str) -> NoReturn:
+    os.chdir(folder)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = ["stn-train", *arguments]
+    code = 1
+    try:
+        main(arguments)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+training, test = (
+    digits.Digits(split.images[:count], split.labels[:count])
+    for split, count in zip(digits.load_digits("digits"), map(int, sys.argv[1:]), strict=True)
+)
+digits._scikit_digits = lambda: (training, test)
+torch.set_num_threads(1)
+build_model(ModelSpec.model_validate("cnn"), (28, 28))  # imports more of torch
+for line in sys.stdin:
+    order = json.loads(line)
+    process = os.fork()
+    if process == 0:
+        child(order["arguments"], order["folder"])
+    print(process, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)

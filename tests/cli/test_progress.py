@@ -1,0 +1,81 @@
+"""The bars of a terminal."""
+
+import io
+import sys
+from dataclasses import replace
+
+import pytest
+
+from stn_train.cli.progress import ProgressDisplay
+from stn_train.experiment.run import Progress
+from stn_train.reporting.records import EpochRecord
+from stn_train.specs import ExperimentSpec, trials_of
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def progress():
+    """The start of the second of three trials of four epochs."""
+    spec = ExperimentSpec.model_validate(
+        {"name": "a", "datasets": ["r"], "models": ["cnn"], "training": {"epochs": 4}, "seeds": [0, 1, 2]}
+    )
+    return Progress(trials_of(spec)[1], 2, 3)
+
+
+def test_a_bar_shows_trial_epochs_and_errors(progress, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    display = ProgressDisplay(False, "on cpu, into runs/a")
+    display.show(progress)
+    for step in range(1, 9):
+        display.after_step(step / 4)
+    display.show(replace(progress, record=EpochRecord(epoch=2, loss=0.5, error=1.25, rate=0.1)))
+    display.close()
+    assert terminal.getvalue().startswith("3 trials on cpu, into runs/a\n")
+    last = terminal.getvalue().split("\r")[-1]
+    assert last.startswith("trial 2 of 3  r/cnn/seed-1 |")
+    assert "2.0 of 4 epochs, " in last
+    assert " left, error 1.25 %, loss" in last
+    assert "\x1b[3" not in terminal.getvalue()  # no colours
+
+
+def test_what_was_trained_before_does_not_count_for_the_time_left(progress, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    now = 100.0
+    monkeypatch.setattr("tqdm.std.time", lambda: now)
+    display = ProgressDisplay(False, "")
+    display.show(progress)
+    now = 200.0
+    display.after_step(2.01)
+    now = 210.0
+    display.after_step(2.51)
+    assert display.bar is not None
+    display.bar.refresh()
+    assert "2.5 of 4 epochs, 00:29 left" in terminal.getvalue().replace("00:30", "00:29")
+    display.close()
+
+
+@pytest.mark.parametrize("columns", [-1, 0, 80])
+def test_the_error_is_seen_on_every_terminal(progress, monkeypatch, columns):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda file: (columns, columns))
+    display = ProgressDisplay(False, "")
+    display.show(progress)
+    display.after_step(1)
+    display.show(replace(progress, record=EpochRecord(epoch=1, loss=0.5, error=1.25, rate=0.1)))
+    display.close()
+    assert "1.0 of 4 epochs, " in terminal.getvalue()
+    assert "error 1.25 %" in terminal.getvalue()
+
+
+def test_quiet_says_nothing_even_on_a_terminal(progress, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    display = ProgressDisplay(True, "")
+    display.show(progress)
+    display.after_step(1)
+    display.show(replace(progress, finished=True))
+    display.close()
+    assert terminal.getvalue() == ""

@@ -1,0 +1,136 @@
+"""`stn-train eval`, `report` and `status`: what they tell of a run, and what they refuse."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from stn_train.experiment import session
+
+TRIAL = "runs/small/trials/r/st_cnn/seed-0"
+
+
+def test_eval_finds_again_what_the_run_found(trained, stn):
+    ended = stn("eval", trained, "--json", "--threads", "1")
+    assert (ended.code, ended.err) == (0, "")
+    found = json.loads(ended.out)
+    assert [one["model"] for one in found] == ["cnn", "st_cnn"]
+    for one in found:
+        result = json.loads(Path(one["checkpoint"]).with_name("result.json").read_bytes())
+        assert (one["trained_on"], one["seed"], one["epoch"], one["epochs"]) == ("r", 0, 2, 2)
+        assert (one["errors"], one["images"], one["split"]) == (result["errors"], result["images"], result["split"])
+        assert one["confusion"] == result["confusion"]
+        error = one["error"]
+        assert error["value"] == pytest.approx(100 * result["errors"] / result["images"])
+        assert error["low"] <= error["value"] <= error["high"]
+        assert one["dataset"]["name"] == "r"
+        for label, row in enumerate(result["confusion"]):
+            assert one["class_errors"][label] == pytest.approx(100 - 100 * row[label] / sum(row))
+
+
+@pytest.mark.parametrize("target", [TRIAL, f"{TRIAL}/checkpoint.pt"])
+def test_eval_of_a_trial_or_a_checkpoint_is_that_one(trained, stn, target):
+    ended = stn("eval", target)
+    checkpoint, words, error, *_ = ended.out.splitlines()
+    assert checkpoint == f"{TRIAL}/checkpoint.pt"
+    assert words == "st_cnn, after epoch 2 of 2 on r, measured on 120 test images of r (28 x 28 pixels):"
+    result = json.loads(Path(TRIAL, "result.json").read_bytes())
+    assert error.startswith(f"error {100 * result['errors'] / result['images']:.2f} % (95 % interval ")
+    confusion = [[int(count) for count in line.split()[1:]] for line in ended.out.splitlines()[-10:]]
+    assert confusion == result["confusion"]
+
+
+def test_eval_of_a_checkpoint_outside_a_run(trained, stn):
+    shutil.copy(f"{TRIAL}/checkpoint.pt", "mine.pt")
+    assert stn("eval", "mine.pt").out.splitlines()[1:] == stn("eval", TRIAL).out.splitlines()[1:]
+
+
+@pytest.mark.parametrize("dataset", ["plain", "tc"])
+def test_eval_on_another_dataset_is_on_the_canvas_that_the_model_knows(trained, stn, dataset):
+    (found,) = json.loads(stn("eval", TRIAL, "--dataset", dataset, "--json").out)
+    assert (found["trained_on"], found["dataset"]["name"]) == ("r", dataset)
+    assert found["dataset"]["canvas"] == [28, 28]
+    assert found["images"] == 120
+
+
+def test_eval_knows_the_datasets_of_the_run_and_where_its_digits_lie(trained, stn, monkeypatch):
+    config = yaml.safe_load(Path(trained, "config.yaml").read_text())
+    config["datasets"].append({"name": "mild", "like": "r", "rotation": 5})
+    config["data_root"] = "/where/they/lie"
+    Path(trained, "config.yaml").write_text(yaml.safe_dump(config))
+    asked = []
+    load = session.load_digits
+    monkeypatch.setattr(session, "load_digits", lambda source, root: asked.append(root) or load(source, root))
+    (found,) = json.loads(stn("eval", TRIAL, "--dataset", "mild", "--json").out)
+    assert found["dataset"]["rotation"] == [-5, 5]
+    assert stn("eval", TRIAL, "--dataset", "mild", "--data-root", "elsewhere").code == 0
+    assert asked == ["/where/they/lie", "elsewhere"]
+    assert stn("eval", TRIAL, "--dataset", "mlid").sentence.endswith("; did you mean 'mild'?")
+
+
+def test_eval_of_what_cannot_be_measured(trained, stn):
+    Path("empty").mkdir()
+    Path("text").write_text("hello\n")
+    Path("damaged.pt").write_bytes(Path(TRIAL, "checkpoint.pt").read_bytes()[:-5000])
+    torch.save({"weights": torch.zeros(3)}, "other.pt")
+    assert stn("eval", "nowhere").sentence.startswith("nowhere does not exist: name a run's folder")
+    assert stn("eval", "empty").sentence == "empty holds no checkpoint.pt: nothing has been trained there yet"
+    for name in ("text", "damaged.pt", "other.pt", f"{TRIAL}/predictions.npz"):
+        assert stn("eval", name).sentence.startswith(f"{name} is not a checkpoint of stn-train, or it is damaged")
+    assert stn("eval", trained, "--dataset", "rst").sentence == (
+        "--dataset rst: there is no such dataset; did you mean 'rts'?"
+    )
+    assert stn("eval", trained, "--device", "gpu").sentence.startswith("--device gpu: ")
+
+
+def test_report_again_is_the_same_bytes(trained, finished, stn, contents):
+    shutil.rmtree(Path(trained, "figures"))
+    Path(trained, "report.md").write_text("old")
+    ended = stn("report", trained)
+    assert (ended.code, ended.err) == (0, "")
+    table, wrote = ended.out.split("\nwrote ", 1)
+    assert finished[1].out.startswith(table)
+    assert sorted(wrote.split("\nwrote ")) == sorted(
+        f"{trained}/{name}" + ("\n" if name.endswith("st_cnn@r.png") else "")
+        for name in contents(Path(trained))
+        if name.startswith(("report", "figures"))
+    )
+    assert contents(Path(trained)) == contents(finished[0])
+
+
+def test_report_of_what_is_no_run(stn):
+    for command in ("report", "status"):
+        assert stn(command, "nowhere").sentence == "nowhere is not a run's folder: it has no config.yaml"
+    assert [path.name for path in Path().iterdir()] == ["small.yaml"]
+
+
+def test_report_of_what_is_not_finished_or_damaged(trained, stn):
+    predictions = Path(trained, "trials/r/cnn/seed-0/predictions.npz")
+    predictions.write_bytes(predictions.read_bytes()[:100])
+    assert stn("report", trained).sentence.startswith(f"{predictions} is damaged")
+    for result in Path(trained).rglob("result.json"):
+        result.unlink()
+    assert stn("report", trained).sentence == f"{trained} has nothing to report yet: none of its trials has finished"
+
+
+def test_status_tells_what_is_done_interrupted_and_pending(trained, stn):
+    result = json.loads(Path(trained, "trials/r/cnn/seed-0/result.json").read_bytes())
+    done = f"error {100 * result['errors'] / result['images']:.2f} %"
+    Path(TRIAL, "result.json").unlink()
+    metrics = Path(TRIAL, "metrics.jsonl")
+    metrics.write_text(metrics.read_text().splitlines()[0] + "\n")
+    config = yaml.safe_load(Path(trained, "config.yaml").read_text())
+    Path(trained, "config.yaml").write_text(yaml.safe_dump({**config, "seeds": [0, 1]}))
+    ended = stn("status", trained)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        f"r/cnn/seed-0     done         {done}",
+        "r/st_cnn/seed-0  interrupted  epoch 1 of 2",
+        "r/cnn/seed-1     pending",
+        "r/st_cnn/seed-1  pending",
+        "",
+        "1 done, 1 interrupted, 2 pending",
+    ]

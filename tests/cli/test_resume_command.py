@@ -1,0 +1,178 @@
+"""A run that was stopped at any moment ends, when the command is given again, as if it never had been."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stn_train import storage
+
+RUN = ("run", "--config", "small.yaml", "--threads", "1")
+SAME = ("result.json", "predictions.npz", "metrics.jsonl")
+KILLS = 5
+WRITES = (
+    "config.yaml",
+    "environment.json",
+    "checkpoint.pt",
+    "metrics.jsonl",
+    "checkpoint.pt",
+    "samples.npz",
+    "predictions.npz",
+    "timing.json",
+    "result.json",
+    "learning_curves@r.png",
+    "report.json",
+    "report.csv",
+    "report.md",
+)
+"""The files of a trial and its report, in the order of writing."""
+
+
+def findings(folder: Path) -> dict[str, bytes]:
+    """What must not depend on how often a run was stopped."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for name in SAME for path in folder.rglob(name)}
+    return found | {"config.yaml": (folder / "config.yaml").read_bytes()}
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.tmp"))
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(finished, start, tmp_path):
+    moments = random.Random(20150605)
+    for _ in range(KILLS):
+        command = start(*RUN)
+        time.sleep(moments.uniform(0.1, 0.6) * finished[1].seconds)
+        command.send(signal.SIGKILL)
+        assert command.end().code in (-signal.SIGKILL, 0)
+    assert start(*RUN).end().code == 0
+    assert findings(tmp_path / "runs/small") == findings(finished[0])
+    assert leftovers(tmp_path) == []
+
+
+class Killed(BaseException):
+    """Stands for the process's end: nothing catches it."""
+
+
+def test_killed_within_every_write_it_ends_with_the_same_bytes(finished, stn, monkeypatch, tmp_path):
+    replace = os.replace
+
+    def killed_within(name: str):
+        def cut_short(source: str, target: Path) -> None:
+            if target.name == name:
+                shutil.copy(source, f"{source[:-5]}z.tmp")  # what kill -9 would leave
+                raise Killed
+            replace(source, target)
+
+        return cut_short
+
+    for name in WRITES:
+        monkeypatch.setattr(storage.os, "replace", killed_within(name))
+        with pytest.raises(Killed):
+            stn(*RUN, "--only", "r/st_cnn", "-q")
+        assert [file.name.split(".")[1] for file in leftovers(tmp_path)] == [name.split(".")[0]]
+    monkeypatch.setattr(storage.os, "replace", replace)
+    assert stn(*RUN, "--only", "r/st_cnn", "-q").code == 0
+    trial = Path("trials/r/st_cnn/seed-0")
+    for name in (*SAME, "samples.npz"):
+        assert Path("runs/small", trial, name).read_bytes() == (finished[0] / trial / name).read_bytes()
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(finished, start, tmp_path, number, code):
+    arguments = (*RUN, "--only", "r/*", "--set", "models=[cnn]")
+    command = start(*arguments)
+    command.wait_for("runs/small/environment.json")
+    command.send(number)
+    ended = command.end()
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.err.splitlines()[-1] == (
+        "stopped; what was trained is saved. To go on: "
+        "stn-train run --config small.yaml --threads 1 --only 'r/*' --set 'models=[cnn]'"
+    )
+    assert "Traceback" not in ended.err
+    trial = Path("trials/r/cnn/seed-0")
+    assert not (tmp_path / "runs/small" / trial / "result.json").exists()
+    assert start(*arguments).end().code == 0
+    for name in SAME:
+        assert (tmp_path / "runs/small" / trial / name).read_bytes() == (finished[0] / trial / name).read_bytes()
+
+
+def test_a_second_signal_ends_it_at_once(start, tmp_path):
+    command = start(*RUN, "--set", "training.epochs=1000", "--set", "training.batch_size=1024")
+    command.wait_for("runs/small/environment.json")
+    command.send(signal.SIGTERM)
+    time.sleep(0.05)
+    command.send(signal.SIGTERM)
+    assert command.end().code in (143, -signal.SIGTERM)
+
+
+def test_ctrl_c_on_a_process_started_from_a_shell(tmp_path):
+    """The one that goes all the way: `python -m stn_train`, interrupted in its first epoch."""
+    config = "quickstart"
+    command = [sys.executable, "-m", "stn_train", "run", "--config", config, "--set", "datasets=[r]", "--threads", "1"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        for _ in range(6000):
+            if (tmp_path / "runs/quickstart/environment.json").exists() or process.poll() is not None:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == (
+        "stopped; what was trained is saved. To go on: "
+        "stn-train run --config quickstart --set 'datasets=[r]' --threads 1"
+    )
+    assert (tmp_path / "runs/quickstart/trials/r/cnn/seed-0/checkpoint.pt").exists()
+
+
+def test_two_processes_do_not_train_one_trial(start, stn, tmp_path):
+    command = start(*RUN, "--set", "training.epochs=1000")
+    command.wait_for("runs/small/trials/r/cnn/seed-0/metrics.jsonl")
+    refused = stn(*RUN, "--set", "training.epochs=1000", "-q")
+    assert refused.sentence == (
+        "another process is at work in runs/small/trials/r/cnn/seed-0; wait until it has ended, or stop it"
+    )
+    command.send(signal.SIGTERM)
+    assert command.end().code == 143
+
+
+def test_two_processes_share_a_folder_between_them(finished, start, stn, tmp_path):
+    command = start(*RUN, "--only", "r/cnn")
+    command.wait_for("runs/small/environment.json")
+    assert stn(*RUN, "--only", "r/st_cnn", "-q").code == 0
+    assert command.end().code == 0
+    assert findings(tmp_path / "runs/small") == findings(finished[0])
+    assert [line.split()[0] for line in stn("report", "runs/small").out.splitlines()[1:3]] == ["cnn", "st_cnn"]
+
+
+def test_what_cannot_be_resumed_is_told_and_kept(trained, stn):
+    trial = Path(trained, "trials/r/cnn/seed-0")
+    (trial / "result.json").unlink()
+    (trial / "checkpoint.pt").write_bytes((trial / "checkpoint.pt").read_bytes()[:1000])
+    assert stn(*RUN).sentence.startswith(
+        f"{trial / 'checkpoint.pt'} is not a checkpoint of stn-train, or it is damaged"
+    )
+    assert (trial / "checkpoint.pt").stat().st_size == 1000
+
+
+def test_a_trial_whose_findings_were_deleted_writes_them_again_without_training(trained, finished, stn):
+    trial = Path("trials/r/cnn/seed-0")
+    for name in ("result.json", "predictions.npz"):
+        Path(trained, trial, name).unlink()
+    ended = stn(*RUN)
+    assert ended.code == 0
+    assert "epoch" not in ended.err
+    for name in SAME:
+        assert Path(trained, trial, name).read_bytes() == (finished[0] / trial / name).read_bytes()

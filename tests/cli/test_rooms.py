@@ -1,0 +1,39 @@
+"""What every file must keep to: below the command line nothing prints or exits, and the command line is light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stn_train
+
+ROOT = Path(stn_train.__file__).parent
+BELOW = [path for path in sorted(ROOT.rglob("*.py")) if "cli" not in path.relative_to(ROOT).parts]
+FORBIDDEN = {"print", "input", "exit", "quit", "breakpoint", "sys.exit", "os._exit", "sys.stdout", "sys.stderr"}
+FORBIDDEN |= {"typer.echo", "warnings.warn"}
+
+
+@pytest.mark.parametrize("path", BELOW, ids=lambda path: str(path.relative_to(ROOT)))
+def test_below_the_command_line_nothing_prints_or_exits(path):
+    if path.name == "__main__.py":
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    named = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)}
+    assert named & FORBIDDEN == set()
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {
+        name for name in imported if name.split(".")[0] in ("typer", "tqdm") or name.startswith("stn_train.cli")
+    }
+
+
+def test_package_command_line_and_torch_free_rooms_import_no_torch():
+    code = (
+        "import stn_train, stn_train.cli, stn_train.config, stn_train.storage, stn_train.statistics, "
+        "stn_train.reporting.report, stn_train.reporting.status, stn_train.experiment.report, sys\n"
+        "print(sorted({'torch', 'torchvision'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"

@@ -1,0 +1,231 @@
+"""`stn-train run` as its user sees it: files, words, and what it refuses."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from stn_train.reporting.records import RunFolder
+from stn_train.specs import trials_of
+
+RUN = ("run", "--config", "small.yaml", "--threads", "1")
+RESULT = "trials/r/{}/seed-{}/result.json"
+
+
+def test_the_folder_holds_every_file_that_is_promised(finished, contents):
+    of_a_trial = {"checkpoint.pt", "metrics.jsonl", "predictions.npz", "result.json", "timing.json"}
+    assert set(contents(finished[0])) == {
+        "config.yaml",
+        "environment.json",
+        "report.csv",
+        "report.json",
+        "report.md",
+        "figures/learning_curves@r.png",
+        "figures/transformer_st_cnn@r.png",
+        *(f"trials/r/cnn/seed-0/{name}" for name in of_a_trial),
+        *(f"trials/r/st_cnn/seed-0/{name}" for name in (*of_a_trial, "samples.npz")),
+    }
+
+
+def test_the_files_say_what_was_done(finished):
+    folder = RunFolder(finished[0])
+    cnn, st_cnn = trials_of(folder.load_experiment())
+    assert (cnn.key, st_cnn.key) == ("r/cnn/seed-0", "r/st_cnn/seed-0")
+    for trial in (cnn, st_cnn):
+        files = folder.trial(trial)
+        result, arrays = files.load_result(), files.load_predictions()
+        assert result.trial == trial
+        assert (result.split, result.training_digits, result.digits, result.images) == ("test", 480, 120, 120)
+        assert abs(result.parameters / 100_000 - 1) <= 0.02
+        assert result.errors == (arrays["predicted"] != arrays["label"]).sum()
+        assert np.array_equal(np.asarray(result.confusion).sum(axis=1), np.bincount(arrays["label"].astype(int)))
+        records = files.load_metrics()
+        assert [record.epoch for record in records] == [1, 2]
+        assert records[-1].error == pytest.approx(result.error)
+        assert files.load_timing().seconds > 0
+    assert set(folder.trial(cnn).load_predictions()) == {"predicted", "label", "digit"}
+    assert folder.trial(st_cnn).load_predictions()["theta"].shape == (120, 6)
+    samples = folder.trial(st_cnn).load_samples()
+    assert samples["image"].shape == samples["output"].shape == (24, 28, 28)
+
+
+def test_the_table_goes_to_stdout_and_a_line_an_epoch_to_stderr(finished):
+    _, ended = finished
+    assert ended.code == 0
+    header, cnn, st_cnn, _, verdict, *_, report = ended.out.splitlines()
+    assert header.split()[:4] == ["model", "seeds", "parameters", "multiply-adds"]
+    assert "error %" in header
+    assert (cnn.split()[0], st_cnn.split()[0], verdict.split()[0]) == ("cnn", "st_cnn", "st_cnn")
+    assert report == "report: runs/small/report.md"
+    begin, *epochs = ended.err.splitlines()
+    assert begin == "2 trials on cpu, into runs/small"
+    assert [re.sub(r"[\d.]+( %| s)", r"#\1", re.sub(r"loss [\d.]+", "loss #", line)) for line in epochs] == [
+        f"trial {trial} of 2  r/{model}/seed-0  epoch {epoch} of 2  loss #  error # %  # s"
+        for trial, model in ((1, "cnn"), (2, "st_cnn"))
+        for epoch in (1, 2)
+    ]
+
+
+def test_the_same_command_again_trains_nothing_and_says_the_same(trained, finished, stn, contents):
+    before = contents(Path(trained))
+    again = stn(*RUN)
+    assert (again.code, again.out) == (0, finished[1].out)
+    assert again.err.splitlines()[1:] == [
+        "trial 1 of 2  r/cnn/seed-0  was finished before",
+        "trial 2 of 2  r/st_cnn/seed-0  was finished before",
+    ]
+    assert contents(Path(trained)) == before
+    assert stn(*RUN, "-q") == again.__class__(0, finished[1].out, "")
+
+
+def test_the_saved_configuration_is_the_same_run(trained, stn, contents):
+    before = contents(Path(trained))
+    again = stn("run", "--config", f"{trained}/config.yaml", "--output-dir", trained, "--threads", "1")
+    assert again.code == 0
+    assert again.err.count("was finished before") == 2
+    assert contents(Path(trained)) == before
+    assert stn("config", "check", f"{trained}/config.yaml").out.endswith("= 2 trials\n")
+
+
+def test_what_it_prints_agrees_with_what_it_writes(finished):
+    folder, ended = finished
+    for line in ended.out.splitlines()[1:3]:
+        model, _, parameters = line.split()[:3]
+        result = json.loads((folder / RESULT.format(model, 0)).read_bytes())
+        assert int(parameters.replace(",", "")) == result["parameters"]
+        assert f"{100 * result['errors'] / result['images']:.2f} [" in line
+
+
+def test_new_seeds_and_models_join_and_leave_what_was_there(trained, stn):
+    earlier = {model: Path(trained, RESULT.format(model, 0)).read_bytes() for model in ("cnn", "st_cnn")}
+    joined = stn(*RUN, "--seeds", "3", "--only", "r/cnn", "--quiet")
+    assert (joined.code, joined.err) == (0, "")
+    assert [line.split()[:2] for line in joined.out.splitlines()[1:3]] == [["cnn", "2"], ["st_cnn", "1"]]
+    assert yaml.safe_load(Path(trained, "config.yaml").read_text())["seeds"] == [0, 3]
+    assert {model: Path(trained, RESULT.format(model, 0)).read_bytes() for model in earlier} == earlier
+
+    wide = "models=[{name: wide, like: cnn}]"
+    joined = stn(*RUN, "--set", wide, "-q")
+    assert [line.split()[0] for line in joined.out.splitlines()[1:4]] == ["cnn", "st_cnn", "wide"]
+    assert {model: Path(trained, RESULT.format(model, 0)).read_bytes() for model in earlier} == earlier
+
+
+def test_only_trains_what_matches(stn):
+    ended = stn(*RUN, "--only", "r/st_*", "--set", "training.epochs=1")
+    assert ended.code == 0
+    assert "trial 1 of 1  r/st_cnn/seed-0" in ended.err
+    assert "nothing to compare" in ended.out
+    assert not Path("runs/small/trials/r/cnn").exists()
+    assert stn("status", "runs/small").out.splitlines()[0].split() == ["r/cnn/seed-0", "pending"]
+
+
+def test_a_changed_trial_is_refused_with_the_difference_and_nothing_is_lost(trained, stn, contents):
+    before = contents(Path(trained))
+    sentence = stn(*RUN, "--set", "training.epochs=5", "--set", "training.rate=0.01").sentence
+    assert sentence == (
+        "runs/small/trials/r/cnn/seed-0 holds another trial: training.epochs was 2 and is 5, "
+        "training.rate was 0.003 and is 0.01; name another folder by --output-dir, or delete this one"
+    )
+    assert "validation was False and is True" in stn(*RUN, "--validate").sentence
+    assert contents(Path(trained)) == before
+
+
+def test_validation_says_so(stn):
+    ended = stn(*RUN, "--validate", "--only", "r/cnn", "--set", "training.epochs=1", "--output-dir", "tuning")
+    assert ended.code == 0
+    assert "validation digits" in ended.out
+    assert "validation" in Path("tuning/report.md").read_text()
+    result = json.loads(Path("tuning/trials/r/cnn/seed-0/result.json").read_bytes())
+    assert (result["split"], result["images"], result["training_digits"]) == ("validation", 80, 400)
+    assert "80 validation images of r" in stn("eval", "tuning").out
+    assert "validation digits" in stn("report", "tuning").out
+
+
+def test_a_dry_run_shows_sizes_and_writes_nothing(stn):
+    ended = stn(*RUN, "--dry-run", "--seeds", "0,1")
+    assert (ended.code, ended.err) == (0, "")
+    header, cnn, st_cnn, _, count = ended.out.splitlines()
+    assert header.split() == [
+        "dataset",
+        "model",
+        "canvas",
+        "output",
+        "width",
+        "parameters",
+        "multiply-adds",
+        "epochs",
+        "seeds",
+    ]
+    assert cnn.split()[:6] == ["r", "cnn", "28", "x", "28", "-"]
+    assert st_cnn.split()[:8] == ["r", "st_cnn", "28", "x", "28", "28", "x", "28"]
+    assert st_cnn.split()[-2:] == ["2", "0,1"]
+    assert count == "4 trials"
+    assert [path.name for path in Path().iterdir()] == ["small.yaml"]
+    assert stn(*RUN, "--dry-run", "--only", "r/cnn").out.endswith("\n1 trial\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--device", "gpu"), "--device gpu: there is no such device; cpu, cuda or cuda:1 is wanted"),
+        (("--device", "meta"), "--device meta cannot be used here: "),
+        (("--device", "cuda:99"), "--device cuda:99 cannot be used here: "),
+        (("--seeds", "a"), "--seeds a: whole numbers with commas between are wanted, such as 0,1,2"),
+        (("--seeds", "1,,2"), "--seeds 1,,2: whole numbers"),
+        (("--seeds=-1",), "--set seeds=[-1]: seeds.0: must be at least 0, not -1"),
+        (("--seeds", "1,1"), "--set seeds=[1, 1]: seeds: the seed 1 stands here twice; "),
+        (("--only", "rts/*"), "--only rts/* matches no dataset/model of small.yaml, which has for instance r/cnn"),
+        (("--set", "parameters=1_000"), "model cnn cannot have 1,000 parameters"),
+        (("--set", "training.epoch=1"), "--set training.epoch=1: training.epoch: there is no key 'epoch' here; "),
+        (("--output-dir", "small.yaml"), "small.yaml cannot be used: it is a file, and a folder is wanted"),
+        (("--output-dir", "small.yaml/runs"), "small.yaml/runs cannot be used: a folder is wanted where a file is"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(stn, arguments, told):
+    sentence = stn(*RUN, *arguments).sentence
+    assert sentence.startswith(told)
+    assert [path.name for path in Path().iterdir()] == ["small.yaml"]
+
+
+def test_a_model_that_cannot_be_built_is_found_before_another_is_trained(stn):
+    changes = ("models=[cnn, cnn_paper]", "datasets=[{name: tiny, like: r, canvas: 12}]", "parameters=null")
+    ended = stn(*RUN, *(part for change in changes for part in ("--set", change)))
+    assert ended.sentence.startswith("model cnn_paper cannot be built for a canvas of 12x12 pixels: ")
+    assert not Path("runs").exists()
+
+
+def test_a_folder_that_is_no_run_of_ours_is_left_alone(stn):
+    Path("mine").mkdir()
+    Path("mine/config.yaml").write_text("a: 1\n")
+    assert stn(*RUN, "--output-dir", "mine").sentence.startswith("mine/config.yaml")
+    assert Path("mine/config.yaml").read_text() == "a: 1\n"
+
+
+def test_without_data_and_network_it_names_the_ways_out(stn, monkeypatch, tmp_path):
+    def no_network(*_, **__):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", no_network)
+    monkeypatch.setenv("STN_TRAIN_DATA", str(tmp_path / "empty"))
+    for command in (("run", "-q"), ("data", "preview"), ("data", "build", "--output-dir", "built")):
+        sentence = stn(*command, "--config", "small.yaml", "--set", "source=mnist").sentence
+        assert sentence.startswith(f"mnist is not in {tmp_path / 'empty'} and could not be downloaded (")
+        for way in ("--data-root", "data_root", "STN_TRAIN_DATA", "--config quickstart"):
+            assert way in sentence
+
+
+def test_a_loss_that_is_not_finite_says_where_and_what_to_try(stn):
+    changes = ("recipe=paper", "models=[cnn_paper]", "training={rate: 100, weight_decay: 10, epochs: 8}")
+    ended = stn(*RUN, *(part for change in changes for part in ("--set", change)), "-q")
+    assert re.match(r"the loss is not finite at step \d+ of epoch \d; try a lower training.rate", ended.sentence)
+
+
+def test_a_key_that_only_changes_how_it_is_computed_changes_no_result(finished, stn):
+    ended = stn(*RUN, "--only", "r/cnn", "--output-dir", "elsewhere", "--device", "cpu", "-q")
+    assert ended.code == 0
+    for name in ("result.json", "predictions.npz", "metrics.jsonl"):
+        path = Path("trials/r/cnn/seed-0", name)
+        assert ("elsewhere" / path).read_bytes() == (finished[0] / path).read_bytes()

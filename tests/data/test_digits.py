@@ -1,0 +1,199 @@
+"""Sources of digits: what the bundled one is made of, and what is refused of the others' files."""
+
+import hashlib
+import os
+from http.client import IncompleteRead
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from sklearn.datasets import load_digits as load_scikit_digits
+from torch.nn import functional as F
+
+from stn_train.data import digits as digits_module
+from stn_train.data.digits import hold_out, load_digits
+from stn_train.errors import UserError
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IMAGES_SHA256 = "a7215fc130fe26177bd470e2161c8621275454f4b53a84287fba6f7003d00a11"
+
+
+# --- the bundled source -------------------------------------------------------------------------------------------
+
+
+def test_the_bundled_digits_have_the_shape_of_mnists():
+    train, test = load_digits("digits")
+    assert (len(train), len(test)) == (1352, 445)
+    for split in (train, test):
+        assert split.images.shape == (len(split), 28, 28)
+        assert split.labels.shape == (len(split),)
+        assert (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
+        assert split.images.amax(dim=(1, 2)).min() > 100
+
+
+def test_the_bundled_digits_are_split_alike_in_every_class():
+    train, test = (split.labels.bincount(minlength=10) for split in load_digits("digits"))
+    assert torch.equal(test, (train + test) // 4)
+
+
+def test_no_bundled_digit_is_in_both_splits():
+    train, test = ({image.numpy().tobytes() for image in split.images} for split in load_digits("digits"))
+    assert len(train | test) == 1797
+
+
+def test_the_bundled_digits_are_the_same_bytes_everywhere():
+    images = torch.cat([split.images for split in load_digits("digits")])
+    assert hashlib.sha256(images.numpy().tobytes()).hexdigest() == IMAGES_SHA256
+
+
+def test_a_bundled_digit_is_scikit_learns_enlarged_and_centred_by_mass():
+    bunch = load_scikit_digits()
+    small = torch.from_numpy(bunch.images[bunch.target == 7][3])  # every fourth of a class is for testing
+    large = F.interpolate(small[None, None] * 255 / 16, (20, 20), mode="bilinear")[0, 0]
+    _, test = load_digits("digits")
+    image = test.images[test.labels == 7][0].double()
+    box = image.unfold(0, 20, 1).unfold(1, 20, 1)
+    distances = (box - large).abs().amax(dim=(2, 3))
+    assert distances.min() <= 0.5 + 1e-9
+    centres = [(image.sum(dim) * torch.arange(28)).sum() / image.sum() for dim in (0, 1)]
+    assert centres == pytest.approx([13.5, 13.5], abs=0.5)
+
+
+def test_a_sixth_is_held_out_and_nothing_is_in_both_parts():
+    train, _ = load_digits("digits")
+    rest, held = hold_out(train)
+    assert len(held) == len(train) // 6
+    assert rest.repeats == held.repeats == train.repeats
+    parts = [{image.numpy().tobytes() for image in part.images} for part in (rest, held)]
+    assert not parts[0] & parts[1]
+    assert parts[0] | parts[1] == {image.numpy().tobytes() for image in train.images}
+    assert held.labels.bincount(minlength=10).min() > 0
+
+
+# --- the others' files --------------------------------------------------------------------------------------------
+
+
+def idx(values: np.ndarray) -> bytes:
+    """An idx file of uint8 values: big-endian magic and sizes, then the bytes."""
+    return np.array([0x800 + values.ndim, *values.shape], ">u4").tobytes() + values.tobytes()
+
+
+@pytest.fixture
+def small_source(tmp_path, monkeypatch):
+    """A folder with files of 12 and 6 digits where 60,000 and 10,000 belong, sound as far as the reader knows."""
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(digits_module, "_COUNTS", {"train": 12, "t10k": 6})
+    md5 = {}
+    for folder in ("MNIST", "KMNIST"):
+        for name in FILES:
+            count = 12 if name.startswith("train") else 6
+            shape = (count, 28, 28) if "images" in name else (count,)
+            path = tmp_path / folder / "raw" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(idx(random.integers(0, 10, shape, np.uint8)))
+            md5[folder, name] = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(digits_module, "_MNIST_MD5", {name: md5["MNIST", name] for name in FILES})
+    return tmp_path
+
+
+def no_download(*args: object, **kwargs: object) -> None:
+    raise AssertionError("nothing is to be downloaded here")
+
+
+def test_files_are_read_as_they_were_written(small_source, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets, "KMNIST", no_download)
+    train, test = load_digits("kmnist", str(small_source))
+    assert (len(train), len(test), train.repeats) == (12, 6, 1)
+    for split, prefix in ((train, "train"), (test, "t10k")):
+        raw = small_source / "KMNIST/raw"
+        assert idx(split.images.numpy()) == (raw / f"{prefix}-images-idx3-ubyte").read_bytes()
+        assert idx(split.labels.numpy().astype(np.uint8)) == (raw / f"{prefix}-labels-idx1-ubyte").read_bytes()
+
+
+def test_a_named_folder_goes_before_the_variable_and_the_variable_before_the_cache(small_source, monkeypatch):
+    looked_in = []
+
+    def look(root: str, download: bool) -> None:
+        looked_in.append(Path(root))
+        raise OSError("not here")
+
+    monkeypatch.setattr(torchvision.datasets, "KMNIST", look)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere/cache")
+    monkeypatch.setenv("STN_TRAIN_DATA", "/nowhere/variable")
+    for root in ("/nowhere/named", None):
+        with pytest.raises(UserError):
+            load_digits("kmnist", root)
+    monkeypatch.delenv("STN_TRAIN_DATA")
+    with pytest.raises(UserError):
+        load_digits("kmnist")
+    assert looked_in == [Path("/nowhere/named"), Path("/nowhere/variable"), Path("/nowhere/cache/stn-train")]
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def other_magic(content: bytes) -> bytes:
+    return b"\x00\x00\x09" + content[3:]
+
+
+def other_count(content: bytes) -> bytes:
+    return content[:7] + bytes([content[7] - 1]) + content[8:]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("source", "damage"),
+    [
+        ("mnist", flip_a_bit),
+        ("mnist", lambda content: content[:-1]),
+        ("kmnist", lambda content: content[:-1]),
+        ("kmnist", lambda content: content + b"\x00"),
+        ("kmnist", lambda content: b""),
+        ("kmnist", other_magic),
+        ("kmnist", other_count),
+    ],
+    ids=["a flipped bit", "mnist cut short", "cut short", "too long", "empty", "another magic", "another count"],
+)
+def test_a_damaged_file_is_refused_by_name(small_source, source, damage, name):
+    path = small_source / source.upper() / "raw" / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match="is damaged") as caught:
+        load_digits(source, str(small_source))
+    assert str(path) in str(caught.value)
+
+
+def test_mnist_itself_is_read_and_one_flipped_bit_of_it_refused(tmp_path):
+    raw = Path(os.environ.get("STN_TRAIN_DATA", "/nowhere"), "MNIST/raw").absolute()
+    if not raw.is_dir():
+        pytest.skip("needs MNIST in the folder that STN_TRAIN_DATA names")
+    train, test = load_digits("mnist", str(raw.parents[1]))
+    assert (len(train), len(test)) == (60_000, 10_000)
+    assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    (tmp_path / "MNIST/raw").mkdir(parents=True)
+    for name in FILES:
+        (tmp_path / "MNIST/raw" / name).symlink_to(raw / name)
+    damaged = tmp_path / "MNIST/raw/t10k-images-idx3-ubyte"
+    content = damaged.read_bytes()
+    damaged.unlink()
+    damaged.write_bytes(flip_a_bit(content))
+    with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte is damaged"):
+        load_digits("mnist", str(tmp_path))
+
+
+@pytest.mark.parametrize("error", [URLError("no route to host"), TimeoutError(), IncompleteRead(b"")], ids=repr)
+def test_without_a_network_one_sentence_says_what_to_do(tmp_path, monkeypatch, error):
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", fail)
+    with pytest.raises(UserError) as caught:
+        load_digits("mnist", str(tmp_path))
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    for part in (f"mnist is not in {tmp_path}", "could not be downloaded", "--data-root", "STN_TRAIN_DATA"):
+        assert part in sentence
+    assert "no route to host" in sentence or not isinstance(error, URLError)

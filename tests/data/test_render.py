@@ -1,0 +1,159 @@
+"""From a draw to images: whatever the batch, the same bytes; and clutter, laid out again pixel by pixel."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stn_train.data.batches import BuiltData, FreshData
+from stn_train.data.digits import Digits
+from stn_train.data.distortion import Draw, Ink, draw, order
+from stn_train.data.render import render
+from stn_train.specs import DatasetSpec
+
+CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 5, "size": 7}}
+
+
+def spec_of(preset: str | None = None, **keys: Any) -> DatasetSpec:
+    return DatasetSpec.model_validate(preset or {"name": "made_up", **keys})
+
+
+def first(digits: Digits, count: int, repeats: int = 1) -> Digits:
+    return Digits(digits.images[:count], digits.labels[:count], repeats)
+
+
+def draw_of(spec: DatasetSpec, digits: Digits, seed: int = 0, split: Any = "train", epoch: int = 0) -> Draw:
+    return draw(spec, digits, Ink.of(digits), seed, split, epoch)
+
+
+def quantised(images: Tensor) -> Tensor:
+    return (images * 255).round().byte()
+
+
+@pytest.mark.parametrize("spec", [spec_of("rts"), spec_of(**CLUTTERED)], ids=["pose", "pose and clutter"])
+def test_an_image_depends_neither_on_the_size_nor_on_the_order_of_batches(real_digits, spec):
+    digits = first(real_digits[0], 100, repeats=2)
+    drawn = draw_of(spec, digits)
+    together = render(spec, digits, drawn, torch.arange(200))
+    assert together.shape == (200, 1, *spec.canvas)
+    shuffled = torch.from_numpy(np.random.default_rng(0).permutation(200))
+    for size in (1, 7, 100):
+        for index in shuffled.split(size):
+            assert torch.equal(render(spec, digits, drawn, index), together[index])
+
+
+def test_undistorted_image_j_of_n_digits_is_digit_j_modulo_n(real_digits):
+    digits, spec = first(real_digits[0], 12, repeats=3), spec_of("plain")
+    images = render(spec, digits, draw_of(spec, digits), torch.arange(36))
+    assert torch.equal(quantised(images), digits.images.repeat(3, 1, 1)[:, None])
+
+
+def test_pixels_lie_between_0_and_1(real_digits):
+    digits = first(real_digits[0], 100)
+    images = render(spec_of("tc"), digits, draw_of(spec_of("tc"), digits), torch.arange(100))
+    assert images.dtype == torch.float32
+    assert images.min() == 0
+    assert 0.9 < images.max() <= 1
+
+
+# --- clutter ------------------------------------------------------------------------------------------------------
+
+
+def test_clutter_is_the_sources_pixels_laid_over_the_image_where_they_are_brighter(real_digits):
+    digits, spec = first(real_digits[0], 50, repeats=2), spec_of(**CLUTTERED)
+    drawn = draw_of(spec, digits)
+    bare = spec_of(**{**CLUTTERED, "clutter": None})
+    expected = render(bare, digits, draw_of(bare, digits), torch.arange(100))
+    assert drawn.clutter is not None
+    for number in range(100):
+        for patch in range(5):
+            digit, from_y, from_x, to_y, to_x = (
+                int(getattr(drawn.clutter, name)[number, patch])
+                for name in ("digit", "from_y", "from_x", "to_y", "to_x")
+            )
+            for y in range(7):
+                for x in range(7):
+                    there = expected[number, 0, to_y + y, to_x + x]
+                    value = digits.images[digit, from_y + y, from_x + x].float() / 255
+                    expected[number, 0, to_y + y, to_x + x] = max(there, value)
+    assert torch.equal(render(spec, digits, drawn, torch.arange(100)), expected)
+
+
+def test_clutter_comes_from_every_other_digit_and_every_place_lands_everywhere_and_never_out_of_bounds(real_digits):
+    digits, spec = first(real_digits[0], 20, repeats=250), spec_of(**CLUTTERED)
+    clutter = draw_of(spec, digits).clutter
+    assert clutter is not None
+    own = torch.arange(5000) % 20
+    for number in range(20):
+        assert clutter.digit[own == number].unique().tolist() == [other for other in range(20) if other != number]
+    assert clutter.from_y.unique().tolist() == clutter.from_x.unique().tolist() == list(range(28 - 7 + 1))
+    assert clutter.to_y.unique().tolist() == list(range(30 - 7 + 1))
+    assert clutter.to_x.unique().tolist() == list(range(40 - 7 + 1))
+
+
+@pytest.mark.parametrize("name", ["digit", "from_y", "from_x", "to_y", "to_x"])
+def test_each_of_clutters_numbers_is_uniform_and_independent_of_the_others(real_digits, name):
+    digits, spec = first(real_digits[0], 20, repeats=250), spec_of(**CLUTTERED)
+    clutter = draw_of(spec, digits).clutter
+    values = getattr(clutter, name).double().flatten()
+    counts = values.long().bincount().double()
+    chi_squared = ((counts - counts.mean()) ** 2 / counts.mean()).sum()
+    assert chi_squared < len(counts) + 4 * (2 * len(counts)) ** 0.5
+    for other in {"digit", "from_y", "from_x", "to_y", "to_x"} - {name}:
+        pair = torch.stack([values, getattr(clutter, other).double().flatten()])
+        assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.03
+
+
+# --- batches ------------------------------------------------------------------------------------------------------
+
+
+def test_an_epoch_shows_each_digits_distortions_once_with_its_label(real_digits):
+    digits, spec = first(real_digits[0], 40, repeats=3), spec_of("r")
+    data = FreshData.of(spec, digits, torch.device("cpu"))
+    assert len(data) == 120
+    drawn = draw_of(spec, digits, seed=5, epoch=2)
+    every = render(spec, digits, drawn, torch.arange(120))
+    numbers = order(120, 5, 2).split(30)
+    batches = list(data.batches(5, 2, 30))
+    assert len(batches) == 4
+    for (images, labels), index in zip(batches, numbers, strict=True):
+        assert torch.equal(images, every[index])
+        assert torch.equal(labels, digits.labels[index % 40])
+
+
+@pytest.mark.parametrize(
+    ("size", "batches"), [(50, [50, 50]), (60, [60, 60]), (120, [120]), (121, [120]), (1000, [120])]
+)
+def test_only_whole_batches_are_shown_but_at_least_one(real_digits, size, batches):
+    digits = first(real_digits[0], 120)
+    fresh = FreshData.of(spec_of("plain"), digits, torch.device("cpu"))
+    built = BuiltData(digits.images[:, None], digits.labels)
+    for data in (fresh, built):
+        assert [len(images) for images, _ in data.batches(0, 0, size)] == batches
+
+
+def test_every_epoch_and_seed_distorts_and_orders_afresh(real_digits):
+    data = FreshData.of(spec_of("r"), first(real_digits[0], 50), torch.device("cpu"))
+    epochs = {origin: next(data.batches(*origin, 50)) for origin in ((0, 0), (0, 1), (1, 0))}
+    again, _ = next(data.batches(0, 1, 50))
+    assert torch.equal(again, epochs[0, 1][0])
+    assert not torch.equal(epochs[0, 0][1], epochs[0, 1][1])
+    assert not torch.equal(epochs[0, 0][1], epochs[1, 0][1])
+    totals = [sorted(images.sum(dim=(1, 2, 3)).tolist()) for images, _ in epochs.values()]
+    assert totals[0] != totals[1] != totals[2]
+
+
+def test_built_images_are_shown_in_another_order_every_epoch_and_stay_as_they_are(real_digits):
+    digits = first(real_digits[0], 60)
+    data = BuiltData(digits.images[:, None], digits.labels)
+    shown = []
+    for epoch in (0, 1):
+        index = order(60, 3, epoch)
+        images, labels = next(data.batches(3, epoch, 60))
+        assert images.dtype == torch.float32
+        assert torch.equal(quantised(images), digits.images[index][:, None])
+        assert torch.equal(labels, digits.labels[index])
+        shown.append(images)
+    assert not torch.equal(*shown)

@@ -1,0 +1,160 @@
+"""Variants: fixed once drawn; built, they come back as they were, and are refused where they are not."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stn_train.data import variant as variant_module
+from stn_train.data.batches import FreshData
+from stn_train.data.digits import Digits
+from stn_train.data.distortion import Ink, draw, order
+from stn_train.data.render import render
+from stn_train.data.variant import build_variant, draw_variant, load_variant
+from stn_train.errors import UserError
+from stn_train.specs import DatasetSpec
+
+FILES = ("train/images.npy", "train/parameters.npz", "test/images.npy", "test/parameters.npz")
+CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 3, "size": 5}}
+
+
+def spec_of(**keys: Any) -> DatasetSpec:
+    return DatasetSpec.model_validate({"name": "made_up", **CLUTTERED, **keys})
+
+
+def splits(real_digits: tuple[Digits, Digits]) -> dict[Any, Digits]:
+    """A few digits, each shown twice."""
+    train, test = real_digits
+    return {
+        "train": Digits(train.images[:30], train.labels[:30], 2),
+        "test": Digits(test.images[:20], test.labels[:20]),
+    }
+
+
+def test_the_fixed_images_are_rounded_to_grey_values_and_do_not_depend_on_batches(real_digits, monkeypatch):
+    spec, digits = spec_of(), splits(real_digits)["train"]
+    variant, drawn = draw_variant(spec, digits, "test")
+    monkeypatch.setattr(variant_module, "_BATCH", 7)
+    assert torch.equal(draw_variant(spec, digits, "test")[0].images, variant.images)
+    assert variant.images.dtype == torch.uint8
+    assert torch.equal(variant.digit, torch.arange(60) % 30)
+    assert torch.equal(variant.labels, digits.labels.repeat(2))
+    assert variant.clipped == drawn.clipped.sum()
+    for number in range(60):
+        exact = render(spec, digits, drawn, torch.tensor([number]))[0] * 255
+        assert (variant.images[number] - exact).abs().max() <= 0.5
+
+
+def test_the_test_images_differ_from_training_and_validation_images_of_the_same_digits(real_digits):
+    digits = splits(real_digits)["train"]
+    drawn = [draw_variant(spec_of(), digits, split)[0].images for split in ("train", "test", "validation")]
+    assert len({images.numpy().tobytes() for images in drawn}) == 3
+
+
+def test_what_was_built_is_read_back_as_it_was_drawn(real_digits, tmp_path):
+    spec, digits = spec_of(canvas=[24, 40], scale=[0.8, 1.5]), splits(real_digits)  # not all of which fit
+    assert build_variant(spec, "digits", digits, tmp_path) == tmp_path / "made_up"
+    built = load_variant(spec, "digits", tmp_path)
+    assert set(built) == {"train", "test"}
+    test, _ = draw_variant(spec, digits["test"], "test")
+    assert 0 < test.clipped < 20
+    for name in ("images", "labels", "digit", "clipped"):
+        assert np.array_equal(getattr(built["test"], name), getattr(test, name))
+
+
+def test_built_training_images_are_those_that_seed_0_sees_in_its_first_epoch(real_digits, tmp_path):
+    spec, digits = spec_of(), splits(real_digits)
+    build_variant(spec, "digits", digits, tmp_path)
+    built = load_variant(spec, "digits", tmp_path)["train"]
+    fresh = FreshData.of(spec, digits["train"], torch.device("cpu"))
+    ((images, labels),) = fresh.batches(seed=0, epoch=0, size=60)
+    index = order(60, 0, 0)
+    assert torch.equal(built.images[index], (images * 255).round().byte())
+    assert torch.equal(built.labels[index], labels)
+
+
+def test_building_twice_gives_the_same_bytes(real_digits, tmp_path):
+    for folder in ("one", "other"):
+        build_variant(spec_of(), "digits", splits(real_digits), tmp_path / folder)
+    for name in (*FILES, "manifest.json"):
+        one, other = ((tmp_path / folder / "made_up" / name).read_bytes() for folder in ("one", "other"))
+        assert one == other
+
+
+def test_numpy_alone_opens_the_files(real_digits, tmp_path):
+    spec, digits = spec_of(), splits(real_digits)
+    build_variant(spec, "digits", digits, tmp_path)
+    drawn = draw(spec, digits["train"], Ink.of(digits["train"]), 0, "train")
+    assert drawn.clutter is not None
+    images = np.load(tmp_path / "made_up/train/images.npy", mmap_mode="r", allow_pickle=False)
+    assert (images.shape, images.dtype) == ((60, 30, 40), np.uint8)
+    with np.load(tmp_path / "made_up/train/parameters.npz", allow_pickle=False) as parameters:
+        for name in ("theta", "rotation", "scale", "shear", "shift", "clipped"):
+            assert np.array_equal(parameters[name], getattr(drawn, name))
+        for name in ("digit", "from_y", "from_x", "to_y", "to_x"):
+            assert np.array_equal(parameters[f"clutter_{name}"], getattr(drawn.clutter, name))
+        assert np.array_equal(parameters["digit"], np.arange(60) % 30)
+        assert np.array_equal(parameters["label"], digits["train"].labels.repeat(2))
+
+
+def test_the_manifest_says_what_was_built_of_what(real_digits, tmp_path):
+    build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
+    manifest = json.loads((tmp_path / "made_up/manifest.json").read_text())
+    assert manifest["source"] == "digits"
+    assert DatasetSpec.model_validate(manifest["dataset"]) == spec_of()
+    assert manifest["images"] == {"train": 60, "test": 20}
+    assert manifest["files"] == {
+        name: hashlib.sha256((tmp_path / "made_up" / name).read_bytes()).hexdigest() for name in FILES
+    }
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def refusal(folder: Path, spec: DatasetSpec | None = None, source: Any = "digits") -> str:
+    with pytest.raises(UserError) as caught:
+        load_variant(spec or spec_of(), source, folder)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert f"stn-train data build --config CONFIG --output-dir {folder}" in sentence
+    return sentence
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_or_a_missing_file_is_refused_by_name(real_digits, tmp_path, name):
+    build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
+    path = tmp_path / "made_up" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert str(path) in refusal(tmp_path)
+    path.unlink()
+    assert str(path) in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:-20], lambda text: "", lambda text: text.replace('"format": 1', '"format": 2')]
+)
+def test_a_damaged_or_missing_manifest_is_refused_by_name(real_digits, tmp_path, damage):
+    build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
+    path = tmp_path / "made_up/manifest.json"
+    path.write_text(damage(path.read_text()))
+    assert f"{path} is damaged" in refusal(tmp_path)
+    path.unlink()
+    assert f"{path} cannot be read" in refusal(tmp_path)
+
+
+def test_another_specification_of_the_same_name_and_another_source_are_refused(real_digits, tmp_path):
+    build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
+    assert f"{tmp_path / 'made_up'} holds another variant" in refusal(tmp_path, spec_of(rotation=31))
+    assert f"{tmp_path / 'made_up'} holds another variant" in refusal(tmp_path, source="mnist")
+
+
+def test_a_build_that_was_cut_off_is_refused(real_digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(variant_module.storage, "write_json", lambda path, value: None)
+    build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
+    assert "manifest.json cannot be read" in refusal(tmp_path)

@@ -1,0 +1,98 @@
+"""Classifying: counted the right way round, whatever the batch, and with the transformer's own theta."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stn_train.evaluation import classify as classify_module
+from stn_train.evaluation.classify import Predictions, classify, warp
+from stn_train.geometry import AFFINE
+from stn_train.models import SpatialTransformer
+from stn_train.models.transformer import Regression
+
+CPU = torch.device("cpu")
+
+
+def random_images(count: int) -> Tensor:
+    """Coarse patterns, of which no two are alike."""
+    coarse = torch.randint(0, 256, (count, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return coarse.repeat_interleave(7, 2).repeat_interleave(7, 3)
+
+
+def small_network(transformed: bool = True) -> nn.Sequential:
+    """With batch normalisation and dropout, which are to be at rest in an evaluation."""
+    torch.manual_seed(0)
+    localisation = nn.Sequential(
+        nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 8), nn.BatchNorm1d(8), Regression(8, AFFINE)
+    )
+    nn.init.normal_(localisation[-1].weight, std=0.1)
+    features = (nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(4), nn.Dropout(), nn.Flatten())
+    logits = (nn.LazyLinear(10), nn.BatchNorm1d(10))  # normalised, every class wins somewhere
+    classifier = nn.Sequential(*features, *logits)
+    parts = OrderedDict(classifier=classifier)
+    if transformed:
+        parts = OrderedDict(transformer=SpatialTransformer(localisation, AFFINE, (14, 14)), classifier=classifier)
+    network = nn.Sequential(parts)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = 1.0
+    network(random_images(32).float() / 255)
+    return network
+
+
+def test_rows_of_the_confusion_are_true_classes_and_columns_predicted_ones():
+    labels, predicted = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 2, 2, 1, 0])
+    confusion = Predictions(predicted, None, 0.0).confusion(labels, classes=3)
+    assert confusion.tolist() == [[1, 0, 2], [0, 1, 0], [1, 0, 0]]
+    assert Predictions(predicted, None, 0.0).confusion(labels).shape == (10, 10)
+
+
+@pytest.mark.parametrize("transformed", [False, True])
+def test_predictions_are_the_networks_and_do_not_depend_on_the_batch(monkeypatch, transformed):
+    network, images = small_network(transformed), random_images(60)
+    with torch.no_grad():
+        expected = network.eval()(images.float() / 255).argmax(1)
+    assert len(expected.unique()) > 3
+    thetas = []
+    for size in (1, 7, 60, 500):
+        monkeypatch.setattr(classify_module, "BATCH", size)
+        found = classify(network.train(), images, CPU, "float32")
+        assert torch.equal(found.predicted, expected)
+        assert (found.theta is not None) == transformed
+        thetas.append(found.theta)
+    if transformed:
+        assert all(torch.allclose(theta, thetas[0], rtol=0, atol=1e-6) for theta in thetas)
+
+
+def test_theta_is_the_transformers_for_each_image_in_its_place():
+    network, images = small_network(), random_images(30)
+    theta = classify(network, images, CPU, "float32").theta
+    assert theta is not None
+    assert theta.shape == (30, 6)
+    assert theta.dtype == torch.float32
+    with torch.no_grad():
+        assert torch.allclose(theta, network[0].localisation(images.float() / 255), rtol=0, atol=1e-6)
+    assert len(theta.unique(dim=0)) == 30
+
+
+def test_classifying_changes_nothing_in_the_network():
+    network = small_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    classify(network, random_images(20), CPU, "float32")
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_warp_shows_what_the_classifier_is_given():
+    network, images = small_network(), random_images(20)
+    output, theta = warp(network.train(), images, CPU)
+    assert output.shape == (20, 1, 14, 14)
+    assert torch.allclose(theta, classify(network, images, CPU, "float32").theta, rtol=0, atol=1e-6)
+    with torch.no_grad():
+        assert torch.allclose(network[1](output), network(images.float() / 255), rtol=0, atol=1e-5)
+
+
+def test_warp_needs_a_transformer():
+    with pytest.raises(ValueError, match="no transformer"):
+        warp(small_network(transformed=False), random_images(2), CPU)

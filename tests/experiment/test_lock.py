@@ -1,0 +1,54 @@
+"""One process at a time in a folder, and what a killed one left there."""
+
+import subprocess
+import sys
+
+import pytest
+
+from stn_train.errors import UserError
+from stn_train.experiment.lock import alone_in, clear_leftovers
+
+HOLD = """
+import sys
+from pathlib import Path
+from stn_train.experiment.lock import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("inside", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_is_kept_out_until_the_first_is_killed(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "new"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "inside\n"
+        with pytest.raises(UserError, match="another process is at work in "), alone_in(tmp_path / "new"):
+            pass
+        with alone_in(tmp_path / "other"):
+            pass
+        process.kill()
+        process.wait()
+        with alone_in(tmp_path / "new"):
+            pass
+        with alone_in(tmp_path / "new", wait=True):
+            pass
+
+
+def test_an_error_lets_go(tmp_path):
+    with pytest.raises(ZeroDivisionError), alone_in(tmp_path):
+        raise ZeroDivisionError
+    with alone_in(tmp_path):
+        pass
+
+
+def test_only_what_was_half_written_is_deleted(tmp_path):
+    keep = ("config.yaml", ".other.yaml.abcdefgh.tmp", "mine.tmp", ".config.yaml", ".hidden.tmp")
+    for name in (*keep, ".config.yaml.abcdefgh.tmp", ".config.yaml.x_9.tmp"):
+        (tmp_path / name).touch()
+    clear_leftovers(tmp_path, "config.yaml")
+    assert {path.name for path in tmp_path.iterdir()} == set(keep)
+    clear_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*keep} - {".other.yaml.abcdefgh.tmp"}
+    clear_leftovers(tmp_path / "nowhere")

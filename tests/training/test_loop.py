@@ -1,0 +1,312 @@
+"""The loop: the same seed gives the same weights, stopped or not; and each step does what the recipe says."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stn_train.data.batches import FreshData, TrainingData
+from stn_train.data.digits import Digits
+from stn_train.errors import Stopped, UserError
+from stn_train.geometry import AFFINE
+from stn_train.models import SpatialTransformer
+from stn_train.models.transformer import Regression
+from stn_train.specs import RECIPES, DatasetSpec, ExperimentSpec, TrainingSpec, trials_of
+from stn_train.training import loop
+from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
+from stn_train.training.loop import TrainingState, steps_per_epoch, train
+from stn_train.training.recipe import scheduled_rate
+
+CPU = torch.device("cpu")
+TRIAL = trials_of(ExperimentSpec.model_validate({"name": "made_up", "datasets": ["r"], "models": ["st_cnn"]}))[0]
+SIZE = 16
+STEPS = 6
+OURS = {"optimiser": "adamw", "schedule": "one_cycle", "averaging": 0.5, "clip": 1.0, "label_smoothing": 0.1}
+PAPER = {"optimiser": "sgd", "schedule": "steps", "averaging": 0.0, "clip": None, "label_smoothing": 0.0}
+
+
+def recipe_of(**changes: Any) -> TrainingSpec:
+    keys = {"epochs": 2, "batch_size": SIZE, "rate": 0.05, "precision": "float32", "localisation_rate": 0.5}
+    return TrainingSpec.model_validate({**RECIPES["ours"], **keys, **changes})
+
+
+@pytest.fixture
+def data(real_digits):
+    """Six batches an epoch."""
+    digits = Digits(real_digits[0].images[: 3 * SIZE + 2], real_digits[0].labels[: 3 * SIZE + 2], repeats=2)
+    return FreshData.of(DatasetSpec.model_validate("r"), digits, CPU)
+
+
+def small_network(seed: int = 0) -> nn.Sequential:
+    """A transformer, batch normalisation and dropout: everything that a resumed training could get wrong."""
+    torch.manual_seed(seed)
+    localisation = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 8), nn.ReLU(), Regression(8, AFFINE))
+    classifier = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(4),
+        nn.Dropout(0.3),
+        nn.Flatten(),
+        nn.Linear(36, 10),
+    )
+    return nn.Sequential(
+        OrderedDict(transformer=SpatialTransformer(localisation, AFFINE, (14, 14)), classifier=classifier)
+    )
+
+
+def linear_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+
+
+def run(
+    state: TrainingState,
+    data: TrainingData,
+    recipe: TrainingSpec,
+    seed: int = 3,
+    after_step: Callable[[], bool] = lambda: False,
+) -> TrainingState:
+    for _ in train(state, data, recipe, seed, CPU, after_step):
+        pass
+    return state
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    count = iter(range(1, steps + 1))
+    return lambda: next(count) == steps
+
+
+def everything_in(state: TrainingState) -> dict[str, Any]:
+    """What a training changes, but for the time that it took."""
+    return {
+        "network": state.network.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "average": None if state.average is None else state.average.state_dict(),
+        "epoch": state.epoch,
+        "losses": state.losses,
+        "step_losses": state.step_losses,
+    }
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two nests of dictionaries and sequences hold the same values, tensors to the last bit."""
+    if isinstance(one, Tensor):
+        return isinstance(other, Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
+
+
+def weights(network: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in network.parameters()]
+
+
+# --- the same again -----------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_training_and_another_seed_another(data):
+    recipe = recipe_of(**OURS)
+    runs = []
+    for seed, noise in ((3, 7), (3, 8), (4, 7)):
+        state = TrainingState.start(small_network(), recipe)
+        torch.manual_seed(noise)  # whatever was drawn before is of no account
+        runs.append(everything_in(run(state, data, recipe, seed)))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0]["network"], runs[2]["network"])
+    assert runs[0]["epoch"] == 2
+    assert len(runs[0]["losses"]) == 2
+
+
+def resumed(state: TrainingState, recipe: TrainingSpec, path: Path) -> TrainingState:
+    """A state saved, and restored into a fresh one, of other weights."""
+    save_checkpoint(path, TRIAL, state, [12.5, 3.0])
+    fresh = TrainingState.start(small_network(seed=99), recipe)
+    assert restore(fresh, read_checkpoint(path), path) == [12.5, 3.0]
+    assert same(everything_in(fresh), everything_in(state))
+    assert fresh.seconds == state.seconds
+    return fresh
+
+
+@pytest.mark.parametrize("keys", [OURS, PAPER], ids=["ours", "paper"])
+@pytest.mark.parametrize("steps", range(1, 2 * STEPS + 1))
+def test_stopped_after_any_step_and_resumed_a_training_ends_the_same_to_the_last_bit(data, tmp_path, keys, steps):
+    recipe = recipe_of(**keys)
+    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe)
+    state = TrainingState.start(small_network(), recipe)
+    with pytest.raises(Stopped):
+        run(state, data, recipe, after_step=stop_after(steps))
+    assert state.epoch * STEPS + len(state.step_losses) == steps
+    state = resumed(state, recipe, tmp_path / "checkpoint.pt")
+    torch.manual_seed(123)
+    assert same(everything_in(run(state, data, recipe)), everything_in(undisturbed))
+
+
+def test_stopped_after_every_step_a_training_ends_the_same_to_the_last_bit(data, tmp_path):
+    recipe = recipe_of(**OURS)
+    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe)
+    state, stops = TrainingState.start(small_network(), recipe), 0
+    while state.epoch < recipe.epochs:
+        try:
+            run(state, data, recipe, after_step=lambda: True)
+        except Stopped:
+            state, stops = resumed(state, recipe, tmp_path / "checkpoint.pt"), stops + 1
+    assert stops == 2 * STEPS
+    assert same(everything_in(state), everything_in(undisturbed))
+
+
+def test_killed_after_an_epoch_and_resumed_a_training_ends_the_same(data, tmp_path):
+    recipe = recipe_of(**OURS)
+    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe)
+    state = TrainingState.start(small_network(), recipe)
+    next(train(state, data, recipe, 3, CPU))
+    state = resumed(state, recipe, tmp_path / "checkpoint.pt")
+    assert same(everything_in(run(state, data, recipe)), everything_in(undisturbed))
+
+
+# --- a step -------------------------------------------------------------------------------------------------------
+
+
+def test_every_step_has_the_rate_of_its_place_in_the_schedule(data):
+    recipe = recipe_of(**OURS)
+    state = TrainingState.start(small_network(), recipe)
+    rates: list[set[tuple[float, float]]] = []
+
+    def look() -> bool:
+        rates.append({(group["factor"], group["lr"]) for group in state.optimiser.param_groups})
+        return False
+
+    run(state, data, recipe, after_step=look)
+    assert len(rates) == 2 * STEPS
+    for step, found in enumerate(rates):
+        rate = scheduled_rate(recipe, step / (2 * STEPS))
+        assert found == {(1.0, rate), (0.5, 0.5 * rate)}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_is_the_cross_entropy_and_an_epochs_is_the_mean_of_its_steps(data, smoothing):
+    recipe = recipe_of(**{**PAPER, "label_smoothing": smoothing, "epochs": 1, "rate": 1e-12})
+    network = linear_network()
+    with torch.no_grad():
+        losses = [
+            float(F.cross_entropy(network(images), labels, label_smoothing=smoothing))
+            for images, labels in data.batches(3, 0, SIZE)
+        ]
+    state = run(TrainingState.start(network, recipe), data, recipe)
+    assert state.losses == pytest.approx([sum(losses) / STEPS], rel=1e-6)
+    assert state.step_losses == []
+
+
+def test_no_step_moves_the_weights_further_than_the_clipped_gradient_allows(data):
+    def longest_move(clip: float | None) -> float:
+        recipe = recipe_of(**{**PAPER, "clip": clip, "weight_decay": 0.0, "epochs": 1, "localisation_rate": 1.0})
+        state = TrainingState.start(small_network(), recipe)
+        trace = [weights(state.network)]
+
+        def look() -> bool:
+            trace.append(weights(state.network))
+            return False
+
+        run(state, data, recipe, after_step=look)
+        lengths = []
+        for step in range(STEPS):
+            moves = [after - before for before, after in zip(trace[step], trace[step + 1], strict=True)]
+            lengths.append(float(nn.utils.get_total_norm(moves)) / scheduled_rate(recipe, step / STEPS))
+        return max(lengths)
+
+    unclipped = longest_move(None)
+    assert longest_move(unclipped / 10) == pytest.approx(unclipped / 10, rel=1e-2)
+    assert longest_move(unclipped * 10) == pytest.approx(unclipped, rel=1e-6)
+
+
+def test_an_epoch_has_as_many_steps_as_it_has_whole_batches(data):
+    for size in (1, 7, SIZE, 100, 1000):
+        recipe = recipe_of(batch_size=size)
+        assert steps_per_epoch(data, recipe) == len(list(data.batches(0, 0, size)))
+
+
+# --- the average --------------------------------------------------------------------------------------------------
+
+
+def test_the_average_follows_every_step(data):
+    recipe = recipe_of(**{**OURS, "averaging": 0.3})
+    state = TrainingState.start(small_network(), recipe)
+    trace: list[list[Tensor]] = []
+
+    def look() -> bool:
+        trace.append(weights(state.network))
+        return False
+
+    run(state, data, recipe, after_step=look)
+    expected = trace[0]
+    for step, now in enumerate(trace[1:], start=1):
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = [decay * old + (1 - decay) * new for old, new in zip(expected, now, strict=True)]
+    assert state.final is not state.network
+    for found, by_hand in zip(weights(state.final), expected, strict=True):
+        assert torch.allclose(found, by_hand, rtol=0, atol=1e-6)
+    assert not all(map(torch.equal, weights(state.final), weights(state.network)))
+
+
+@pytest.mark.parametrize(("images", "batches"), [(4096, 6), (40, 3)])
+def test_the_averages_normalisation_is_that_of_the_first_images_of_the_epoch(data, monkeypatch, images, batches):
+    monkeypatch.setattr(loop, "_NORMALISED_ON", images)
+    recipe = recipe_of(**OURS)
+    state = run(TrainingState.start(small_network(), recipe), data, recipe)
+    transformer, classifier = state.final
+    with torch.no_grad():
+        seen = [classifier[0](transformer(images)) for images, _ in islice(data.batches(3, 1, SIZE), batches)]
+    mean = torch.stack([features.mean(dim=(0, 2, 3)) for features in seen]).mean(0)
+    variance = torch.stack([features.var(dim=(0, 2, 3)) for features in seen]).mean(0)
+    assert torch.allclose(classifier[1].running_mean, mean, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(classifier[1].running_var, variance, rtol=1e-4)
+    assert not torch.allclose(state.network[1][1].running_mean, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_without_an_average_the_network_itself_is_final(data):
+    recipe = recipe_of(**PAPER)
+    state = run(TrainingState.start(small_network(), recipe), data, recipe)
+    assert state.final is state.network
+
+
+# --- a loss that is not finite ------------------------------------------------------------------------------------
+
+
+class Poisoned:
+    """Seventy batches an epoch, of which one is infinite."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        self.epoch, self.step = epoch, step
+
+    def __len__(self) -> int:
+        return 70 * SIZE
+
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(1, 71):
+            value = float("inf") if (epoch + 1, step) == (self.epoch, self.step) else 0.5
+            yield torch.full((SIZE, 1, 28, 28), value), torch.zeros(SIZE, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(1, 1), (1, 32), (1, 33), (2, 5), (2, 66), (2, 70)])
+def test_a_loss_that_is_not_finite_is_told_with_its_first_step_and_epoch(epoch, step):
+    recipe = recipe_of(**PAPER)
+    state = TrainingState.start(linear_network(), recipe)
+    with pytest.raises(UserError, match=rf"the loss is not finite at step {step} of epoch {epoch}; try a lower"):
+        run(state, Poisoned(epoch, step), recipe)
+
+
+def test_a_loss_that_was_not_finite_before_a_stop_is_told_after_it():
+    recipe = recipe_of(**PAPER)
+    state = TrainingState.start(linear_network(), recipe)
+    with pytest.raises(Stopped):
+        run(state, Poisoned(1, 20), recipe, after_step=stop_after(25))
+    with pytest.raises(UserError, match="step 20 of epoch 1"):
+        run(state, Poisoned(1, 20), recipe)

@@ -1,0 +1,141 @@
+"""A recipe's parts: the rate over time, who decays and who has a rate of its own, and the average of the weights."""
+
+from collections import OrderedDict
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from stn_train.geometry import AFFINE
+from stn_train.models import SpatialTransformer
+from stn_train.models.transformer import Regression
+from stn_train.specs import RECIPES, TrainingSpec
+from stn_train.training.recipe import make_average, make_optimiser, scheduled_rate, set_rate
+
+
+def recipe_of(**changes: Any) -> TrainingSpec:
+    return TrainingSpec.model_validate({**RECIPES["ours"], **changes})
+
+
+def small_network() -> nn.Sequential:
+    """A transformer at the input and another in the middle."""
+
+    def transformer(channels: int) -> SpatialTransformer:
+        localisation = nn.Sequential(
+            nn.Flatten(), nn.Linear(64 * channels, 4), nn.BatchNorm1d(4), Regression(4, AFFINE)
+        )
+        return SpatialTransformer(localisation, AFFINE, (8, 8))
+
+    return nn.Sequential(
+        OrderedDict(
+            transformer=transformer(1),
+            classifier=nn.Sequential(
+                nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), transformer(2), nn.Flatten(), nn.Linear(128, 10)
+            ),
+        )
+    )
+
+
+# --- the rate over time -------------------------------------------------------------------------------------------
+
+
+def test_one_cycle_rises_once_from_zero_to_the_highest_rate_and_falls_once_to_zero():
+    recipe = recipe_of(schedule="one_cycle", rate=0.5)
+    rates = [scheduled_rate(recipe, step / 1000) for step in range(1001)]
+    top = rates.index(max(rates))
+    assert rates[0] == 0
+    assert rates[top] == pytest.approx(0.5)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert 0 < top < 500
+    assert all(before < after for before, after in pairwise(rates[: top + 1]))
+    assert all(before > after for before, after in pairwise(rates[top:]))
+    assert max(abs(before - after) for before, after in pairwise(rates)) < 0.5 / 100
+
+
+@pytest.mark.parametrize("steps", [3, 9, 300, 3 * 234])
+def test_steps_divides_the_rate_by_ten_after_each_third(steps):
+    recipe = recipe_of(schedule="steps", rate=0.5)
+    rates = [scheduled_rate(recipe, step / steps) for step in range(steps)]
+    third = steps // 3
+    assert rates == [0.5] * third + [0.05] * third + [0.005] * third
+    assert scheduled_rate(recipe, 1.0) == 0.005
+
+
+# --- who decays, and who has a rate of its own --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("factor", [0.1, 1.0])
+def test_every_parameter_is_in_the_group_that_it_belongs_to(optimiser, factor):
+    network = small_network()
+    groups = make_optimiser(
+        network, recipe_of(optimiser=optimiser, localisation_rate=factor, weight_decay=0.3)
+    ).param_groups
+    found = {id(p): (group["factor"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(found) == len(list(network.parameters()))
+    for name, parameter in network.named_parameters():
+        expected = (factor if "localisation" in name else 1.0, 0.3 if parameter.ndim > 1 else 0.0)
+        assert found[id(parameter)] == expected, name
+
+
+def test_setting_the_rate_keeps_each_groups_factor():
+    optimiser = make_optimiser(small_network(), recipe_of(localisation_rate=0.1))
+    for rate in (0.5, 0.25):
+        set_rate(optimiser, rate)
+        assert {(group["factor"], group["lr"]) for group in optimiser.param_groups} == {(1.0, rate), (0.1, 0.1 * rate)}
+
+
+def test_a_step_moves_the_localisation_networks_by_their_factor_and_nothing_else():
+    def moves(factor: float) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        network = small_network()
+        optimiser = make_optimiser(network, recipe_of(optimiser="sgd", localisation_rate=factor, weight_decay=0))
+        before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+        set_rate(optimiser, 0.125)
+        for parameter in network.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimiser.step()
+        return {name: before[name] - parameter.detach() for name, parameter in network.named_parameters()}
+
+    for name, move in moves(4.0).items():
+        expected = 0.5 if "localisation" in name else 0.125
+        assert move.flatten().tolist() == pytest.approx([expected] * move.numel(), abs=1e-6), name
+
+
+def test_only_weights_shrink_under_weight_decay():
+    torch.manual_seed(0)
+    network = small_network()
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    optimiser = make_optimiser(network, recipe_of(optimiser="adamw", weight_decay=0.5))
+    set_rate(optimiser, 1.0)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    for name, parameter in network.named_parameters():
+        assert torch.allclose(parameter, before[name] * (0.5 if parameter.ndim > 1 else 1.0)), name
+
+
+# --- the average of the weights -----------------------------------------------------------------------------------
+
+
+def test_the_average_is_an_exponential_one_whose_decay_warms_up():
+    network = nn.Linear(3, 2)
+    average = make_average(network, recipe_of(averaging=0.4))
+    assert average is not None
+    weights: list[float] = []
+    expected: list[float] = []
+    for step in range(12):
+        nn.init.normal_(network.weight)
+        average.update_parameters(network)
+        weights = network.weight.flatten().tolist()
+        decay = min(0.4, (1 + step) / (10 + step)) if step else 0.0
+        mixed = [decay * old + (1 - decay) * new for old, new in zip(expected or weights, weights, strict=True)]
+        expected = mixed
+        assert average.module.weight.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+    assert expected != pytest.approx(weights, abs=1e-2)
+
+
+def test_a_recipe_without_averaging_has_no_average():
+    assert make_average(nn.Linear(3, 2), recipe_of(averaging=0)) is None
