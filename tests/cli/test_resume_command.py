@@ -99,6 +99,7 @@ def test_a_signal_saves_and_says_how_to_go_on(finished, start, tmp_path, number,
     )
     assert "Traceback" not in ended.err
     trial = Path("trials/r/cnn/seed-0")
+    assert (tmp_path / "runs/small" / trial / "checkpoint.pt").exists()
     assert not (tmp_path / "runs/small" / trial / "result.json").exists()
     assert start(*arguments).end().code == 0
     for name in SAME:
@@ -134,7 +135,7 @@ def test_ctrl_c_on_a_process_started_from_a_shell(tmp_path):
         "stopped; what was trained is saved. To go on: "
         "stn-train run --config quickstart --set 'datasets=[r]' --threads 1"
     )
-    assert (tmp_path / "runs/quickstart/trials/r/cnn/seed-0/checkpoint.pt").exists()
+    assert (tmp_path / "runs/quickstart/trials/r/cnn_paper/seed-0/checkpoint.pt").exists()
 
 
 def test_two_processes_do_not_train_one_trial(start, stn, tmp_path):

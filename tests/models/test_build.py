@@ -39,10 +39,11 @@ def test_other_channels_and_classes_can_be_had(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_has_a_transformer_where_its_specification_has_one(name):
     spec = spec_of(name)
-    model = build_model(spec, (28, 28))
+    model = build_model(spec, (42, 36))
     assert (model.transformer is None) == (spec.transformer is None)
-    if model.transformer is not None:
+    if model.transformer is not None and spec.transformer is not None:
         assert model.network[0] is model.transformer
+        assert model.transformer(torch.zeros(1, 1, 42, 36)).shape == (1, 1, *spec.transformer.output)
 
 
 def test_a_model_is_ready_to_be_trained():

@@ -76,6 +76,14 @@ def test_gradients_reach_the_whole_localisation_network(name):
     assert all(total > 0 for total in gradients().values())
 
 
+def test_gradients_reach_the_input_through_grid_and_localisation_and_match_finite_differences():
+    torch.manual_seed(0)
+    transformer = SpatialTransformer(tiny_localisation(AFFINE, channels=2), AFFINE, (4, 5)).double()
+    nn.init.normal_(transformer.localisation[-1].weight, std=0.2)
+    images = random_images(2, 2, 8, 8).double().requires_grad_()
+    assert torch.autograd.gradcheck(transformer, (images,))
+
+
 def test_a_transformer_learns_to_undo_a_shift():
     """Read two pixels further right, and the image is back where it was."""
     images = torch.zeros(1, 1, 16, 16)
