@@ -157,6 +157,12 @@ class DatasetSpec(Spec):
     def _resolve(cls, value: Any) -> Any:
         return _preset(value, DATASETS, "dataset")
 
+    @model_validator(mode="after")
+    def _patches_fit(self) -> "DatasetSpec":
+        if self.clutter is not None and self.clutter.size > min(self.canvas):
+            raise ValueError(f"patches of {self.clutter.size} pixels do not fit on this canvas; make one of them fit")
+        return self
+
 
 DATASETS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -54,7 +54,8 @@ class SpatialTransformer(nn.Module):
         theta = self.localisation(images)
         aspect = images.shape[-1] / images.shape[-2]
         with torch.autocast(images.device.type, enabled=False):
-            grid = self.family.grid(theta, self.output, aspect)
+            precise = theta.to(torch.promote_types(theta.dtype, torch.float32))
+            grid = self.family.grid(precise, self.output, aspect)
         return self.sampler(images, grid), theta
 
     def forward(self, images: Tensor) -> Tensor:

@@ -37,15 +37,19 @@ def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, errors: 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, on the CPU; its `trial` is a TrialSpec. Raises UserError where it is none or damaged."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        stored = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        content = torch.load(stored, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise TypeError
         if content["format"] != FORMAT:
             raise UserError(f"{path} has format {content['format']}, and this version reads format {FORMAT}")
         return {**content, "trial": TrialSpec.model_validate_json(content["trial"])}
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a checkpoint of stn-train, or it is damaged: {reason}") from None
+    except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, LookupError, TypeError, ValueError):
+        mend = "delete it to start its trial again"
+        raise UserError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
 
 
 def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[float]:

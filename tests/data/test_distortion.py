@@ -288,7 +288,6 @@ def test_no_clutter_for_training_is_cut_from_a_held_out_digit():
         assert float(shown.amax()) == pytest.approx(value / 255)
 
 
-@pytest.mark.xfail(strict=True, reason="such a specification is accepted, and rendering fails with an RuntimeError")
 def test_a_patch_that_does_not_fit_on_the_canvas_is_refused():
     with pytest.raises(ValidationError):
         spec_of(canvas=16, clutter={"patches": 1, "size": 20})

@@ -137,7 +137,6 @@ def test_a_transformer_warps_in_float32_under_autocast():
     assert torch.equal(output, expected)
 
 
-@pytest.mark.xfail(strict=True, reason="the grid is generated in the precision of theta")
 def test_coordinates_stay_float32_also_after_a_localisation_network_that_ends_in_bfloat16():
     localisation = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 6))
     transformer = SpatialTransformer(localisation, AFFINE, (28, 28))

@@ -108,7 +108,7 @@ def test_only_weights_shrink_under_weight_decay():
     torch.manual_seed(0)
     network = small_network()
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-    optimiser = make_optimiser(network, recipe_of(optimiser="adamw", weight_decay=0.5))
+    optimiser = make_optimiser(network, recipe_of(optimiser="adamw", weight_decay=0.5, localisation_rate=1.0))
     set_rate(optimiser, 1.0)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
