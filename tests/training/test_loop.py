@@ -78,6 +78,21 @@ def run(
     return state
 
 
+class SameAgain:
+    """Seventy batches an epoch, all the same but for one, where there is one, that is infinite."""
+
+    def __init__(self, epoch: int = 0, step: int = 0) -> None:
+        self.infinite = epoch, step
+
+    def __len__(self) -> int:
+        return 70 * SIZE
+
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(1, 71):
+            value = float("inf") if (epoch + 1, step) == self.infinite else 0.5
+            yield torch.full((SIZE, 1, 28, 28), value), torch.zeros(SIZE, dtype=torch.int64)
+
+
 def stop_after(steps: int) -> Callable[[], bool]:
     count = iter(range(1, steps + 1))
     return lambda: next(count) == steps
@@ -170,6 +185,26 @@ def test_killed_after_an_epoch_and_resumed_a_training_ends_the_same(data, tmp_pa
     next(train(state, data, recipe, 3, CPU))
     state = resumed(state, recipe, tmp_path / "checkpoint.pt")
     assert same(everything_in(run(state, data, recipe)), everything_in(undisturbed))
+
+
+def test_dropout_is_drawn_from_the_seed_too():
+    """On batches that are always the same."""
+    losses = []
+    for seed in (3, 3, 4):
+        state = TrainingState.start(small_network(), recipe_of(**PAPER, epochs=1))
+        losses.append(run(state, SameAgain(), recipe_of(**PAPER, epochs=1), seed).losses)
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("keys", [OURS, PAPER], ids=["ours", "paper"])
+def test_evaluating_between_epochs_changes_nothing(data, keys):
+    recipe = recipe_of(**keys)
+    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe)
+    state = TrainingState.start(small_network(), recipe)
+    for _ in train(state, data, recipe, 3, CPU):
+        state.network.eval()
+        state.final.eval()(torch.rand(5, 1, 28, 28))
+    assert same(everything_in(state), everything_in(undisturbed))
 
 
 # --- a step -------------------------------------------------------------------------------------------------------
@@ -280,33 +315,18 @@ def test_without_an_average_the_network_itself_is_final(data):
 # --- a loss that is not finite ------------------------------------------------------------------------------------
 
 
-class Poisoned:
-    """Seventy batches an epoch, of which one is infinite."""
-
-    def __init__(self, epoch: int, step: int) -> None:
-        self.epoch, self.step = epoch, step
-
-    def __len__(self) -> int:
-        return 70 * SIZE
-
-    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for step in range(1, 71):
-            value = float("inf") if (epoch + 1, step) == (self.epoch, self.step) else 0.5
-            yield torch.full((SIZE, 1, 28, 28), value), torch.zeros(SIZE, dtype=torch.int64)
-
-
 @pytest.mark.parametrize(("epoch", "step"), [(1, 1), (1, 32), (1, 33), (2, 5), (2, 66), (2, 70)])
 def test_a_loss_that_is_not_finite_is_told_with_its_first_step_and_epoch(epoch, step):
     recipe = recipe_of(**PAPER)
     state = TrainingState.start(linear_network(), recipe)
     with pytest.raises(UserError, match=rf"the loss is not finite at step {step} of epoch {epoch}; try a lower"):
-        run(state, Poisoned(epoch, step), recipe)
+        run(state, SameAgain(epoch, step), recipe)
 
 
 def test_a_loss_that_was_not_finite_before_a_stop_is_told_after_it():
     recipe = recipe_of(**PAPER)
     state = TrainingState.start(linear_network(), recipe)
     with pytest.raises(Stopped):
-        run(state, Poisoned(1, 20), recipe, after_step=stop_after(25))
+        run(state, SameAgain(1, 20), recipe, after_step=stop_after(25))
     with pytest.raises(UserError, match="step 20 of epoch 1"):
-        run(state, Poisoned(1, 20), recipe)
+        run(state, SameAgain(1, 20), recipe)
