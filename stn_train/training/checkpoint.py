@@ -59,7 +59,7 @@ def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[f
         state.optimiser.load_state_dict(content["optimiser"])
         if state.average is not None:
             state.average.load_state_dict(content["average"])
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} belongs to another model: {str(error).splitlines()[0]}") from None
     state.epoch, state.seconds, state.losses = content["epoch"], content["seconds"], content["losses"]
     device = next(state.network.parameters()).device
