@@ -224,7 +224,7 @@ class TrainingSpec(Spec):
     """A recipe: how a model is trained."""
 
     epochs: int = Field(ge=1, le=10_000)
-    batch_size: int = Field(ge=1, le=16_384)
+    batch_size: int = Field(ge=2, le=16_384, description="at least 2: batch normalisation compares images")
     optimiser: Literal["adamw", "sgd"]
     rate: float = Field(gt=0, le=100, description="the highest learning rate of the schedule")
     schedule: Literal["one_cycle", "steps"] = Field(
@@ -249,7 +249,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.0,
         "averaging": 0.995,
         "clip": 1.0,
-        "localisation_rate": 0.1,
+        "localisation_rate": 0.05,
         "precision": "auto",
     },
     "paper": {

@@ -1,13 +1,20 @@
-"""Files that are whole or absent: atomic writes, and checksums. Torch-free."""
+"""Files that are whole or absent, their checksums, and folders that one process at a time works in. Torch-free."""
 
 import hashlib
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+from stn_train.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @contextmanager
@@ -49,3 +56,57 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keep out of a folder, made as needed, every other process that asks here for the same folder.
+
+    Where one is inside, waits for it, or raises UserError. The system lets go when a process ends, however it ends;
+    where it cannot lock (Windows, some network drives), nobody is kept out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locking(folder) as lock:
+        if not lock(wait):
+            time.sleep(0.05)  # `is_at_work` holds the lock for the moment in which it looks
+            if not lock(wait):
+                raise UserError(f"another process is at work in {folder}; wait until it has ended, or stop it")
+        yield
+
+
+def is_at_work(folder: Path) -> bool:
+    """Whether a process is alone in this folder; False where the system cannot tell."""
+    if not folder.is_dir():
+        return False
+    with _locking(folder) as lock:
+        return not lock(False)
+
+
+def clear_leftovers(folder: Path, name: str = "*") -> None:
+    """Delete what a killed process left half-written of the files of this name, a pattern; to be called alone."""
+    for leftover in folder.glob(f".{name}.*.tmp"):
+        with suppress(FileNotFoundError):
+            leftover.unlink()
+
+
+@contextmanager
+def _locking(folder: Path) -> Iterator[Callable[[bool], bool]]:
+    """Gives a function that locks the folder, waiting for it or not, and says whether it could; unlocked at the end."""
+    if sys.platform == "win32":
+        yield lambda wait: True
+        return
+
+    def lock(wait: bool) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield lock
+    finally:
+        os.close(handle)

@@ -54,7 +54,7 @@ def report(run: Run) -> None:
 
 
 def status(run: Run) -> None:
-    """Tell which trials of a run are done, interrupted or pending.
+    """Tell which trials of a run are done, running, interrupted or pending.
 
     For instance: stn-train status runs/rts
     """

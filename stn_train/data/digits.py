@@ -77,17 +77,21 @@ _MNIST_MD5 = {
 def _torchvision_digits(source: Source, root: Path) -> tuple[Digits, Digits]:
     folder = root / _FOLDERS[source] / "raw"
     if not all((folder / name).is_file() for name in _MNIST_MD5):
-        _download(source, root)
+        _download(source, root, folder)
     return _read_split(source, folder, "train"), _read_split(source, folder, "t10k")
 
 
-def _download(source: Source, root: Path) -> None:
+def _download(source: Source, root: Path, folder: Path) -> None:
     import torchvision
 
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             getattr(torchvision.datasets, _FOLDERS[source])(str(root), download=True)
     except (OSError, RuntimeError, HTTPException) as error:
+        for each in made:
+            with contextlib.suppress(OSError):
+                each.rmdir()
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(
             f"{source} is not in {root} and could not be downloaded ({reason}); name the folder that holds "

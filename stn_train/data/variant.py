@@ -63,8 +63,20 @@ class Manifest(Spec):
 
 
 def build_variant(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], folder: Path) -> Path:
-    """Write a variant of these splits below `folder`; the folder it lies in. The manifest is written last."""
+    """Write a variant of these splits below `folder`; the folder it lies in. The manifest is written last.
+
+    Raises UserError where another process is writing it.
+    """
     target = folder / spec.name
+    with storage.alone_in(target):
+        for part in (target, *(target / split for split in digits)):
+            storage.clear_leftovers(part)
+        manifest = _write_splits(spec, source, digits, target)
+        storage.write_json(target / "manifest.json", manifest.model_dump(mode="json"))
+    return target
+
+
+def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], target: Path) -> Manifest:
     seeds: dict[str, int] = {split: BUILD_SEED if split == "train" else VARIANT_SEED for split in digits}
     files: dict[str, str] = {}
     counts: dict[str, int] = {}
@@ -81,9 +93,7 @@ def build_variant(spec: DatasetSpec, source: Source, digits: dict[Split, Digits]
             np.savez(file, allow_pickle=False, **{name: np.asarray(values) for name, values in arrays.items()})
         for name in ("images.npy", "parameters.npz"):
             files[f"{split}/{name}"] = storage.sha256(target / split / name)
-    manifest = Manifest(source=source, dataset=spec, seeds=seeds, images=counts, files=files)
-    storage.write_json(target / "manifest.json", manifest.model_dump(mode="json"))
-    return target
+    return Manifest(source=source, dataset=spec, seeds=seeds, images=counts, files=files)
 
 
 def load_variant(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, Variant]:

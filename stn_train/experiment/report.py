@@ -1,8 +1,8 @@
 """The report of a run's folder in which other processes may be at work. Torch-free."""
 
-from stn_train.experiment.lock import alone_in, clear_leftovers
 from stn_train.reporting.records import RunFolder
 from stn_train.reporting.report import Report, write_report
+from stn_train.storage import alone_in, clear_leftovers
 
 
 def report_run(folder: RunFolder) -> Report:

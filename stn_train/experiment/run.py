@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from stn_train import storage
 from stn_train.config import dump
 from stn_train.errors import UserError
-from stn_train.experiment.lock import alone_in, clear_leftovers
 from stn_train.experiment.plan import differences, joined
 from stn_train.experiment.session import Session, environment
 from stn_train.experiment.trial import run_trial
 from stn_train.models import build_model
 from stn_train.reporting.records import EpochRecord, RunFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
+from stn_train.storage import alone_in, clear_leftovers
 from stn_train.training.checkpoint import read_checkpoint
 
 

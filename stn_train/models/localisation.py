@@ -8,19 +8,19 @@ from stn_train.models.transformer import Regression
 
 
 def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
-    """Three 3 x 3 convolutions with batch normalisation on the input halved, then 64 units."""
+    """Four 3 x 3 convolutions of 32 filters, halved thrice; theta is read off their feature maps linearly.
+
+    Without a hidden layer between, where something lies is one matrix product away from how far to move.
+    """
     height, width = (side // 8 for side in size)
     return nn.Sequential(
         nn.AvgPool2d(2),
-        conv_block(channels, 32),
-        nn.MaxPool2d(2),
-        conv_block(32, 64),
-        nn.MaxPool2d(2),
-        conv_block(64, 32),
+        conv_block(channels, 32, pool=True),
+        conv_block(32, 32, pool=True),
+        conv_block(32, 32),
+        conv_block(32, 32),
         nn.Flatten(),
-        nn.Linear(32 * height * width, 64),
-        nn.ReLU(inplace=True),
-        Regression(64, family),
+        Regression(32 * height * width, family),
     )
 
 

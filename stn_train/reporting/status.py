@@ -8,6 +8,7 @@ from typing import Literal
 from stn_train.reporting.records import RunFolder
 from stn_train.reporting.text import aligned
 from stn_train.specs import TrialSpec, trials_of
+from stn_train.storage import is_at_work
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class TrialStatus:
 
     key: str
     """Its place below `trials/`."""
-    state: Literal["done", "interrupted", "pending"]
+    state: Literal["done", "running", "interrupted", "pending"]
     epoch: int
     """Whole epochs trained."""
     epochs: int
@@ -45,12 +46,13 @@ def _status(folder: RunFolder, trial: TrialSpec) -> TrialStatus:
     if files.result.exists():
         return TrialStatus(trial.key, "done", epochs, epochs, files.load_result().error)
     epoch = len(files.load_metrics())
-    return TrialStatus(
-        trial.key, "interrupted" if epoch or files.checkpoint.exists() else "pending", epoch, epochs, None
-    )
+    if is_at_work(files.path):
+        return TrialStatus(trial.key, "running", epoch, epochs, None)
+    begun = epoch > 0 or files.checkpoint.exists()
+    return TrialStatus(trial.key, "interrupted" if begun else "pending", epoch, epochs, None)
 
 
 def _progress(one: TrialStatus) -> str:
     if one.error is not None:
         return f"error {one.error:.2f} %"
-    return f"epoch {one.epoch} of {one.epochs}" if one.state == "interrupted" else ""
+    return f"epoch {one.epoch} of {one.epochs}" if one.state in ("running", "interrupted") else ""

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     try:
+        with zipfile.ZipFile(stored) as archive:
+            if archive.testzip() is not None:  # torch does not look at the checksums
+                raise ValueError
+        stored.seek(0)
         content = torch.load(stored, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise TypeError
         if content["format"] != FORMAT:
             raise UserError(f"{path} has format {content['format']}, and this version reads format {FORMAT}")
         return {**content, "trial": TrialSpec.model_validate_json(content["trial"])}
-    except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, LookupError, TypeError, ValueError):
+    except (
+        *(RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile),
+        *(OSError, EOFError, LookupError, TypeError, ValueError),
+    ):
         mend = "delete it to start its trial again"
         raise UserError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
 

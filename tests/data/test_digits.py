@@ -191,7 +191,8 @@ def test_without_a_network_one_sentence_says_what_to_do(tmp_path, monkeypatch, e
 
     monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", fail)
     with pytest.raises(UserError) as caught:
-        load_digits("mnist", str(tmp_path))
+        load_digits("mnist", str(tmp_path / "misspelt/name"))
+    assert list(tmp_path.iterdir()) == []
     sentence = str(caught.value)
     assert "\n" not in sentence
     for part in (f"mnist is not in {tmp_path}", "could not be downloaded", "--data-root", "STN_TRAIN_DATA"):

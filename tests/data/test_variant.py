@@ -17,6 +17,7 @@ from stn_train.data.render import render
 from stn_train.data.variant import build_variant, draw_variant, load_variant
 from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec
+from stn_train.storage import alone_in
 
 FILES = ("train/images.npy", "train/parameters.npz", "test/images.npy", "test/parameters.npz")
 CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 3, "size": 5}}
@@ -158,3 +159,17 @@ def test_a_build_that_was_cut_off_is_refused(real_digits, tmp_path, monkeypatch)
     monkeypatch.setattr(variant_module.storage, "write_json", lambda path, value: None)
     build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
     assert "manifest.json cannot be read" in refusal(tmp_path)
+
+
+def test_a_folder_that_another_process_builds_in_is_left_alone(real_digits, tmp_path):
+    with alone_in(tmp_path / "made_up"), pytest.raises(UserError, match=r"another process is at work in .*made_up"):
+        build_variant(spec_of(), "mnist", splits(real_digits), tmp_path)
+    assert list((tmp_path / "made_up").iterdir()) == []
+
+
+def test_what_a_killed_build_left_half_written_goes(real_digits, tmp_path):
+    half = tmp_path / "made_up/test/.images.npy.abc.tmp"
+    half.parent.mkdir(parents=True)
+    half.touch()
+    build_variant(spec_of(), "mnist", splits(real_digits), tmp_path)
+    assert not half.exists()

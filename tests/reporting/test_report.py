@@ -17,6 +17,7 @@ from stn_train.reporting.status import status, status_text
 from stn_train.reporting.tables import rows_of
 from stn_train.reporting.text import aligned, summary
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
+from stn_train.storage import alone_in
 
 IMAGES = 1000
 CLASSES = 10
@@ -230,7 +231,7 @@ def test_damaged_environment_is_told(one_seed: RunFolder) -> None:
         write_report(one_seed)
 
 
-def test_status_tells_done_interrupted_and_pending_apart(tmp_path: Path) -> None:
+def test_status_tells_done_running_interrupted_and_pending_apart(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, seeds=[0, 1])
     finish(folder, trials[0], errors=5)
     train(folder, trials[1], epochs=3)
@@ -240,6 +241,11 @@ def test_status_tells_done_interrupted_and_pending_apart(tmp_path: Path) -> None
     assert lines[0].split() == ["rts/cnn/seed-0", "done", "error", "5.00", "%"]
     assert lines[1].split() == ["rts/st_cnn/seed-0", "interrupted", "epoch", "3", "of", "4"]
     assert lines[-1] == "1 done, 1 interrupted, 2 pending"
+    with alone_in(folder.trial(trials[1]).path), alone_in(folder.trial(trials[2]).path):
+        lines = status_text(status(folder)).splitlines()
+    assert lines[1].split() == ["rts/st_cnn/seed-0", "running", "epoch", "3", "of", "4"]
+    assert lines[2].split() == ["rts/cnn/seed-1", "running", "epoch", "0", "of", "4"]
+    assert lines[-1] == "1 done, 2 running, 1 pending"
 
 
 @pytest.mark.parametrize(

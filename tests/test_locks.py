@@ -6,12 +6,12 @@ import sys
 import pytest
 
 from stn_train.errors import UserError
-from stn_train.experiment.lock import alone_in, clear_leftovers
+from stn_train.storage import alone_in, clear_leftovers, is_at_work
 
 HOLD = """
 import sys
 from pathlib import Path
-from stn_train.experiment.lock import alone_in
+from stn_train.storage import alone_in
 with alone_in(Path(sys.argv[1])):
     print("inside", flush=True)
     sys.stdin.read()
@@ -24,12 +24,14 @@ def test_another_process_is_kept_out_until_the_first_is_killed(tmp_path):
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "inside\n"
+        assert is_at_work(tmp_path / "new")
         with pytest.raises(UserError, match="another process is at work in "), alone_in(tmp_path / "new"):
             pass
         with alone_in(tmp_path / "other"):
             pass
         process.kill()
         process.wait()
+        assert not is_at_work(tmp_path / "new")
         with alone_in(tmp_path / "new"):
             pass
         with alone_in(tmp_path / "new", wait=True):
@@ -52,3 +54,11 @@ def test_only_what_was_half_written_is_deleted(tmp_path):
     clear_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*keep} - {".other.yaml.abcdefgh.tmp"}
     clear_leftovers(tmp_path / "nowhere")
+
+
+def test_looking_whether_someone_is_at_work_locks_nobody_out_and_makes_nothing(tmp_path):
+    assert not is_at_work(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+    assert not is_at_work(tmp_path)
+    with alone_in(tmp_path):
+        assert is_at_work(tmp_path)
