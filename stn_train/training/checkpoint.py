@@ -15,6 +15,11 @@ from stn_train.training.loop import TrainingState
 
 FORMAT = 1
 
+_UNREADABLE = (
+    *(OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile),
+)
+
 
 def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, errors: list[float]) -> None:
     """Write the state of a trial's training, with its test errors epoch by epoch, in per cent."""
@@ -52,10 +57,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if content["format"] != FORMAT:
             raise UserError(f"{path} has format {content['format']}, and this version reads format {FORMAT}")
         return {**content, "trial": TrialSpec.model_validate_json(content["trial"])}
-    except (
-        *(RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile),
-        *(OSError, EOFError, LookupError, TypeError, ValueError),
-    ):
+    except _UNREADABLE:
         mend = "delete it to start its trial again"
         raise UserError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
 
