@@ -184,7 +184,7 @@ class TransformerSpec(Spec):
     """A spatial transformer in front of a classifier."""
 
     family: Literal["affine"] = "affine"
-    localisation: Literal["conv", "conv_paper"] = Field("conv", description="the localisation network")
+    localisation: Literal["conv", "keypoints", "conv_paper"] = Field("conv", description="the localisation network")
     output: Size = Field((DIGIT, DIGIT), description="height and width of what the transformer puts out, in pixels")
 
 

@@ -16,7 +16,11 @@ from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import ModelSpec
 
 CLASSIFIERS = {"cnn": classifiers.cnn, "cnn_paper": classifiers.cnn_paper}
-LOCALISATIONS = {"conv": localisation.conv, "conv_paper": localisation.conv_paper}
+LOCALISATIONS = {
+    "conv": localisation.conv,
+    "keypoints": localisation.keypoints,
+    "conv_paper": localisation.conv_paper,
+}
 NATURAL_WIDTH = {"cnn": 32.0, "cnn_paper": 64.0}
 TOLERANCE = 0.02
 _MOST_EIGHTHS = 40_000
@@ -60,7 +64,7 @@ def build_model(
         network = build(width)
         multiply_adds = _multiply_adds(network, (1, channels, *canvas))
     except RuntimeError as error:
-        size = "x".join(str(side) for side in canvas)
+        size = " x ".join(str(side) for side in canvas)
         raise UserError(f"model {spec.name} cannot be built for a canvas of {size} pixels: {error}") from None
     return Model(network, width, _count(network), multiply_adds)
 
@@ -92,8 +96,8 @@ def _fit_width(build: Callable[[float], nn.Module], spec: ModelSpec, parameters:
     best = min((max(above - 1, 8), above), key=lambda eighths: abs(count(eighths) - parameters))
     if abs(count(best) - parameters) > TOLERANCE * parameters:
         raise UserError(
-            f"model {spec.name} cannot have {parameters:,} parameters within {TOLERANCE:.0%}: the nearest that its "
-            f"width allows is {count(best):,}"
+            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: "
+            f"the nearest that its width allows is {count(best):,}"
         )
     return best / 8
 

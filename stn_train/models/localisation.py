@@ -1,8 +1,10 @@
 """Localisation networks: from images, N x C x H x W, to a family's theta, N x p."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from stn_train.geometry import Family
+from stn_train.geometry.grid import pixel_centres
 from stn_train.models.classifiers import conv_block
 from stn_train.models.transformer import Regression
 
@@ -21,6 +23,36 @@ def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
         conv_block(32, 32),
         nn.Flatten(),
         Regression(32 * height * width, family),
+    )
+
+
+class Keypoints(nn.Module):
+    """Where each feature map is highest: from N x C x H x W to N x 2C, all x before all y, normalised to [-1, 1].
+
+    The mean position under the softmax of a map (soft-argmax; Levine et al., arXiv:1504.00702), in float32
+    also under autocast. Unlike a linear read-out it does not depend on how strongly a feature is there, so that clutter
+    elsewhere does not pull at it.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The positions of the maps' peaks."""
+        with torch.autocast(maps.device.type, enabled=False):
+            share = maps.float().flatten(2).softmax(dim=2).view(maps.shape)
+            x = share.sum(dim=2) @ pixel_centres(maps.shape[3], share)
+            y = share.sum(dim=3) @ pixel_centres(maps.shape[2], share)
+        return torch.cat([x, y], dim=1)
+
+
+def keypoints(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
+    """Four 3 x 3 convolutions on the input halved and pooled once; theta is linear in the 16 keypoints of the last."""
+    return nn.Sequential(
+        nn.AvgPool2d(2),
+        conv_block(channels, 32, pool=True),
+        conv_block(32, 32),
+        conv_block(32, 32),
+        nn.Conv2d(32, 16, 3, padding=1),
+        Keypoints(),
+        Regression(32, family),
     )
 
 

@@ -194,7 +194,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(stn, arguments, told):
 def test_a_model_that_cannot_be_built_is_found_before_another_is_trained(stn):
     changes = ("models=[cnn, cnn_paper]", "datasets=[{name: tiny, like: r, canvas: 12}]", "parameters=null")
     ended = stn(*RUN, *(part for change in changes for part in ("--set", change)))
-    assert ended.sentence.startswith("model cnn_paper cannot be built for a canvas of 12x12 pixels: ")
+    assert ended.sentence.startswith("model cnn_paper cannot be built for a canvas of 12 x 12 pixels: ")
     assert not Path("runs").exists()
 
 

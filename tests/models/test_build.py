@@ -70,7 +70,7 @@ def test_the_same_seed_builds_the_same_weights_and_another_seed_others():
 
 @pytest.mark.parametrize(("name", "budget"), [("st_cnn", 1_000), ("cnn", 1_000), ("cnn_paper", 1_000)])
 def test_a_budget_that_no_width_meets_is_refused_in_a_sentence(name, budget):
-    with pytest.raises(UserError, match=rf"model {name} cannot have 1,000 parameters within 2%: the nearest"):
+    with pytest.raises(UserError, match=rf"model {name} cannot have 1,000 parameters within 2 %: the nearest"):
         build_model(spec_of(name), (42, 42), budget)
 
 
@@ -91,7 +91,7 @@ def test_a_canvas_is_large_enough_or_refused_in_a_sentence(name, budget):
     for height, width in canvases:
         sentence = refusal(name, (height, width), budget)
         if sentence is not None:
-            assert f"model {name} cannot be built for a canvas of {height}x{width} pixels" in sentence
+            assert f"model {name} cannot be built for a canvas of {height} x {width} pixels" in sentence
             assert "\n" not in sentence
     if "paper" in name:
         assert refusal(name, (8, 8), budget)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from stn_train.geometry import AFFINE, FAMILIES, ROTATION, bilinear_sampler
 from stn_train.models import SpatialTransformer
 from stn_train.models.build import LOCALISATIONS
+from stn_train.models.localisation import Keypoints
 from stn_train.models.transformer import Regression
 
 
@@ -212,3 +213,26 @@ def test_each_image_is_warped_by_its_own_theta():
     transformer = SpatialTransformer(Given(), ROTATION, (10, 10))
     one_by_one = torch.cat([transformer(image[None]) for image in images])
     assert torch.allclose(transformer(images), one_by_one, rtol=0, atol=1e-6)
+
+
+# --- keypoints ----------------------------------------------------------------------------------------------------
+
+
+def test_a_keypoint_is_the_centre_of_the_one_pixel_that_stands_out():
+    maps = torch.zeros(2, 3, 4, 5)
+    maps[0, 1, 2, 3] = maps[1, 0, 0, 4] = 100
+    x, y = Keypoints()(maps).view(2, 2, 3).unbind(1)
+    flat = [0.0, 0.0]  # a map without a peak has its keypoint in the middle
+    torch.testing.assert_close(torch.stack([x, y], 2)[0], torch.tensor([flat, [0.4, 0.25], flat]))
+    torch.testing.assert_close(torch.stack([x, y], 2)[1], torch.tensor([[0.8, -0.75], flat, flat]))
+
+
+def test_a_keypoint_moves_with_what_it_marks_and_does_not_see_how_bright_its_surroundings_are():
+    torch.manual_seed(0)
+    maps = torch.full((1, 1, 8, 10), -100.0)
+    maps[0, 0, 2:5, 3:6] = torch.randn(3, 3)
+    x, y = Keypoints()(maps)[0]
+    moved_x, moved_y = Keypoints()(maps.roll((1, 2), (2, 3)))[0]
+    torch.testing.assert_close(moved_x - x, torch.tensor(2 * 2 / 10))
+    torch.testing.assert_close(moved_y - y, torch.tensor(2 / 8))
+    torch.testing.assert_close(Keypoints()(maps + 7)[0], torch.stack([x, y]))
