@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Makes every table and picture of the README and the docs again; about half an hour on two CPU cores.
+# Makes every table and picture of the README and the docs again; about an hour on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stn-train run --config quickstart
 stn-train run --config rts
+stn-train run --config tc
 stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,shear,r,rts,tc]' -o docs/distortions.png
 cp "runs/rts/figures/transformer_st_cnn@rts.png" docs/transformer_rts.png
+cp "runs/tc/figures/transformer_st_cnn@tc.png" docs/transformer_tc.png
