@@ -29,9 +29,8 @@ def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
 class Keypoints(nn.Module):
     """Where each feature map is highest: from N x C x H x W to N x 2C, all x before all y, normalised to [-1, 1].
 
-    The mean position under the softmax of a map (soft-argmax; Levine et al., arXiv:1504.00702), in float32
-    also under autocast. Unlike a linear read-out it does not depend on how strongly a feature is there, so that clutter
-    elsewhere does not pull at it.
+    The mean position under the softmax of a map (soft-argmax; Levine et al., arXiv:1504.00702), in float32 also
+    under autocast. Adding a constant to a map changes nothing; what stands out most in it outweighs the rest.
     """
 
     def forward(self, maps: Tensor) -> Tensor:

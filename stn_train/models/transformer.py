@@ -11,8 +11,9 @@ from stn_train.geometry import Family, bilinear_sampler
 class Regression(nn.Linear):
     """The last layer of a localisation network: predicts theta, N x p, as the family's identity plus a learnt rest.
 
-    Starts at the identity exactly, with zero weights and biases, so that weight decay pulls towards the identity and
-    not towards a blank image; computes in float32 also under autocast.
+    Starts at the identity exactly, with zero weights and biases. The rest is learnt on top of the identity, so that
+    decaying weights pull towards it (moved by the biases, which do not decay) and not towards a blank image. Computes
+    in float32 also under autocast.
     """
 
     def __init__(self, features: int, family: Family) -> None:

@@ -1,11 +1,11 @@
 """Laws of `draw`: what is drawn, from what, and where the ink comes to lie, pixel by pixel."""
 
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from made_up import draw_of, first, spec_of
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.stats import kstest, spearmanr
@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from stn_train.data.digits import Digits, hold_out
-from stn_train.data.distortion import Draw, Ink, draw, order
+from stn_train.data.distortion import Draw, order
 from stn_train.data.render import render
 from stn_train.specs import DatasetSpec
 
@@ -28,18 +28,6 @@ MANY = {
 """Everything at once, with no interval symmetric and room for any digit."""
 CRAMPED = {"canvas": [18, 24], "rotation": 180, "scale": [0.5, 1.5], "shear": 30}
 """A canvas that many digits do not fit on."""
-
-
-def spec_of(preset: str | None = None, **keys: Any) -> DatasetSpec:
-    return DatasetSpec.model_validate(preset or {"name": "made_up", **keys})
-
-
-def first(digits: Digits, count: int, repeats: int = 1) -> Digits:
-    return Digits(digits.images[:count], digits.labels[:count], repeats)
-
-
-def draw_of(spec: DatasetSpec, digits: Digits, seed: int = 0, split: Any = "train", epoch: int = 0) -> Draw:
-    return draw(spec, digits, Ink.of(digits), seed, split, epoch)
 
 
 def everything_in(drawn: Draw) -> list[bytes]:

@@ -1,31 +1,16 @@
 """From a draw to images: whatever the batch, the same bytes; and clutter, laid out again pixel by pixel."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from made_up import draw_of, first, spec_of
 from torch import Tensor
 
 from stn_train.data.batches import BuiltData, FreshData
-from stn_train.data.digits import Digits
-from stn_train.data.distortion import Draw, Ink, draw, order
+from stn_train.data.distortion import order
 from stn_train.data.render import render
-from stn_train.specs import DatasetSpec
 
 CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 5, "size": 7}}
-
-
-def spec_of(preset: str | None = None, **keys: Any) -> DatasetSpec:
-    return DatasetSpec.model_validate(preset or {"name": "made_up", **keys})
-
-
-def first(digits: Digits, count: int, repeats: int = 1) -> Digits:
-    return Digits(digits.images[:count], digits.labels[:count], repeats)
-
-
-def draw_of(spec: DatasetSpec, digits: Digits, seed: int = 0, split: Any = "train", epoch: int = 0) -> Draw:
-    return draw(spec, digits, Ink.of(digits), seed, split, epoch)
 
 
 def quantised(images: Tensor) -> Tensor:
