@@ -141,8 +141,8 @@ MISTAKES = [
     ),
     ("datasets:\n- like: rts\n  scale: 1" + Z, "mine.yaml:2: datasets.0: a changed dataset needs a name of its own"),
     (
-        "datasets: [rts]\nmodels:\n- {name: m, classifier: cn}\n",
-        "mine.yaml:3: models.0.classifier: 'cn' is not one of cnn, cnn_paper; did you mean 'cnn'?",
+        "datasets: [rts]\nmodels:\n- {name: m, classifier: cnm}\n",
+        "mine.yaml:3: models.0.classifier: there is no classifier 'cnm'; did you mean 'cnn'?",
     ),
     (BASE + "source: [mnist]\n", "mine.yaml:3: source: a list of 1 is not one of mnist, fashion_mnist, kmnist, digits"),
 ]

@@ -135,10 +135,10 @@ def draw(spec: DatasetSpec, digits: Digits, ink: Ink, seed: int, split: Split, e
 
 def _linear(rotation: Array, scale: Array, shear: Array) -> Array:
     """R S H, M x 2 x 2, from angles in degrees and a factor: the families that also undo them, in centred pixels."""
-    turn = ROTATION.in_square(torch.from_numpy(np.radians(rotation)[:, None]))
-    grow = SCALE.in_square(torch.from_numpy(scale[:, None]))
+    turn = ROTATION.to_matrix(torch.from_numpy(np.radians(rotation)[:, None]))
+    grow = SCALE.to_matrix(torch.from_numpy(scale[:, None]))
     slant = np.stack([np.tan(np.radians(shear)), np.zeros_like(shear)], axis=1)
-    return (turn @ grow @ SHEAR.in_square(torch.from_numpy(slant)))[:, :2, :2].numpy()
+    return (turn @ grow @ SHEAR.to_matrix(torch.from_numpy(slant)))[:, :2, :2].numpy()
 
 
 def _place(low: Array, high: Array, share: Array | None) -> Array:

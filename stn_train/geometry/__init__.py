@@ -12,18 +12,46 @@ The convention of the whole project:
 - **Matrices** are 3 x 3, homogeneous, acting on columns (x, y, 1).
 """
 
-from stn_train.geometry.families import AFFINE, FAMILIES, ROTATION, SCALE, SHEAR, TRANSLATION, Family
-from stn_train.geometry.grid import matrix_grid
+from stn_train.geometry.families import (
+    AFFINE,
+    ATTENTION,
+    PROJECTIVE,
+    ROTATION,
+    SCALE,
+    SHEAR,
+    SIMILARITY,
+    TRANSLATION,
+    Family,
+    MatrixFamily,
+)
+from stn_train.geometry.grid import matrix_grid, pixel_grid
 from stn_train.geometry.sampler import bilinear_sampler
+from stn_train.geometry.tps import ThinPlateSpline, thin_plate_spline
+
+TPS = thin_plate_spline(4)
+"""The paper's thin plate splines, of 4 x 4 control points."""
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (TRANSLATION, SCALE, ROTATION, SHEAR, ATTENTION, SIMILARITY, AFFINE, PROJECTIVE, TPS)
+}
+"""Every family by name."""
 
 __all__ = [
     "AFFINE",
+    "ATTENTION",
     "FAMILIES",
+    "PROJECTIVE",
     "ROTATION",
     "SCALE",
     "SHEAR",
+    "SIMILARITY",
+    "TPS",
     "TRANSLATION",
     "Family",
+    "MatrixFamily",
+    "ThinPlateSpline",
     "bilinear_sampler",
     "matrix_grid",
+    "pixel_grid",
+    "thin_plate_spline",
 ]

@@ -1,94 +1,186 @@
-"""Transform families: how parameters theta become a 3 x 3 matrix and a sampling grid, target to source."""
+"""Transform families: how parameters theta become a map, and a sampling grid, from target to source."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stn_train.geometry.grid import matrix_grid
+from stn_train.geometry.grid import apply_matrix, matrix_grid, projective_grid
 
 
 @dataclass(frozen=True)
-class Family:
-    """A family of transforms, target to source.
+class Family(ABC):
+    """A family of transforms, target to source: a name and the theta of its identity.
 
-    `in_square(theta)` gives the matrices (N x 3 x 3) for parameters theta (N x p) in a frame whose two axes have the
-    same unit, such as centred pixels or the normalised frame of a square image.
+    Everywhere `aspect` is width over height of the image that is read: where it is not 1, a normalised unit is longer
+    along one axis, and what turns or measures distances has to take that into account.
     """
 
     name: str
     identity: tuple[float, ...]
-    in_square: Callable[[Tensor], Tensor]
 
     @property
     def parameters(self) -> int:
         """How many numbers theta holds: p."""
         return len(self.identity)
 
-    def matrix(self, theta: Tensor, aspect: float = 1.0) -> Tensor:
-        """The matrices, N x 3 x 3, for theta, N x p, in normalised coordinates.
+    @abstractmethod
+    def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
+        """Where points go: N x M x 2 for theta, N x p, and `target`, M x 2 or N x M x 2; all normalised."""
 
-        `aspect` is width over height of the image: where it is not 1, a normalised unit is longer along one axis, and
-        turning by 90 degrees has to take that into account. Affine parameters are the matrix itself, in any frame.
+    @abstractmethod
+    def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
+        """The sampling grid for theta, N x p, and output size (H, W): N x H x W x 2, normalised source coordinates.
+
+        It is where `points` sends the centres of the output's pixels, computed faster.
         """
-        matrix = self.in_square(theta)
-        if aspect == 1.0 or self is AFFINE:
+
+
+@dataclass(frozen=True)
+class MatrixFamily(Family):
+    """A family whose maps are 3 x 3 matrices.
+
+    `to_matrix(theta)` gives the matrices (N x 3 x 3) for parameters theta (N x p), and `from_matrix` theta for
+    matrices of the family; None where products and inverses of its matrices lie outside, among the affine ones.
+    Both speak of a frame whose two axes have the same unit, half the image's height, unless `normalised`: then of
+    normalised coordinates, whatever the aspect.
+    """
+
+    to_matrix: Callable[[Tensor], Tensor]
+    from_matrix: Callable[[Tensor], Tensor] | None
+    normalised: bool = False
+    projective: bool = False
+
+    def matrix(self, theta: Tensor, aspect: float = 1.0) -> Tensor:
+        """The matrices, N x 3 x 3, for theta, N x p, in normalised coordinates."""
+        return self._reframed(self.to_matrix(theta), aspect)
+
+    def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
+        """See Family."""
+        return apply_matrix(self.matrix(theta, aspect), target)
+
+    def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
+        """See Family."""
+        return (projective_grid if self.projective else matrix_grid)(self.matrix(theta, aspect), size)
+
+    @property
+    def closure(self) -> "MatrixFamily":
+        """The family in which the inverses and compositions of this one lie: itself, or the affine one."""
+        return self if self.from_matrix else AFFINE
+
+    def inverse(self, theta: Tensor, aspect: float = 1.0) -> Tensor:
+        """Theta, N x p of the `closure`, of the inverse maps. Raises torch.linalg.LinAlgError where there is none."""
+        return self.closure.theta_of(torch.linalg.inv(self.matrix(theta, aspect)), aspect)
+
+    def compose(self, outer: Tensor, inner: Tensor, aspect: float = 1.0) -> Tensor:
+        """Theta, N x p of the `closure`, of first `inner`, then `outer`, both N x p: x -> outer(inner(x)).
+
+        An image that is sampled through `outer`, and the result through `inner`, is sampled through this.
+        """
+        return self.closure.theta_of(self.matrix(outer, aspect) @ self.matrix(inner, aspect), aspect)
+
+    def theta_of(self, matrix: Tensor, aspect: float = 1.0) -> Tensor:
+        """Theta, N x p, of normalised matrices, N x 3 x 3, that belong to this family.
+
+        Raises TypeError for a family that has no way back from its matrices.
+        """
+        if self.from_matrix is None:
+            raise TypeError(f"theta of the family {self.name} cannot be read off a matrix; its closure's can")
+        return self.from_matrix(self._reframed(matrix, 1 / aspect))
+
+    def _reframed(self, matrix: Tensor, aspect: float) -> Tensor:
+        """A matrix of the frame with equal units in the normalised one; with 1 / aspect, the way back."""
+        if aspect == 1.0 or self.normalised:
             return matrix
         unit = matrix.new_tensor([aspect, 1.0, 1.0])
         return matrix * unit / unit[:, None]
 
-    def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
-        """The sampling grid, N x H x W x 2 in normalised source coordinates, for theta, N x p, and size (H, W)."""
-        return matrix_grid(self.matrix(theta, aspect), size)
 
-
-def _from_rows(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """N x 3 x 3 matrices from their two upper rows of three entries, N each."""
-    first = rows[0][0]
-    last = (torch.zeros_like(first), torch.zeros_like(first), torch.ones_like(first))
-    return torch.stack([torch.stack(row, dim=-1) for row in (*rows, last)], dim=-2)
+def _matrix(*entries: Tensor | float) -> Tensor:
+    """N x 3 x 3 matrices from their entries row by row, each N or one number; six entries leave the last row 0 0 1."""
+    like = next(entry for entry in entries if isinstance(entry, Tensor))
+    nine = entries if len(entries) == 9 else (*entries, 0.0, 0.0, 1.0)
+    columns = [entry if isinstance(entry, Tensor) else torch.full_like(like, entry) for entry in nine]
+    return torch.stack(columns, dim=-1).view(-1, 3, 3)
 
 
 def _translation(theta: Tensor) -> Tensor:
     x, y = theta.unbind(-1)
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _from_rows((one, zero, x), (zero, one, y))
+    return _matrix(1.0, 0.0, x, 0.0, 1.0, y)
 
 
 def _scale(theta: Tensor) -> Tensor:
-    (factor,) = theta.unbind(-1)
-    zero = torch.zeros_like(factor)
-    return _from_rows((factor, zero, zero), (zero, factor, zero))
+    (s,) = theta.unbind(-1)
+    return _matrix(s, 0.0, 0.0, 0.0, s, 0.0)
 
 
 def _rotation(theta: Tensor) -> Tensor:
     (angle,) = theta.unbind(-1)
-    zero, cos, sin = torch.zeros_like(angle), torch.cos(angle), torch.sin(angle)
-    return _from_rows((cos, -sin, zero), (sin, cos, zero))
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    return _matrix(cos, -sin, 0.0, sin, cos, 0.0)
+
+
+def _angle(matrix: Tensor) -> Tensor:
+    return torch.atan2(matrix[:, 1, 0], matrix[:, 0, 0])[:, None]
 
 
 def _shear(theta: Tensor) -> Tensor:
     horizontal, vertical = theta.unbind(-1)
-    zero, one = torch.zeros_like(horizontal), torch.ones_like(horizontal)
-    return _from_rows((one, horizontal, zero), (vertical, one, zero))
+    return _matrix(1.0, horizontal, 0.0, vertical, 1.0, 0.0)
+
+
+def _attention(theta: Tensor) -> Tensor:
+    s, x, y = theta.unbind(-1)
+    return _matrix(s, 0.0, x, 0.0, s, y)
+
+
+def _similarity(theta: Tensor) -> Tensor:
+    a, b, x, y = theta.unbind(-1)
+    return _matrix(a, -b, x, b, a, y)
 
 
 def _affine(theta: Tensor) -> Tensor:
-    a, b, c, d, e, f = theta.unbind(-1)
-    return _from_rows((a, b, c), (d, e, f))
+    return _matrix(*theta.unbind(-1))
 
 
-TRANSLATION = Family("translation", (0.0, 0.0), _translation)
+def _projective(theta: Tensor) -> Tensor:
+    return _matrix(*theta.unbind(-1), 1.0)
+
+
+def _entries(*places: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+    """Theta from the entries of a matrix at these places."""
+    rows, columns = zip(*places, strict=True)
+    return lambda matrix: matrix[:, rows, columns]
+
+
+TRANSLATION = MatrixFamily("translation", (0.0, 0.0), _translation, _entries((0, 2), (1, 2)))
 """theta = (t_x, t_y): source = target + t."""
-SCALE = Family("scale", (1.0,), _scale)
+SCALE = MatrixFamily("scale", (1.0,), _scale, _entries((0, 0)))
 """theta = (s): source = s target. Below 1 the output shows a smaller part, enlarged."""
-ROTATION = Family("rotation", (0.0,), _rotation)
+ROTATION = MatrixFamily("rotation", (0.0,), _rotation, _angle)
 """theta = (angle in radians): source = R(angle) target, clockwise as seen."""
-SHEAR = Family("shear", (0.0, 0.0), _shear)
+SHEAR = MatrixFamily("shear", (0.0, 0.0), _shear, None)
 """theta = (h, v): source = (x + h y, v x + y)."""
-AFFINE = Family("affine", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), _affine)
+ATTENTION = MatrixFamily("attention", (1.0, 0.0, 0.0), _attention, _entries((0, 0), (0, 2), (1, 2)))
+"""theta = (s, t_x, t_y): source = s target + t (paper, equation 2)."""
+SIMILARITY = MatrixFamily("similarity", (1.0, 0.0, 0.0, 0.0), _similarity, _entries((0, 0), (1, 0), (0, 2), (1, 2)))
+"""theta = (a, b, t_x, t_y): source = (a x - b y, b x + a y) + t: scaled by |(a, b)|, turned by atan2(b, a)."""
+AFFINE = MatrixFamily(
+    "affine",
+    (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    _affine,
+    lambda matrix: matrix[:, :2].flatten(1),
+    normalised=True,
+)
 """theta = the matrix's two upper rows, one after the other (paper, equation 1)."""
-
-FAMILIES = {family.name: family for family in (TRANSLATION, SCALE, ROTATION, SHEAR, AFFINE)}
-"""Every family by name."""
+PROJECTIVE = MatrixFamily(
+    "projective",
+    (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
+    _projective,
+    lambda matrix: (matrix / matrix[:, 2:, 2:]).flatten(1)[:, :8],
+    normalised=True,
+    projective=True,
+)
+"""theta = the matrix's entries row by row, but for the last, which is 1."""

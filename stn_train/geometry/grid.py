@@ -3,19 +3,50 @@
 import torch
 from torch import Tensor
 
+HORIZON = 0.01
+"""The least depth that a projective map divides by. What lies at the horizon or behind it reads far outside."""
+
 
 def pixel_centres(count: int, like: Tensor) -> Tensor:
     """Normalised coordinates of the centres of `count` pixels in a row, as dtype and device of `like`."""
     return (2 * torch.arange(count, dtype=like.dtype, device=like.device) + 1) / count - 1
 
 
+def pixel_grid(size: tuple[int, int], like: Tensor) -> Tensor:
+    """Normalised (x, y) of the centres of all pixels of an image of size (H, W): H x W x 2."""
+    rows, columns = (pixel_centres(count, like) for count in size)
+    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+
+
 def matrix_grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
     """Where each output pixel reads: N x H x W x 2, (x, y) in normalised source coordinates (paper, equation 1).
 
     `matrix` is N x 3 x 3, affine (its last row is taken to be 0 0 1), target to source; `size` is the output's (H, W).
+    """
+    return _linear(matrix[:, :2], size)
+
+
+def projective_grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
+    """As `matrix_grid`, for any N x 3 x 3 matrix: the third coordinate, the depth, divides the other two."""
+    return perspective_divide(_linear(matrix, size))
+
+
+def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
+    """Where points, (N x) M x 2, go under N x 3 x 3 matrices of any kind: N x M x 2."""
+    return perspective_divide(points @ matrix[:, :, :2].mT + matrix[:, None, :, 2])
+
+
+def perspective_divide(homogeneous: Tensor) -> Tensor:
+    """From (..., 3) homogeneous to (..., 2) plain coordinates."""
+    return homogeneous[..., :2] / homogeneous[..., 2:].clamp(min=HORIZON)
+
+
+def _linear(rows: Tensor, size: tuple[int, int]) -> Tensor:
+    """The product of `rows`, N x k x 3, with every output pixel's (x, y, 1): N x H x W x k.
+
     The sum of a column's share and a row's share, by broadcasting: one pass over the grid and no matrix product.
     """
     height, width = size
-    columns = pixel_centres(width, matrix)[:, None] * matrix[:, None, :2, 0]
-    rows = pixel_centres(height, matrix)[:, None] * matrix[:, None, :2, 1] + matrix[:, None, :2, 2]
-    return rows[:, :, None] + columns[:, None]
+    across = pixel_centres(width, rows)[:, None] * rows[:, None, :, 0]
+    down = pixel_centres(height, rows)[:, None] * rows[:, None, :, 1] + rows[:, None, :, 2]
+    return down[:, :, None] + across[:, None]

@@ -1,0 +1,150 @@
+"""Thin plate splines: the smoothest maps that send a regular grid of control points where theta says."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stn_train.geometry.families import Family
+from stn_train.geometry.grid import pixel_grid
+
+_NEWTON_STEPS = 30
+_CLOSE = 1e-9
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class ThinPlateSpline(Family):
+    """theta = where the n x n control points of the target go in the source, (x, y) by (x, y) and row by row.
+
+    The control points lie regularly on the target, from edge to edge (-1 to 1). Between them the map bends least
+    (Bookstein 1989; paper, section 3.2); distances are measured with the same unit along both axes. The map is linear
+    in theta: each point's place is a weighted sum of the control points', with weights that do not depend on theta.
+    """
+
+    control: int
+
+    def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
+        """See Family."""
+        source: Tensor = _weights(target, self.control, aspect) @ self.control_points(theta)
+        return source
+
+    def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
+        """See Family. The weights of a size are computed once."""
+        weights = _grid_weights(self.control, size, aspect, theta.dtype, theta.device)
+        grid: Tensor = (weights @ self.control_points(theta)).unflatten(1, size)
+        return grid
+
+    def control_points(self, theta: Tensor) -> Tensor:
+        """Theta, N x p, as points: N x n² x 2."""
+        return theta.view(len(theta), -1, 2)
+
+    def jacobian(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
+        """The derivatives of source (rows: x, y) with respect to target (columns), N x M x 2 x 2, at M x 2 or N x M x 2
+        points: by their own formula, not by autograd."""
+        away = target[..., None, :] - _control_grid(self.control, target)
+        unit = away.new_tensor([aspect, 1.0])
+        squared = (away * unit).square().sum(-1, keepdim=True)
+        radial = 2 * away * unit**2 * (squared.clamp(min=_TINY).log() + 1)
+        affine = torch.eye(3, dtype=away.dtype, device=away.device)[:, 1:].expand(*target.shape[:-1], 3, 2)
+        slopes = torch.cat([radial, affine], dim=-2)
+        return (slopes.mT @ _solution(self.control, aspect).to(slopes) @ self.control_points(theta)[:, None]).mT
+
+    def folds(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
+        """Whether each map folds (N, bool): turns some pixel of an output of this size inside out, or flattens it.
+
+        What folds has no inverse.
+        """
+        determinant = torch.linalg.det(self.jacobian(theta, pixel_grid(size, theta).flatten(0, 1), aspect))
+        folded: Tensor = (determinant <= 0).any(dim=1)
+        return folded
+
+    def inverse_points(self, theta: Tensor, source: Tensor, aspect: float = 1.0) -> Tensor:
+        """The target points, N x M x 2, that the maps send to `source`, M x 2 or N x M x 2; NaN where none was found.
+
+        By Newton's method from the inverse of the affine map nearest to the spline, with steps halved until they lead
+        closer: finds the only one where the map does not fold, one of several where it does.
+        """
+        source = source.expand(len(theta), *source.shape[-2:])
+        found = self._affine_inverse(theta, source)
+        missing = self.points(theta, found, aspect) - source
+        for _ in range(_NEWTON_STEPS):
+            if float(missing.abs().max()) < _CLOSE:
+                break
+            step = torch.linalg.pinv(self.jacobian(theta, found, aspect)) @ missing[..., None]
+            found, missing = self._halved_until_closer(theta, source, found, missing, step[..., 0], aspect)
+        return found.masked_fill((missing.abs() > 1e-4).any(-1, keepdim=True), torch.nan)
+
+    def _affine_inverse(self, theta: Tensor, source: Tensor) -> Tensor:
+        """`source` under the inverse of the affine map that fits the control points best."""
+        regular = _control_grid(self.control, theta)
+        fitted = torch.linalg.pinv(_with_one(regular)) @ self.control_points(theta)
+        shift, linear = fitted[:, :1], fitted[:, 1:]
+        target: Tensor = (source - shift) @ torch.linalg.pinv(linear)
+        return target
+
+    def _halved_until_closer(
+        self, theta: Tensor, source: Tensor, found: Tensor, missing: Tensor, step: Tensor, aspect: float
+    ) -> tuple[Tensor, Tensor]:
+        before = missing.square().sum(-1, keepdim=True)
+        for _ in range(8):
+            tried = found - step
+            left = self.points(theta, tried, aspect) - source
+            closer = left.square().sum(-1, keepdim=True) <= before
+            if bool(closer.all()):
+                break
+            step = torch.where(closer, step, step / 2)
+        return torch.where(closer, tried, found), torch.where(closer, left, missing)
+
+
+def thin_plate_spline(control: int) -> ThinPlateSpline:
+    """The family of thin plate splines with control x control points; its identity leaves each where it is."""
+    identity = _control_grid(control, torch.empty(0, dtype=torch.float64)).flatten().tolist()
+    return ThinPlateSpline("tps" if control == 4 else f"tps_{control}", tuple(identity), control)
+
+
+def _control_grid(control: int, like: Tensor) -> Tensor:
+    """The control points on the target, n² x 2, row by row."""
+    line = torch.linspace(-1, 1, control, dtype=like.dtype, device=like.device)
+    return torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).flatten(0, 1)
+
+
+def _with_one(points: Tensor) -> Tensor:
+    """(1, x, y) for (x, y)."""
+    return torch.cat([torch.ones_like(points[..., :1]), points], dim=-1)
+
+
+def _weights(target: Tensor, control: int, aspect: float) -> Tensor:
+    """How much each control point has to say at each target point, ... x M x n²; sums to 1 at each."""
+    away = (target[..., None, :] - _control_grid(control, target)) * target.new_tensor([aspect, 1.0])
+    squared = away.square().sum(-1)
+    radial = squared * squared.clamp(min=_TINY).log()
+    return torch.cat([radial, _with_one(target)], dim=-1) @ _solution(control, aspect).to(target)
+
+
+@lru_cache(maxsize=32)
+def _solution(control: int, aspect: float) -> Tensor:
+    """From the control points' places to the coefficients of the n² radial terms and of (1, x, y): (n² + 3) x n².
+
+    In NumPy and float64, once: neither autocast nor a mode of torch's that happens to be on gets into what is kept.
+    """
+    line = np.linspace(-1, 1, control)
+    x, y = (axis.ravel() for axis in np.meshgrid(line, line))
+    squared = (aspect * (x[:, None] - x)) ** 2 + (y[:, None] - y) ** 2
+    radial = squared * np.log(np.maximum(squared, _TINY))
+    affine = np.stack([np.ones_like(x), x, y], axis=1)
+    system: NDArray[np.float64] = np.block([[radial, affine], [affine.T, np.zeros((3, 3))]])
+    return torch.from_numpy(np.linalg.inv(system)[:, : control**2].copy())
+
+
+@lru_cache(maxsize=32)
+def _grid_weights(
+    control: int, size: tuple[int, int], aspect: float, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """The weights at the centres of all pixels of an output, (H W) x n², where and as they are needed."""
+    with torch.inference_mode(False), torch.no_grad():
+        centres = pixel_grid(size, torch.empty(0, dtype=torch.float64, device="cpu")).flatten(0, 1)
+        return _weights(centres, control, aspect).to(device, dtype)

@@ -1,0 +1,33 @@
+"""What an experiment is made of: datasets, models, recipes and their named presets, as frozen, checked types.
+
+Torch-free. Every type refuses unknown keys, wrong types, NaN and values out of range; `stn_train.config` turns
+those refusals into sentences with file and line.
+"""
+
+from stn_train.specs.datasets import DATASETS, ClutterSpec, CornersSpec, DatasetSpec, ElasticSpec
+from stn_train.specs.experiments import ExperimentSpec, Source, TrialSpec, trials_of
+from stn_train.specs.fields import DIGIT, Spec, merged
+from stn_train.specs.models import CLASSIFIERS, MODELS, ModelSpec, TransformerSpec, baseline_of
+from stn_train.specs.training import RECIPES, TrainingSpec
+
+__all__ = [
+    "CLASSIFIERS",
+    "DATASETS",
+    "DIGIT",
+    "MODELS",
+    "RECIPES",
+    "ClutterSpec",
+    "CornersSpec",
+    "DatasetSpec",
+    "ElasticSpec",
+    "ExperimentSpec",
+    "ModelSpec",
+    "Source",
+    "Spec",
+    "TrainingSpec",
+    "TransformerSpec",
+    "TrialSpec",
+    "baseline_of",
+    "merged",
+    "trials_of",
+]

@@ -1,0 +1,97 @@
+"""Datasets: how digits are distorted, and the distortions by name."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from stn_train.specs.fields import DIGIT, Degrees, Factors, Name, Share, ShearDegrees, Size, Spec, preset
+
+
+class ClutterSpec(Spec):
+    """Patches cut from other digits of the same split and placed at random (paper, appendix A, TC)."""
+
+    patches: int = Field(6, ge=1, le=64, description="number of patches")
+    size: int = Field(6, ge=1, le=DIGIT, description="height and width of a patch, in pixels")
+    apart: bool = Field(False, description="keep the patches off the box of the digit's ink, where there is room")
+
+
+class CornersSpec(Spec):
+    """Each corner of the canvas moved by a normal; the image follows projectively (paper, appendix A, P)."""
+
+    spread: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
+    law: Literal["literal", "convex", "inside", "outward"] = Field(
+        "literal", description="literal: as the paper words it"
+    )
+
+
+class ElasticSpec(Spec):
+    """Control points of a thin plate spline on the canvas, each moved by a normal (paper, appendix A, E)."""
+
+    spread: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
+    control: int = Field(4, ge=2, le=8, description="control points along each side of the canvas")
+
+
+class DatasetSpec(Spec):
+    """A distortion of the digits: forwards, a digit is sheared, scaled, rotated, placed on the canvas, and bent.
+
+    Each quantity is drawn uniformly and independently for every image; one that is absent is not applied.
+    """
+
+    name: Name
+    canvas: Size = Field((DIGIT, DIGIT), description="height and width of the image, in pixels")
+    rotation: Degrees | None = Field(None, description="degrees, clockwise as seen")
+    scale: Factors | None = Field(None, description="factor, the same for height and width")
+    shear: ShearDegrees | None = Field(None, description="degrees, horizontal")
+    translation: Share | None = Field(
+        None, description="share of the room that the ink has on the canvas: -1 touches left or top, 1 right or bottom"
+    )
+    corners: CornersSpec | None = None
+    elastic: ElasticSpec | None = None
+    clutter: ClutterSpec | None = None
+    addition: bool = Field(
+        False, description="two digits, a channel and a distortion each; the label is their sum (paper, appendix A)"
+    )
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return 2 if self.addition else 1
+
+    @property
+    def classes(self) -> int:
+        """How many labels there are."""
+        return 19 if self.addition else 10
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, value: Any) -> Any:
+        return preset(value, DATASETS, "dataset")
+
+    @model_validator(mode="after")
+    def _bent_once(self) -> "DatasetSpec":
+        if self.corners is not None and self.elastic is not None:
+            raise ValueError("corners and elastic do not go together: no one family undoes both; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> "DatasetSpec":
+        if self.clutter is not None and self.clutter.size > min(self.canvas):
+            raise ValueError(f"patches of {self.clutter.size} pixels do not fit on this canvas; make one of them fit")
+        return self
+
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rotation": {"rotation": 45},
+    "translation": {"canvas": 42, "translation": 1},
+    "scale": {"canvas": 42, "scale": [0.5, 1.5]},
+    "shear": {"canvas": 42, "shear": 45},
+    "r": {"rotation": 90},
+    "rts": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
+    "p_literal": {"scale": [0.75, 1.0], "corners": {"spread": 5}},
+    "p": {"scale": [0.75, 1.0], "corners": {"spread": 5, "law": "convex"}},
+    "e": {"scale": [0.75, 1.0], "elastic": {"spread": 1.5}},
+    "tc": {"canvas": 60, "translation": 1, "clutter": {"patches": 6, "size": 6}},
+    "addition": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},
+}
+"""The distortions by name; r, rts, p, e, tc and addition are the paper's (appendix A)."""

@@ -1,0 +1,115 @@
+"""Experiments, and the trials that they are made of."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from stn_train.specs.datasets import DatasetSpec
+from stn_train.specs.fields import Name, Spec, merged
+from stn_train.specs.models import ModelSpec
+from stn_train.specs.training import RECIPES, TrainingSpec
+
+Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
+_Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class ExperimentSpec(Spec):
+    """The product of datasets, models and seeds, all trained by one recipe on one source of digits."""
+
+    name: Name
+    source: Source = Field("mnist", description="where the digits come from; `digits` needs no network")
+    data_root: str | None = Field(None, min_length=1, description="folder of the digits, as torchvision lays it out")
+    built: str | None = Field(None, min_length=1, description="folder of built variants to train on, for fresh ones")
+    datasets: Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=100)]
+    models: Annotated[tuple[ModelSpec, ...], Field(strict=False, min_length=1, max_length=100)]
+    parameters: int | None = Field(
+        None, ge=1_000, le=100_000_000, description="budget that each model's width is fitted to, within 2 %"
+    )
+    recipe: Literal["ours", "paper"] = "ours"
+    training: TrainingSpec = Field(description="changes to the recipe")
+    seeds: Annotated[tuple[_Seed, ...], Field(strict=False, min_length=1, max_length=1000)] = (0,)
+    validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe_under_training(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        recipe, training = value.get("recipe", "ours"), value.get("training", {})
+        if not isinstance(recipe, str) or recipe not in RECIPES or not isinstance(training, Mapping):
+            return value
+        return {**value, "training": merged(RECIPES[recipe], training)}
+
+    @model_validator(mode="after")
+    def _tune_on_fresh_images(self) -> "ExperimentSpec":
+        if self.validation and self.built is not None:
+            raise ValueError(
+                "validation does not go with built variants, which hold nothing out; leave one of them out"
+            )
+        return self
+
+    @field_validator("datasets", "models")
+    @classmethod
+    def _names_once(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        _no_twins([entry.name for entry in entries], "the name")
+        return entries
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        _no_twins(list(seeds), "the seed")
+        return seeds
+
+
+def _no_twins(values: list[Any], what: str) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"{what} {value} stands here twice; give each its own")
+
+
+class TrialSpec(Spec):
+    """One training: a model on a dataset with a seed. What is written here is the trial's identity."""
+
+    source: Source
+    built: bool
+    dataset: DatasetSpec
+    model: ModelSpec
+    parameters: int | None
+    training: TrainingSpec
+    seed: int
+    validation: bool
+
+    @property
+    def key(self) -> str:
+        """The trial's place below `trials/`, for instance `rts/st_cnn/seed-0`."""
+        return f"{self.dataset.name}/{self.model.name}/seed-{self.seed}"
+
+
+def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
+    """The trials of an experiment whose `dataset/model` matches the pattern `only`.
+
+    Seeds come outermost, so that a run stopped half-way has whole comparisons.
+    """
+    return [
+        TrialSpec(
+            source=experiment.source,
+            built=experiment.built is not None,
+            dataset=dataset,
+            model=model,
+            parameters=experiment.parameters,
+            training=_training_of(model, experiment.training),
+            seed=seed,
+            validation=experiment.validation,
+        )
+        for seed in experiment.seeds
+        for dataset in experiment.datasets
+        for model in experiment.models
+        if fnmatchcase(f"{dataset.name}/{model.name}", only)
+    ]
+
+
+def _training_of(model: ModelSpec, training: TrainingSpec) -> TrainingSpec:
+    """The recipe as far as it concerns a model: without a localisation network, its rate is not part of the trial."""
+    return training if model.transformer else training.model_copy(update={"localisation_rate": 1.0})

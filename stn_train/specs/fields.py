@@ -1,0 +1,112 @@
+"""What specs are made of: the record that refuses mistakes, intervals, sizes, names and presets."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from stn_train.errors import did_you_mean
+
+DIGIT = 28
+"""Height and width of a source digit's frame, in pixels."""
+
+
+class Spec(BaseModel):
+    """A frozen record that refuses unknown keys, silent type changes, NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _both_ways(value: Any) -> Any:
+    return (-abs(value), abs(value)) if _number(value) else value
+
+
+def _twice(value: Any) -> Any:
+    return (value, value) if _number(value) else value
+
+
+def _in_order(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise ValueError(f"the lower end {interval[0]:g} is above the upper end {interval[1]:g}")
+    return interval
+
+
+def _pair_schema(low: float, high: float, alone: str, kind: str = "number") -> WithJsonSchema:
+    number = {"type": kind, "minimum": low, "maximum": high}
+    pair = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
+    return WithJsonSchema({"anyOf": [{**number, "description": alone}, pair]})
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+
+_Degrees = Annotated[float, Field(ge=-180, le=180)]
+_ShearDegrees = Annotated[float, Field(ge=-75, le=75)]
+_Share = Annotated[float, Field(ge=-1, le=1)]
+_Factor = Annotated[float, Field(ge=0.1, le=10)]
+_Pixels = Annotated[int, Field(ge=8, le=256)]
+_Pair = Field(strict=False)
+
+# Intervals to draw from uniformly, [low end, high end]; one number stands for [-a, a], or for a factor always applied.
+Degrees = Annotated[
+    tuple[_Degrees, _Degrees],
+    _Pair,
+    BeforeValidator(_both_ways),
+    AfterValidator(_in_order),
+    _pair_schema(-180, 180, "a: from -a to a"),
+]
+ShearDegrees = Annotated[
+    tuple[_ShearDegrees, _ShearDegrees],
+    _Pair,
+    BeforeValidator(_both_ways),
+    AfterValidator(_in_order),
+    _pair_schema(-75, 75, "a: from -a to a"),
+]
+Share = Annotated[
+    tuple[_Share, _Share],
+    _Pair,
+    BeforeValidator(_both_ways),
+    AfterValidator(_in_order),
+    _pair_schema(-1, 1, "a: from -a to a"),
+]
+Factors = Annotated[
+    tuple[_Factor, _Factor],
+    _Pair,
+    BeforeValidator(_twice),
+    AfterValidator(_in_order),
+    _pair_schema(0.1, 10, "always this factor"),
+]
+Size = Annotated[
+    tuple[_Pixels, _Pixels],
+    _Pair,
+    BeforeValidator(_twice),
+    _pair_schema(8, 256, "height and width alike, in pixels", "integer"),
+]
+"""Height and width in pixels; one number stands for both."""
+
+
+def preset(value: Any, presets: Mapping[str, Mapping[str, Any]], kind: str) -> Any:
+    """Resolve a preset's name, or `{name: mine, like: preset, ...changes}`, to a full mapping."""
+    if isinstance(value, str):
+        value = {"like": value}
+    if not isinstance(value, Mapping) or "like" not in value:
+        return value
+    like = value["like"]
+    if not isinstance(like, str) or like not in presets:
+        raise ValueError(f"there is no {kind} preset {like!r}{did_you_mean(str(like), presets)}")
+    changes = {key: change for key, change in value.items() if key != "like"}
+    if changes and "name" not in changes:
+        raise ValueError(f"a changed {kind} needs a name of its own beside `like: {like}`")
+    return merged({"name": like, **presets[like]}, changes)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mapping by mapping."""
+    result = dict(base)
+    for key, change in changes.items():
+        below = result.get(key)
+        result[key] = merged(below, change) if isinstance(below, Mapping) and isinstance(change, Mapping) else change
+    return result

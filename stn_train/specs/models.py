@@ -1,0 +1,87 @@
+"""Models: classifiers, the spatial transformers in them, and the models by name."""
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+
+from stn_train.errors import did_you_mean
+from stn_train.specs.fields import DIGIT, Name, Size, Spec, preset
+
+CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
+"""Our classifiers; any other is a function of the user's, written `package.module:function`."""
+_OF_A_USER = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+_Layer = Annotated[int, Field(ge=0, le=64)]
+
+
+def _known_classifier(value: str) -> str:
+    if value not in CLASSIFIERS and not re.match(_OF_A_USER, value):
+        raise ValueError(
+            f"there is no classifier {value!r}{did_you_mean(value, CLASSIFIERS)}; "
+            "one of your own is written package.module:function"
+        )
+    return value
+
+
+def _classifier_schema() -> WithJsonSchema:
+    own = {"type": "string", "pattern": _OF_A_USER, "description": "a function of your own"}
+    return WithJsonSchema({"anyOf": [{"enum": [*CLASSIFIERS]}, own]})
+
+
+class TransformerSpec(Spec):
+    """Spatial transformers, all of one kind, in front of a classifier or between its layers."""
+
+    family: Literal[
+        "translation", "scale", "rotation", "shear", "attention", "similarity", "affine", "projective", "tps"
+    ] = "affine"
+    control: int = Field(4, ge=2, le=8, description="tps: control points along each side")
+    localisation: Literal["conv", "keypoints", "conv_paper", "fc_paper"] = Field(
+        "conv", description="the localisation network"
+    )
+    output: Size = Field((DIGIT, DIGIT), description="height and width of what a transformer at the input puts out")
+    at: Annotated[tuple[_Layer, ...], Field(strict=False, min_length=1, max_length=8)] = Field(
+        (0,), description="before which layers of the classifier; 0 is the input; a number twice: two in a row"
+    )
+    parallel: int = Field(
+        1, ge=1, le=8, description="how many side by side: each reads every channel, and all that they put out goes on"
+    )
+
+
+class ModelSpec(Spec):
+    """A classifier, with or without spatial transformers."""
+
+    name: Name
+    classifier: Annotated[str, AfterValidator(_known_classifier), _classifier_schema()]
+    transformer: TransformerSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, value: Any) -> Any:
+        return preset(value, MODELS, "model")
+
+
+def _presets(name: str, classifier: str, localisation: str) -> dict[str, dict[str, Any]]:
+    """A classifier by itself, and behind a transformer of each family; the affine one needs no ending."""
+    families = get_args(TransformerSpec.model_fields["family"].annotation)
+    return {name: {"classifier": classifier}} | {
+        f"st_{name}" if family == "affine" else f"st_{name}_{family}": {
+            "classifier": classifier,
+            "transformer": {"family": family, "localisation": localisation},
+        }
+        for family in families
+    }
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    **_presets("cnn", "cnn", "conv"),
+    **_presets("cnn_paper", "cnn_paper", "conv_paper"),
+    **_presets("fcn", "fcn", "fc_paper"),
+}
+"""The models by name."""
+
+
+def baseline_of(model: ModelSpec, models: tuple[ModelSpec, ...]) -> ModelSpec | None:
+    """The model that `model` is compared with: the first of the same classifier without a transformer."""
+    if model.transformer is None:
+        return None
+    return next((other for other in models if other.classifier == model.classifier and not other.transformer), None)

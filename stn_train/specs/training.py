@@ -1,0 +1,56 @@
+"""Recipes: how a model is trained."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from stn_train.specs.fields import Spec
+
+
+class TrainingSpec(Spec):
+    """A recipe: how a model is trained."""
+
+    epochs: int = Field(ge=1, le=10_000)
+    batch_size: int = Field(ge=2, le=16_384, description="at least 2: batch normalisation compares images")
+    optimiser: Literal["adamw", "sgd"]
+    rate: float = Field(gt=0, le=100, description="the highest learning rate of the schedule")
+    schedule: Literal["one_cycle", "steps"] = Field(
+        description="one_cycle: up and down once; steps: divided by 10 after each third"
+    )
+    weight_decay: float = Field(ge=0, le=10)
+    label_smoothing: float = Field(ge=0, lt=1)
+    averaging: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
+    clip: float | None = Field(gt=0, description="largest norm of the gradient")
+    localisation_rate: float = Field(gt=0, le=1000, description="factor on the rate for the localisation network")
+    precision: Literal["auto", "float32"] = Field(description="auto: bfloat16 where the hardware computes in it")
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "ours": {
+        "epochs": 20,
+        "batch_size": 256,
+        "optimiser": "adamw",
+        "rate": 0.003,
+        "schedule": "one_cycle",
+        "weight_decay": 0.01,
+        "label_smoothing": 0.0,
+        "averaging": 0.995,
+        "clip": 1.0,
+        "localisation_rate": 0.05,
+        "precision": "auto",
+    },
+    "paper": {
+        "epochs": 640,
+        "batch_size": 256,
+        "optimiser": "sgd",
+        "rate": 0.01,
+        "schedule": "steps",
+        "weight_decay": 0.0,
+        "label_smoothing": 0.0,
+        "averaging": 0.0,
+        "clip": None,
+        "localisation_rate": 1.0,
+        "precision": "float32",
+    },
+}
+"""Recipes by name; `paper` is appendix A's: 150 k iterations are 640 epochs of 60 k digits."""
