@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from stn_train.data.digits import Digits
-from stn_train.data.distortion import Ink, draw, order
-from stn_train.data.render import render, to_device
+from stn_train.data.distortion import draw
+from stn_train.data.ink import Ink
+from stn_train.data.randomness import order
+from stn_train.data.render import labels_of, render, to_device
 from stn_train.specs import DatasetSpec
 
 
@@ -20,7 +22,7 @@ class TrainingData(Protocol):
         """Images in an epoch."""
 
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """An epoch's batches: images (B x 1 x H x W, float32 from 0 to 1) and labels (B). Only whole batches."""
+        """An epoch's batches: images (B x C x H x W, float32 from 0 to 1) and labels (B). Only whole batches."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,15 @@ class FreshData:
 
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See TrainingData. The distortions depend on seed and epoch alone."""
-        drawn = draw(self.spec, self.digits, self.ink, seed, "train", epoch)
+        draws = draw(self.spec, self.digits, self.ink, seed, "train", epoch)
+        labels = labels_of(self.digits, draws)
         for index in whole_batches(len(self), seed, epoch, size):
-            labels = self.digits.labels[(index % len(self.digits)).to(self.digits.labels.device)]
-            yield render(self.spec, self.digits, drawn, index), labels
+            yield render(self.spec, self.digits, draws, index), labels[index.to(labels.device)]
 
 
 @dataclass(frozen=True)
 class BuiltData:
-    """Images that were distorted once, and stay as they are: M x 1 x H x W, uint8, and M labels."""
+    """Images that were distorted once, and stay as they are: M x C x H x W, uint8, and M labels."""
 
     images: Tensor
     labels: Tensor

@@ -1,116 +1,74 @@
-"""How a digit is distorted: its pose and its clutter, drawn for a whole epoch at once.
+"""How a digit is distorted, drawn for a whole epoch at once.
 
 Forwards, in centred pixels, a digit is sheared, scaled and turned about the middle of its frame, and moved:
-canvas = R S H digit + t. What is kept and sampled with is the inverse, target to source: from the canvas to the digit.
+canvas = R S H digit + t. Then the canvas may be bent, and clutter laid over it. What is kept and sampled with is the
+inverse, target to source: from the canvas to the digit.
 """
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stn_train.data.bending import corner_matrices, elastic_places
+from stn_train.data.clutter import Clutter, draw_clutter
 from stn_train.data.digits import Digits
-from stn_train.geometry import ROTATION, SCALE, SHEAR
-from stn_train.specs import DIGIT, ClutterSpec, DatasetSpec
-
-Split = Literal["train", "test", "validation"]
-Array = NDArray[np.float64]
-
-_STREAMS = {"train": 0, "test": 1, "validation": 2}
-_POSE, _CLUTTER, _ORDER = 0, 1, 2
+from stn_train.data.ink import Array, Ink
+from stn_train.data.outline import outline
+from stn_train.data.randomness import Source, Split, Subject
+from stn_train.geometry import AFFINE, PROJECTIVE, ROTATION, SCALE, SHEAR, Family, thin_plate_spline
+from stn_train.specs import DIGIT, DatasetSpec
 
 
-def _generator(seed: int, split: Split, epoch: int, subject: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, _STREAMS[split], epoch, subject])))
-
-
-def order(count: int, seed: int, epoch: int) -> Tensor:
-    """The order, a permutation of `count` numbers, in which an epoch shows the training images."""
-    return torch.from_numpy(_generator(seed, "train", epoch, _ORDER).permutation(count))
-
-
-@dataclass(frozen=True)
-class Ink:
-    """Where the inked pixels (value above 0) of N digits lie, as far as their extent under any affine map needs it.
-
-    For each of the 28 rows, the centres of its leftmost and its rightmost inked pixel in centred pixels (N x 28); a row
-    without ink repeats the digit's first inked row, which changes no extent.
-    """
-
-    left: Array
-    right: Array
-    y: Array
-
-    @staticmethod
-    def of(digits: Digits) -> "Ink":
-        """The ink of these digits; one without any ink counts as one inked pixel in the middle of its frame."""
-        inked = digits.images.numpy() > 0
-        inked[~inked.any(axis=(1, 2)), DIGIT // 2, DIGIT // 2] = True
-        rows = inked.any(axis=2)
-        filled = np.where(rows, np.arange(DIGIT), rows.argmax(axis=1)[:, None])
-        left = np.take_along_axis(inked.argmax(axis=2), filled, axis=1)
-        right = np.take_along_axis(DIGIT - 1 - inked[:, :, ::-1].argmax(axis=2), filled, axis=1)
-        middle = (DIGIT - 1) / 2
-        return Ink(left - middle, right - middle, filled - middle)
-
-    def extent(self, row: Array, digit: NDArray[np.int64]) -> tuple[Array, Array]:
-        """The lowest and the highest value of row . (x, y) over each digit's ink; `row` is M x 2, `digit` M."""
-        along, across = row[:, :1], row[:, 1:] * self.y[digit]
-        one, other = along * self.left[digit] + across, along * self.right[digit] + across
-        return np.minimum(one, other).min(axis=1), np.maximum(one, other).max(axis=1)
-
-
-@dataclass(frozen=True)
-class Clutter:
-    """Where patches are cut and where they are put, for M images and P patches each; all M x P, int64.
-
-    `digit` is the number of the digit that a patch is cut from; the other four are the patch's upper left pixel there
-    and on the canvas.
-    """
-
-    digit: Tensor
-    from_y: Tensor
-    from_x: Tensor
-    to_y: Tensor
-    to_x: Tensor
-
-    def __getitem__(self, index: Tensor) -> "Clutter":
-        return Clutter(*(getattr(self, field.name)[index] for field in fields(self)))
+def distortion_family(spec: DatasetSpec) -> Family:
+    """The family of a dataset's maps from the canvas to the digit's frame."""
+    if spec.corners is not None:
+        return PROJECTIVE
+    return AFFINE if spec.elastic is None else thin_plate_spline(spec.elastic.control)
 
 
 @dataclass(frozen=True)
 class Draw:
-    """The distortion of M images, drawn once: image j shows digit j modulo N.
+    """The distortion of M images, or of one channel of them, drawn once.
 
-    `theta` (M x 6, float32): the affine map from the canvas to the digit's frame, both normalised. `rotation` in
-    degrees, `scale` a factor, `shear` in degrees, `shift` (M x 2) the frame's centre in pixels from the canvas's:
-    the same pose in the words of its specification. `clipped` (M): whether ink lies off the canvas.
+    `digit` (M): the number of the digit that each shows. `theta` (M x p, float32): the map of the dataset's family from
+    the canvas to the digit's frame, both normalised. `rotation` in degrees, `scale` a factor, `shear` in degrees,
+    `shift` (M x 2) the frame's centre in pixels from the canvas's: the pose before the canvas was bent, in the words
+    of its specification.
     """
 
+    digit: NDArray[np.int64]
     theta: Tensor
     rotation: Array
     scale: Array
     shear: Array
     shift: Array
-    clipped: NDArray[np.bool_]
     clutter: Clutter | None
 
     def __len__(self) -> int:
         return len(self.theta)
 
 
-def draw(spec: DatasetSpec, digits: Digits, ink: Ink, seed: int, split: Split, epoch: int = 0) -> Draw:
-    """Draw the distortion of every image of a split's epoch from (seed, split, epoch) alone.
+def draw(spec: DatasetSpec, digits: Digits, ink: Ink, seed: int, split: Split, epoch: int = 0) -> tuple[Draw, ...]:
+    """Draw the distortion of every image of a split's epoch, one Draw a channel, from (seed, split, epoch) alone.
 
-    Uses a counter-based generator on the CPU and float64, so that theta depends neither on the device nor on the size
-    or the order of batches.
+    Image j shows digit j modulo N in its first channel; a second one shows another order of the same digits. Uses a
+    counter-based generator on the CPU and float64, so that theta depends neither on the device nor on the size or the
+    order of batches.
     """
-    count = len(digits) * digits.repeats
-    digit = np.arange(count) % len(digits)
-    shares = _generator(seed, split, epoch, _POSE).random((count, 5))
+    shown = np.arange(len(digits) * digits.repeats) % len(digits)
+    channels = [shown]
+    if spec.addition:
+        channels.append(Source(seed, split, epoch).stream(Subject.PARTNER).permutation(shown))
+    return tuple(
+        _draw_channel(spec, ink, digit, Source(seed, split, epoch, channel)) for channel, digit in enumerate(channels)
+    )
+
+
+def _draw_channel(spec: DatasetSpec, ink: Ink, digit: NDArray[np.int64], source: Source) -> Draw:
+    shares = source.stream(Subject.POSE).random((len(digit), 5))
 
     def between(interval: tuple[float, float] | None, column: int, absent: float) -> Array:
         low, high = interval or (absent, absent)
@@ -120,17 +78,21 @@ def draw(spec: DatasetSpec, digits: Digits, ink: Ink, seed: int, split: Split, e
     scale = between(spec.scale, 1, 1.0)
     shear = between(spec.shear, 2, 0.0)
     linear = _linear(rotation, scale, shear)
-    shift = np.empty((count, 2))
-    clipped = np.zeros(count, bool)
+    shift = np.empty((len(digit), 2))
     for axis, pixels in enumerate((spec.canvas[1], spec.canvas[0])):
         low, high = ink.extent(linear[:, axis], digit)
         low, high = -(pixels - 1) / 2 - low, (pixels - 1) / 2 - high
         share = None if spec.translation is None else between(spec.translation, 3 + axis, 0.0)
         shift[:, axis] = _place(low, high, share)
-        clipped |= low > high
-    clutter = None if spec.clutter is None else _draw_clutter(spec.clutter, spec.canvas, digit, seed, split, epoch)
-    theta = torch.from_numpy(_canvas_to_digit(linear, shift, spec.canvas)).float()
-    return Draw(theta, rotation, scale, shear, shift, clipped, clutter)
+    placed = _canvas_to_digit(linear, shift, spec.canvas)
+    on_canvas = (ink.points(digit) @ linear.transpose(0, 2, 1) + shift[:, None]) / np.array(spec.canvas)[::-1] * 2
+    theta = torch.from_numpy(_bent(spec, placed, on_canvas, source.stream(Subject.BEND))).float()
+    clutter = None
+    if spec.clutter is not None:
+        family = distortion_family(spec)
+        boxes = outline(family, theta, spec.canvas, ink.points(digit)).ink if spec.clutter.apart else None
+        clutter = draw_clutter(spec.clutter, spec.canvas, digit, boxes, source.stream(Subject.CLUTTER))
+    return Draw(digit, theta, rotation, scale, shear, shift, clutter)
 
 
 def _linear(rotation: Array, scale: Array, shear: Array) -> Array:
@@ -154,21 +116,24 @@ def _place(low: Array, high: Array, share: Array | None) -> Array:
 
 
 def _canvas_to_digit(linear: Array, shift: Array, canvas: tuple[int, int]) -> Array:
-    """The inverse of digit -> linear digit + shift, in normalised coordinates: M x 6."""
+    """The inverse of digit -> linear digit + shift, in normalised coordinates: M x 2 x 3."""
     (a, b), (c, d) = linear[:, 0].T, linear[:, 1].T
     inverse = np.stack([d, -b, -c, a], axis=1).reshape(-1, 2, 2) / (a * d - b * c)[:, None, None]
     half_canvas = np.array([canvas[1], canvas[0]]) / 2
     moved = -(inverse @ shift[:, :, None])
-    return np.concatenate([inverse * half_canvas, moved], axis=2).reshape(-1, 6) / (DIGIT / 2)
+    return np.concatenate([inverse * half_canvas, moved], axis=2) / (DIGIT / 2)
 
 
-def _draw_clutter(
-    spec: ClutterSpec, canvas: tuple[int, int], digit: NDArray[np.int64], seed: int, split: Split, epoch: int
-) -> Clutter:
-    """Patches of digits other than the image's own, from anywhere in their frames to anywhere on the canvas."""
-    shares = _generator(seed, split, epoch, _CLUTTER).random((len(digit), spec.patches, 5))
-    digits = int(digit.max()) + 1
-    choices = np.array([digits - 1, *(side - spec.size + 1 for side in (DIGIT, DIGIT, *canvas))])
-    source, from_y, from_x, to_y, to_x = np.moveaxis((shares * choices).astype(np.int64), 2, 0)
-    source += source >= digit[:, None]
-    return Clutter(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (source, from_y, from_x, to_y, to_x)))
+def _bent(spec: DatasetSpec, placed: Array, on_canvas: Array, stream: np.random.Generator) -> Array:
+    """Theta, M x p: from the bent canvas to the one before, and from there by `placed`, M x 2 x 3, to the digit.
+
+    `on_canvas` (M x K x 2) is where the ink lies before, normalised.
+    """
+    if spec.corners is not None:
+        matrices = corner_matrices(spec.corners, spec.canvas, on_canvas, stream)
+        lowest = np.broadcast_to([0.0, 0.0, 1.0], (len(placed), 1, 3))
+        return (np.concatenate([placed, lowest], axis=1) @ matrices).reshape(-1, 9)[:, :8]
+    if spec.elastic is not None:
+        places = elastic_places(spec.elastic, spec.canvas, len(placed), stream)
+        return (places @ placed[:, :, :2].transpose(0, 2, 1) + placed[:, None, :, 2]).reshape(len(placed), -1)
+    return placed.reshape(-1, 6)

@@ -1,11 +1,14 @@
 """Variants: a split of the digits, distorted once for good. Drawn in memory, or built on disk and read back.
 
 <folder>/<dataset>/
-  manifest.json             format, source, specification, seeds, counts and checksums
+  manifest.json             format, source, specification, family of theta, seeds, counts and checksums
   train/images.npy          M x H x W, uint8; opens with numpy.load, also memory-mapped
-  train/parameters.npz      label, digit (M); theta (M x 6); rotation, scale, shear, clipped (M); shift (M x 2);
+  train/parameters.npz      label, digit (M); theta (M x p); rotation, scale, shear, clipped (M); shift (M x 2);
+                            frame (M x 4 x 2), frame_box, ink_box (M x 4): see Outline;
                             with clutter: clutter_digit, clutter_from_y, ... (M x P)
   test/images.npy, test/parameters.npz
+
+With two channels, images and all parameters but the label have an axis of length 2 after the first.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,13 +17,17 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
 from stn_train import storage
 from stn_train.data.digits import Digits
-from stn_train.data.distortion import Draw, Ink, Split, draw
-from stn_train.data.render import render
+from stn_train.data.distortion import Draw, distortion_family, draw
+from stn_train.data.ink import Ink
+from stn_train.data.outline import Outline, outline
+from stn_train.data.randomness import Split
+from stn_train.data.render import labels_of, render
 from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec, Source, Spec
 
@@ -33,7 +40,8 @@ _BATCH = 1000
 
 @dataclass(frozen=True)
 class Variant:
-    """Distorted images (M x 1 x H x W, uint8), their `labels` and the numbers of their digits (M, int64)."""
+    """Distorted images (M x C x H x W, uint8), their `labels`, the numbers of the digits in their first channels (M,
+    int64), and how many lost ink at the canvas's edge."""
 
     images: Tensor
     labels: Tensor
@@ -41,22 +49,33 @@ class Variant:
     clipped: int
 
 
-def draw_variant(spec: DatasetSpec, digits: Digits, split: Split, seed: int = VARIANT_SEED) -> tuple[Variant, Draw]:
-    """Distort a whole split, on the CPU and quantised, so that it is the same wherever it is needed."""
-    drawn = draw(spec, digits, Ink.of(digits), seed, split)
-    images = torch.empty(len(drawn), 1, *spec.canvas, dtype=torch.uint8)
-    for index in torch.arange(len(drawn)).split(_BATCH):
-        images[index[0] : index[-1] + 1] = (render(spec, digits, drawn, index) * 255).round().byte()
-    digit = torch.arange(len(drawn)) % len(digits)
-    return Variant(images, digits.labels[digit], digit, int(drawn.clipped.sum())), drawn
+def draw_variant(
+    spec: DatasetSpec, digits: Digits, split: Split, seed: int = VARIANT_SEED
+) -> tuple[Variant, tuple[Draw, ...], list[Outline]]:
+    """Distort a whole split, on the CPU and quantised, so that it is the same wherever it is needed.
+
+    With it a Draw and an Outline for each channel.
+    """
+    ink = Ink.of(digits)
+    draws = draw(spec, digits, ink, seed, split)
+    count = len(draws[0])
+    images = torch.empty(count, spec.channels, *spec.canvas, dtype=torch.uint8)
+    for index in torch.arange(count).split(_BATCH):
+        images[index[0] : index[-1] + 1] = (render(spec, digits, draws, index) * 255).round().byte()
+    family = distortion_family(spec)
+    outlines = [outline(family, drawn.theta, spec.canvas, ink.points(drawn.digit)) for drawn in draws]
+    clipped = np.any([one.clipped(spec.canvas) for one in outlines], axis=0)
+    variant = Variant(images, labels_of(digits, draws), torch.from_numpy(draws[0].digit), int(clipped.sum()))
+    return variant, draws, outlines
 
 
 class Manifest(Spec):
     """What a built variant is made of, and the checksums (SHA-256) of its files."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     source: Source
     dataset: DatasetSpec
+    family: str
     seeds: dict[str, int]
     images: dict[str, int]
     files: dict[str, str]
@@ -81,19 +100,37 @@ def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits]
     files: dict[str, str] = {}
     counts: dict[str, int] = {}
     for split, of_split in digits.items():
-        variant, drawn = draw_variant(spec, of_split, split, seeds[split])
+        variant, draws, outlines = draw_variant(spec, of_split, split, seeds[split])
         counts[split] = len(variant.images)
-        parameters = asdict(drawn)
-        clutter = parameters.pop("clutter") or {}
-        arrays = {"label": variant.labels, "digit": variant.digit, **parameters}
-        arrays |= {f"clutter_{name}": values for name, values in clutter.items()}
+        channels = [_parameters(spec, *channel) for channel in zip(draws, outlines, strict=True)]
+        arrays = {name: _joined([channel[name] for channel in channels]) for name in channels[0]}
         with storage.atomic(target / split / "images.npy") as file:
-            np.save(file, variant.images[:, 0].numpy())
+            np.save(file, _joined(list(variant.images.numpy().swapaxes(0, 1))))
         with storage.atomic(target / split / "parameters.npz") as file:
-            np.savez(file, allow_pickle=False, **{name: np.asarray(values) for name, values in arrays.items()})
+            np.savez(file, allow_pickle=False, label=variant.labels.numpy(), **arrays)
         for name in ("images.npy", "parameters.npz"):
             files[f"{split}/{name}"] = storage.sha256(target / split / name)
-    return Manifest(source=source, dataset=spec, seeds=seeds, images=counts, files=files)
+    family = distortion_family(spec).name
+    return Manifest(source=source, dataset=spec, family=family, seeds=seeds, images=counts, files=files)
+
+
+def _parameters(spec: DatasetSpec, drawn: Draw, lies: Outline) -> dict[str, NDArray[np.generic]]:
+    """What is true of one channel of the images, by the names in the file."""
+    values = asdict(drawn)
+    clutter = values.pop("clutter") or {}
+    values |= {
+        "frame": lies.frame,
+        "frame_box": lies.frame_box,
+        "ink_box": lies.ink,
+        "clipped": lies.clipped(spec.canvas),
+    }
+    values |= {f"clutter_{name}": places for name, places in clutter.items()}
+    return {name: np.asarray(value) for name, value in values.items()}
+
+
+def _joined(channels: list[NDArray[np.generic]]) -> NDArray[np.generic]:
+    """The one channel's array, or those of several along a second axis."""
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=1)
 
 
 def load_variant(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, Variant]:
@@ -119,7 +156,9 @@ def load_variant(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, V
 
 
 def _read_split(folder: Path) -> Variant:
-    images = torch.from_numpy(np.load(folder / "images.npy"))[:, None]
+    images = torch.from_numpy(np.load(folder / "images.npy"))
     with np.load(folder / "parameters.npz") as parameters:
-        labels, digit = (torch.from_numpy(parameters[name]) for name in ("label", "digit"))
-        return Variant(images, labels, digit, int(parameters["clipped"].sum()))
+        labels, digit, clipped = (torch.from_numpy(parameters[name]) for name in ("label", "digit", "clipped"))
+    if images.ndim == 3:
+        return Variant(images[:, None], labels, digit, int(clipped.sum()))
+    return Variant(images, labels, digit[:, 0], int(clipped.any(dim=1).sum()))

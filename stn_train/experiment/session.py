@@ -78,9 +78,9 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
     digits, test = load_digits(trial.source, session.data_root)
     if trial.validation:
         digits, held = hold_out(digits)
-        variant, _ = draw_variant(trial.dataset, held, "validation")
+        variant, *_ = draw_variant(trial.dataset, held, "validation")
     else:
-        variant, _ = draw_variant(trial.dataset, test, "test")
+        variant, *_ = draw_variant(trial.dataset, test, "test")
     return Problem(FreshData.of(trial.dataset, digits, session.device), len(digits), variant)
 
 

@@ -24,7 +24,7 @@ from stn_train.geometry.families import (
     Family,
     MatrixFamily,
 )
-from stn_train.geometry.grid import matrix_grid, pixel_grid
+from stn_train.geometry.grid import apply_matrix, matrix_grid, pixel_grid
 from stn_train.geometry.sampler import bilinear_sampler
 from stn_train.geometry.tps import ThinPlateSpline, thin_plate_spline
 
@@ -50,6 +50,7 @@ __all__ = [
     "Family",
     "MatrixFamily",
     "ThinPlateSpline",
+    "apply_matrix",
     "bilinear_sampler",
     "matrix_grid",
     "pixel_grid",

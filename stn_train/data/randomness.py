@@ -1,0 +1,43 @@
+"""Where random numbers come from: from what they are for, and never from who asks first."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Split = Literal["train", "test", "validation"]
+
+_SPLITS = {"train": 0, "test": 1, "validation": 2}
+
+
+class Subject(IntEnum):
+    """What numbers are drawn for; each subject has a stream of its own, so that none disturbs another."""
+
+    POSE = 0
+    CLUTTER = 1
+    ORDER = 2
+    BEND = 3
+    PARTNER = 4
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split's epoch, and one of its images' channels: all that a draw depends on."""
+
+    seed: int
+    split: Split
+    epoch: int = 0
+    channel: int = 0
+
+    def stream(self, subject: Subject) -> np.random.Generator:
+        """A fresh counter-based generator (Philox), at its beginning."""
+        key = [self.seed, _SPLITS[self.split], self.epoch, subject, *([self.channel] if self.channel else [])]
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+def order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order, a permutation of `count` numbers, in which an epoch shows the training images."""
+    return torch.from_numpy(Source(seed, "train", epoch).stream(Subject.ORDER).permutation(count))
