@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stn_train.data.randomness import Source, Subject
 from stn_train.geometry import apply_matrix, thin_plate_spline
 from stn_train.specs import CornersSpec, ElasticSpec
 
@@ -17,35 +18,35 @@ _ROUNDS = 100
 _CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
-def elastic_places(spec: ElasticSpec, canvas: tuple[int, int], count: int, stream: np.random.Generator) -> Array:
+def elastic_places(spec: ElasticSpec, canvas: tuple[int, int], count: int, source: Source) -> Array:
     """Where the control points, regular on the bent canvas, are read: M x n² x 2."""
     regular = np.array(thin_plate_spline(spec.control).identity).reshape(-1, 2)
-    return regular + stream.standard_normal((count, len(regular), 2)) * spec.spread * _pixel(canvas)
+    moves = source.stream(Subject.BEND).standard_normal((count, len(regular), 2))
+    return regular + moves * spec.spread * _pixel(canvas)
 
 
-def corner_matrices(spec: CornersSpec, canvas: tuple[int, int], ink: Array, stream: np.random.Generator) -> Array:
+def corner_matrices(spec: CornersSpec, canvas: tuple[int, int], ink: Array, source: Source) -> Array:
     """The projective maps, M x 3 x 3, that read the canvas's corners where they were before they moved.
 
     `ink` (M x K x 2) is what law `inside` keeps on the canvas. What a law refuses is drawn again, for every image at
     once, so that none depends on the others; after 100 rounds the last draw stays.
     """
-    count = len(ink)
-    moved = _CORNERS + stream.standard_normal((count, 4, 2)) * spec.spread * _pixel(canvas)
-    if spec.law == "outward":
-        moved = _CORNERS + np.sign(_CORNERS) * np.abs(moved - _CORNERS)
-    if spec.law in ("literal", "outward"):
-        return _homographies(moved)
-    refused = np.arange(count)
-    for _ in range(_ROUNDS):
-        keep = _convex(moved[refused])
+
+    def moved(attempt: int) -> Array:
+        moves = source.stream(Subject.BEND, attempt).standard_normal((len(ink), 4, 2)) * spec.spread * _pixel(canvas)
+        return _CORNERS + (np.sign(_CORNERS) * np.abs(moves) if spec.law == "outward" else moves)
+
+    corners = moved(0)
+    refused = np.arange(len(ink) if spec.law in ("convex", "inside") else 0)
+    for attempt in range(1, _ROUNDS):
+        keep = _convex(corners[refused])
         if spec.law == "inside":
-            keep &= _stays(moved[refused], ink[refused], canvas)
+            keep &= _stays(corners[refused], ink[refused], canvas)
         refused = refused[~keep]
         if len(refused) == 0:
             break
-        again = _CORNERS + stream.standard_normal((count, 4, 2)) * spec.spread * _pixel(canvas)
-        moved[refused] = again[refused]
-    return _homographies(moved)
+        corners[refused] = moved(attempt)[refused]
+    return homographies(corners)
 
 
 def _pixel(canvas: tuple[int, int]) -> Array:
@@ -62,13 +63,13 @@ def _convex(corners: Array) -> Flags:
 
 
 def _stays(moved: Array, ink: Array, canvas: tuple[int, int]) -> Flags:
-    forwards = np.linalg.inv(_homographies(moved))
+    forwards = np.linalg.inv(homographies(moved))
     there = apply_matrix(torch.from_numpy(forwards), torch.from_numpy(ink)).numpy()
     inside: Flags = np.abs(there) <= 1 - _pixel(canvas) / 2
     return np.asarray(inside.all(axis=(1, 2)))
 
 
-def _homographies(moved: Array) -> Array:
+def homographies(moved: Array) -> Array:
     """The matrices, M x 3 x 3 with 1 as their last entry, that send `moved`, M x 4 x 2, to the canvas's corners.
 
     Eight equations for eight entries: a x + b y + c - (g x + h y) u = u for each corner (x, y) and its place (u, v),

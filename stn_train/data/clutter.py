@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stn_train.data.digits import Digits
+from stn_train.data.randomness import Source, Subject
 from stn_train.specs import DIGIT, ClutterSpec
 
 Array = NDArray[np.float64]
@@ -40,32 +41,38 @@ def draw_clutter(
     canvas: tuple[int, int],
     digit: NDArray[np.int64],
     boxes: Array | None,
-    stream: np.random.Generator,
+    source: Source,
 ) -> Clutter:
     """Patches of digits other than the image's own, `digit` (M), from anywhere in their frames to anywhere.
 
     With `boxes` (M x 4: left, top, right, bottom in pixels of the canvas) patches that touch an image's box are put
     somewhere else, drawn for all patches at once; where there is no room, after 100 rounds, the last place stays.
     """
-    shares = stream.random((len(digit), spec.patches, 5))
+
+    def anywhere(attempt: int) -> NDArray[np.int64]:
+        shares = source.stream(Subject.CLUTTER, attempt).random((len(digit), spec.patches, 5))
+        return np.moveaxis((shares * choices).astype(np.int64), 2, 0)
+
     digits = int(digit.max()) + 1
     choices = np.array([digits - 1, *(side - spec.size + 1 for side in (DIGIT, DIGIT, *canvas))])
-    source, from_y, from_x, to_y, to_x = np.moveaxis((shares * choices).astype(np.int64), 2, 0)
-    source += source >= digit[:, None]
+    other, from_y, from_x, to_y, to_x = anywhere(0)
+    other += other >= digit[:, None]
     if boxes is not None:
-        to_y, to_x = _apart(to_y, to_x, spec.size, boxes, lambda: stream.random((*to_y.shape, 2)) * choices[3:])
-    return Clutter(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (source, from_y, from_x, to_y, to_x)))
+        to_y, to_x = _apart(to_y, to_x, spec.size, boxes, anywhere)
+    return Clutter(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (other, from_y, from_x, to_y, to_x)))
 
 
-def _apart(to_y: Places, to_x: Places, size: int, boxes: Array, anywhere: Callable[[], Array]) -> tuple[Places, Places]:
-    """The places of patches (M x P), drawn again until none comes within a pixel of its image's box."""
+def _apart(
+    to_y: Places, to_x: Places, size: int, boxes: Array, anywhere: Callable[[int], Places]
+) -> tuple[Places, Places]:
+    """The places of patches (M x P), drawn again until no pixel of a patch comes within one of its image's box."""
     left, top, right, bottom = (boxes[:, side, None] for side in range(4))
-    for _ in range(_ROUNDS):
+    for attempt in range(1, _ROUNDS):
         beside = (to_x >= right + 1) | (to_x + size <= left)
         touching = ~(beside | (to_y >= bottom + 1) | (to_y + size <= top))
         if not touching.any():
             break
-        new_y, new_x = np.moveaxis(anywhere().astype(np.int64), 2, 0)
+        *_, new_y, new_x = anywhere(attempt)
         to_y, to_x = np.where(touching, new_y, to_y), np.where(touching, new_x, to_x)
     return to_y, to_x
 

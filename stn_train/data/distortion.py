@@ -86,12 +86,12 @@ def _draw_channel(spec: DatasetSpec, ink: Ink, digit: NDArray[np.int64], source:
         shift[:, axis] = _place(low, high, share)
     placed = _canvas_to_digit(linear, shift, spec.canvas)
     on_canvas = (ink.points(digit) @ linear.transpose(0, 2, 1) + shift[:, None]) / np.array(spec.canvas)[::-1] * 2
-    theta = torch.from_numpy(_bent(spec, placed, on_canvas, source.stream(Subject.BEND))).float()
+    theta = torch.from_numpy(_bent(spec, placed, on_canvas, source)).float()
     clutter = None
     if spec.clutter is not None:
         family = distortion_family(spec)
         boxes = outline(family, theta, spec.canvas, ink.points(digit)).ink if spec.clutter.apart else None
-        clutter = draw_clutter(spec.clutter, spec.canvas, digit, boxes, source.stream(Subject.CLUTTER))
+        clutter = draw_clutter(spec.clutter, spec.canvas, digit, boxes, source)
     return Draw(digit, theta, rotation, scale, shear, shift, clutter)
 
 
@@ -124,16 +124,16 @@ def _canvas_to_digit(linear: Array, shift: Array, canvas: tuple[int, int]) -> Ar
     return np.concatenate([inverse * half_canvas, moved], axis=2) / (DIGIT / 2)
 
 
-def _bent(spec: DatasetSpec, placed: Array, on_canvas: Array, stream: np.random.Generator) -> Array:
+def _bent(spec: DatasetSpec, placed: Array, on_canvas: Array, source: Source) -> Array:
     """Theta, M x p: from the bent canvas to the one before, and from there by `placed`, M x 2 x 3, to the digit.
 
     `on_canvas` (M x K x 2) is where the ink lies before, normalised.
     """
     if spec.corners is not None:
-        matrices = corner_matrices(spec.corners, spec.canvas, on_canvas, stream)
+        matrices = corner_matrices(spec.corners, spec.canvas, on_canvas, source)
         lowest = np.broadcast_to([0.0, 0.0, 1.0], (len(placed), 1, 3))
         return (np.concatenate([placed, lowest], axis=1) @ matrices).reshape(-1, 9)[:, :8]
     if spec.elastic is not None:
-        places = elastic_places(spec.elastic, spec.canvas, len(placed), stream)
+        places = elastic_places(spec.elastic, spec.canvas, len(placed), source)
         return (places @ placed[:, :, :2].transpose(0, 2, 1) + placed[:, None, :, 2]).reshape(len(placed), -1)
     return placed.reshape(-1, 6)

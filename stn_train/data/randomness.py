@@ -32,9 +32,16 @@ class Source:
     epoch: int = 0
     channel: int = 0
 
-    def stream(self, subject: Subject) -> np.random.Generator:
-        """A fresh counter-based generator (Philox), at its beginning."""
-        key = [self.seed, _SPLITS[self.split], self.epoch, subject, *([self.channel] if self.channel else [])]
+    def stream(self, subject: Subject, attempt: int = 0) -> np.random.Generator:
+        """A fresh counter-based generator (Philox), at its beginning.
+
+        What was refused is drawn again from a stream of its own: so no image depends on how many others there are.
+        """
+        key = [self.seed, _SPLITS[self.split], self.epoch, subject]
+        if attempt:
+            key += [self.channel, attempt]
+        elif self.channel:
+            key += [self.channel]
         return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 

@@ -3,7 +3,9 @@
 from typing import Any
 
 from stn_train.data.digits import Digits
-from stn_train.data.distortion import Draw, Ink, draw
+from stn_train.data.distortion import Draw, distortion_family, draw
+from stn_train.data.ink import Ink
+from stn_train.data.outline import Outline, outline
 from stn_train.specs import DatasetSpec
 
 
@@ -15,5 +17,17 @@ def first(digits: Digits, count: int, repeats: int = 1) -> Digits:
     return Digits(digits.images[:count], digits.labels[:count], repeats)
 
 
-def draw_of(spec: DatasetSpec, digits: Digits, seed: int = 0, split: Any = "train", epoch: int = 0) -> Draw:
+def draws_of(
+    spec: DatasetSpec, digits: Digits, seed: int = 0, split: Any = "train", epoch: int = 0
+) -> tuple[Draw, ...]:
     return draw(spec, digits, Ink.of(digits), seed, split, epoch)
+
+
+def draw_of(spec: DatasetSpec, digits: Digits, **origin: Any) -> Draw:
+    """Of images with one channel."""
+    (drawn,) = draws_of(spec, digits, **origin)
+    return drawn
+
+
+def outline_of(spec: DatasetSpec, digits: Digits, drawn: Draw) -> Outline:
+    return outline(distortion_family(spec), drawn.theta, spec.canvas, Ink.of(digits).points(drawn.digit))

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from made_up import draw_of, first, spec_of
+from made_up import draw_of, draws_of, first, outline_of, spec_of
 from torch import Tensor
 
 from stn_train.data.batches import BuiltData, FreshData
-from stn_train.data.distortion import order
-from stn_train.data.render import render
+from stn_train.data.randomness import order
+from stn_train.data.render import labels_of, render
 
 CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 5, "size": 7}}
 
@@ -17,27 +17,31 @@ def quantised(images: Tensor) -> Tensor:
     return (images * 255).round().byte()
 
 
-@pytest.mark.parametrize("spec", [spec_of("rts"), spec_of(**CLUTTERED)], ids=["pose", "pose and clutter"])
+@pytest.mark.parametrize(
+    "spec",
+    [spec_of("rts"), spec_of(**CLUTTERED), spec_of("p"), spec_of("e"), spec_of("addition")],
+    ids=lambda spec: spec.name,
+)
 def test_an_image_depends_neither_on_the_size_nor_on_the_order_of_batches(real_digits, spec):
     digits = first(real_digits[0], 100, repeats=2)
-    drawn = draw_of(spec, digits)
-    together = render(spec, digits, drawn, torch.arange(200))
-    assert together.shape == (200, 1, *spec.canvas)
+    draws = draws_of(spec, digits)
+    together = render(spec, digits, draws, torch.arange(200))
+    assert together.shape == (200, spec.channels, *spec.canvas)
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(200))
     for size in (1, 7, 100):
         for index in shuffled.split(size):
-            assert torch.equal(render(spec, digits, drawn, index), together[index])
+            assert torch.equal(render(spec, digits, draws, index), together[index])
 
 
 def test_undistorted_image_j_of_n_digits_is_digit_j_modulo_n(real_digits):
     digits, spec = first(real_digits[0], 12, repeats=3), spec_of("plain")
-    images = render(spec, digits, draw_of(spec, digits), torch.arange(36))
+    images = render(spec, digits, draws_of(spec, digits), torch.arange(36))
     assert torch.equal(quantised(images), digits.images.repeat(3, 1, 1)[:, None])
 
 
 def test_pixels_lie_between_0_and_1(real_digits):
     digits = first(real_digits[0], 100)
-    images = render(spec_of("tc"), digits, draw_of(spec_of("tc"), digits), torch.arange(100))
+    images = render(spec_of("tc"), digits, draws_of(spec_of("tc"), digits), torch.arange(100))
     assert images.dtype == torch.float32
     assert images.min() == 0
     assert 0.9 < images.max() <= 1
@@ -50,7 +54,7 @@ def test_clutter_is_the_sources_pixels_laid_over_the_image_where_they_are_bright
     digits, spec = first(real_digits[0], 50, repeats=2), spec_of(**CLUTTERED)
     drawn = draw_of(spec, digits)
     bare = spec_of(**{**CLUTTERED, "clutter": None})
-    expected = render(bare, digits, draw_of(bare, digits), torch.arange(100))
+    expected = render(bare, digits, draws_of(bare, digits), torch.arange(100))
     assert drawn.clutter is not None
     for number in range(100):
         for patch in range(5):
@@ -63,7 +67,7 @@ def test_clutter_is_the_sources_pixels_laid_over_the_image_where_they_are_bright
                     there = expected[number, 0, to_y + y, to_x + x]
                     value = digits.images[digit, from_y + y, from_x + x].float() / 255
                     expected[number, 0, to_y + y, to_x + x] = max(there, value)
-    assert torch.equal(render(spec, digits, drawn, torch.arange(100)), expected)
+    assert torch.equal(render(spec, digits, (drawn,), torch.arange(100)), expected)
 
 
 def test_clutter_comes_from_every_other_digit_and_every_place_lands_everywhere_and_never_out_of_bounds(real_digits):
@@ -91,6 +95,66 @@ def test_each_of_clutters_numbers_is_uniform_and_independent_of_the_others(real_
         assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.03
 
 
+@pytest.mark.parametrize("bend", [{}, {"elastic": {"spread": 1.5}}], ids=["pose", "elastic"])
+def test_apart_patches_do_not_meet_the_digits_ink(real_digits, bend):
+    digits = first(real_digits[0], 40)
+    keys = {"canvas": [40, 50], "rotation": 30, "translation": 1, **bend}
+    apart = spec_of(**keys, clutter={"patches": 4, "size": 6, "apart": True})
+    drawn = draw_of(apart, digits)
+    assert drawn.clutter is not None
+    left, top, right, bottom = torch.from_numpy(outline_of(apart, digits, drawn).ink).T[..., None]
+    for number, place in enumerate(zip(drawn.clutter.to_x, drawn.clutter.to_y, strict=True)):
+        for x, y in zip(*place, strict=True):
+            across = x + 5 >= left[number] and x <= right[number]
+            down = y + 5 >= top[number] and y <= bottom[number]
+            assert not (across and down)
+    anywhere = draw_of(spec_of(**keys, clutter={"patches": 4, "size": 6}), digits).clutter
+    assert anywhere is not None
+    kept = (anywhere.to_x == drawn.clutter.to_x) & (anywhere.to_y == drawn.clutter.to_y)
+    assert 0.3 < kept.double().mean() < 0.95
+    assert torch.equal(anywhere.digit, drawn.clutter.digit)
+
+
+def test_patches_without_room_stay_where_they_fell(real_digits):
+    spec = spec_of(canvas=28, scale=[1.3, 1.3], clutter={"patches": 2, "size": 20, "apart": True})
+    images = render(spec, first(real_digits[0], 5), draws_of(spec, first(real_digits[0], 5)), torch.arange(5))
+    assert images.amax(dim=(1, 2, 3)).min() > 0.5
+
+
+# --- addition -------------------------------------------------------------------------------------------------------
+
+
+def test_addition_shows_two_digits_in_a_channel_each_and_their_sum_as_label(real_digits):
+    digits, spec = first(real_digits[0], 200, repeats=2), spec_of("addition")
+    draws = draws_of(spec, digits)
+    assert len(draws) == 2
+    assert draws[0].digit.tolist() == [*range(200)] * 2
+    assert sorted(draws[1].digit.tolist()) == sorted(draws[0].digit.tolist())
+    sums = digits.labels[draws[0].digit] + digits.labels[draws[1].digit]
+    assert torch.equal(labels_of(digits, draws), sums)
+    assert sums.unique().tolist() == list(range(19))
+    images = render(spec, digits, draws, torch.arange(400))
+    for channel, drawn in enumerate(draws):
+        alone = render(spec_of("rts"), digits, (drawn,), torch.arange(400))
+        assert torch.equal(images[:, [channel]], alone)
+
+
+def test_the_two_digits_of_an_addition_are_drawn_apart(real_digits):
+    one, other = draws_of(spec_of("addition"), first(real_digits[0], 200, repeats=20))
+    for name in ("rotation", "scale"):
+        assert abs(np.corrcoef(getattr(one, name), getattr(other, name))[0, 1]) < 0.05
+    assert abs(np.corrcoef(one.shift[:, 0], other.shift[:, 0])[0, 1]) < 0.05
+    assert abs(np.corrcoef(one.digit, other.digit)[0, 1]) < 0.05
+
+
+def test_an_epoch_of_additions_gives_each_image_its_own_sum(real_digits):
+    digits, spec = first(real_digits[0], 40), spec_of("addition")
+    ((images, labels),) = FreshData.of(spec, digits, torch.device("cpu")).batches(0, 0, 40)
+    draws, index = draws_of(spec, digits), order(40, 0, 0)
+    assert torch.equal(images, render(spec, digits, draws, index))
+    assert torch.equal(labels, labels_of(digits, draws)[index])
+
+
 # --- batches ------------------------------------------------------------------------------------------------------
 
 
@@ -98,8 +162,7 @@ def test_an_epoch_shows_each_digits_distortions_once_with_its_label(real_digits)
     digits, spec = first(real_digits[0], 40, repeats=3), spec_of("r")
     data = FreshData.of(spec, digits, torch.device("cpu"))
     assert len(data) == 120
-    drawn = draw_of(spec, digits, seed=5, epoch=2)
-    every = render(spec, digits, drawn, torch.arange(120))
+    every = render(spec, digits, draws_of(spec, digits, seed=5, epoch=2), torch.arange(120))
     numbers = order(120, 5, 2).split(30)
     batches = list(data.batches(5, 2, 30))
     assert len(batches) == 4

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_up import draw_of, outline_of
 
 from stn_train.data import variant as variant_module
 from stn_train.data.batches import FreshData
 from stn_train.data.digits import Digits
-from stn_train.data.distortion import Ink, draw, order
+from stn_train.data.randomness import order
 from stn_train.data.render import render
 from stn_train.data.variant import build_variant, draw_variant, load_variant
 from stn_train.errors import UserError
@@ -38,15 +39,14 @@ def splits(real_digits: tuple[Digits, Digits]) -> dict[Any, Digits]:
 
 def test_the_fixed_images_are_rounded_to_grey_values_and_do_not_depend_on_batches(real_digits, monkeypatch):
     spec, digits = spec_of(), splits(real_digits)["train"]
-    variant, drawn = draw_variant(spec, digits, "test")
+    variant, draws, _ = draw_variant(spec, digits, "test")
     monkeypatch.setattr(variant_module, "_BATCH", 7)
     assert torch.equal(draw_variant(spec, digits, "test")[0].images, variant.images)
     assert variant.images.dtype == torch.uint8
     assert torch.equal(variant.digit, torch.arange(60) % 30)
     assert torch.equal(variant.labels, digits.labels.repeat(2))
-    assert variant.clipped == drawn.clipped.sum()
     for number in range(60):
-        exact = render(spec, digits, drawn, torch.tensor([number]))[0] * 255
+        exact = render(spec, digits, draws, torch.tensor([number]))[0] * 255
         assert (variant.images[number] - exact).abs().max() <= 0.5
 
 
@@ -61,7 +61,7 @@ def test_what_was_built_is_read_back_as_it_was_drawn(real_digits, tmp_path):
     assert build_variant(spec, "digits", digits, tmp_path) == tmp_path / "made_up"
     built = load_variant(spec, "digits", tmp_path)
     assert set(built) == {"train", "test"}
-    test, _ = draw_variant(spec, digits["test"], "test")
+    test, *_ = draw_variant(spec, digits["test"], "test")
     assert 0 < test.clipped < 20
     for name in ("images", "labels", "digit", "clipped"):
         assert np.array_equal(getattr(built["test"], name), getattr(test, name))
@@ -89,23 +89,42 @@ def test_building_twice_gives_the_same_bytes(real_digits, tmp_path):
 def test_numpy_alone_opens_the_files(real_digits, tmp_path):
     spec, digits = spec_of(), splits(real_digits)
     build_variant(spec, "digits", digits, tmp_path)
-    drawn = draw(spec, digits["train"], Ink.of(digits["train"]), 0, "train")
+    drawn = draw_of(spec, digits["train"])
+    lies = outline_of(spec, digits["train"], drawn)
     assert drawn.clutter is not None
     images = np.load(tmp_path / "made_up/train/images.npy", mmap_mode="r", allow_pickle=False)
     assert (images.shape, images.dtype) == ((60, 30, 40), np.uint8)
     with np.load(tmp_path / "made_up/train/parameters.npz", allow_pickle=False) as parameters:
-        for name in ("theta", "rotation", "scale", "shear", "shift", "clipped"):
+        for name in ("theta", "rotation", "scale", "shear", "shift", "digit"):
             assert np.array_equal(parameters[name], getattr(drawn, name))
+        found = (lies.frame, lies.frame_box, lies.ink, lies.clipped(spec.canvas))
+        for name, values in zip(("frame", "frame_box", "ink_box", "clipped"), found, strict=True):
+            assert np.array_equal(parameters[name], values)
         for name in ("digit", "from_y", "from_x", "to_y", "to_x"):
             assert np.array_equal(parameters[f"clutter_{name}"], getattr(drawn.clutter, name))
         assert np.array_equal(parameters["digit"], np.arange(60) % 30)
         assert np.array_equal(parameters["label"], digits["train"].labels.repeat(2))
 
 
+def test_with_two_channels_the_files_have_an_axis_for_them(real_digits, tmp_path):
+    spec, digits = DatasetSpec.model_validate("addition"), splits(real_digits)
+    build_variant(spec, "digits", digits, tmp_path)
+    built = load_variant(spec, "digits", tmp_path)["test"]
+    test, draws, _ = draw_variant(spec, digits["test"], "test")
+    for name in ("images", "labels", "digit", "clipped"):
+        assert np.array_equal(getattr(built, name), getattr(test, name))
+    assert np.load(tmp_path / "addition/test/images.npy").shape == (20, 2, 42, 42)
+    with np.load(tmp_path / "addition/test/parameters.npz") as parameters:
+        for channel, drawn in enumerate(draws):
+            for name in ("theta", "digit", "shift"):
+                assert np.array_equal(parameters[name][:, channel], getattr(drawn, name))
+        assert parameters["frame"].shape == (20, 2, 4, 2)
+
+
 def test_the_manifest_says_what_was_built_of_what(real_digits, tmp_path):
     build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
     manifest = json.loads((tmp_path / "made_up/manifest.json").read_text())
-    assert manifest["source"] == "digits"
+    assert (manifest["source"], manifest["family"]) == ("digits", "affine")
     assert DatasetSpec.model_validate(manifest["dataset"]) == spec_of()
     assert manifest["images"] == {"train": 60, "test": 20}
     assert manifest["files"] == {
@@ -138,7 +157,7 @@ def test_a_flipped_bit_or_a_missing_file_is_refused_by_name(real_digits, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda text: text[:-20], lambda text: "", lambda text: text.replace('"format": 1', '"format": 2')]
+    "damage", [lambda text: text[:-20], lambda text: "", lambda text: text.replace('"format": 2', '"format": 1')]
 )
 def test_a_damaged_or_missing_manifest_is_refused_by_name(real_digits, tmp_path, damage):
     build_variant(spec_of(), "digits", splits(real_digits), tmp_path)

@@ -1,0 +1,129 @@
+"""Laws of the bent canvas: projective by its corners, elastic by control points; and what both clip."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from made_up import draw_of, first, outline_of, spec_of
+from numpy.typing import NDArray
+from scipy.stats import kstest
+from torch.nn import functional as F
+
+from stn_train.data.bending import homographies
+from stn_train.data.distortion import distortion_family
+from stn_train.data.render import render
+from stn_train.geometry import PROJECTIVE, TPS
+
+CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+MANY = {"canvas": [64, 60], "rotation": 30, "scale": [0.7, 1.2], "translation": 0.5}
+
+
+def corners_of(theta: torch.Tensor, canvas: tuple[int, int]) -> NDArray[np.float64]:
+    """Where the corners of a canvas of the digit's size went, in its pixels: M x 4 x 2."""
+    matrix = np.linalg.inv(PROJECTIVE.matrix(theta.double()).numpy())
+    there = np.concatenate([CORNERS, np.ones((4, 1))], axis=1) @ matrix.transpose(0, 2, 1)
+    return (there[..., :2] / there[..., 2:] + 1) * (canvas[1] / 2, canvas[0] / 2)
+
+
+def test_each_coordinate_of_each_corner_moves_by_a_normal_of_its_spread(real_digits):
+    digits = first(real_digits[0], 500, repeats=20)
+    drawn = draw_of(spec_of(corners={"spread": 3}), digits)
+    moves = corners_of(drawn.theta, (28, 28)) - (CORNERS + 1) * 14
+    assert moves.shape == (10_000, 4, 2)
+    for corner in range(4):
+        for axis in range(2):
+            assert kstest(moves[:, corner, axis] / 3, "norm").pvalue > 0.01
+    assert np.abs(np.corrcoef(moves.reshape(-1, 8).T) - np.eye(8)).max() < 0.04
+
+
+def test_each_coordinate_of_each_control_point_moves_by_a_normal_of_its_spread(real_digits):
+    digits = first(real_digits[0], 500, repeats=20)
+    drawn = draw_of(spec_of(elastic={"spread": 1.5}), digits)
+    moves = (drawn.theta.double().numpy() - np.array(TPS.identity)) * 14
+    assert moves.shape == (10_000, 32)
+    assert all(kstest(column / 1.5, "norm").pvalue > 1e-3 for column in moves.T)
+    assert kstest(moves.ravel() / 1.5, "norm").pvalue > 0.01
+    assert np.abs(np.corrcoef(moves.T) - np.eye(32)).max() < 0.05
+
+
+@pytest.mark.parametrize("preset", ["p", "p_literal", "e"])
+def test_the_papers_scale_is_drawn_as_well(real_digits, preset):
+    drawn = draw_of(spec_of(preset), first(real_digits[0], 500, repeats=20))
+    assert kstest(drawn.scale, "uniform", args=(0.75, 0.25)).pvalue > 0.01
+
+
+@pytest.mark.parametrize("bend", [{"corners": {"spread": 0}}, {"elastic": {"spread": 0}}], ids=["corners", "elastic"])
+def test_a_canvas_that_is_not_bent_leaves_the_pose(real_digits, bend):
+    digits, every = first(real_digits[0], 50), torch.arange(50)
+    straight, bent = spec_of(**MANY), spec_of(**MANY, **bend)
+    before = render(straight, digits, (draw_of(straight, digits),), every)
+    after = render(bent, digits, (draw_of(bent, digits),), every)
+    assert torch.allclose(before, after, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("bend", [{"corners": {"spread": 4}}, {"elastic": {"spread": 2}}], ids=["corners", "elastic"])
+def test_the_pose_comes_first_and_then_the_bend(real_digits, bend):
+    """The same bend after another pose: its map from canvas to canvas, found with no pose, goes before the pose's."""
+    digits = first(real_digits[0], 50)
+    posed, bent = draw_of(spec_of(**MANY), digits), draw_of(spec_of(**MANY, **bend), digits)
+    alone = draw_of(spec_of(canvas=[64, 60], **bend), digits)
+    plain = draw_of(spec_of(canvas=[64, 60]), digits)
+    family = distortion_family(spec_of(**bend))
+    points = torch.rand(50, 20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
+
+    def linear(drawn: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        matrix = drawn.double().view(-1, 2, 3)
+        return at @ matrix[:, :, :2].mT + matrix[:, None, :, 2]
+
+    in_digit = family.points(alone.theta.double(), points, 60 / 64)
+    size = plain.theta[:, [0, 4]].double()[:, None]
+    on_canvas = in_digit / size  # the plain pose only divides by the canvas's size
+    expected = linear(posed.theta, on_canvas)
+    assert torch.allclose(family.points(bent.theta.double(), points, 60 / 64), expected, rtol=0, atol=1e-4)
+
+
+def test_a_trapezium_worked_by_hand():
+    """The upper corners come together to half the width, as if the canvas's top leant backwards."""
+    matrix = homographies(np.array([[[-0.5, -1.0], [0.5, -1.0], [1.0, 1.0], [-1.0, 1.0]]]))[0]
+    assert np.allclose(matrix, np.array([[4, 0, 0], [0, 3, 1], [0, 1, 3]]) / 3, rtol=0, atol=1e-12)
+
+
+def turns(quadrilateral: NDArray[np.float64]) -> list[float]:
+    sides = [b - a for a, b in pairwise([*quadrilateral, quadrilateral[0]])]
+    return [float(a[0] * b[1] - a[1] * b[0]) for a, b in pairwise([*sides, sides[0]])]
+
+
+def test_law_convex_keeps_what_is_convex_and_draws_the_rest_again(real_digits):
+    digits = first(real_digits[0], 300)
+    literal, convex = (draw_of(spec_of(corners={"spread": 9, "law": law}), digits) for law in ("literal", "convex"))
+    fine = np.array([min(turns(corners)) > 0 for corners in corners_of(literal.theta, (28, 28))])
+    assert 0.2 < fine.mean() < 0.95
+    assert torch.equal(literal.theta[fine], convex.theta[fine])
+    assert all(min(turns(corners)) > 0 for corners in corners_of(convex.theta, (28, 28)))
+
+
+def test_an_images_bend_does_not_depend_on_how_many_are_drawn(real_digits):
+    for bend in ({"corners": {"spread": 9, "law": "convex"}}, {"elastic": {"spread": 1.5}}):
+        once, thrice = (draw_of(spec_of(**bend), first(real_digits[0], 40, repeats)) for repeats in (1, 3))
+        assert torch.equal(once.theta[:10], thrice.theta[:10])
+
+
+@pytest.mark.parametrize("preset", ["p", "e"])
+def test_what_is_clipped_is_what_a_wider_canvas_still_shows(real_digits, preset):
+    """Sampled by hand on a canvas five times as wide and high, in whose middle is the real one."""
+    digits, spec = first(real_digits[0], 200), spec_of(preset)
+    drawn = draw_of(spec, digits)
+    centres = (torch.arange(140, dtype=torch.float64) + 0.5) / 14 - 5
+    wide = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1).view(-1, 2)
+    grid = distortion_family(spec).points(drawn.theta.double(), wide).view(200, 140, 140, 2)
+    images = F.grid_sample(digits.images[:, None].double(), grid, align_corners=False)[:, 0]
+    outside = images.sum(dim=(1, 2)) - images[:, 56:84, 56:84].sum(dim=(1, 2))
+    lies = outline_of(spec, digits, drawn)
+    clipped = torch.from_numpy(lies.clipped(spec.canvas))
+    assert 0.01 < clipped.double().mean() < 0.6
+    # Ink reaches a pixel or so beyond the centres of inked pixels, and the outer pixels reach beyond theirs.
+    assert outside[~clipped].max() < 0.05 * images.sum(dim=(1, 2)).mean()
+    far = torch.from_numpy(((lies.ink < -1) | (lies.ink > 28)).any(axis=1))
+    assert 0 < far.sum() < clipped.sum()
+    assert outside[far].min() > 0
