@@ -1,6 +1,6 @@
 """The spatial transformer: a localisation network, a grid generator and a sampler (paper, section 3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -62,3 +62,18 @@ class SpatialTransformer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The warped images, N x C x h x w."""
         return self.warp(images)[0]
+
+
+class SideBySide(nn.Module):
+    """Spatial transformers that read the same feature maps, each all channels of them (paper, section 3.4).
+
+    From N x C x H x W to N x (k C) x h x w: what the first of the k puts out comes first. All put out one size.
+    """
+
+    def __init__(self, transformers: Iterable[SpatialTransformer]) -> None:
+        super().__init__()
+        self.transformers = nn.ModuleList(transformers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The warped images of all, one after the other along the channels."""
+        return torch.cat([transformer(images) for transformer in self.transformers], dim=1)
