@@ -120,7 +120,7 @@ def _build(
 
 def _insert(network: nn.Sequential, spec: TransformerSpec, layer: int, image: tuple[int, int, int]) -> None:
     """Put a transformer before the k-th layer, the k-th part in order of definition, of the network's classifier."""
-    layers = [name for name, _ in network.classifier.named_children()]
+    layers = [name for name, _ in network[-1].named_children()]
     if layer >= len(layers):
         raise UserError(f"transformer.at is {layer}, and the classifier's layers are 0 to {len(layers) - 1}")
     insert_transformer(

@@ -81,15 +81,16 @@ def _localisation(
     given: str | nn.Module | Localisation | None, family: Family, size: tuple[int, int], channels: int
 ) -> nn.Module:
     """The localisation network for feature maps of this size."""
-    if isinstance(given, nn.Module):
-        return given
-    make = _named(given, LOCALISATIONS, "localisation network") if isinstance(given, str) else given
-    return (make or default_localisation(size))(family, size, channels)
+    if isinstance(given, str):
+        given = _named(given, LOCALISATIONS, "localisation network")
+    elif given is None:
+        given = default_localisation(size)
+    return given if isinstance(given, nn.Module) else given(family, size, channels)
 
 
 def _submodule(model: nn.Module, at: str) -> nn.Module:
     """The submodule of this name. Raises UserError with the nearest names where there is none."""
-    names = dict(model.named_modules(remove_duplicate=False))
+    names: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     if at in names:
         return names[at]
     parent = at

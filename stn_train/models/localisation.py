@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import Family
+from stn_train.geometry import Family, without_autocast
 from stn_train.geometry.grid import pixel_centres
 from stn_train.models.blocks import conv_block, refuse_small
 from stn_train.models.transformer import Regression
@@ -48,7 +48,7 @@ class Keypoints(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """The positions of the maps' peaks."""
-        with torch.autocast(maps.device.type, enabled=False):
+        with without_autocast(maps):
             share = maps.float().flatten(2).softmax(dim=2).view(maps.shape)
             x = share.sum(dim=2) @ pixel_centres(maps.shape[3], share)
             y = share.sum(dim=3) @ pixel_centres(maps.shape[2], share)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import Family, bilinear_sampler
+from stn_train.geometry import Family, bilinear_sampler, without_autocast
 
 
 class Regression(nn.Linear):
@@ -25,7 +25,7 @@ class Regression(nn.Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         """Theta, N x p, from features, N x f."""
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features):
             return super().forward(features.to(self.weight.dtype)) + self.identity
 
 
@@ -54,7 +54,7 @@ class SpatialTransformer(nn.Module):
         """The warped images, N x C x h x w, and the theta, N x p, that warped them."""
         theta = self.localisation(images)
         aspect = images.shape[-1] / images.shape[-2]
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images):
             precise = theta.to(torch.promote_types(theta.dtype, torch.float32))
             grid = self.family.grid(precise, self.output, aspect)
         return self.sampler(images, grid), theta
