@@ -75,7 +75,7 @@ def main() -> None:
         torch.manual_seed(0)
         model: nn.Module = torchvision.models.resnet18(num_classes=10)
         if transformed:
-            model = insert_transformer(model, at=asked.at, family="affine", input=(3, *spec.canvas))
+            model = insert_transformer(model, at=asked.at, family="affine", image=(3, *spec.canvas))
         model.to(device)
         print(f"ResNet-18{f' with a transformer before {asked.at!r}' if transformed else ''}:")
         train(model, data, asked.epochs)

@@ -125,7 +125,7 @@ def _insert(network: nn.Sequential, spec: TransformerSpec, layer: int, image: tu
         raise UserError(f"transformer.at is {layer}, and the classifier's layers are 0 to {len(layers) - 1}")
     insert_transformer(
         network,
-        input=image,
+        image=image,
         at=f"classifier.{layers[layer]}",
         family=family_of(spec),
         localisation=spec.localisation,

@@ -31,7 +31,7 @@ class Transformed(nn.Module):
 def insert_transformer(
     model: nn.Module,
     *,
-    input: tuple[int, int, int],
+    image: tuple[int, int, int],
     at: str = "",
     family: str | Family = "affine",
     localisation: str | nn.Module | Localisation | None = None,
@@ -39,7 +39,7 @@ def insert_transformer(
 ) -> nn.Module:
     """Put a spatial transformer in front of `model`, or in front of its submodule `at`.
 
-    input: channels, height and width of one input of the model, which is run once on zeros to find what `at` gets.
+    image: channels, height and width of an image for the model, which is run once on zeros to find what `at` gets.
     at: a submodule's name as `model.named_modules()` gives it, such as "layer1" or "features.3"; "" is the model.
     family: a family, or the name of one. localisation: the name of one of ours (conv, keypoints, conv_paper,
     fc_paper), a function f(family, size (H, W), channels) that makes one, or a module that maps N x C x H x W to theta,
@@ -53,17 +53,18 @@ def insert_transformer(
     model's parameters; the localisation networks' parameters are those of modules named `localisation`.
 
     Raises UserError where there is no such submodule, family or localisation network, where the model does not take
-    such an input, where `at` is not called just once in a forward pass with a feature map of four dimensions, or where
+    such an image, where `at` is not called just once in a forward pass with a feature map of four dimensions, or where
     that is too small for the localisation network.
     """
     place = _submodule(model, at)
     like = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), torch.empty(0))
-    channels, *size = _shape_read(model, place, at, torch.zeros(1, *input, dtype=like.dtype, device=like.device))
+    channels, *size = _shape_read(model, place, at, torch.zeros(1, *image, dtype=like.dtype, device=like.device))
     height, width = size
     known = _named(family, FAMILIES, "family") if isinstance(family, str) else family
     localise = _localisation(localisation, known, (height, width), channels).to(like.device, like.dtype)
     transformer = SpatialTransformer(localise, known, output or (height, width)).train(model.training)
-    transformed = Transformed(transformer, place).train(place.training)
+    transformed = Transformed(transformer, place)
+    transformed.training = model.training
     if not at:
         return transformed
     parent, _, name = at.rpartition(".")
@@ -113,7 +114,7 @@ def _shape_read(model: nn.Module, place: nn.Module, at: str, zeros: Tensor) -> t
             model(zeros)
     except (RuntimeError, ValueError) as error:
         size = " x ".join(str(length) for length in zeros.shape[1:])
-        raise UserError(f"the model does not take an input of {size}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"the model does not take an image of {size}: {str(error).splitlines()[0]}") from None
     finally:
         hook.remove()
     where = f"no transformer can stand in front of {at!r}"
