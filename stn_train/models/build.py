@@ -64,19 +64,17 @@ def build_model(
         return _build(spec, classifier, width, canvas, channels, classes)
 
     with _told_of(spec, canvas):
-        fitted = parameters is not None and takes_width(classifier)
-        width = _fit_width(build, parameters) if parameters is not None and fitted else natural_width(classifier)
-        network = build(width)
+        fitted = None if parameters is None or not takes_width(classifier) else _fit_width(build, parameters)
+        width = natural_width(classifier) if fitted is None else fitted
+        network = build(fitted)
         multiply_adds = _multiply_adds(network, (1, channels, *canvas), classes)
     count = _count(network)
     if parameters is not None and abs(count - parameters) > TOLERANCE * parameters:
-        reason = (
-            f"the nearest that its width allows is {count:,}"
-            if fitted
-            else f"its classifier takes no width, and so it has {count:,}"
+        why = (
+            "its classifier takes no width, and so it has" if fitted is None else "the nearest that its width allows is"
         )
         raise UserError(
-            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {reason}"
+            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {why} {count:,}"
         )
     return Model(network, width, count, multiply_adds)
 

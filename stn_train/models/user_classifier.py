@@ -12,7 +12,11 @@ from torch import nn
 from stn_train.errors import UserError, did_you_mean
 
 Classifier = Callable[..., nn.Module]
-"""Called by keywords: size (H, W), channels, classes and, where it has such a parameter, width; gives a module."""
+"""Called by keywords: size (H, W), channels, classes and, where it has such a parameter, width; gives a module.
+
+A width is a number of eighths, so that budgets are met however coarsely a network depends on it: it is multiplied by
+what a layer needs, and then rounded.
+"""
 
 
 def load_classifier(name: str) -> Classifier:
@@ -46,7 +50,16 @@ def load_classifier(name: str) -> Classifier:
 
     @wraps(function)
     def build(**arguments: object) -> nn.Module:
-        built = function(**arguments)
+        try:
+            built = function(**arguments)
+        except TypeError as error:
+            if "width" not in arguments:
+                raise
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"classifier {name} fails for width={arguments['width']} ({reason}); a width has a fraction: multiply "
+                "it, then round"
+            ) from error
         if not isinstance(built, nn.Module):
             raise UserError(f"classifier {name} has to return an nn.Module, and returned a {type(built).__name__}")
         return built

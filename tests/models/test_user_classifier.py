@@ -30,6 +30,9 @@ def fixed(size, channels, classes):
 def needs_width(size, channels, classes, width):
     return Wide(size, channels, classes, width)
 
+def unrounded(size, channels, classes, width=4):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], width), nn.Linear(width, classes))
+
 def deep(size, channels, classes, depth):
     return fixed(size, channels, classes)
 
@@ -75,6 +78,7 @@ def test_layers_are_its_named_children_in_order():
 
 def test_without_a_budget_it_has_its_own_width():
     assert build_model(spec_of("nets:Wide"), (28, 28)).width == 6.0
+    assert build_model(spec_of("nets:unrounded"), (28, 28)).width == 4
     assert build_model(spec_of("nets:fixed"), (28, 28)).width is None
     assert build_model(spec_of("nets:needs_width"), (28, 28), 50_000).parameters == pytest.approx(50_000, rel=0.02)
 
@@ -102,6 +106,11 @@ def test_mistakes_are_told_in_a_sentence(function, sentence):
     with pytest.raises(UserError, match=sentence) as told:
         build_model(spec_of(function), (28, 28))
     assert "\n" not in str(told.value)
+
+
+def test_a_width_that_is_not_rounded_is_told():
+    with pytest.raises(UserError, match=r"nets:unrounded fails for width=2500\.5 .* multiply it, then round"):
+        build_model(spec_of("nets:unrounded"), (28, 28), 50_000)
 
 
 def test_the_current_directory_is_looked_in_once(tmp_path):
