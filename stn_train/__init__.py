@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from stn_train.data.render import render
     from stn_train.experiment.evaluate import load_network
     from stn_train.geometry import FAMILIES, Family, bilinear_sampler
-    from stn_train.models import SpatialTransformer, build_model
+    from stn_train.models import SideBySide, SpatialTransformer, build_model, insert_transformer
 
 _HOMES = {
     "FAMILIES": "stn_train.geometry",
     "Family": "stn_train.geometry",
+    "SideBySide": "stn_train.models",
     "SpatialTransformer": "stn_train.models",
     "bilinear_sampler": "stn_train.geometry",
     "build_model": "stn_train.models",
     "draw": "stn_train.data.distortion",
+    "insert_transformer": "stn_train.models",
     "load_config": "stn_train.config",
     "load_digits": "stn_train.data.digits",
     "load_network": "stn_train.experiment.evaluate",
@@ -31,10 +33,12 @@ _HOMES = {
 __all__ = [
     "FAMILIES",
     "Family",
+    "SideBySide",
     "SpatialTransformer",
     "bilinear_sampler",
     "build_model",
     "draw",
+    "insert_transformer",
     "load_config",
     "load_digits",
     "load_network",

@@ -55,6 +55,13 @@ def test_changes_reach_into_mappings_and_null_removes_a_part() -> None:
     assert ModelSpec.model_validate({"name": "bare", "like": "st_cnn", "transformer": None}).transformer is None
 
 
+def test_transformers_side_by_side_stand_at_the_input_alone() -> None:
+    both = {"name": "two", "like": "st_cnn", "transformer": {"parallel": 2, "at": [0, 0]}}
+    assert ModelSpec.model_validate(both).transformer is not None
+    with pytest.raises(ValidationError, match="side by side stand at the input"):
+        ModelSpec.model_validate({**both, "transformer": {"parallel": 2, "at": [0, 1]}})
+
+
 def test_merging_with_nothing_changes_nothing_and_touches_neither_side() -> None:
     base = {"a": {"b": 1}, "c": 2}
     assert merged(base, {}) == base

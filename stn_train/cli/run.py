@@ -99,7 +99,7 @@ def _seed_list(text: str) -> list[int]:
 
 def _plan(trials: "list[TrialSpec]") -> str:
     """The table of --dry-run: a line for each dataset and model."""
-    from stn_train.models import build_model
+    from stn_train.experiment.trial import model_of
     from stn_train.reporting.text import aligned
 
     lines = [["dataset", "model", "canvas", "output", "width", "parameters", "multiply-adds", "epochs", "seeds"]]
@@ -107,15 +107,15 @@ def _plan(trials: "list[TrialSpec]") -> str:
     for trial in trials:
         seeds.setdefault((trial.dataset.name, trial.model.name), []).append(str(trial.seed))
     for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
-        model = build_model(trial.model, trial.dataset.canvas, trial.parameters)
+        model = model_of(trial)
         transformer = trial.model.transformer
         lines.append(
             [
                 trial.dataset.name,
                 trial.model.name,
                 _pixels(trial.dataset.canvas),
-                _pixels(transformer.output) if transformer else "-",
-                f"{model.width:g}",
+                _pixels(transformer.output) if transformer and 0 in transformer.at else "-",
+                "-" if model.width is None else f"{model.width:g}",
                 f"{model.parameters:,}",
                 f"{model.multiply_adds:,}",
                 str(trial.training.epochs),

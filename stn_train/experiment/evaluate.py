@@ -68,15 +68,15 @@ def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluat
         asked,
         (found.predicted != variant.labels).numpy(),
         variant.digit.numpy(),
-        found.confusion(variant.labels).numpy(),
+        found.confusion(variant.labels, asked.classes).numpy(),
     )
 
 
 def load_network(checkpoint: str | Path) -> nn.Sequential:
     """The network of a checkpoint.pt on the CPU, with the weights that are evaluated, ready to be called.
 
-    It maps images (N x 1 x H x W, float32 from 0 to 1) to logits (N x 10); its part `transformer`, where it has one,
-    is a SpatialTransformer. Raises UserError where the file is missing or damaged.
+    It maps images (N x C x H x W, float32 from 0 to 1) to logits (N x classes); its parts are `classifier` and, where
+    something stands at the input, `transformer`. Raises UserError where the file is missing or damaged.
     """
     _, state = _load(Path(checkpoint), Session(torch.device("cpu")))
     return state.final.eval()
@@ -105,4 +105,9 @@ def _dataset(name: str, trial: TrialSpec, run: ExperimentSpec | None) -> Dataset
     if name not in of_run and name not in DATASETS:
         raise UserError(f"--dataset {name}: there is no such dataset{did_you_mean(name, [*DATASETS, *of_run])}")
     found = of_run[name] if name in of_run else DatasetSpec.model_validate(name)
+    if (found.channels, found.classes) != (trial.dataset.channels, trial.dataset.classes):
+        raise UserError(
+            f"--dataset {name} has {found.channels} channels and {found.classes} classes, and the network was trained "
+            f"for {trial.dataset.channels} and {trial.dataset.classes}; name a dataset that has as many"
+        )
     return found.model_copy(update={"canvas": trial.dataset.canvas})

@@ -8,8 +8,7 @@ from stn_train.config import dump
 from stn_train.errors import UserError
 from stn_train.experiment.plan import differences, joined
 from stn_train.experiment.session import Session, environment
-from stn_train.experiment.trial import run_trial
-from stn_train.models import build_model
+from stn_train.experiment.trial import model_of, run_trial
 from stn_train.reporting.records import EpochRecord, RunFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import alone_in, clear_leftovers
@@ -70,7 +69,7 @@ def run_experiment(
 def refuse_unbuildable(trials: list[TrialSpec]) -> None:
     """Raise UserError where the model of one of these trials cannot be built, before hours go into another."""
     for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
-        build_model(trial.model, trial.dataset.canvas, trial.parameters)
+        model_of(trial)
 
 
 def refuse_changed(experiment: ExperimentSpec, folder: RunFolder) -> None:

@@ -10,11 +10,12 @@ from torch import Tensor
 from stn_train import storage
 from stn_train.data.variant import Variant
 from stn_train.errors import Stopped
-from stn_train.evaluation.classify import Predictions, classify, warp
+from stn_train.evaluation.classify import Predictions, classify
+from stn_train.evaluation.warps import Sight, sights
 from stn_train.experiment.session import Problem, Session, prepare
 from stn_train.models import Model, build_model
 from stn_train.models.precision import precision_on
-from stn_train.reporting.records import EpochRecord, Timing, TrialFolder, TrialResult
+from stn_train.reporting.records import EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import TrainingSpec, TrialSpec
 from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
 from stn_train.training.loop import TrainingState, steps_per_epoch, train
@@ -23,10 +24,16 @@ from stn_train.training.recipe import scheduled_rate
 _SAMPLES = 24
 
 
+def model_of(trial: TrialSpec) -> Model:
+    """The trial's model, freshly initialised from torch's generator. Raises UserError where it cannot be built."""
+    dataset = trial.dataset
+    return build_model(trial.model, dataset.canvas, trial.parameters, dataset.channels, dataset.classes)
+
+
 def build_for(trial: TrialSpec, session: Session) -> Model:
     """The trial's model as it is before training, on the session's device: the same for the same seed."""
     torch.manual_seed(trial.seed)
-    model = build_model(trial.model, trial.dataset.canvas, trial.parameters)
+    model = model_of(trial)
     model.network.to(session.device).to(memory_format=torch.channels_last)
     return model
 
@@ -92,10 +99,11 @@ def _write_findings(
     variant, precision = problem.variant, precision_on(session.device, trial.training)
     predictions = classify(state.final, variant.images, session.device, precision)
     found = {"predicted": predictions.predicted, "label": variant.labels, "digit": variant.digit}
-    if predictions.theta is not None:
-        found["theta"] = predictions.theta
-        _write_arrays(folder.samples, _samples(state, session, variant, predictions))
-    _write_arrays(folder.predictions, found)
+    _write_arrays(folder.predictions, found | numbered("theta", predictions.thetas))
+    index = _chosen(predictions, variant)
+    seen = sights(state.final, variant.images[index], session.device)
+    if seen:
+        _write_arrays(folder.samples, _samples(index, seen, predictions, variant))
     timing = Timing(
         device=str(session.device),
         threads=torch.get_num_threads(),
@@ -115,21 +123,25 @@ def _write_findings(
         images=len(variant.images),
         clipped=variant.clipped,
         errors=int((predictions.predicted != variant.labels).sum()),
-        confusion=tuple(tuple(row) for row in predictions.confusion(variant.labels).tolist()),
+        confusion=tuple(tuple(row) for row in predictions.confusion(variant.labels, trial.dataset.classes).tolist()),
     )
     storage.write_json(folder.timing, timing.model_dump(mode="json"))
     storage.write_json(folder.result, result.model_dump(mode="json"))
 
 
-def _samples(state: TrainingState, session: Session, variant: Variant, predictions: Predictions) -> dict[str, Tensor]:
-    """The first images that were classified wrongly, then the first that were not, and what was made of them."""
+def _chosen(predictions: Predictions, variant: Variant) -> Tensor:
+    """The numbers of the images to show: the first that were classified wrongly, then the first that were not."""
     wrong = predictions.predicted != variant.labels
-    index = torch.cat([wrong.nonzero()[: _SAMPLES // 3, 0], (~wrong).nonzero()[:_SAMPLES, 0]])[:_SAMPLES]
-    output, theta = warp(state.final, variant.images[index], session.device)
+    return torch.cat([wrong.nonzero()[: _SAMPLES // 3, 0], (~wrong).nonzero()[:_SAMPLES, 0]])[:_SAMPLES]
+
+
+def _samples(index: Tensor, seen: list[Sight], predictions: Predictions, variant: Variant) -> dict[str, Tensor]:
+    """The images of these numbers, and what the transformers at the input made of them."""
+    outputs = [(sight.output.clamp(0, 1) * 255).round().byte() for sight in seen]
     return {
-        "image": variant.images[index, 0],
-        "output": (output[:, 0].clamp(0, 1) * 255).round().byte(),
-        "theta": theta,
+        "image": variant.images[index],
+        **numbered("output", outputs),
+        **numbered("outline", [sight.outline for sight in seen if sight.outline is not None]),
         "label": variant.labels[index],
         "predicted": predictions.predicted[index],
     }

@@ -25,7 +25,7 @@ from stn_train.geometry.families import (
     MatrixFamily,
 )
 from stn_train.geometry.grid import apply_matrix, matrix_grid, pixel_grid
-from stn_train.geometry.sampler import bilinear_sampler
+from stn_train.geometry.sampler import bilinear_sampler, without_autocast
 from stn_train.geometry.tps import ThinPlateSpline, thin_plate_spline
 
 TPS = thin_plate_spline(4)
@@ -55,4 +55,5 @@ __all__ = [
     "matrix_grid",
     "pixel_grid",
     "thin_plate_spline",
+    "without_autocast",
 ]

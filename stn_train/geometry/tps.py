@@ -102,7 +102,7 @@ class ThinPlateSpline(Family):
 
 def thin_plate_spline(control: int) -> ThinPlateSpline:
     """The family of thin plate splines with control x control points; its identity leaves each where it is."""
-    identity = _control_grid(control, torch.empty(0, dtype=torch.float64)).flatten().tolist()
+    identity = _control_grid(control, torch.empty(0, dtype=torch.float64, device="cpu")).flatten().tolist()
     return ThinPlateSpline("tps" if control == 4 else f"tps_{control}", tuple(identity), control)
 
 

@@ -1,6 +1,7 @@
 """Localisation networks, the spatial transformer, classifiers, and fitting a width to a parameter budget."""
 
 from stn_train.models.build import Model, build_model
-from stn_train.models.transformer import SpatialTransformer
+from stn_train.models.insert import insert_transformer
+from stn_train.models.transformer import SideBySide, SpatialTransformer
 
-__all__ = ["Model", "SpatialTransformer", "build_model"]
+__all__ = ["Model", "SideBySide", "SpatialTransformer", "build_model", "insert_transformer"]

@@ -2,7 +2,8 @@
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,41 +11,41 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stn_train.errors import UserError
-from stn_train.geometry import FAMILIES
-from stn_train.models import classifiers, localisation
-from stn_train.models.transformer import SpatialTransformer
-from stn_train.specs import ModelSpec
+from stn_train.geometry import FAMILIES, Family, thin_plate_spline
+from stn_train.models.classifiers import CLASSIFIERS
+from stn_train.models.insert import insert_transformer
+from stn_train.models.localisation import LOCALISATIONS
+from stn_train.models.transformer import SideBySide, SpatialTransformer
+from stn_train.models.user_classifier import Classifier, load_classifier, natural_width, takes_width
+from stn_train.specs import ModelSpec, TransformerSpec
 
-CLASSIFIERS = {"cnn": classifiers.cnn, "cnn_paper": classifiers.cnn_paper}
-LOCALISATIONS = {
-    "conv": localisation.conv,
-    "keypoints": localisation.keypoints,
-    "conv_paper": localisation.conv_paper,
-}
-NATURAL_WIDTH = {"cnn": 32.0, "cnn_paper": 64.0}
 TOLERANCE = 0.02
 _MOST_EIGHTHS = 40_000
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network with its size: `width` of the classifier, `parameters`, and `multiply_adds` for one image."""
+    """A network with its size: `parameters`, `multiply_adds` for one image, and the classifier's `width`.
+
+    The network's part `classifier` is the classifier; `transformer`, where it has that part, is what stands at its
+    input (see `at_input`). The width is None for a classifier that has none.
+    """
 
     network: nn.Sequential
-    width: float
+    width: float | None
     parameters: int
     multiply_adds: int
 
-    @property
-    def transformer(self) -> SpatialTransformer | None:
-        """The transformer at the input, where there is one."""
-        return transformer_of(self.network)
 
-
-def transformer_of(network: nn.Module) -> SpatialTransformer | None:
-    """The transformer at a network's input, where there is one."""
+def at_input(network: nn.Module) -> nn.Module | None:
+    """What stands at a network's input: a SpatialTransformer, a SideBySide, several in a row, or nothing."""
     found = getattr(network, "transformer", None)
-    return found if isinstance(found, SpatialTransformer) else None
+    return found if isinstance(found, nn.Module) else None
+
+
+def family_of(spec: TransformerSpec) -> Family:
+    """The family that a transformer's specification names."""
+    return thin_plate_spline(spec.control) if spec.family == "tps" else FAMILIES[spec.family]
 
 
 def build_model(
@@ -52,40 +53,97 @@ def build_model(
 ) -> Model:
     """Build a model for images of `channels` and `canvas` (H, W), freshly initialised from torch's generator.
 
-    With `parameters`, the classifier's width is chosen so that the whole network, transformer included, has as many,
-    within 2 %. Raises UserError where no width does, or the canvas is too small for the classifier.
+    With `parameters`, the classifier's width is chosen so that the whole network, transformers included, has as many,
+    within 2 %. Raises UserError where no width does, where a part of the network cannot work on so small a canvas, or
+    where a classifier of the user's cannot be had.
     """
+    ours = spec.classifier in CLASSIFIERS
+    classifier: Classifier = CLASSIFIERS[spec.classifier] if ours else load_classifier(spec.classifier)
 
-    def build(width: float) -> nn.Sequential:
-        return _build(spec, width, canvas, channels, classes)
+    def build(width: float | None) -> nn.Sequential:
+        return _build(spec, classifier, width, canvas, channels, classes)
 
+    with _told_of(spec, canvas):
+        fitted = None if parameters is None or not takes_width(classifier) else _fit_width(build, parameters)
+        width = natural_width(classifier) if fitted is None else fitted
+        network = build(fitted)
+        multiply_adds = _multiply_adds(network, (1, channels, *canvas), classes)
+    count = _count(network)
+    if parameters is not None and abs(count - parameters) > TOLERANCE * parameters:
+        why = (
+            "its classifier takes no width, and so it has" if fitted is None else "the nearest that its width allows is"
+        )
+        raise UserError(
+            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {why} {count:,}"
+        )
+    return Model(network, width, count, multiply_adds)
+
+
+@contextmanager
+def _told_of(spec: ModelSpec, canvas: tuple[int, int]) -> Iterator[None]:
+    """What keeps a model from being built, told in one sentence."""
     try:
-        width = NATURAL_WIDTH[spec.classifier] if parameters is None else _fit_width(build, spec, parameters)
-        network = build(width)
-        multiply_adds = _multiply_adds(network, (1, channels, *canvas))
-    except RuntimeError as error:
-        size = " x ".join(str(side) for side in canvas)
-        raise UserError(f"model {spec.name} cannot be built for a canvas of {size} pixels: {error}") from None
-    return Model(network, width, _count(network), multiply_adds)
+        yield
+    except (UserError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"model {spec.name} cannot be built for a canvas of {canvas[0]} x {canvas[1]} pixels: {reason}"
+        ) from None
 
 
-def _build(spec: ModelSpec, width: float, canvas: tuple[int, int], channels: int, classes: int) -> nn.Sequential:
+def _build(
+    spec: ModelSpec,
+    classifier: Classifier,
+    width: float | None,
+    canvas: tuple[int, int],
+    channels: int,
+    classes: int,
+) -> nn.Sequential:
     parts: OrderedDict[str, nn.Module] = OrderedDict()
-    size = canvas
-    if spec.transformer is not None:
-        family = FAMILIES[spec.transformer.family]
-        localise = LOCALISATIONS[spec.transformer.localisation]
-        size = spec.transformer.output
-        parts["transformer"] = SpatialTransformer(localise(family, canvas, channels), family, size)
-    parts["classifier"] = CLASSIFIERS[spec.classifier](width, size, channels, classes)
-    return nn.Sequential(parts)
+    transformer, size, deep = spec.transformer, canvas, channels
+    if transformer is not None and 0 in transformer.at:
+        stages: list[nn.Module] = []
+        for _ in range(transformer.at.count(0)):
+            stages.append(_stage(transformer, size, deep))
+            size, deep = transformer.output, deep * transformer.parallel
+        parts["transformer"] = stages[0] if len(stages) == 1 else nn.Sequential(*stages)
+    wide = {} if width is None else {"width": width}
+    parts["classifier"] = classifier(size=size, channels=deep, classes=classes, **wide)
+    network = nn.Sequential(parts)
+    if transformer is not None:
+        for layer in filter(None, transformer.at):
+            _insert(network, transformer, layer, (channels, *canvas))
+    return network
+
+
+def _insert(network: nn.Sequential, spec: TransformerSpec, layer: int, image: tuple[int, int, int]) -> None:
+    """Put a transformer before the k-th layer, the k-th part in order of definition, of the network's classifier."""
+    layers = [name for name, _ in network[-1].named_children()]
+    if layer >= len(layers):
+        raise UserError(f"transformer.at is {layer}, and the classifier's layers are 0 to {len(layers) - 1}")
+    insert_transformer(
+        network,
+        image=image,
+        at=f"classifier.{layers[layer]}",
+        family=family_of(spec),
+        localisation=spec.localisation,
+    )
+
+
+def _stage(spec: TransformerSpec, size: tuple[int, int], channels: int) -> nn.Module:
+    """One transformer at the input, or several side by side, for images of this size (H, W)."""
+    family, localise = family_of(spec), LOCALISATIONS[spec.localisation]
+    transformers = [
+        SpatialTransformer(localise(family, size, channels), family, spec.output) for _ in range(spec.parallel)
+    ]
+    return transformers[0] if len(transformers) == 1 else SideBySide(transformers)
 
 
 def _count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _fit_width(build: Callable[[float], nn.Module], spec: ModelSpec, parameters: int) -> float:
+def _fit_width(build: Callable[[float], nn.Module], parameters: int) -> float:
     """The width, in eighths, whose network's parameter count is nearest to the budget; the count rises with it."""
 
     def count(eighths: int) -> int:
@@ -93,18 +151,22 @@ def _fit_width(build: Callable[[float], nn.Module], spec: ModelSpec, parameters:
             return _count(build(eighths / 8))
 
     above = bisect_left(range(_MOST_EIGHTHS), parameters, lo=8, key=count)
-    best = min((max(above - 1, 8), above), key=lambda eighths: abs(count(eighths) - parameters))
-    if abs(count(best) - parameters) > TOLERANCE * parameters:
-        raise UserError(
-            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: "
-            f"the nearest that its width allows is {count(best):,}"
-        )
-    return best / 8
+    return min((max(above - 1, 8), above), key=lambda eighths: abs(count(eighths) - parameters)) / 8
 
 
-def _multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
-    """Multiplications with addition in convolutions and matrix products for one input of this shape."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(torch.zeros(shape))
+def _multiply_adds(network: nn.Module, shape: tuple[int, ...], classes: int) -> int:
+    """Multiplications with addition in convolutions and matrix products for one input of this shape.
+
+    The network runs once before, so that what is computed once, such as a spline's weights, is not counted. Raises
+    UserError where it does not put out a logit for each class.
+    """
+    network.eval()
+    with torch.no_grad():
+        logits = network(torch.zeros(shape))
+        if logits.shape != (1, classes):
+            found = " x ".join(str(length) for length in logits.shape)
+            raise UserError(f"its classifier puts out {found} for one image, and 1 x {classes} is wanted")
+        with FlopCounterMode(display=False) as counter:
+            network(torch.zeros(shape))
     network.train()
     return int(counter.get_total_flops()) // 2

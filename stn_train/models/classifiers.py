@@ -1,20 +1,20 @@
-"""Classifiers: from images, N x C x H x W, to logits, N x classes."""
+"""Classifiers: from images, N x C x H x W, to logits, N x classes; layer after layer, to be entered between any two."""
 
 from torch import nn
 
+from stn_train.models.blocks import conv_block, refuse_small
 
-def conv_block(channels: int, filters: int, pool: bool = False) -> nn.Sequential:
-    """A 3 x 3 convolution that keeps the size, max pooling by 2 if asked for, batch normalisation and ReLU.
+_LEAST = {"cnn_paper": 24, "cnn": 8, "fcn": 1}
+"""How many pixels each needs, height and width."""
 
-    Pooling comes first, since what follows it then has a quarter of the work.
+
+def cnn(size: tuple[int, int], channels: int, classes: int, width: float = 32.0) -> nn.Sequential:
+    """A small modern network: 3 x 3 convolutions of w, 2w, 2w and 2w filters, halved three times, then 8w units.
+
+    Its layers are the four convolutions, the hidden layer and the classification layer. Raises UserError where the
+    input is smaller than 8 x 8.
     """
-    convolution = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
-    pooling = [nn.MaxPool2d(2)] if pool else []
-    return nn.Sequential(convolution, *pooling, nn.BatchNorm2d(filters), nn.ReLU(inplace=True))
-
-
-def cnn(width: float, size: tuple[int, int], channels: int, classes: int) -> nn.Sequential:
-    """A small modern network: 3 x 3 convolutions of w, 2w, 2w and 2w filters, halved three times, then 8w units."""
+    refuse_small("classifier", "cnn", size, _LEAST)
     w, w2, w8 = (round(factor * width) for factor in (1, 2, 8))
     height, breadth = (side // 8 for side in size)
     return nn.Sequential(
@@ -22,25 +22,41 @@ def cnn(width: float, size: tuple[int, int], channels: int, classes: int) -> nn.
         conv_block(w, w2),
         conv_block(w2, w2, pool=True),
         conv_block(w2, w2, pool=True),
-        nn.Flatten(),
-        nn.Linear(w2 * height * breadth, w8, bias=False),
-        nn.BatchNorm1d(w8),
-        nn.ReLU(inplace=True),
+        nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(w2 * height * breadth, w8, bias=False),
+            nn.BatchNorm1d(w8),
+            nn.ReLU(inplace=True),
+        ),
         nn.Linear(w8, classes),
     )
 
 
-def cnn_paper(width: float, size: tuple[int, int], channels: int, classes: int) -> nn.Sequential:
-    """The paper's CNN (appendix A): 9 x 9 and 7 x 7 convolutions of w filters without padding, each pooled by 2."""
+def cnn_paper(size: tuple[int, int], channels: int, classes: int, width: float = 64.0) -> nn.Sequential:
+    """The paper's CNN (appendix A): 9 x 9 and 7 x 7 convolutions of w filters without padding, each pooled by 2.
+
+    Its layers are the two convolutions and the classification layer. Raises UserError where the input is smaller than
+    24 x 24.
+    """
+    refuse_small("classifier", "cnn_paper", size, _LEAST)
     w = round(width)
     height, breadth = (((side - 8) // 2 - 6) // 2 for side in size)
     return nn.Sequential(
-        nn.Conv2d(channels, w, 9),
-        nn.MaxPool2d(2),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(w, w, 7),
-        nn.MaxPool2d(2),
-        nn.ReLU(inplace=True),
-        nn.Flatten(),
-        nn.Linear(w * height * breadth, classes),
+        nn.Sequential(nn.Conv2d(channels, w, 9), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
+        nn.Sequential(nn.Conv2d(w, w, 7), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
+        nn.Sequential(nn.Flatten(), nn.Linear(w * height * breadth, classes)),
     )
+
+
+def fcn(size: tuple[int, int], channels: int, classes: int, width: float = 256.0) -> nn.Sequential:
+    """The paper's FCN (appendix A): two hidden fully connected layers of w units, and the classification layer."""
+    w = round(width)
+    return nn.Sequential(
+        nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], w), nn.ReLU(inplace=True)),
+        nn.Sequential(nn.Linear(w, w), nn.ReLU(inplace=True)),
+        nn.Linear(w, classes),
+    )
+
+
+CLASSIFIERS = {"cnn": cnn, "cnn_paper": cnn_paper, "fcn": fcn}
+"""Our classifiers by name."""

@@ -1,12 +1,24 @@
-"""Localisation networks: from images, N x C x H x W, to a family's theta, N x p."""
+"""Localisation networks: from images or feature maps, N x C x H x W, to a family's theta, N x p.
+
+Each is built from a family, the size (H, W) and the channels of what it reads, and raises UserError where that is too
+small for it.
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import Family
+from stn_train.geometry import Family, without_autocast
 from stn_train.geometry.grid import pixel_centres
-from stn_train.models.classifiers import conv_block
+from stn_train.models.blocks import conv_block, refuse_small
 from stn_train.models.transformer import Regression
+
+Localisation = Callable[[Family, tuple[int, int], int], nn.Module]
+"""What makes a localisation network: f(family, size (H, W), channels)."""
+
+_LEAST = {"conv_paper": 28, "conv": 8, "keypoints": 8, "fc_paper": 1}
+"""How many pixels each needs, height and width."""
 
 
 def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
@@ -14,6 +26,7 @@ def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
 
     Without a hidden layer between, where something lies is one matrix product away from how far to move.
     """
+    refuse_small("localisation network", "conv", size, _LEAST)
     height, width = (side // 8 for side in size)
     return nn.Sequential(
         nn.AvgPool2d(2),
@@ -35,7 +48,7 @@ class Keypoints(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """The positions of the maps' peaks."""
-        with torch.autocast(maps.device.type, enabled=False):
+        with without_autocast(maps):
             share = maps.float().flatten(2).softmax(dim=2).view(maps.shape)
             x = share.sum(dim=2) @ pixel_centres(maps.shape[3], share)
             y = share.sum(dim=3) @ pixel_centres(maps.shape[2], share)
@@ -44,6 +57,7 @@ class Keypoints(nn.Module):
 
 def keypoints(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     """Four 3 x 3 convolutions on the input halved and pooled once; theta is linear in the 16 keypoints of the last."""
+    refuse_small("localisation network", "keypoints", size, _LEAST)
     return nn.Sequential(
         nn.AvgPool2d(2),
         conv_block(channels, 32, pool=True),
@@ -57,6 +71,7 @@ def keypoints(family: Family, size: tuple[int, int], channels: int) -> nn.Sequen
 
 def conv_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     """The paper's (appendix A): the input halved, two 5 x 5 convolutions of 20 filters, then 20 units."""
+    refuse_small("localisation network", "conv_paper", size, _LEAST)
     height, width = ((side // 2 - 4) // 2 - 4 for side in size)
     return nn.Sequential(
         nn.AvgPool2d(2),
@@ -70,3 +85,31 @@ def conv_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Seque
         nn.ReLU(inplace=True),
         Regression(20, family),
     )
+
+
+def fc_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
+    """The paper's for its fully connected classifier (appendix A): three hidden layers of 32 units."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(channels * size[0] * size[1], 32),
+        nn.ReLU(inplace=True),
+        nn.Linear(32, 32),
+        nn.ReLU(inplace=True),
+        nn.Linear(32, 32),
+        nn.ReLU(inplace=True),
+        Regression(32, family),
+    )
+
+
+LOCALISATIONS: dict[str, Localisation] = {
+    "conv": conv,
+    "keypoints": keypoints,
+    "conv_paper": conv_paper,
+    "fc_paper": fc_paper,
+}
+"""Our localisation networks by name."""
+
+
+def default_localisation(size: tuple[int, int]) -> Localisation:
+    """`conv`, or where the feature map is too small for it, `fc_paper`."""
+    return conv if min(size) >= _LEAST["conv"] else fc_paper

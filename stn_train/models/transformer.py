@@ -1,11 +1,11 @@
 """The spatial transformer: a localisation network, a grid generator and a sampler (paper, section 3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import Family, bilinear_sampler
+from stn_train.geometry import Family, bilinear_sampler, without_autocast
 
 
 class Regression(nn.Linear):
@@ -25,7 +25,7 @@ class Regression(nn.Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         """Theta, N x p, from features, N x f."""
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features):
             return super().forward(features.to(self.weight.dtype)) + self.identity
 
 
@@ -54,7 +54,7 @@ class SpatialTransformer(nn.Module):
         """The warped images, N x C x h x w, and the theta, N x p, that warped them."""
         theta = self.localisation(images)
         aspect = images.shape[-1] / images.shape[-2]
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images):
             precise = theta.to(torch.promote_types(theta.dtype, torch.float32))
             grid = self.family.grid(precise, self.output, aspect)
         return self.sampler(images, grid), theta
@@ -62,3 +62,18 @@ class SpatialTransformer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The warped images, N x C x h x w."""
         return self.warp(images)[0]
+
+
+class SideBySide(nn.Module):
+    """Spatial transformers that read the same feature maps, each all channels of them (paper, section 3.4).
+
+    From N x C x H x W to N x (k C) x h x w: what the first of the k puts out comes first. All put out one size.
+    """
+
+    def __init__(self, transformers: Iterable[SpatialTransformer]) -> None:
+        super().__init__()
+        self.transformers = nn.ModuleList(transformers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The warped images of all, one after the other along the channels."""
+        return torch.cat([transformer(images) for transformer in self.transformers], dim=1)

@@ -15,7 +15,7 @@ FORMAT = 1
 
 _DETAILS = (
     *COLUMNS,
-    ("width", lambda row: f"{row.width:g}"),
+    ("width", lambda row: "-" if row.width is None else f"{row.width:g}"),
     ("training s", lambda row: f"{row.training_seconds:,.0f}"),
     ("evaluation img/s", lambda row: f"{row.evaluation_images_per_second:,.0f}"),
 )

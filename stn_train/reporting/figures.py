@@ -1,19 +1,28 @@
 """Pictures of a run: learning curves, and what the transformers look at."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from stn_train.reporting.records import EpochRecord
+from stn_train.reporting.records import EpochRecord, unnumbered
 from stn_train.storage import atomic
 
-_PAIRS = 4
-"""Pairs of input and output side by side in a picture of a transformer."""
+Array = NDArray[np.generic]
+
+_PICTURES = 8
+"""How many inputs and outputs stand side by side in a picture of a transformer, if they are not more for one image."""
+
+_COLOURS = ("orange", "limegreen", "magenta", "deepskyblue")
+"""Of the transformers, in turn."""
+
+_CHANNELS = np.array([(1.0, 0.35, 0.3), (0.2, 0.8, 1.0), (0.9, 0.9, 0.2), (0.5, 0.4, 1.0)])
+"""Of an image's channels where there are several, in turn, as red, green and blue."""
 
 _LEAST_ERROR = 0.01
 """Percent; on the log axis, errors below stand here."""
@@ -23,20 +32,6 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure to `path` as PNG, atomically."""
     with atomic(path) as file:
         figure.savefig(file, format="png", dpi=150)
-
-
-def outline(theta: ArrayLike, height: int, width: int) -> NDArray[np.float64]:
-    """Where an affine transformer looks: the corners of its sampling grid on the input, (4, 2) as (x, y) in pixels.
-
-    The corners are those of the output's outer edge, in the order top left, top right, bottom right, bottom left of
-    the output. theta: the six numbers of [[a, b, c], [d, e, f]], row by row, that map the target's normalised (x, y, 1)
-    to the source's normalised (x, y), where -1 and 1 are the outer edges of the outer pixels (align_corners=False).
-    height, width: the input's, in pixels; a pixel's centre has whole coordinates, the first is (0, 0).
-    """
-    corners = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])
-    normalised = corners @ np.asarray(theta, dtype=np.float64).reshape(2, 3).T
-    pixels: NDArray[np.float64] = ((normalised + 1) * (width, height) - 1) / 2
-    return pixels
 
 
 def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequence[EpochRecord]]]) -> Figure:
@@ -75,20 +70,23 @@ def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequen
     return figure
 
 
-def transformer_samples(title: str, samples: Mapping[str, NDArray[np.generic]]) -> Figure:
-    """Each input with the outline of the sampling grid drawn on it, beside the transformer's output.
+def transformer_samples(title: str, samples: Mapping[str, Array]) -> Figure:
+    """Each input with the outlines of the sampling grids drawn on it, beside what the transformers put out.
 
-    A dot marks the output's top left corner, so that a rotation can be seen; below stand the true and the predicted
-    label, wrong ones in red. samples: the arrays of a trial's samples.npz.
+    A transformer has one colour for its outline and for the frame of its output. A dot marks the output's top left
+    corner, so that a rotation can be seen; below stand the true and the predicted label, wrong ones in red. samples:
+    the arrays of a trial's samples.npz.
     """
-    images, outputs = samples["image"], samples["output"]
-    rows = -(-len(images) // _PAIRS)
+    images, outputs, outlines = (unnumbered(name, samples) for name in ("image", "output", "outline"))
+    side = 1 + len(outputs)
+    groups = max(_PICTURES // side, 1)
+    rows = -(-len(images[0]) // groups)
     height = 1.6 * rows + 0.4
-    figure = Figure(figsize=(2.75 * _PAIRS, height))
+    figure = Figure(figsize=(1.375 * groups * side, height))
     grid = figure.add_gridspec(
         rows,
-        3 * _PAIRS - 1,
-        width_ratios=([1, 1, 0.15] * _PAIRS)[:-1],
+        (side + 1) * groups - 1,
+        width_ratios=([1] * side + [0.15]) * (groups - 1) + [1] * side,
         left=0.01,
         right=0.99,
         bottom=0.25 / height,
@@ -96,13 +94,19 @@ def transformer_samples(title: str, samples: Mapping[str, NDArray[np.generic]]) 
         wspace=0.06,
         hspace=0.2,
     )
-    for index, (image, output, theta) in enumerate(zip(images, outputs, samples["theta"], strict=True)):
-        row, pair = divmod(index, _PAIRS)
+    for index, image in enumerate(images[0]):
+        row, group = divmod(index, groups)
         label, predicted = samples["label"][index], samples["predicted"][index]
-        seen, made = (figure.add_subplot(grid[row, 3 * pair + side]) for side in (0, 1))
+        seen, *made = (figure.add_subplot(grid[row, (side + 1) * group + place]) for place in range(side))
         _picture(seen, image, f"true {label}")
-        _picture(made, output, f"predicted {predicted}", "black" if label == predicted else "red")
-        _draw_outline(seen, theta, *image.shape)
+        for axes, output, colour in zip(made, outputs, cycle(_COLOURS), strict=False):
+            _picture(axes, output[index], frame=colour if len(outputs) > 1 else "black")
+        made[-1].set_xlabel(
+            f"predicted {predicted}", color="black" if label == predicted else "red", fontsize=8, labelpad=2
+        )
+        for outline, colour in zip(outlines, cycle(_COLOURS), strict=False):
+            _draw_outline(seen, outline[index], colour)
+        _widen(seen, *image.shape[-2:])
     figure.suptitle(
         f"{title}: the input with the sampling grid's outline (dot: the output's top left), and the output",
         y=1 - 0.1 / height,
@@ -111,19 +115,28 @@ def transformer_samples(title: str, samples: Mapping[str, NDArray[np.generic]]) 
     return figure
 
 
-def _picture(axes: Axes, image: NDArray[np.generic], caption: str, colour: str = "black") -> None:
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+def _picture(axes: Axes, image: Array, caption: str = "", frame: str = "black") -> None:
+    """One image, C x H x W, uint8: one channel in grey, several in a colour each, added up."""
+    channels = image.astype(float)[:, :, :, None] / 255
+    if len(image) == 1:
+        seen = channels[0].repeat(3, axis=-1)
+    else:
+        seen = sum(channel * colour for channel, colour in zip(channels, cycle(_CHANNELS), strict=False))
+    axes.imshow(np.clip(seen, 0, 1), interpolation="nearest")
     axes.set_anchor("N")
-    axes.set_xlabel(caption, color=colour, fontsize=8, labelpad=2)
+    axes.set_xlabel(caption, fontsize=8, labelpad=2)
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.spines[:].set_color(frame)
 
 
-def _draw_outline(axes: Axes, theta: NDArray[np.generic], height: int, width: int) -> None:
+def _draw_outline(axes: Axes, outline: Array, colour: str) -> None:
+    axes.plot(*np.vstack([outline, outline[:1]]).T, color=colour, linewidth=1.2)
+    axes.plot(*outline[0], marker="o", markersize=4, color=colour)
+
+
+def _widen(axes: Axes, height: int, width: int) -> None:
     """Widens the view by a fifth, for outlines that leave the image."""
-    corners = outline(theta, height, width)
-    axes.plot(*np.vstack([corners, corners[:1]]).T, color="orange", linewidth=1.2)
-    axes.plot(*corners[0], marker="o", markersize=4, color="orange")
     axes.set_facecolor("0.85")
     axes.set_xlim(-0.5 - 0.1 * width, 1.1 * width - 0.5)
     axes.set_ylim(1.1 * height - 0.5, -0.5 - 0.1 * height)

@@ -7,12 +7,16 @@ runs/<experiment>/
     result.json       TrialResult      the same bytes for the same trial, resumed or not
     metrics.jsonl     EpochRecord      one line an epoch
     timing.json       Timing
-    predictions.npz                    predicted, label, digit (each M), theta (M x p, with a transformer)
-    samples.npz                        image (S x H x W), output (S x h x w), theta (S x p), label, predicted (S);
-                                       uint8 pictures; only with a transformer
+    predictions.npz                    predicted, label, digit (each M); theta (M x p), theta_1, theta_2, ... of the
+                                       transformers, where there are any, in the order of the forward pass
+    samples.npz                        only with a transformer at the input: image (S x C x H x W, uint8); output
+                                       (S x C x h x w, uint8), output_1, ... of the transformers at the input;
+                                       outline (S x V x 2, (x, y) in pixels of the image), outline_1, ... of the edge
+                                       of each output, as far as they read the image itself; label, predicted (S)
     checkpoint.pt
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -26,6 +30,7 @@ from stn_train.errors import UserError
 from stn_train.specs import ExperimentSpec, Spec, TrialSpec
 
 T = TypeVar("T", bound=Spec)
+Array = TypeVar("Array")
 _Row = Annotated[tuple[int, ...], Field(strict=False)]
 
 
@@ -35,7 +40,7 @@ class TrialResult(Spec):
     format: Literal[1] = 1
     trial: TrialSpec
     parameters: int
-    width: float
+    width: float | None = Field(description="of the classifier; none where it has no such parameter")
     multiply_adds: int = Field(description="of convolutions and matrix products, for one image")
     precision: Literal["bfloat16", "float32"]
     split: Literal["test", "validation"]
@@ -165,6 +170,17 @@ class RunFolder:
         if not self.config.is_file():
             raise UserError(f"{self.path} is not a run's folder: it has no config.yaml")
         return load_config(str(self.config))
+
+
+def numbered(name: str, arrays: Iterable[Array]) -> dict[str, Array]:
+    """Arrays of one kind under the names that they have in a file: name, name_1, name_2 and so on."""
+    return {f"{name}_{number}" if number else name: array for number, array in enumerate(arrays)}
+
+
+def unnumbered(name: str, arrays: Mapping[str, Array]) -> list[Array]:
+    """The arrays that `numbered` gave these names, in their order."""
+    names = [name, *(f"{name}_{number}" for number in range(1, len(arrays)))]
+    return [arrays[each] for each in names if each in arrays]
 
 
 def _load(kind: type[T], path: Path) -> T:

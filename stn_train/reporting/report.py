@@ -69,7 +69,7 @@ def _draw(folder: RunFolder, experiment: ExperimentSpec, finished: list[TrialSpe
             save(learning_curves(title, split, curves), figures[title])
         for model in experiment.models:
             trials = [trial for trial in finished if (trial.dataset, trial.model) == (dataset, model)]
-            if model.transformer and trials:
+            if model.transformer and 0 in model.transformer.at and trials:
                 trial = min(trials, key=lambda trial: trial.seed)
                 title = f"The transformer of {model.name} on {dataset.name}, seed {trial.seed}"
                 figures[title] = folder.figures / f"transformer_{model.name}@{dataset.name}.png"

@@ -31,7 +31,7 @@ class Row:
     mcnemar: float | None
     """The exact p where one seed is paired and every image shows another digit."""
     parameters: int
-    width: float
+    width: float | None
     multiply_adds: int
     training_seconds: float
     """Of one trial, as are the speeds below: means over the seeds."""

@@ -46,6 +46,15 @@ class TransformerSpec(Spec):
         1, ge=1, le=8, description="how many side by side: each reads every channel, and all that they put out goes on"
     )
 
+    @model_validator(mode="after")
+    def _side_by_side_at_the_input(self) -> "TransformerSpec":
+        if self.parallel > 1 and any(self.at):
+            raise ValueError(
+                "transformers side by side stand at the input, where the classifier is made for all their channels; "
+                "leave out parallel, or at"
+            )
+        return self
+
 
 class ModelSpec(Spec):
     """A classifier, with or without spatial transformers."""

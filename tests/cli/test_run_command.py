@@ -49,7 +49,8 @@ def test_the_files_say_what_was_done(finished):
     assert set(folder.trial(cnn).load_predictions()) == {"predicted", "label", "digit"}
     assert folder.trial(st_cnn).load_predictions()["theta"].shape == (120, 6)
     samples = folder.trial(st_cnn).load_samples()
-    assert samples["image"].shape == samples["output"].shape == (24, 28, 28)
+    assert samples["image"].shape == samples["output"].shape == (24, 1, 28, 28)
+    assert samples["outline"].shape == (24, 64, 2)
 
 
 def test_the_table_goes_to_stdout_and_a_line_an_epoch_to_stderr(finished):

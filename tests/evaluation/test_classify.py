@@ -1,4 +1,4 @@
-"""Classifying: counted the right way round, whatever the batch, and with the transformer's own theta."""
+"""Classifying: counted the right way round, whatever the batch, and with every transformer's own theta."""
 
 from collections import OrderedDict
 
@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.evaluation import classify as classify_module
-from stn_train.evaluation.classify import Predictions, classify, warp
+from stn_train.evaluation.classify import Predictions, classify
 from stn_train.geometry import AFFINE
-from stn_train.models import SpatialTransformer
+from stn_train.models import SpatialTransformer, build_model
 from stn_train.models.transformer import Regression
+from stn_train.specs import ModelSpec
 
 CPU = torch.device("cpu")
 
@@ -44,9 +45,9 @@ def small_network(transformed: bool = True) -> nn.Sequential:
 
 def test_rows_of_the_confusion_are_true_classes_and_columns_predicted_ones():
     labels, predicted = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 2, 2, 1, 0])
-    confusion = Predictions(predicted, None, 0.0).confusion(labels, classes=3)
+    confusion = Predictions(predicted, (), 0.0).confusion(labels, classes=3)
     assert confusion.tolist() == [[1, 0, 2], [0, 1, 0], [1, 0, 0]]
-    assert Predictions(predicted, None, 0.0).confusion(labels).shape == (10, 10)
+    assert Predictions(predicted, (), 0.0).confusion(labels, classes=19).shape == (19, 19)
 
 
 @pytest.mark.parametrize("transformed", [False, True])
@@ -60,16 +61,14 @@ def test_predictions_are_the_networks_and_do_not_depend_on_the_batch(monkeypatch
         monkeypatch.setattr(classify_module, "BATCH", size)
         found = classify(network.train(), images, CPU, "float32")
         assert torch.equal(found.predicted, expected)
-        assert (found.theta is not None) == transformed
-        thetas.append(found.theta)
-    if transformed:
-        assert all(torch.allclose(theta, thetas[0], rtol=0, atol=1e-6) for theta in thetas)
+        assert len(found.thetas) == transformed
+        thetas += found.thetas
+    assert all(torch.allclose(theta, thetas[0], rtol=0, atol=1e-6) for theta in thetas)
 
 
 def test_theta_is_the_transformers_for_each_image_in_its_place():
     network, images = small_network(), random_images(30)
-    theta = classify(network, images, CPU, "float32").theta
-    assert theta is not None
+    (theta,) = classify(network, images, CPU, "float32").thetas
     assert theta.shape == (30, 6)
     assert theta.dtype == torch.float32
     with torch.no_grad():
@@ -84,15 +83,20 @@ def test_classifying_changes_nothing_in_the_network():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_warp_shows_what_the_classifier_is_given():
-    network, images = small_network(), random_images(20)
-    output, theta = warp(network.train(), images, CPU)
-    assert output.shape == (20, 1, 14, 14)
-    assert torch.allclose(theta, classify(network, images, CPU, "float32").theta, rtol=0, atol=1e-6)
-    with torch.no_grad():
-        assert torch.allclose(network[1](output), network(images.float() / 255), rtol=0, atol=1e-5)
+def test_every_transformer_tells_its_theta_in_the_order_of_the_forward_pass():
+    torch.manual_seed(0)
+    spec = {"name": "many", "like": "st_cnn", "transformer": {"family": "attention", "at": [0, 2, 1]}}
+    network = build_model(ModelSpec.model_validate(spec), (28, 28)).network
+    wanted = [network[0], network[1][1].transformer, network[1][2].transformer]
+    for number, transformer in enumerate(wanted):
+        nn.init.constant_(transformer.localisation[-1].bias, 0.1 * number)
+    thetas = classify(network, random_images(20), CPU, "float32").thetas
+    assert [theta.shape for theta in thetas] == [(20, 3)] * 3
+    for number, theta in enumerate(thetas):
+        torch.testing.assert_close(theta, (torch.tensor([1.0, 0.0, 0.0]) + 0.1 * number).expand(20, 3))
 
 
-def test_warp_needs_a_transformer():
-    with pytest.raises(ValueError, match="no transformer"):
-        warp(small_network(transformed=False), random_images(2), CPU)
+def test_nothing_is_recorded_afterwards():
+    network = small_network()
+    classify(network, random_images(2), CPU, "float32")
+    assert all(not module._forward_hooks for module in network.modules())

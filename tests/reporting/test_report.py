@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from matplotlib.colors import to_rgba
 
 from stn_train.errors import UserError
-from stn_train.reporting.figures import learning_curves, outline, transformer_samples
+from stn_train.reporting.figures import learning_curves, transformer_samples
 from stn_train.reporting.records import EpochRecord, RunFolder, Timing, TrialResult
 from stn_train.reporting.report import write_report
 from stn_train.reporting.status import status, status_text
@@ -23,6 +24,7 @@ IMAGES = 1000
 CLASSES = 10
 EPOCHS = 4
 LABEL = np.arange(IMAGES) % CLASSES
+SQUARE = np.float32([(-0.5, -0.5), (41.5, -0.5), (41.5, 41.5), (-0.5, 41.5)])
 
 
 def begin(path: Path, **keys: Any) -> tuple[RunFolder, list[TrialSpec]]:
@@ -70,9 +72,9 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
     if trial.model.transformer:
         np.savez(
             files.samples,
-            image=np.zeros((3, 42, 42), np.uint8),
-            output=np.zeros((3, 28, 28), np.uint8),
-            theta=np.tile(np.float32([1, 0, 0, 0, 1, 0]), (3, 1)),
+            image=np.zeros((3, 1, 42, 42), np.uint8),
+            output=np.zeros((3, 1, 28, 28), np.uint8),
+            outline=np.tile(SQUARE, (3, 1, 1)),
             label=np.array([1, 2, 3]),
             predicted=np.array([1, 2, 5]),
         )
@@ -248,26 +250,59 @@ def test_status_tells_done_running_interrupted_and_pending_apart(tmp_path: Path)
     assert lines[-1] == "1 done, 2 running, 1 pending"
 
 
-@pytest.mark.parametrize(
-    ("theta", "corners"),
-    [
-        ([1, 0, 0, 0, 1, 0], [(-0.5, -0.5), (41.5, -0.5), (41.5, 27.5), (-0.5, 27.5)]),
-        ([0.5, 0, 0, 0, 0.5, 0], [(10, 6.5), (31, 6.5), (31, 20.5), (10, 20.5)]),
-        ([0, -1, 0, 1, 0, 0], [(41.5, -0.5), (41.5, 27.5), (-0.5, 27.5), (-0.5, -0.5)]),
-        ([1, 0, 1, 0, 1, -1], [(20.5, -14.5), (62.5, -14.5), (62.5, 13.5), (20.5, 13.5)]),
-    ],
-    ids=["identity", "half", "quarter turn", "right and up"],
-)
-def test_outline_is_where_the_outputs_corners_fall(theta: list[float], corners: list[tuple[float, float]]) -> None:
-    """On an input 28 high and 42 wide; computed by hand."""
-    assert outline(theta, 28, 42) == pytest.approx(np.array(corners))
-
-
 def test_wrong_predictions_stand_in_red(one_seed: RunFolder) -> None:
     samples = np.load(one_seed.path / "trials/rts/st_cnn/seed-0/samples.npz")
     captions = [axes.xaxis.label for axes in transformer_samples("made up", samples).axes]
     assert [caption.get_text() for caption in captions[-2:]] == ["true 3", "predicted 5"]
     assert [caption.get_color() for caption in captions[1::2]] == ["black", "black", "red"]
+
+
+def test_each_transformer_has_a_picture_and_an_outline_in_its_own_colour() -> None:
+    """Two digits, a channel each, seen by two transformers side by side, behind which stands a third."""
+    image = np.zeros((5, 2, 42, 42), np.uint8)
+    image[:, 0, 10:20], image[:, 1, 15:30] = 255, 255
+    samples = {
+        "image": image,
+        **{name: np.zeros((5, 2, 28, 28), np.uint8) for name in ("output", "output_1")},
+        "output_2": np.zeros((5, 4, 28, 28), np.uint8),
+        **{name: np.tile(SQUARE / half, (5, 1, 1)) for name, half in (("outline", 1), ("outline_1", 2))},
+        "label": np.arange(5),
+        "predicted": np.arange(5),
+    }
+    axes = transformer_samples("made up", samples).axes
+    assert len(axes) == 5 * 4
+    seen, *made = axes[:4]
+    first, _, second, _ = seen.lines
+    assert len(first.get_xydata()) == 4 + 1, "closed"
+    assert np.array_equal(second.get_xydata()[:4], SQUARE / 2)
+    colours = [line.get_color() for line in (first, second)]
+    frames = [one.spines["left"].get_edgecolor() for one in made]
+    assert len(set(colours)) == 2
+    assert frames[:2] == [to_rgba(colour) for colour in colours]
+    assert len(set(frames)) == 3
+    shown = seen.images[0].get_array()
+    only_first, both, only_second, neither = (tuple(shown[row, 0]) for row in (12, 17, 25, 40))
+    assert neither == (0, 0, 0)
+    assert len({only_first, both, only_second, neither}) == 4
+
+
+def test_a_transformer_between_layers_has_no_picture(tmp_path: Path) -> None:
+    deep = {"name": "deep", "like": "st_cnn", "transformer": {"at": [2]}}
+    folder, trials = begin(tmp_path, models=["cnn", deep])
+    for trial in trials:
+        finish(folder, trial, errors=3)
+    folder.trial(trials[1]).samples.unlink()
+    report = write_report(folder)
+    assert [path.name for path in report.files if path.suffix == ".png"] == ["learning_curves@rts.png"]
+
+
+def test_a_classifier_without_a_width_is_reported_without_one(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, models=[{"name": "mine", "classifier": "nets:mine"}])
+    finish(folder, trials[0], errors=3)
+    result = folder.trial(trials[0]).result
+    result.write_text(json.dumps({**json.loads(result.read_text()), "width": None}))
+    line = next(line for line in write_report(folder).files[2].read_text().splitlines() if line.startswith("| rts | m"))
+    assert "| - |" in line
 
 
 def test_learning_curves_have_a_line_a_seed_and_a_legend_entry_a_model() -> None:

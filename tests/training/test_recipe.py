@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from stn_train.geometry import AFFINE
-from stn_train.models import SpatialTransformer
+from stn_train.models import SpatialTransformer, build_model, insert_transformer
 from stn_train.models.transformer import Regression
-from stn_train.specs import RECIPES, TrainingSpec
+from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
 from stn_train.training.recipe import make_average, make_optimiser, scheduled_rate, set_rate
 
 
@@ -85,6 +85,17 @@ def test_setting_the_rate_keeps_each_groups_factor():
     for rate in (0.5, 0.25):
         set_rate(optimiser, rate)
         assert {(group["factor"], group["lr"]) for group in optimiser.param_groups} == {(1.0, rate), (0.1, 0.1 * rate)}
+
+
+def test_localisation_networks_side_by_side_and_between_layers_have_their_own_rate():
+    spec = ModelSpec.model_validate({"name": "two", "like": "st_cnn", "transformer": {"parallel": 2}})
+    network = insert_transformer(build_model(spec, (28, 28)).network, at="classifier.2", image=(1, 28, 28))
+    optimiser = make_optimiser(network, recipe_of(localisation_rate=0.1))
+    factors = {id(p): group["factor"] for group in optimiser.param_groups for p in group["params"]}
+    slow = {name for name, parameter in network.named_parameters() if factors[id(parameter)] == 0.1}
+    places = ("transformer.transformers.0.", "transformer.transformers.1.", "classifier.2.transformer.")
+    assert slow == {name for name, _ in network.named_parameters() if name.startswith(places)}
+    assert {name.split("localisation")[0] for name in slow} == set(places)
 
 
 def test_a_step_moves_the_localisation_networks_by_their_factor_and_nothing_else():

@@ -1,0 +1,143 @@
+"""A spatial transformer in front of, or inside, any network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from stn_train.errors import UserError, did_you_mean
+from stn_train.geometry import FAMILIES, Family
+from stn_train.models.localisation import LOCALISATIONS, Localisation, default_localisation
+from stn_train.models.transformer import SpatialTransformer
+
+T = TypeVar("T")
+
+
+class Transformed(nn.Module):
+    """A module behind a spatial transformer, which warps the module's first argument."""
+
+    def __init__(self, transformer: SpatialTransformer, module: nn.Module) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.module = module
+
+    def forward(self, images: Tensor, *others: object, **named: object) -> object:
+        """What the module makes of the warped images."""
+        return self.module(self.transformer(images), *others, **named)
+
+
+def insert_transformer(
+    model: nn.Module,
+    *,
+    image: tuple[int, int, int],
+    at: str = "",
+    family: str | Family = "affine",
+    localisation: str | nn.Module | Localisation | None = None,
+    output: tuple[int, int] | None = None,
+) -> nn.Module:
+    """Put a spatial transformer in front of `model`, or in front of its submodule `at`.
+
+    image: channels, height and width of an image for the model, which is run once on zeros to find what `at` gets.
+    at: a submodule's name as `model.named_modules()` gives it, such as "layer1" or "features.3"; "" is the model.
+    family: a family, or the name of one. localisation: the name of one of ours (conv, keypoints, conv_paper,
+    fc_paper), a function f(family, size (H, W), channels) that makes one, or a module that maps N x C x H x W to theta,
+    N x p; by default conv, or fc_paper where the feature map is smaller than 8 x 8. output: height and width of what
+    the transformer puts out; by default those of what it reads, so that at the start, at the identity, the model's
+    output is what it was.
+
+    Returns the model, changed in place: its submodule `at` is now a Transformed, whose parts are `transformer` and
+    `module`. With at="" the model is left as it is and returned inside a new Transformed. Names in the model's
+    state_dict change with it, so weights are loaded first. The transformer is on the device and of the type of the
+    model's parameters; the localisation networks' parameters are those of modules named `localisation`.
+
+    Raises UserError where there is no such submodule, family or localisation network, where the model does not take
+    such an image, where `at` is not called just once in a forward pass with a feature map of four dimensions, or where
+    that is too small for the localisation network.
+    """
+    place = _submodule(model, at)
+    like = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), torch.empty(0))
+    channels, *size = _shape_read(model, place, at, torch.zeros(1, *image, dtype=like.dtype, device=like.device))
+    height, width = size
+    known = _named(family, FAMILIES, "family") if isinstance(family, str) else family
+    localise = _localisation(localisation, known, (height, width), channels).to(like.device, like.dtype)
+    transformer = SpatialTransformer(localise, known, output or (height, width)).train(model.training)
+    transformed = Transformed(transformer, place)
+    transformed.training = model.training
+    if not at:
+        return transformed
+    parent, _, name = at.rpartition(".")
+    setattr(model.get_submodule(parent), name, transformed)
+    return model
+
+
+def _named(name: str, known: dict[str, T], kind: str) -> T:
+    if name not in known:
+        raise UserError(f"there is no {kind} {name!r}{did_you_mean(name, known)}")
+    return known[name]
+
+
+def _localisation(
+    given: str | nn.Module | Localisation | None, family: Family, size: tuple[int, int], channels: int
+) -> nn.Module:
+    """The localisation network for feature maps of this size."""
+    if isinstance(given, str):
+        given = _named(given, LOCALISATIONS, "localisation network")
+    elif given is None:
+        given = default_localisation(size)
+    return given if isinstance(given, nn.Module) else given(family, size, channels)
+
+
+def _submodule(model: nn.Module, at: str) -> nn.Module:
+    """The submodule of this name. Raises UserError with the nearest names where there is none."""
+    names: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    if at in names:
+        return names[at]
+    parent = at
+    while parent not in names:
+        parent = parent.rpartition(".")[0]
+    beside = [f"{parent}.{name}".lstrip(".") for name, _ in names[parent].named_children()]
+    raise UserError(f"the model has no submodule {at!r}{did_you_mean(at, beside)}")
+
+
+def _shape_read(model: nn.Module, place: nn.Module, at: str, zeros: Tensor) -> tuple[int, int, int]:
+    """Channels, height and width of what `place` is given when the model runs on zeros (1 x C x H x W)."""
+    shapes: list[tuple[int, ...]] = []
+
+    def note(module: nn.Module, given: tuple[object, ...]) -> None:
+        shapes.append(tuple(given[0].shape) if given and isinstance(given[0], Tensor) else ())
+
+    hook = place.register_forward_pre_hook(note)
+    try:
+        with _at_rest(model), torch.no_grad():
+            model(zeros)
+    except (RuntimeError, ValueError) as error:
+        size = " x ".join(str(length) for length in zeros.shape[1:])
+        raise UserError(f"the model does not take an image of {size}: {str(error).splitlines()[0]}") from None
+    finally:
+        hook.remove()
+    where = f"no transformer can stand in front of {at!r}"
+    if len(shapes) != 1:
+        raise UserError(
+            f"{where}: it is called {len(shapes)} times in a forward pass, not once; name another submodule"
+        )
+    (shape,) = shapes
+    if len(shape) != 4:
+        found = f"a tensor of {len(shape)} dimensions" if shape else "no tensor"
+        raise UserError(
+            f"{where}: it gets {found}, not a feature map (N x C x H x W); name a submodule that comes earlier"
+        )
+    return shape[1], shape[2], shape[3]
+
+
+@contextmanager
+def _at_rest(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, where a forward pass changes nothing, and afterwards as it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,85 @@
+"""Classifiers of the user's own: `package.module:function`, found, checked and called as ours are."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+
+from torch import nn
+
+from stn_train.errors import UserError, did_you_mean
+
+Classifier = Callable[..., nn.Module]
+"""Called by keywords: size (H, W), channels, classes and, where it has such a parameter, width; gives a module.
+
+A width is a number of eighths, so that budgets are met however coarsely a network depends on it: it is multiplied by
+what a layer needs, and then rounded.
+"""
+
+
+def load_classifier(name: str) -> Classifier:
+    """The function, or class, that `package.module:function` names; also looked for in the current directory.
+
+    Raises UserError where there is none, or where it cannot be called with `size`, `channels` and `classes`.
+    """
+    path, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` does: a user's module lies beside the configuration
+    try:
+        module = import_module(path)
+    except Exception as error:  # whatever the user's file raises
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"classifier {name}: {path} cannot be imported ({type(error).__name__}: {reason}); it has to be installed, "
+            f"or to lie below {here}"
+        ) from None
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        known = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
+        raise UserError(f"classifier {name}: {path} has no function {attribute}{did_you_mean(attribute, known)}")
+    width = {"width": 1.0} if takes_width(function) else {}
+    try:
+        inspect.signature(function).bind(size=(28, 28), channels=1, classes=10, **width)
+    except TypeError as error:
+        raise UserError(
+            f"classifier {name} cannot be called with size, channels, classes and, if it likes, width: {error}"
+        ) from None
+
+    @wraps(function)
+    def build(**arguments: object) -> nn.Module:
+        try:
+            built = function(**arguments)
+        except TypeError as error:
+            if "width" not in arguments:
+                raise
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"classifier {name} fails for width={arguments['width']} ({reason}); a width has a fraction: multiply "
+                "it, then round"
+            ) from error
+        if not isinstance(built, nn.Module):
+            raise UserError(f"classifier {name} has to return an nn.Module, and returned a {type(built).__name__}")
+        return built
+
+    return build
+
+
+def takes_width(classifier: Classifier) -> bool:
+    """Whether a classifier has a parameter `width`, by which it is fitted to a budget."""
+    return "width" in inspect.signature(classifier).parameters
+
+
+def natural_width(classifier: Classifier) -> float | None:
+    """The width that a classifier has where none is asked for: its default, or None where that is no number.
+
+    Raises UserError where it has to be given one.
+    """
+    if not takes_width(classifier):
+        return None
+    default = inspect.signature(classifier).parameters["width"].default
+    if default is inspect.Parameter.empty:
+        raise UserError("its classifier has no default for width; give it one, or the experiment a budget: parameters")
+    return float(default) if isinstance(default, int | float) else None

@@ -1,0 +1,75 @@
+"""Transformers anywhere, and a classifier of the user's own, from a configuration to the report."""
+
+from pathlib import Path
+
+import numpy as np
+
+from stn_train import load_network
+from stn_train.reporting.records import RunFolder
+from stn_train.specs import trials_of
+
+NETS = """
+from torch import nn
+
+def mine(size, channels, classes, width):
+    w = round(width)
+    return nn.Sequential(
+        nn.Sequential(nn.Conv2d(channels, w, 5), nn.ReLU(), nn.MaxPool2d(2)),
+        nn.Sequential(nn.Flatten(), nn.Linear(w * ((size[0] - 4) // 2) * ((size[1] - 4) // 2), classes)),
+    )
+"""
+CONFIG = """
+source: digits
+datasets: [r]
+models:
+  - {name: mine, classifier: "nets:mine"}
+  - {name: two, classifier: "nets:mine", transformer: {family: tps, localisation: fc_paper, parallel: 2, output: 16}}
+  - {name: deep, like: st_cnn_similarity, transformer: {at: [1, 2]}}
+  - {name: row, like: st_fcn_attention, transformer: {at: [0, 0]}}
+parameters: 150_000
+training: {epochs: 1, batch_size: 96}
+"""
+
+
+def test_every_kind_of_network_is_trained_saved_and_reported(stn):
+    Path("nets.py").write_text(NETS)
+    Path("networks.yaml").write_text(CONFIG)
+    planned = stn("run", "--config", "networks.yaml", "--dry-run")
+    assert planned.code == 0, planned
+    ended = stn("run", "--config", "networks.yaml", "-q")
+    assert ended.code == 0, ended
+    folder = RunFolder(Path("runs/networks"))
+    files = {trial.model.name: folder.trial(trial).path for trial in trials_of(folder.load_experiment())}
+    thetas = {name: _arrays(path / "predictions.npz", "theta") for name, path in files.items()}
+    assert {name: [theta.shape for theta in found.values()] for name, found in thetas.items()} == {
+        "mine": [],
+        "two": [(120, 32)] * 2,
+        "deep": [(120, 4)] * 2,
+        "row": [(120, 3)] * 2,
+    }
+    assert list(thetas["two"]) == ["theta", "theta_1"]
+    assert not (files["mine"] / "samples.npz").exists()
+    assert not (files["deep"] / "samples.npz").exists()
+    assert list(_arrays(files["two"] / "samples.npz", "out")) == ["output", "output_1", "outline", "outline_1"]
+    assert list(_arrays(files["row"] / "samples.npz", "out")) == ["output", "output_1", "outline"]
+    figures = {path.name for path in folder.figures.iterdir()}
+    assert figures == {"learning_curves@r.png", "transformer_two@r.png", "transformer_row@r.png"}
+    again = stn("eval", "runs/networks", "--json")
+    assert again.code == 0, again
+    assert (
+        "transformer.transformers.1.localisation.1.weight" in load_network(files["two"] / "checkpoint.pt").state_dict()
+    )
+    assert "2 channels" in stn("eval", "runs/networks", "--dataset", "addition").sentence
+
+
+def test_a_classifier_that_is_not_there_is_told_before_anything_is_trained(stn):
+    sentence = stn(
+        "run", "--config", "small.yaml", "--set", "models=[{name: mine, classifier: 'nowhere:mine'}]"
+    ).sentence
+    assert "nowhere cannot be imported" in sentence
+    assert not Path("runs").exists()
+
+
+def _arrays(path: Path, prefix: str) -> dict[str, np.ndarray]:
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in arrays if name.startswith(prefix)}

@@ -1,0 +1,113 @@
+"""What transformers did: recorded as it was, and outlined where their output really read."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stn_train.evaluation.warps import Warp, recorded_warps, sights
+from stn_train.geometry import AFFINE, FAMILIES, PROJECTIVE, TPS, Family
+from stn_train.models import SpatialTransformer, build_model, insert_transformer
+from stn_train.specs import ModelSpec
+
+CPU = torch.device("cpu")
+
+
+def network_of(canvas: tuple[int, int] = (28, 36), channels: int = 1, **transformer: object) -> nn.Sequential:
+    """An ST-FCN whose transformers have left the identity."""
+    torch.manual_seed(0)
+    spec = ModelSpec.model_validate({"name": "made", "like": "st_fcn", "transformer": transformer})
+    network = build_model(spec, canvas, channels=channels).network
+    for module in network.modules():
+        if isinstance(module, SpatialTransformer):
+            nn.init.normal_(module.localisation[-1].bias, std=0.05)
+    return network
+
+
+def random_images(*shape: int) -> Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def outline(family: Family, theta: list[float], height: int, width: int) -> Tensor:
+    images = torch.zeros(1, 1, height, width)
+    transformer = SpatialTransformer(nn.Identity(), family, (4, 4))
+    return Warp(transformer, images, torch.tensor([theta]), images).outline()[0]
+
+
+@pytest.mark.parametrize(
+    ("theta", "corners"),
+    [
+        ([1, 0, 0, 0, 1, 0], [(-0.5, -0.5), (41.5, -0.5), (41.5, 27.5), (-0.5, 27.5)]),
+        ([0.5, 0, 0, 0, 0.5, 0], [(10, 6.5), (31, 6.5), (31, 20.5), (10, 20.5)]),
+        ([0, -1, 0, 1, 0, 0], [(41.5, -0.5), (41.5, 27.5), (-0.5, 27.5), (-0.5, -0.5)]),
+        ([1, 0, 1, 0, 1, -1], [(20.5, -14.5), (62.5, -14.5), (62.5, 13.5), (20.5, 13.5)]),
+    ],
+    ids=["identity", "half", "quarter turn", "right and up"],
+)
+def test_an_outlines_corners_are_where_the_outputs_corners_fall(theta, corners):
+    """On an input 28 high and 42 wide; computed by hand."""
+    points = outline(AFFINE, theta, 28, 42)
+    torch.testing.assert_close(points[:: len(points) // 4], torch.tensor(corners))
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
+def test_the_outline_of_the_identity_is_the_images_edge(family):
+    x, y = outline(family, list(family.identity), 20, 30).T
+    on_edge = (
+        (x + 0.5).abs().lt(1e-4) | (x - 29.5).abs().lt(1e-4) | (y + 0.5).abs().lt(1e-4) | (y - 19.5).abs().lt(1e-4)
+    )
+    assert bool(on_edge.all())
+    assert (x.min(), x.max(), y.min(), y.max()) == pytest.approx((-0.5, 29.5, -0.5, 19.5), abs=1e-4)
+
+
+def test_a_side_is_straight_under_a_homography_and_bent_under_a_spline():
+    def bend(points: Tensor) -> float:
+        """How far the middle of the upper side lies off the line through its ends, in pixels."""
+        (ax, ay), (mx, my), (bx, by) = points[0], points[8], points[16]
+        return float(abs((bx - ax) * (my - ay) - (by - ay) * (mx - ax)) / torch.hypot(bx - ax, by - ay))
+
+    bent = torch.tensor(TPS.identity)
+    bent[3] += 0.3  # y of the second control point of the upper row
+    assert bend(outline(PROJECTIVE, [1, 0.1, 0, 0.2, 1, 0, 0.2, 0.1], 28, 28)) == pytest.approx(0, abs=1e-4)
+    assert bend(outline(TPS, bent.tolist(), 28, 28)) > 1
+
+
+def test_what_is_recorded_is_what_was_done():
+    network = network_of(at=[0, 0], parallel=2)
+    images = torch.rand(3, 1, 28, 36)
+    with recorded_warps(network) as warps:
+        network(images)
+    assert [warp.images.shape[1] for warp in warps] == [1, 1, 2, 2]
+    assert [warp.transformer for warp in warps] == [m for m in network.modules() if isinstance(m, SpatialTransformer)]
+    for warp in warps:
+        output, theta = warp.transformer.warp(warp.images)
+        assert torch.equal(warp.output, output)
+        assert torch.equal(warp.theta, theta)
+    warps.clear()
+    network(images)
+    assert not warps, "nothing is recorded outside"
+
+
+def test_sights_are_what_the_classifier_is_given():
+    images = random_images(5, 2, 28, 36)
+    network = network_of(channels=2, parallel=2, output=[14, 20])
+    seen = sights(network, images, CPU)
+    assert [sight.output.shape for sight in seen] == [(5, 2, 14, 20)] * 2
+    with torch.no_grad():
+        given = torch.cat([sight.output for sight in seen], dim=1)
+        torch.testing.assert_close(network[1](given), network(images.float() / 255))
+
+
+def test_only_those_that_read_the_image_itself_have_an_outline():
+    seen = sights(network_of(at=[0, 0]), random_images(2, 1, 28, 36), CPU)
+    assert [sight.outline is not None for sight in seen] == [True, False]
+
+
+def test_no_transformer_at_the_input_is_no_sight():
+    spec = ModelSpec.model_validate({"name": "deep", "like": "st_cnn", "transformer": {"at": [1]}})
+    assert sights(build_model(spec, (28, 28)).network, random_images(2, 1, 28, 28), CPU) == []
+
+
+def test_a_transformer_put_before_any_network_is_seen():
+    network = insert_transformer(nn.Conv2d(3, 4, 3), image=(3, 20, 24))
+    (sight,) = sights(network, random_images(2, 3, 20, 24), CPU)
+    torch.testing.assert_close(sight.output, random_images(2, 3, 20, 24).float() / 255, rtol=0, atol=1e-5)

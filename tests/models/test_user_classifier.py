@@ -1,0 +1,119 @@
+"""Classifiers of the user's own: found beside the configuration, fitted where they can be, mistakes told."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from stn_train.errors import UserError
+from stn_train.models import SpatialTransformer, build_model
+from stn_train.specs import ModelSpec
+
+NETS = """
+from torch import nn
+
+class Wide(nn.Module):
+    def __init__(self, size, channels, classes, width=6.0):
+        super().__init__()
+        w = round(width)
+        self.features = nn.Conv2d(channels, w, 3, padding=1)
+        self.more = nn.Sequential(nn.ReLU(), nn.Conv2d(w, 2 * w, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
+        self.last = nn.Linear(8 * w, classes)
+
+    def forward(self, images):
+        return self.last(self.more(self.features(images)).flatten(1))
+
+def fixed(size, channels, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], classes))
+
+def needs_width(size, channels, classes, width):
+    return Wide(size, channels, classes, width)
+
+def unrounded(size, channels, classes, width=4):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], width), nn.Linear(width, classes))
+
+def deep(size, channels, classes, depth):
+    return fixed(size, channels, classes)
+
+def nothing(size, channels, classes):
+    return None
+
+def eleven(size, channels, classes):
+    return fixed(size, channels, 11)
+
+number = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def beside(tmp_path, monkeypatch):
+    """The current directory holds a module `nets`."""
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "broken.py").write_text("import torch\nnn.Linear\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    for name in ("nets", "broken"):
+        sys.modules.pop(name, None)
+
+
+def spec_of(function: str, **transformer: object) -> ModelSpec:
+    return ModelSpec.model_validate({"name": "mine", "classifier": function, "transformer": transformer or None})
+
+
+@pytest.mark.parametrize("transformer", [{}, {"at": [0]}, {"at": [1]}, {"at": [0, 1, 1]}, {"parallel": 2}], ids=str)
+def test_one_that_takes_a_width_is_fitted_to_the_budget_with_its_transformers(transformer):
+    model = build_model(spec_of("nets:Wide", **transformer), (28, 24), 100_000, channels=2, classes=7)
+    assert abs(model.parameters - 100_000) <= 2000
+    assert model.network(torch.zeros(2, 2, 28, 24)).shape == (2, 7)
+    found = sum(isinstance(module, SpatialTransformer) for module in model.network.modules())
+    assert found == (len(transformer.get("at", [0])) * transformer.get("parallel", 1) if transformer else 0)
+
+
+def test_layers_are_its_named_children_in_order():
+    network = build_model(spec_of("nets:Wide", at=[1]), (28, 24)).network
+    assert isinstance(network.classifier.more.transformer, SpatialTransformer)
+
+
+def test_without_a_budget_it_has_its_own_width():
+    assert build_model(spec_of("nets:Wide"), (28, 28)).width == 6.0
+    assert build_model(spec_of("nets:unrounded"), (28, 28)).width == 4
+    assert build_model(spec_of("nets:fixed"), (28, 28)).width is None
+    assert build_model(spec_of("nets:needs_width"), (28, 28), 50_000).parameters == pytest.approx(50_000, rel=0.02)
+
+
+def test_one_without_a_width_has_to_meet_the_budget_itself():
+    assert build_model(spec_of("nets:fixed"), (28, 28), 7_900).parameters == 7_850
+    with pytest.raises(UserError, match=r"mine cannot have 9,000 .* takes no width, and so it has 7,850"):
+        build_model(spec_of("nets:fixed"), (28, 28), 9_000)
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("nowhere.nets:Wide", r"classifier nowhere\.nets:Wide: nowhere\.nets cannot be imported \(ModuleNotFoundError"),
+        ("broken:Wide", r"broken cannot be imported \(NameError: name 'nn' is not defined\)"),
+        ("nets:Wider", r"nets has no function Wider; did you mean 'Wide'\?"),
+        ("nets:number", "nets has no function number"),
+        ("nets:deep", "cannot be called with size, channels, classes .* missing a required argument: 'depth'"),
+        ("nets:nothing", "has to return an nn.Module, and returned a NoneType"),
+        ("nets:eleven", "its classifier puts out 1 x 11 for one image, and 1 x 10 is wanted"),
+        ("nets:needs_width", "no default for width"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(function, sentence):
+    with pytest.raises(UserError, match=sentence) as told:
+        build_model(spec_of(function), (28, 28))
+    assert "\n" not in str(told.value)
+
+
+def test_a_width_that_is_not_rounded_is_told():
+    with pytest.raises(UserError, match=r"nets:unrounded fails for width=2500\.5 .* multiply it, then round"):
+        build_model(spec_of("nets:unrounded"), (28, 28), 50_000)
+
+
+def test_the_current_directory_is_looked_in_once(tmp_path):
+    for _ in range(2):
+        build_model(spec_of("nets:fixed"), (28, 28))
+    assert sys.path.count(str(Path.cwd())) == 1
