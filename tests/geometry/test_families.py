@@ -1,6 +1,7 @@
 """Laws of the families: counts, identity, inverse, composition, aspect; and each matrix once by hand."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -9,29 +10,40 @@ from torch.nn import functional as F
 
 from stn_train.geometry import (
     AFFINE,
+    ATTENTION,
     FAMILIES,
+    PROJECTIVE,
     ROTATION,
     SCALE,
     SHEAR,
+    SIMILARITY,
     TRANSLATION,
     Family,
+    MatrixFamily,
     bilinear_sampler,
     matrix_grid,
+    pixel_grid,
+    thin_plate_spline,
 )
+from stn_train.geometry.grid import HORIZON
+from stn_train.specs import TransformerSpec
 
-ALL = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
+MATRICES = {name: family for name, family in FAMILIES.items() if isinstance(family, MatrixFamily)}
+EVERY = {**FAMILIES, "tps_3": thin_plate_spline(3)}
+ALL = pytest.mark.parametrize("family", EVERY.values(), ids=list(EVERY))
+ALL_MATRICES = pytest.mark.parametrize("family", MATRICES.values(), ids=list(MATRICES))
 COS, SIN = math.sqrt(3) / 2, 0.5
 
 
 def some_theta(family: Family, count: int = 5, seed: int = 0) -> Tensor:
     noise = torch.rand(count, family.parameters, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return torch.tensor(family.identity, dtype=torch.float64) + noise - 0.5
+    return torch.tensor(family.identity, dtype=torch.float64) + (noise - 0.5) * (0.4 if family is PROJECTIVE else 1.0)
 
 
 def coordinates_through(matrix: Tensor, points: Tensor) -> Tensor:
-    """Every point (N x h x w x 2) mapped by its matrix (N x 3 x 3), in homogeneous coordinates."""
+    """Every point (N x ... x 2) mapped by its matrix (N x 3 x 3), in homogeneous coordinates."""
     homogeneous = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
-    mapped = torch.einsum("nij,nhwj->nhwi", matrix, homogeneous)
+    mapped = torch.einsum("nij,n...j->n...i", matrix, homogeneous)
     return mapped[..., :2] / mapped[..., 2:]
 
 
@@ -52,17 +64,42 @@ def test_the_identitys_grid_holds_the_centres_of_the_pixels():
     assert grid.tolist() == [rows]
 
 
-@ALL
-def test_each_family_has_the_number_of_parameters_that_the_field_gives_it(family):
+def test_the_families_are_those_that_a_configuration_can_name():
+    assert list(FAMILIES) == list(get_args(TransformerSpec.model_fields["family"].annotation))
+
+
+def test_each_family_has_the_number_of_parameters_that_the_field_gives_it():
     known = {"translation": 2, "scale": 1, "rotation": 1, "shear": 2, "attention": 3, "similarity": 4, "affine": 6}
-    assert family.parameters == known[family.name]
+    known |= {"projective": 8, "tps": 32, "tps_3": 18}
+    assert {name: family.parameters for name, family in EVERY.items()} == known
 
 
 @ALL
 @pytest.mark.parametrize("aspect", [1.0, 1.5])
 def test_the_identity_is_the_identity(family, aspect):
-    theta = torch.tensor([family.identity])
-    assert torch.equal(family.matrix(theta, aspect), torch.eye(3)[None])
+    theta = torch.tensor([family.identity], dtype=torch.float64)
+    centres = pixel_grid((4, 6), theta)[None]
+    assert close(family.grid(theta, (4, 6), aspect), centres)
+    assert not close(family.grid(theta + 0.1, (4, 6), aspect), centres)
+
+
+@ALL_MATRICES
+def test_the_identitys_matrix_is_the_identity_to_the_bit(family):
+    assert torch.equal(family.matrix(torch.tensor([family.identity]), 1.5), torch.eye(3)[None])
+
+
+@ALL
+def test_the_grid_is_where_the_points_at_the_pixels_centres_go(family):
+    theta = some_theta(family)
+    grid = family.grid(theta, (4, 6), 1.5)
+    assert grid.shape == (5, 4, 6, 2)
+    assert close(grid, family.points(theta, pixel_grid((4, 6), theta).flatten(0, 1), 1.5).view(5, 4, 6, 2))
+
+
+@ALL
+def test_points_of_each_item_or_the_same_for_all(family):
+    theta, same = some_theta(family), torch.rand(7, 2, dtype=torch.float64)
+    assert close(family.points(theta, same, 1.5), family.points(theta, same.expand(5, 7, 2), 1.5))
 
 
 @pytest.mark.parametrize(
@@ -72,9 +109,12 @@ def test_the_identity_is_the_identity(family, aspect):
         (SCALE, [0.75], [[0.75, 0, 0], [0, 0.75, 0], [0, 0, 1]]),
         (ROTATION, [math.pi / 6], [[COS, -SIN, 0], [SIN, COS, 0], [0, 0, 1]]),
         (SHEAR, [0.25, -0.5], [[1, 0.25, 0], [-0.5, 1, 0], [0, 0, 1]]),
+        (ATTENTION, [0.5, 0.25, -0.5], [[0.5, 0, 0.25], [0, 0.5, -0.5], [0, 0, 1]]),
+        (SIMILARITY, [0.5, 0.25, 0.1, 0.2], [[0.5, -0.25, 0.1], [0.25, 0.5, 0.2], [0, 0, 1]]),
         (AFFINE, [1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6], [0, 0, 1]]),
+        (PROJECTIVE, [1, 2, 3, 4, 5, 6, 7, 8], [[1, 2, 3], [4, 5, 6], [7, 8, 1]]),
     ],
-    ids=["translation", "scale", "rotation", "shear", "affine"],
+    ids=list(MATRICES),
 )
 def test_a_matrix_worked_by_hand(family, theta, matrix):
     found = family.matrix(torch.tensor([theta], dtype=torch.float64))[0]
@@ -88,9 +128,12 @@ def test_a_matrix_worked_by_hand(family, theta, matrix):
         (SCALE, [0.75], [[0.75, 0, 0], [0, 0.75, 0], [0, 0, 1]]),
         (ROTATION, [math.pi / 6], [[COS, -SIN / 2, 0], [2 * SIN, COS, 0], [0, 0, 1]]),
         (SHEAR, [0.5, -0.5], [[1, 0.25, 0], [-1, 1, 0], [0, 0, 1]]),
+        (ATTENTION, [0.5, 0.5, -0.5], [[0.5, 0, 0.25], [0, 0.5, -0.5], [0, 0, 1]]),
+        (SIMILARITY, [0.5, 0.25, 0.5, 0.2], [[0.5, -0.125, 0.25], [0.5, 0.5, 0.2], [0, 0, 1]]),
         (AFFINE, [1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6], [0, 0, 1]]),
+        (PROJECTIVE, [1, 2, 3, 4, 5, 6, 7, 8], [[1, 2, 3], [4, 5, 6], [7, 8, 1]]),
     ],
-    ids=["translation", "scale", "rotation", "shear", "affine"],
+    ids=list(MATRICES),
 )
 def test_a_matrix_worked_by_hand_for_an_image_twice_as_wide_as_high(family, theta, matrix):
     """In units of half the height both ways, x runs from -2 to 2 there."""
@@ -98,32 +141,61 @@ def test_a_matrix_worked_by_hand_for_an_image_twice_as_wide_as_high(family, thet
     assert close(found, torch.tensor(matrix, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(
-    ("family", "invert"),
-    [
-        (TRANSLATION, lambda theta: -theta),
-        (SCALE, lambda theta: 1 / theta),
-        (ROTATION, lambda theta: -theta),
-        (AFFINE, lambda theta: torch.linalg.inv(AFFINE.matrix(theta))[:, :2].reshape(-1, 6)),
-    ],
-    ids=["translation", "scale", "rotation", "affine"],
-)
+@ALL_MATRICES
 @pytest.mark.parametrize("aspect", [1.0, 1.5])
-def test_the_inverse_undoes(family, invert, aspect):
-    theta = some_theta(family)
-    there = family.grid(theta, (4, 6), aspect)
-    back = coordinates_through(family.matrix(invert(theta), aspect), there)
-    centres = matrix_grid(torch.eye(3, dtype=torch.float64)[None], (4, 6)).expand_as(back)
-    assert not close(there, centres)
-    assert close(back, centres)
+def test_the_inverse_undoes(family, aspect):
+    theta, points = some_theta(family), torch.rand(20, 2, dtype=torch.float64) * 2 - 1
+    there = family.points(theta, points, aspect)
+    back = family.closure.points(family.inverse(theta, aspect), there, aspect)
+    assert not close(there, points.expand(5, 20, 2))
+    assert close(back, points.expand(5, 20, 2))
 
 
-@pytest.mark.parametrize("first", FAMILIES.values(), ids=list(FAMILIES))
-@pytest.mark.parametrize("then", FAMILIES.values(), ids=list(FAMILIES))
+@ALL_MATRICES
+def test_the_composition_does_the_inner_first(family):
+    outer, inner, points = some_theta(family), some_theta(family, seed=1), torch.rand(20, 2, dtype=torch.float64)
+    one_by_one = family.points(outer, family.points(inner, points, 1.5), 1.5)
+    assert close(family.closure.points(family.compose(outer, inner, 1.5), points, 1.5), one_by_one)
+
+
+def test_only_shears_leave_their_family():
+    assert [family.name for family in MATRICES.values() if family.closure is not family] == ["shear"]
+    assert SHEAR.closure is AFFINE
+    with pytest.raises(TypeError, match="shear"):
+        SHEAR.theta_of(torch.eye(3)[None])
+
+
+@ALL_MATRICES
+def test_theta_comes_back_from_its_matrix(family):
+    if family is not SHEAR:
+        theta = some_theta(family)
+        assert close(family.theta_of(family.matrix(theta, 1.5), 1.5), theta)
+
+
+@pytest.mark.parametrize("first", MATRICES.values(), ids=list(MATRICES))
+@pytest.mark.parametrize("then", MATRICES.values(), ids=list(MATRICES))
 def test_the_product_of_matrices_is_the_composition_of_maps(first, then):
-    one, other = first.matrix(some_theta(first), 1.5), then.matrix(some_theta(then, seed=1), 1.5)
-    composed = coordinates_through(other, matrix_grid(one, (3, 5)))
-    assert close(matrix_grid(other @ one, (3, 5)), composed)
+    theta, other, points = some_theta(first), some_theta(then, seed=1), torch.rand(20, 2, dtype=torch.float64) - 0.5
+    composed = then.points(other, first.points(theta, points, 1.5), 1.5)
+    assert close(
+        coordinates_through(then.matrix(other, 1.5) @ first.matrix(theta, 1.5), points.expand(5, 20, 2)), composed
+    )
+
+
+# --- the horizon --------------------------------------------------------------------------------------------------
+
+
+def test_behind_the_horizon_nothing_is_seen_and_gradients_stay_finite():
+    """Depth 1 + 2 x: the horizon stands at x = -0.5, and what lies left of it reads outside."""
+    theta = torch.tensor([[1.0, 0, 3, 0, 1, 0.1, 2, 0]], dtype=torch.float64, requires_grad=True)
+    grid = PROJECTIVE.grid(theta, (1, 8))
+    depth = 1 + 2 * pixel_grid((1, 8), theta.detach())[0, :, 0]
+    assert depth[:2].tolist() == [-0.75, -0.25]
+    assert (grid[0, 0, :2, 0] > 1 / HORIZON).all()
+    output = bilinear_sampler(torch.ones(1, 1, 8, 8, dtype=torch.float64), grid)
+    assert output[0, 0, 0, :2].tolist() == [0, 0]
+    (grid.square().sum() + output.sum()).backward()
+    assert torch.isfinite(theta.grad).all()
 
 
 def test_sampling_twice_is_sampling_once_with_the_first_matrix_on_the_left():

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from stn_train.geometry import AFFINE, FAMILIES, ROTATION, SCALE, SHEAR, TRANSLATION, bilinear_sampler
+from stn_train.geometry import AFFINE, FAMILIES, PROJECTIVE, ROTATION, SCALE, SHEAR, TRANSLATION, bilinear_sampler
 
 ASYMMETRIC = [
     [1.0, 2.0, 3.0, 4.0],
@@ -154,6 +154,17 @@ def test_each_family_agrees_with_torchvision(matrix, torchvisions):
     assert torch.allclose(bilinear_sampler(images, grid), expected, rtol=0, atol=1e-12)
 
 
+def test_a_projective_map_agrees_with_torchvisions_perspective():
+    """torchvision names corners by their pixels, from 0 to the width at the outer edges, and keeps float32 numbers."""
+    images = random_images(1, 2, 6, 9)
+    theta = torch.tensor([[0.9, 0.2, 0.1, -0.1, 1.1, 0.05, 0.15, -0.2]], dtype=torch.float64)
+    corners = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]], dtype=torch.float64)
+    edges = torch.tensor([9.0, 6.0]) / 2
+    source, target = (PROJECTIVE.points(theta, corners)[0] + 1) * edges, (corners + 1) * edges
+    expected = tv.perspective(images, source.tolist(), target.tolist(), interpolation=InterpolationMode.BILINEAR)
+    assert torch.allclose(bilinear_sampler(images, PROJECTIVE.grid(theta, (6, 9))), expected, rtol=0, atol=1e-5)
+
+
 # --- gradients ----------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +181,30 @@ def test_gradients_reach_theta_and_image_and_match_finite_differences(family):
         return bilinear_sampler(images, family.grid(theta, (3, 4), 5 / 4))
 
     assert torch.autograd.gradcheck(warp, (images, theta), eps=1e-6)
+
+
+def test_between_the_pixels_the_gradient_is_the_papers_in_plain_loops():
+    """Equations 6 and 7, with respect to the image and to (x_s, y_s) in pixels, summed over the channels."""
+    images, grid = random_images(1, 2, 4, 5).requires_grad_(), (random_images(1, 3, 3, 2) * 2.6 - 1.3).requires_grad_()
+    weights = random_images(1, 2, 3, 3)
+    by_image, by_grid = torch.autograd.grad((bilinear_sampler(images, grid) * weights).sum(), (images, grid))
+    expected_image, expected_grid = torch.zeros_like(by_image), torch.zeros_like(by_grid)
+    for row in range(3):
+        for column in range(3):
+            x, y = ((grid[0, row, column] + 1) * torch.tensor([5, 4]) / 2 - 0.5).tolist()
+            for channel in range(2):
+                weight = weights[0, channel, row, column].item()
+                for n in range(4):
+                    for m in range(5):
+                        near_x, near_y = max(0.0, 1 - abs(x - m)), max(0.0, 1 - abs(y - n))
+                        slope_x = 0.0 if abs(m - x) >= 1 else (1.0 if m >= x else -1.0)
+                        slope_y = 0.0 if abs(n - y) >= 1 else (1.0 if n >= y else -1.0)
+                        value = images[0, channel, n, m].item()
+                        expected_image[0, channel, n, m] += weight * near_x * near_y
+                        expected_grid[0, row, column, 0] += weight * value * near_y * slope_x * 5 / 2
+                        expected_grid[0, row, column, 1] += weight * value * near_x * slope_y * 4 / 2
+    assert torch.allclose(by_image, expected_image, rtol=0, atol=1e-12)
+    assert torch.allclose(by_grid, expected_grid, rtol=0, atol=1e-12)
 
 
 def test_at_a_pixels_centre_the_gradient_lies_between_the_slopes_of_its_two_sides():
