@@ -5,7 +5,7 @@ Torch-free. A configuration is a file, or one of those shipped with the package,
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,11 +21,13 @@ LARGEST = 1_000_000
 """Bytes of a configuration file that are read."""
 
 
-def load_config(config: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
+def load_config(config: str, overrides: Sequence[str] = (), called: Mapping[str, str] | None = None) -> ExperimentSpec:
     """The experiment that a configuration describes.
 
     `config` is a path, or a shipped configuration's name; a file wins. `overrides` are KEY=VALUE with a dotted key and
-    a YAML value, and are laid over it in turn. Without a `name` key, the experiment is named after the file.
+    a YAML value, and are laid over it in turn; `called` says what a sentence calls those that were not written as
+    `--set KEY=VALUE`. An override that sets another recipe takes it whole, without the file's changes to its own
+    recipe. Without a `name` key, the experiment is named after the file.
 
     Raises UserError where the file cannot be found, read or understood, or describes no experiment.
     """
@@ -35,8 +37,11 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
         raise UserError(f"{path}: this file is empty; `stn-train config show rts` prints an example")
     if not isinstance(source.value, dict):
         raise UserError(f"{source.places[()].name}: `key: value` is wanted at the top, not {show(source.value)}")
+    recipe = _recipe(source)
     for turn, text in enumerate(overrides, start=1):
-        override(source, text, turn)
+        override(source, text, turn, (called or {}).get(text))
+    if _recipe(source) != recipe:
+        _forget_changes_to_the_recipe(source)
     if "name" not in source.value:
         source.value["name"] = path.stem
         source.places["name",] = Place((0, 0), f"{path} (named after its file, for want of a `name` key)")
@@ -102,6 +107,18 @@ def _text(path: Path) -> str:
         return content.decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8; save it as UTF-8") from None
+
+
+def _recipe(source: Source) -> Any:
+    return source.value.get("recipe", ExperimentSpec.model_fields["recipe"].default)
+
+
+def _forget_changes_to_the_recipe(source: Source) -> None:
+    """Drop what the file, and not an override, has under `training`."""
+    training = source.value.get("training")
+    if isinstance(training, dict):
+        for key in [key for key in training if source.places["training", key].turn[0] == 0]:
+            del training[key], source.places["training", key]
 
 
 def _plain(value: Any) -> Any:

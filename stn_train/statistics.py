@@ -77,18 +77,22 @@ def mcnemar(wrong_model: NDArray[np.bool_], wrong_baseline: NDArray[np.bool_]) -
     return float(binomtest(only_model, apart).pvalue) if apart else 1.0
 
 
-def verdict(model: str, baseline: str, difference: Estimate, seeds: int, p: float | None = None) -> str:
-    """What a paired difference shows, in a plain sentence without a full stop.
+def is_shown(difference: Estimate, p: float | None = None) -> bool:
+    """Whether a paired difference counts as shown: its interval leaves out zero.
 
-    A difference counts as shown where its interval leaves out zero and, where McNemar's exact `p` is given as well,
-    that is below 0.05: on a handful of errors the interval alone is too sure.
+    Where McNemar's exact `p` is given as well, that must be below 0.05: on a handful of errors the interval alone is
+    too sure.
     """
-    apart = not difference.low <= 0 <= difference.high and (p is None or p < _LEVEL)
-    sources = ([] if p is None else [f"exact McNemar p {_p_value(p)}"]) + [
+    return not difference.low <= 0 <= difference.high and (p is None or p < _LEVEL)
+
+
+def verdict(model: str, baseline: str, difference: Estimate, seeds: int, p: float | None = None) -> str:
+    """What a paired difference shows (see `is_shown`), in a plain sentence without a full stop."""
+    sources = ([] if p is None else [f"exact McNemar p {p_value(p)}"]) + [
         f"{seeds} seeds" if seeds > 1 else "one seed: it speaks of these two networks only"
     ]
     source = ", ".join(sources)
-    if not apart:
+    if not is_shown(difference, p):
         return (
             f"no difference shown between {model} and {baseline} (difference {difference.value:z.2f} points, "
             f"95 % interval {difference.low:z.2f} to {difference.high:z.2f}, {source})"
@@ -100,7 +104,8 @@ def verdict(model: str, baseline: str, difference: Estimate, seeds: int, p: floa
     )
 
 
-def _p_value(p: float) -> str:
+def p_value(p: float) -> str:
+    """A p to three decimals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -156,12 +156,13 @@ def _grammar(error: yaml.MarkedYAMLError, name: Callable[[int], str]) -> str:
     return f"{name(mark.line + 1)}: this is not YAML:{context}{context and ','} {problem}"
 
 
-def override(source: Source, text: str, turn: int) -> None:
+def override(source: Source, text: str, turn: int, called: str | None = None) -> None:
     """Set one value of `source` as `text`, KEY=VALUE with a dotted key, says; `turn` counts these from 1.
 
-    Mappings on the way that are absent are made. Raises UserError where `text` cannot be followed.
+    `called` is what a sentence calls it; `--set KEY=VALUE` if not given. Mappings on the way that are absent are made.
+    Raises UserError where `text` cannot be followed.
     """
-    words = f"--set {short(' '.join(text.split()), 60)}"
+    words = called or f"--set {short(' '.join(text.split()), 60)}"
     place = Place((turn, 0), words)
     key, equals, value = text.partition("=")
     *way, last = key.strip().split(".")

@@ -39,9 +39,10 @@ def test_a_name_in_the_file_wins_over_the_file_name(written):
     assert load_config(written(BASE + "name: other\n")).name == "other"
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_shipped_configurations_load_under_their_own_name(name):
-    assert load_config(name).name == Path(name).name
+def test_shipped_configurations_are_found_by_name_and_each_has_a_folder_of_its_own():
+    names = {name: load_config(name).name for name in shipped()}
+    assert (names["rts"], names["paper/table1"], names["paper/tc"]) == ("rts", "table1", "tc_paper")
+    assert len(set(names.values())) == len(names)
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -81,6 +82,32 @@ def test_overrides_are_laid_over_in_turn(written):
     assert experiment.seeds == (0, 7)
     assert [dataset.name for dataset in experiment.datasets] == ["r", "tc"]
     assert experiment.name == "other"
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name.startswith("paper/")])
+def test_the_papers_tables_are_in_recipe_paper_by_one_key(name):
+    ours, paper = load_config(name), load_config(name, ["recipe=paper"])
+    assert (ours.recipe, ours.training.epochs) == ("ours", 40)
+    assert (paper.recipe, paper.training) == ("paper", TrainingSpec(**RECIPES["paper"]))
+    unchanged = {"recipe", "training"}
+    assert paper.model_dump(exclude=unchanged) == ours.model_dump(exclude=unchanged)
+
+
+@pytest.mark.parametrize("training", ["training: {epochs: 3, rate: 0.1}\n", ""])
+def test_another_recipe_is_taken_whole_with_the_changes_of_overrides_alone(written, training):
+    mine = written(BASE + training)
+    paper = TrainingSpec(**RECIPES["paper"])
+    assert load_config(mine, ["recipe=paper"]).training == paper
+    for overrides in (["training.clip=0.5", "recipe=paper"], ["recipe=paper", "training.clip=0.5"]):
+        assert load_config(mine, overrides).training == paper.model_copy(update={"clip": 0.5})
+    assert load_config(mine, ["recipe=ours"]) == load_config(mine)
+    whole = written(dump(load_config(mine)), name="whole.yaml")
+    assert load_config(whole, ["recipe=paper"]).training == paper
+
+
+def test_a_mistake_in_the_changes_that_another_recipe_drops_is_none(written):
+    mine = written(BASE + "training: {epochs: x}")
+    assert load_config(mine, ["recipe=paper"]).training.epochs == RECIPES["paper"]["epochs"]
 
 
 @pytest.mark.parametrize("training", ["", "training:\n"])

@@ -68,7 +68,7 @@ def report_text(report: "Report") -> str:
     """What a report says, for the terminal."""
     from stn_train.reporting.text import summary
 
-    text = summary(report.rows)
+    text = summary(report.experiment, report.rows)
     if any(row.split == "validation" for row in report.rows):
         text += "\nmeasured on validation digits, held out of the training digits: not test errors"
     return text

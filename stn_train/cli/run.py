@@ -46,12 +46,12 @@ def run(
     from stn_train.config import load_config
     from stn_train.specs import trials_of
 
-    changes = [*(overrides or ())]
+    options: dict[str, str] = {}
     if seeds is not None:
-        changes.append(f"seeds={_seed_list(seeds)}")
+        options[f"seeds={_seed_list(seeds)}"] = f"--seeds {seeds}"
     if validate:
-        changes.append("validation=true")
-    experiment = load_config(config, changes)
+        options["validation=true"] = "--validate"
+    experiment = load_config(config, [*(overrides or ()), *options], called=options)
     trials = trials_of(experiment, only)
     if not trials:
         first = trials_of(experiment)[0]

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from stn_train.reporting.cells import COLUMNS, comparisons, details, in_the_papers_layout
 from stn_train.reporting.tables import Row
-from stn_train.reporting.text import COLUMNS, verdicts
+from stn_train.reporting.text import verdicts
 from stn_train.specs import ExperimentSpec, trials_of
 
 FORMAT = 1
@@ -56,8 +57,8 @@ def markdown(
     blocks = [
         f"# {experiment.name}",
         f"How much does a spatial transformer help on {datasets} ({experiment.source})?",
-        _bullets(f"**{sentence}**" for sentence in verdicts(rows)),
-        _table([[header for header, _ in _DETAILS], *([cell(row) for _, cell in _DETAILS] for row in rows)], names=2),
+        *_findings(experiment, rows),
+        _table(details(rows, _DETAILS), names=2),
         "## What the numbers mean",
         _bullets(_meaning(experiment, rows)),
         *(f"## {title}\n\n![{title}]({path})" for title, path in figures.items()),
@@ -70,6 +71,20 @@ def markdown(
     if environment is not None:
         blocks += ["## Environment", _bullets(f"{key}: {_plain(value)}" for key, value in environment.items())]
     return "\n\n".join(blocks) + "\n"
+
+
+def _findings(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
+    """The verdicts; of several datasets, the paper's layout before, and a line for each comparison in place of them."""
+    sentences = _bullets(f"**{sentence}**" for sentence in verdicts(rows))
+    if len({row.dataset for row in rows}) == 1:
+        return [sentences]
+    compared = comparisons(rows)
+    return [
+        f"{rows[0].split.capitalize()} error in %, the mean over the seeds:",
+        _table(in_the_papers_layout(experiment, rows), names=1),
+        _table(compared, names=4) if len(compared) > 1 else sentences,
+        "## Every model on every dataset",
+    ]
 
 
 def _finished(rows: Sequence[Row]) -> int:
@@ -123,6 +138,19 @@ def _meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
         lines.append(
             "A difference over several seeds has an interval for other trainings and for other digits together."
         )
+    compared = sum(row.difference is not None for row in rows)
+    if compared > 1:
+        lines.append(
+            f"Each of the {compared} differences has an interval of its own: where nothing differs, one interval "
+            "in twenty leaves out zero all the same."
+        )
+    if any(row.paper_error is not None for row in rows):
+        lines.append(
+            "The paper's figures are test errors from arXiv:1506.02025, means over three seeds; they stand beside ours "
+            "where dataset and network are the paper's."
+        )
+    if any(row.dataset == "tc" and row.paper_error is not None for row in rows):
+        lines.append("On tc the paper does not say which family its transformers are of; ours are affine.")
     return lines + list(dict.fromkeys(_images(row) for row in rows))
 
 
@@ -152,7 +180,7 @@ def _class_errors(rows: Sequence[Row]) -> str:
 def _table(lines: Sequence[Sequence[str]], names: int) -> str:
     """The first `names` columns flush left, the others flush right."""
     rule = ["---" if index < names else "---:" for index in range(len(lines[0]))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+    return "\n".join(f"| {' | '.join(map(str.strip, line))} |" for line in [lines[0], rule, *lines[1:]])
 
 
 def _bullets(sentences: Iterable[str]) -> str:

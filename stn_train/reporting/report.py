@@ -16,8 +16,9 @@ from stn_train.storage import write_json, write_text
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the rows, and the files that show them."""
+    """What was written: an experiment's rows, and the files that show them."""
 
+    experiment: ExperimentSpec
     rows: list[Row]
     files: list[Path]
 
@@ -40,7 +41,7 @@ def write_report(folder: RunFolder) -> Report:
     write_json(document, json_document(experiment, rows))
     write_text(table, csv_document(rows))
     write_text(reading, markdown(experiment, rows, links, environment))
-    return Report(rows, [document, table, reading, *figures.values()])
+    return Report(experiment, rows, [document, table, reading, *figures.values()])
 
 
 def _load_environment(folder: RunFolder) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn_train.errors import UserError
+from stn_train.reporting.paper import paper_error
 from stn_train.reporting.records import RunFolder, Timing, TrialFolder, TrialResult
 from stn_train.specs import ExperimentSpec, ModelSpec, TrialSpec, baseline_of, trials_of
 from stn_train.statistics import Estimate, error_over_seeds, mcnemar, paired_difference
@@ -22,6 +23,8 @@ class Row:
     seed_errors: tuple[float, ...]
     """The error of each of them."""
     error: Estimate
+    paper_error: float | None
+    """What the paper reports for it, where it does."""
     baseline: str | None
     """The model that it is compared with, where the experiment has one."""
     paired_seeds: tuple[int, ...]
@@ -145,6 +148,7 @@ def _row(mine: dict[int, _Trial], theirs: dict[int, _Trial], baseline: ModelSpec
         seeds=seeds,
         seed_errors=tuple(trial.result.error for trial in trials),
         error=error_over_seeds(_wrong(mine, seeds), digit),
+        paper_error=paper_error(result.trial),
         baseline=baseline.name if baseline else None,
         paired_seeds=paired,
         difference=difference,

@@ -1,37 +1,22 @@
-"""Rows as plain text: the aligned table and the verdicts that a run ends with."""
+"""Rows as plain text: the aligned tables and the verdicts that a run ends with."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from stn_train.reporting.cells import COLUMNS, MULTIPLY_ADDS, SPEED, comparisons, details, in_the_papers_layout
 from stn_train.reporting.tables import Row
-from stn_train.statistics import Estimate, verdict
+from stn_train.specs import ExperimentSpec
+from stn_train.statistics import verdict
 
 WIDTH = 110
 
-COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
-    ("dataset", lambda row: row.dataset),
-    ("model", lambda row: row.model),
-    ("seeds", lambda row: str(len(row.seeds))),
-    ("parameters", lambda row: f"{row.parameters:,}"),
-    ("multiply-adds", lambda row: _shortened(row.multiply_adds)),
-    ("error % [95 %]", lambda row: estimate(row.error)),
-    ("vs baseline [95 %]", lambda row: estimate(row.difference) if row.difference else "-"),
-    ("training img/s", lambda row: f"{row.training_images_per_second:,.0f}"),
-)
-"""The table's columns: a header, and what stands in a row's cell."""
 
-_NAMES = ("dataset", "model")
-
-
-def summary(rows: Sequence[Row]) -> str:
-    """The aligned table, its datasets named where there are several, and a verdict for each comparison below."""
-    columns = [column for column in COLUMNS if column[0] != "dataset" or len({row.dataset for row in rows}) > 1]
-    table = aligned(
-        [[header for header, _ in columns], *([cell(row) for _, cell in columns] for row in rows)],
-        names=sum(header in _NAMES for header, _ in columns),
-    )
+def summary(experiment: ExperimentSpec, rows: Sequence[Row]) -> str:
+    """One dataset: a line of figures for each model, and the verdicts. Several: the paper's layout, and a line each."""
+    if len({row.dataset for row in rows}) > 1:
+        return _of_several_datasets(experiment, rows)
     sentences = [textwrap.fill(sentence, WIDTH, subsequent_indent="  ") for sentence in verdicts(rows)]
-    return "\n".join([table, "", *sentences])
+    return "\n".join([_of_one_dataset(rows), "", *sentences])
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:
@@ -58,14 +43,24 @@ def aligned(lines: Sequence[Sequence[str]], names: int) -> str:
     )
 
 
-def estimate(number: Estimate) -> str:
-    """A value with its interval behind: `0.57 [0.43, 0.74]`."""
-    return f"{number.value:z.2f} [{number.low:z.2f}, {number.high:z.2f}]"
+def _of_one_dataset(rows: Sequence[Row]) -> str:
+    """What makes the lines longer than WIDTH is left to report.md: first the speed, then the multiply-adds."""
+    columns = {header: cell for header, cell in COLUMNS if header != "dataset"}
+    for left_out in (SPEED, MULTIPLY_ADDS):
+        table = aligned(details(rows, [*columns.items()]), names=1)
+        if max(map(len, table.splitlines())) <= WIDTH:
+            return table
+        del columns[left_out]
+    return aligned(details(rows, [*columns.items()]), names=1)
 
 
-def _shortened(count: int) -> str:
-    """A count to three figures: 31.2 M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return str(count)
+def _of_several_datasets(experiment: ExperimentSpec, rows: Sequence[Row]) -> str:
+    table = aligned(in_the_papers_layout(experiment, rows), names=1)
+    blocks = [f"{table}\n\n{rows[0].split} error in %, the mean over the seeds; its interval is in report.md"]
+    compared = comparisons(rows)
+    if len(compared) == 1:
+        return "\n\n".join([*blocks, *verdicts(rows)])
+    blocks.append(aligned(compared, names=4))
+    if any(len(row.paired_seeds) == 1 for row in rows):
+        blocks.append("a difference over one seed speaks of two networks only")
+    return "\n\n".join(blocks)

@@ -54,6 +54,18 @@ def test_check_counts_the_trials(run):
     assert run("config", "check", "rts")[1] == "rts: 1 dataset x 2 models x 1 seed = 2 trials\n"
 
 
+def test_the_papers_tables_are_found_shown_and_counted(run):
+    code, out, err = run("config", "check", "paper/table1", "paper/tc", "paper/addition")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "paper/table1: 4 datasets x 8 models x 3 seeds = 96 trials",
+        "paper/tc: 1 dataset x 4 models x 3 seeds = 12 trials",
+        "paper/addition: 1 dataset x 8 models x 3 seeds = 24 trials",
+    ]
+    assert run("config", "show", "paper/table1")[1].startswith("name: table1\n")
+    assert "epochs: 640\n" in run("config", "show", "paper/table1", "--set", "recipe=paper")[1]
+
+
 def test_check_looks_at_every_file_and_fails_if_one_is_wrong(run):
     Path("a.yaml").write_text("datasets: [rst]\nmodels: [cnn]\n")
     code, out, err = run("config", "check", "a.yaml", "rts", "b.yaml")

@@ -135,6 +135,27 @@ def test_a_changed_trial_is_refused_with_the_difference_and_nothing_is_lost(trai
     assert contents(Path(trained)) == before
 
 
+def test_several_datasets_are_shown_in_the_papers_layout(stn):
+    command = (*RUN, "--set", "datasets=[r,rotation]", "--set", "training.epochs=1", "-q")
+    half = stn(*command, "--only", "r/*")
+    assert half.out.split()[:3] == ["model", "seeds", "parameters"], "one dataset so far"
+    assert stn(*command, "--only", "rotation/st_*").out.splitlines()[1].split()[-1] == "-"
+    ended = stn(*command)
+    assert (ended.code, ended.err) == (0, "")
+    header, cnn, st_cnn, _, told, _, compared, first, second, *_ = ended.out.splitlines()
+    assert header.split() == ["model", "seeds", "r", "rotation"]
+    for line, model in ((cnn, "cnn"), (st_cnn, "st_cnn")):
+        errors = [
+            json.loads(Path(f"runs/small/trials/{name}/{model}/seed-0/result.json").read_bytes())["errors"]
+            for name in ("r", "rotation")
+        ]
+        assert line.split() == [model, "1", *(f"{100 * count / 120:.2f}" for count in errors)]
+    assert "mean over the seeds" in told
+    assert compared.split()[:4] == ["dataset", "model", "baseline", "verdict"]
+    assert [line.split()[:3] for line in (first, second)] == [["r", "st_cnn", "cnn"], ["rotation", "st_cnn", "cnn"]]
+    assert stn("report", "runs/small").out.startswith(ended.out.split("\n\nreport:")[0])
+
+
 def test_validation_says_so(stn):
     ended = stn(*RUN, "--validate", "--only", "r/cnn", "--set", "training.epochs=1", "--output-dir", "tuning")
     assert ended.code == 0
@@ -177,8 +198,8 @@ def test_a_dry_run_shows_sizes_and_writes_nothing(stn):
         (("--device", "cuda:99"), "--device cuda:99 cannot be used here: "),
         (("--seeds", "a"), "--seeds a: whole numbers with commas between are wanted, such as 0,1,2"),
         (("--seeds", "1,,2"), "--seeds 1,,2: whole numbers"),
-        (("--seeds=-1",), "--set seeds=[-1]: seeds.0: must be at least 0, not -1"),
-        (("--seeds", "1,1"), "--set seeds=[1, 1]: seeds: the seed 1 stands here twice; "),
+        (("--seeds=-1",), "--seeds -1: seeds.0: must be at least 0, not -1"),
+        (("--seeds", "1,1"), "--seeds 1,1: seeds: the seed 1 stands here twice; "),
         (("--only", "rts/*"), "--only rts/* matches no dataset/model of small.yaml, which has for instance r/cnn"),
         (("--set", "parameters=1_000"), "model cnn cannot have 1,000 parameters"),
         (("--set", "training.epoch=1"), "--set training.epoch=1: training.epoch: there is no key 'epoch' here; "),

@@ -16,7 +16,7 @@ from stn_train.reporting.records import EpochRecord, RunFolder, Timing, TrialRes
 from stn_train.reporting.report import write_report
 from stn_train.reporting.status import status, status_text
 from stn_train.reporting.tables import rows_of
-from stn_train.reporting.text import aligned, summary
+from stn_train.reporting.text import summary
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import alone_in
 
@@ -127,7 +127,7 @@ def test_a_model_without_its_baseline_is_reported_alone(tmp_path: Path) -> None:
     finish(folder, trials[1], errors=2)
     (row,) = rows_of(folder)
     assert (row.baseline, row.difference) == ("cnn", None)
-    assert "nothing to compare" in summary([row])
+    assert "nothing to compare" in summary(folder.load_experiment(), [row])
 
 
 def test_mcnemar_is_left_out_where_digits_stand_in_several_images(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_predictions_that_contradict_the_result_are_refused(one_seed: RunFolder)
 
 
 def test_summary_is_an_aligned_table_and_the_verdict(one_seed: RunFolder) -> None:
-    table, verdicts = summary(rows_of(one_seed)).split("\n\n")
+    table, verdicts = summary(one_seed.load_experiment(), rows_of(one_seed)).split("\n\n")
     header, cnn, st_cnn = table.splitlines()
     assert header.startswith("model"), "one dataset needs no column"
     for cell in ("398,123", "31.2 M", "2.00 [1.30, 3.07]", "-3.00 [-4.06, -1.94]", "9,000"):
@@ -162,20 +162,6 @@ def test_summary_is_an_aligned_table_and_the_verdict(one_seed: RunFolder) -> Non
     assert len(cnn) == len(st_cnn) == len(header) <= 120
     assert verdicts.startswith("st_cnn errs on 3.00 points fewer images than cnn")
     assert "these two networks" in " ".join(verdicts.split())
-
-
-def test_summary_names_the_datasets_where_there_are_several(tmp_path: Path) -> None:
-    folder, trials = begin(tmp_path, datasets=["r", "rts"])
-    for trial in trials:
-        finish(folder, trial, errors=3)
-    text = summary(rows_of(folder))
-    assert text.startswith("dataset")
-    assert "r: no difference shown" in text
-    assert "rts: no difference shown" in text
-
-
-def test_aligned_sets_names_left_and_numbers_right() -> None:
-    assert aligned([["model", "n"], ["cnn", "100"]], names=1) == "model    n\ncnn    100"
 
 
 def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None:
@@ -204,6 +190,39 @@ def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
     assert (cnn_line["difference"], cnn_line["baseline"]) == ("", "")
     assert float(st_line["difference_low"]) == st_cnn["difference"]["low"]
     assert (st_line["seeds"], st_line["error_of_class_9"]) == ("0", str(st_cnn["class_errors"][9]))
+
+
+def test_the_papers_figure_stands_beside_ours(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, datasets=["tc"], models=["cnn", "cnn_paper", "st_cnn_paper"])
+    for trial in trials:
+        finish(folder, trial, errors=3)
+    report = write_report(folder)
+    header, *lines = summary(report.experiment, report.rows).split("\n\n")[0].splitlines()
+    beside = header.index("paper %")
+    assert [line[beside:].split()[0] for line in lines] == ["-", "3.5", "1.7"]
+    assert len(header) <= 110
+    json_file, csv_file, reading = (path.read_text() for path in report.files[:3])
+    assert [row["paper_error"] for row in json.loads(json_file)["rows"]] == [None, 3.5, 1.7]
+    assert [line["paper_error"] for line in csv.DictReader(csv_file.splitlines())] == ["", "3.5", "1.7"]
+    assert "| 3.00 [2.11, 4.25] | 1.7 |" in reading
+    assert "does not say which family" in reading
+
+
+def test_without_the_papers_figures_nothing_speaks_of_them(one_seed: RunFolder) -> None:
+    report = write_report(one_seed)
+    assert "paper" not in summary(report.experiment, report.rows) + report.files[2].read_text()
+
+
+def test_a_report_on_several_datasets_has_the_papers_layout_and_every_detail(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, datasets=["r", "rts"], models=["cnn_paper", "st_cnn_paper"])
+    for trial, errors in zip(trials[:-1], (5, 2, 6), strict=True):
+        finish(folder, trial, errors)
+    text = write_report(folder).files[2].read_text()
+    assert "| model | seeds | r (paper) | rts (paper) |" in text
+    assert "| cnn_paper | 1 | 5.00 (1.2) | 6.00 (0.8) |\n| st_cnn_paper | 1 | 2.00 (0.7) | - |" in text
+    assert "| r | st_cnn_paper | cnn_paper | errs less | 1 | -3.00 [-4.06, -1.94] | < 0.001 |" in text
+    assert "| rts | cnn_paper | 1 | 398,123 | 31.2 M |" in text
+    assert "Only 3 of 4 trials" in text
 
 
 def test_report_is_the_same_twice(one_seed: RunFolder) -> None:
