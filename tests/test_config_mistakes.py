@@ -141,8 +141,9 @@ MISTAKES = [
     ),
     ("datasets:\n- like: rts\n  scale: 1" + Z, "mine.yaml:2: datasets.0: a changed dataset needs a name of its own"),
     (
-        "datasets: [rts]\nmodels:\n- {name: m, classifier: cnm}\n",
-        "mine.yaml:3: models.0.classifier: there is no classifier 'cnm'; did you mean 'cnn'?",
+        "datasets: [rts]\nmodels:\n- {name: m, classifier: cnn_papr}\n",
+        "mine.yaml:3: models.0.classifier: there is no classifier 'cnn_papr' (one of your own is written "
+        "package.module:function); did you mean 'cnn_paper'?",
     ),
     (BASE + "source: [mnist]\n", "mine.yaml:3: source: a list of 1 is not one of mnist, fashion_mnist, kmnist, digits"),
 ]

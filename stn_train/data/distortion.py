@@ -85,8 +85,7 @@ def _draw_channel(spec: DatasetSpec, ink: Ink, digit: NDArray[np.int64], source:
         share = None if spec.translation is None else between(spec.translation, 3 + axis, 0.0)
         shift[:, axis] = _place(low, high, share)
     placed = _canvas_to_digit(linear, shift, spec.canvas)
-    on_canvas = (ink.points(digit) @ linear.transpose(0, 2, 1) + shift[:, None]) / np.array(spec.canvas)[::-1] * 2
-    theta = torch.from_numpy(_bent(spec, placed, on_canvas, source)).float()
+    theta = torch.from_numpy(_bent(spec, placed, source)).float()
     clutter = None
     if spec.clutter is not None:
         family = distortion_family(spec)
@@ -124,13 +123,10 @@ def _canvas_to_digit(linear: Array, shift: Array, canvas: tuple[int, int]) -> Ar
     return np.concatenate([inverse * half_canvas, moved], axis=2) / (DIGIT / 2)
 
 
-def _bent(spec: DatasetSpec, placed: Array, on_canvas: Array, source: Source) -> Array:
-    """Theta, M x p: from the bent canvas to the one before, and from there by `placed`, M x 2 x 3, to the digit.
-
-    `on_canvas` (M x K x 2) is where the ink lies before, normalised.
-    """
+def _bent(spec: DatasetSpec, placed: Array, source: Source) -> Array:
+    """Theta, M x p: from the bent canvas to the one before, and from there by `placed`, M x 2 x 3, to the digit."""
     if spec.corners is not None:
-        matrices = corner_matrices(spec.corners, spec.canvas, on_canvas, source)
+        matrices = corner_matrices(spec.corners, spec.canvas, len(placed), source)
         lowest = np.broadcast_to([0.0, 0.0, 1.0], (len(placed), 1, 3))
         return (np.concatenate([placed, lowest], axis=1) @ matrices).reshape(-1, 9)[:, :8]
     if spec.elastic is not None:

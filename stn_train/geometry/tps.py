@@ -13,7 +13,9 @@ from stn_train.geometry.grid import pixel_grid
 
 _NEWTON_STEPS = 30
 _CLOSE = 1e-9
-_TINY = 1e-30
+_FOUND = 1e-4
+_HALVINGS = 8
+_TINY = 1e-20
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ThinPlateSpline(Family):
         points: by their own formula, not by autograd."""
         away = target[..., None, :] - _control_grid(self.control, target)
         unit = away.new_tensor([aspect, 1.0])
-        squared = (away * unit).square().sum(-1, keepdim=True)
+        squared = _squared_length(away * unit)[..., None]
         radial = 2 * away * unit**2 * (squared.clamp(min=_TINY).log() + 1)
         affine = torch.eye(3, dtype=away.dtype, device=away.device)[:, 1:].expand(*target.shape[:-1], 3, 2)
         slopes = torch.cat([radial, affine], dim=-2)
@@ -72,11 +74,11 @@ class ThinPlateSpline(Family):
         found = self._affine_inverse(theta, source)
         missing = self.points(theta, found, aspect) - source
         for _ in range(_NEWTON_STEPS):
-            if float(missing.abs().max()) < _CLOSE:
+            left = (missing.abs() > _CLOSE).flatten(1).any(dim=1)
+            if not bool(left.any()):
                 break
-            step = torch.linalg.pinv(self.jacobian(theta, found, aspect)) @ missing[..., None]
-            found, missing = self._halved_until_closer(theta, source, found, missing, step[..., 0], aspect)
-        return found.masked_fill((missing.abs() > 1e-4).any(-1, keepdim=True), torch.nan)
+            found[left], missing[left] = self._step(theta[left], source[left], found[left], missing[left], aspect)
+        return found.masked_fill((missing.abs() > _FOUND).any(-1, keepdim=True), torch.nan)
 
     def _affine_inverse(self, theta: Tensor, source: Tensor) -> Tensor:
         """`source` under the inverse of the affine map that fits the control points best."""
@@ -86,17 +88,21 @@ class ThinPlateSpline(Family):
         target: Tensor = (source - shift) @ torch.linalg.pinv(linear)
         return target
 
-    def _halved_until_closer(
-        self, theta: Tensor, source: Tensor, found: Tensor, missing: Tensor, step: Tensor, aspect: float
+    def _step(
+        self, theta: Tensor, source: Tensor, found: Tensor, missing: Tensor, aspect: float
     ) -> tuple[Tensor, Tensor]:
-        before = missing.square().sum(-1, keepdim=True)
-        for _ in range(8):
+        """A step of Newton's method, halved where it would not lead closer; where it led, and what is missing there."""
+        step = _solved(self.jacobian(theta, found, aspect), missing)
+        before = _squared_length(missing)
+        for _ in range(_HALVINGS):
             tried = found - step
             left = self.points(theta, tried, aspect) - source
-            closer = left.square().sum(-1, keepdim=True) <= before
-            if bool(closer.all()):
+            after = _squared_length(left)
+            fine = ((after < before) | (before < _CLOSE**2))[..., None]
+            if bool(fine.all()):
                 break
-            step = torch.where(closer, step, step / 2)
+            step = torch.where(fine, step, step / 2)
+        closer = (after < before)[..., None]
         return torch.where(closer, tried, found), torch.where(closer, left, missing)
 
 
@@ -106,10 +112,24 @@ def thin_plate_spline(control: int) -> ThinPlateSpline:
     return ThinPlateSpline("tps" if control == 4 else f"tps_{control}", tuple(identity), control)
 
 
+def _solved(matrices: Tensor, values: Tensor) -> Tensor:
+    """The solutions of ... x 2 x 2 systems by Cramer's rule, far away where there is none."""
+    (a, b), (c, d) = matrices[..., 0, :].unbind(-1), matrices[..., 1, :].unbind(-1)
+    u, v = values.unbind(-1)
+    determinant = a * d - b * c
+    determinant = torch.where(determinant.abs() < _TINY, _TINY, determinant)
+    return torch.stack([d * u - b * v, a * v - c * u], dim=-1) / determinant[..., None]
+
+
 def _control_grid(control: int, like: Tensor) -> Tensor:
     """The control points on the target, n² x 2, row by row."""
     line = torch.linspace(-1, 1, control, dtype=like.dtype, device=like.device)
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).flatten(0, 1)
+
+
+def _squared_length(vectors: Tensor) -> Tensor:
+    x, y = vectors.unbind(-1)
+    return x * x + y * y
 
 
 def _with_one(points: Tensor) -> Tensor:
@@ -120,7 +140,7 @@ def _with_one(points: Tensor) -> Tensor:
 def _weights(target: Tensor, control: int, aspect: float) -> Tensor:
     """How much each control point has to say at each target point, ... x M x n²; sums to 1 at each."""
     away = (target[..., None, :] - _control_grid(control, target)) * target.new_tensor([aspect, 1.0])
-    squared = away.square().sum(-1)
+    squared = _squared_length(away)
     radial = squared * squared.clamp(min=_TINY).log()
     return torch.cat([radial, _with_one(target)], dim=-1) @ _solution(control, aspect).to(target)
 

@@ -1,6 +1,6 @@
 """Datasets: how digits are distorted, and the distortions by name."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -19,9 +19,7 @@ class CornersSpec(Spec):
     """Each corner of the canvas moved by a normal; the image follows projectively (paper, appendix A, P)."""
 
     spread: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
-    law: Literal["literal", "convex", "inside", "outward"] = Field(
-        "literal", description="literal: as the paper words it"
-    )
+    outward: bool = Field(False, description="corners move only away from the middle: the image is stretched")
 
 
 class ElasticSpec(Spec):
@@ -89,7 +87,7 @@ DATASETS: dict[str, dict[str, Any]] = {
     "r": {"rotation": 90},
     "rts": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
     "p_literal": {"scale": [0.75, 1.0], "corners": {"spread": 5}},
-    "p": {"scale": [0.75, 1.0], "corners": {"spread": 5, "law": "convex"}},
+    "p": {"scale": [0.75, 1.0], "corners": {"spread": 5, "outward": True}},
     "e": {"scale": [0.75, 1.0], "elastic": {"spread": 1.5}},
     "tc": {"canvas": 60, "translation": 1, "clutter": {"patches": 6, "size": 6}},
     "addition": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},

@@ -17,8 +17,8 @@ _Layer = Annotated[int, Field(ge=0, le=64)]
 def _known_classifier(value: str) -> str:
     if value not in CLASSIFIERS and not re.match(_OF_A_USER, value):
         raise ValueError(
-            f"there is no classifier {value!r}{did_you_mean(value, CLASSIFIERS)}; "
-            "one of your own is written package.module:function"
+            f"there is no classifier {value!r} (one of your own is written package.module:function)"
+            f"{did_you_mean(value, CLASSIFIERS)}"
         )
     return value
 
