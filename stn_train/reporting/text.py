@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from stn_train.reporting.cells import COLUMNS, MULTIPLY_ADDS, SPEED, comparisons, details, in_the_papers_layout
 from stn_train.reporting.tables import Row
-from stn_train.specs import ExperimentSpec
+from stn_train.specs import ExperimentSpec, trials_of
 from stn_train.statistics import verdict
 
 WIDTH = 110
@@ -55,8 +55,11 @@ def _of_one_dataset(rows: Sequence[Row]) -> str:
 
 
 def _of_several_datasets(experiment: ExperimentSpec, rows: Sequence[Row]) -> str:
-    table = aligned(in_the_papers_layout(experiment, rows), names=1)
-    blocks = [f"{table}\n\n{rows[0].split} error in %, the mean over the seeds; its interval is in report.md"]
+    told = f"{rows[0].split} error in %, the mean over the seeds; its interval is in report.md"
+    finished, trials = sum(len(row.seeds) for row in rows), len(trials_of(experiment))
+    if finished < trials:
+        told += f"\n{finished} of {trials} trials have finished"
+    blocks = [aligned(in_the_papers_layout(experiment, rows), names=1), told]
     compared = comparisons(rows)
     if len(compared) == 1:
         return "\n\n".join([*blocks, *verdicts(rows)])

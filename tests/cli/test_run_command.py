@@ -190,6 +190,19 @@ def test_a_dry_run_shows_sizes_and_writes_nothing(stn):
     assert stn(*RUN, "--dry-run", "--only", "r/cnn").out.endswith("\n1 trial\n")
 
 
+def test_some_cells_of_a_table_of_the_papers(stn):
+    command = ("run", "--config", "paper/table1", "--only", "rts/st_cnn_*", "--dry-run")
+    _, *lines, _, count = stn(*command).out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["rts", f"st_cnn_paper{family}"] for family in ("", "_projective", "_tps")
+    ]
+    assert [line.split()[-2:] for line in lines] == [["40", "0,1,2"]] * 3
+    assert count == "9 trials"
+    quick = stn(*command, "--set", "training.epochs=1", "--seeds", "0").out.splitlines()
+    assert [line.split()[-2:] for line in quick[1:4]] == [["1", "0"]] * 3
+    assert quick[-1] == "3 trials"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -87,6 +87,8 @@ def test_what_has_not_finished_is_a_dash_or_left_out() -> None:
         ["st_cnn_paper", "1", "10.30 (0.7)", "-"],
     ], "in the order of the experiment, not of the rows"
     assert "nothing to compare" in summary(SMALL, [fcn, cnn])
+    assert "2 of 8 trials have finished" in summary(SMALL, [fcn, cnn])
+    assert "have finished" not in summary(SMALL, rows_of(SMALL))
 
 
 def test_a_column_without_the_papers_figures_does_not_speak_of_it() -> None:
