@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 stn-train run --config quickstart
 stn-train run --config rts
 stn-train run --config tc
-stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,shear,r,rts,tc]' -o docs/distortions.png
+stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,shear,r,rts,p_literal,p,e,tc,addition]' \
+    -o docs/distortions.png
+python scripts/family_grids.py docs/families.png
 cp "runs/rts/figures/transformer_st_cnn@rts.png" docs/transformer_rts.png
 cp "runs/tc/figures/transformer_st_cnn@tc.png" docs/transformer_tc.png

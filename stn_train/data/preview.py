@@ -11,10 +11,8 @@ from stn_train.data.digits import CLASSES, Digits
 from stn_train.data.distortion import Draw
 from stn_train.data.outline import Outline
 from stn_train.data.variant import draw_variant
+from stn_train.pictures import draw_outline, show_image
 from stn_train.specs import DatasetSpec
-
-_COLOURS = np.array([[1.0, 0.55, 0.15], [0.0, 0.45, 0.85]])
-"""Of the first and the second channel of images that have two; their sum is nearly white."""
 
 
 def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> bytes:
@@ -36,7 +34,7 @@ def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> bytes:
             title = str(int(variant.labels[column])) if spec.addition else _pose(spec, draws[0], column)
             _picture(row[column], variant.images[column].numpy(), title)
             for lies in outlines:
-                _draw_outline(row[column], lies, column)
+                _draw_outlines(row[column], lies, column)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
@@ -54,20 +52,12 @@ def _pose(spec: DatasetSpec, drawn: Draw, number: int) -> str:
 
 
 def _picture(axes: Axes, image: NDArray[np.uint8], title: str) -> None:
-    """An image, C x H x W, of one channel or of two."""
-    shown = image[0] if len(image) == 1 else np.tensordot(image / 255, _COLOURS, axes=(0, 0)).clip(0, 1)
-    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    show_image(axes, image)
     axes.set_title(title, fontsize=6)
-    axes.set_xticks([])
-    axes.set_yticks([])
 
 
-def _draw_outline(axes: Axes, lies: Outline, number: int) -> None:
+def _draw_outlines(axes: Axes, lies: Outline, number: int) -> None:
     """The frame's quadrilateral and the ink's box; what lies off the canvas is cut off."""
-    limits = axes.get_xlim(), axes.get_ylim()
-    frame = lies.frame[number]
-    axes.plot(*np.vstack([frame, frame[:1]]).T, color="C1", linewidth=0.6)
-    axes.plot(*frame[0], ".", color="C1", markersize=3)
     left, top, right, bottom = lies.ink[number]
-    axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color="C2", linewidth=0.5)
-    axes.set(xlim=limits[0], ylim=limits[1])
+    draw_outline(axes, lies.frame[number], "C1", width=0.6)
+    draw_outline(axes, np.array([[left, top], [right, top], [right, bottom], [left, bottom]]), "C2", width=0.5)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from stn_train.pictures import draw_outline, show_image
 from stn_train.reporting.records import EpochRecord, unnumbered
 from stn_train.storage import atomic
 
@@ -20,9 +21,6 @@ _PICTURES = 8
 
 _COLOURS = ("orange", "limegreen", "magenta", "deepskyblue")
 """Of the transformers, in turn."""
-
-_CHANNELS = np.array([(1.0, 0.35, 0.3), (0.2, 0.8, 1.0), (0.9, 0.9, 0.2), (0.5, 0.4, 1.0)])
-"""Of an image's channels where there are several, in turn, as red, green and blue."""
 
 _LEAST_ERROR = 0.01
 """Percent; on the log axis, errors below stand here."""
@@ -99,14 +97,14 @@ def transformer_samples(title: str, samples: Mapping[str, Array]) -> Figure:
         label, predicted = samples["label"][index], samples["predicted"][index]
         seen, *made = (figure.add_subplot(grid[row, (side + 1) * group + place]) for place in range(side))
         _picture(seen, image, f"true {label}")
+        _widen(seen, *image.shape[-2:])
         for axes, output, colour in zip(made, outputs, cycle(_COLOURS), strict=False):
             _picture(axes, output[index], frame=colour if len(outputs) > 1 else "black")
         made[-1].set_xlabel(
             f"predicted {predicted}", color="black" if label == predicted else "red", fontsize=8, labelpad=2
         )
         for outline, colour in zip(outlines, cycle(_COLOURS), strict=False):
-            _draw_outline(seen, outline[index], colour)
-        _widen(seen, *image.shape[-2:])
+            draw_outline(seen, outline[index], colour, width=1.2)
     figure.suptitle(
         f"{title}: the input with the sampling grid's outline (dot: the output's top left), and the output",
         y=1 - 0.1 / height,
@@ -116,23 +114,10 @@ def transformer_samples(title: str, samples: Mapping[str, Array]) -> Figure:
 
 
 def _picture(axes: Axes, image: Array, caption: str = "", frame: str = "black") -> None:
-    """One image, C x H x W, uint8: one channel in grey, several in a colour each, added up."""
-    channels = image.astype(float)[:, :, :, None] / 255
-    if len(image) == 1:
-        seen = channels[0].repeat(3, axis=-1)
-    else:
-        seen = sum(channel * colour for channel, colour in zip(channels, cycle(_CHANNELS), strict=False))
-    axes.imshow(np.clip(seen, 0, 1), interpolation="nearest")
+    show_image(axes, image)
     axes.set_anchor("N")
     axes.set_xlabel(caption, fontsize=8, labelpad=2)
-    axes.set_xticks([])
-    axes.set_yticks([])
     axes.spines[:].set_color(frame)
-
-
-def _draw_outline(axes: Axes, outline: Array, colour: str) -> None:
-    axes.plot(*np.vstack([outline, outline[:1]]).T, color=colour, linewidth=1.2)
-    axes.plot(*outline[0], marker="o", markersize=4, color=colour)
 
 
 def _widen(axes: Axes, height: int, width: int) -> None:

@@ -1,0 +1,29 @@
+"""Images and outlines on matplotlib's axes. Torch-free."""
+
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+_CHANNELS = np.array([(1.0, 0.35, 0.3), (0.2, 0.8, 1.0), (0.9, 0.9, 0.2), (0.5, 0.4, 1.0)])
+"""Of an image's channels where there are several, in turn, as red, green and blue."""
+
+
+def show_image(axes: Axes, image: NDArray[Any]) -> None:
+    """An image, C x H x W, uint8, without ticks: one channel in grey, several in a colour each, added up."""
+    channels = image.astype(float)[:, :, :, None] / 255
+    colours = cycle(_CHANNELS if len(image) > 1 else np.ones((1, 3)))
+    seen = sum(channel * colour for channel, colour in zip(channels, colours, strict=False))
+    axes.imshow(np.clip(seen, 0, 1), interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def draw_outline(axes: Axes, outline: NDArray[Any], colour: str, width: float) -> None:
+    """A polygon, V x 2 as (x, y) in pixels, closed, with a dot at its first point; the axes' limits stay."""
+    limits = axes.get_xlim(), axes.get_ylim()
+    axes.plot(*np.vstack([outline, outline[:1]]).T, color=colour, linewidth=width)
+    axes.plot(*outline[0], marker="o", markersize=3 * width, color=colour)
+    axes.set(xlim=limits[0], ylim=limits[1])
