@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stn_train.config import dump, load_config, schema, shipped
+from stn_train.config import dump, load_any, load_config, schema, shipped
 from stn_train.specs import DATASETS, MODELS, RECIPES, ExperimentSpec, TrainingSpec
 
 BASE = "datasets: [rts]\nmodels: [cnn, st_cnn]\n"
@@ -41,7 +41,7 @@ def test_a_name_in_the_file_wins_over_the_file_name(written):
 
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_configurations_load_under_their_own_name(name):
-    assert load_config(name).name == Path(name).name
+    assert load_any(name).name == Path(name).name
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -105,8 +105,8 @@ def test_an_override_mends_what_the_file_has_wrong(written):
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_dumped_configuration_loads_to_the_same(name, written):
-    experiment = load_config(name)
-    assert load_config(written(dump(experiment))) == experiment
+    experiment = load_any(name)
+    assert load_any(written(dump(experiment))) == experiment
 
 
 @pytest.mark.parametrize(

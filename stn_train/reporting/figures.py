@@ -111,6 +111,29 @@ def transformer_samples(title: str, samples: Mapping[str, NDArray[np.generic]]) 
     return figure
 
 
+def located(title: str, samples: Mapping[str, Mapping[str, NDArray[np.generic]]]) -> Figure:
+    """A row for each class: images with the true box (green) and the predicted one (orange).
+
+    samples: for each row's caption, the arrays of a cell's samples.npz.
+    """
+    columns = max(len(arrays["image"]) for arrays in samples.values())
+    figure = Figure(figsize=(1.3 * columns, 1.3 * len(samples) + 0.5), layout="constrained")
+    grid = figure.subplots(len(samples), columns, squeeze=False)
+    for row, (caption, arrays) in zip(grid, samples.items(), strict=True):
+        row[0].set_ylabel(caption, fontsize=8)
+        for axes in row[len(arrays["image"]) :]:
+            axes.set_axis_off()
+        for axes, image, *boxes in zip(row, arrays["image"], arrays["true"], arrays["predicted"], strict=False):
+            _picture(axes, image, "")
+            for box, colour in zip(boxes, ("limegreen", "orange"), strict=True):
+                x, y = (((box.reshape(2, 2) + 1) * image.shape[::-1] - 1) / 2).T
+                axes.plot(x[[0, 1, 1, 0, 0]], y[[0, 0, 1, 1, 0]], color=colour, linewidth=1.2)
+            axes.set_xlim(-0.5, image.shape[1] - 0.5)
+            axes.set_ylim(image.shape[0] - 0.5, -0.5)
+    figure.suptitle(f"{title}: true (green) and predicted (orange) box", fontsize=10)
+    return figure
+
+
 def _picture(axes: Axes, image: NDArray[np.generic], caption: str, colour: str = "black") -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_anchor("N")
