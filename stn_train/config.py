@@ -7,29 +7,60 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from stn_train.errors import UserError, did_you_mean
-from stn_train.specs import DATASETS, MODELS, DatasetSpec, ExperimentSpec, ModelSpec, Spec, TrainingSpec
+from stn_train.specs import (
+    DATASETS,
+    MODELS,
+    ColocalisationSpec,
+    DatasetSpec,
+    ExperimentSpec,
+    ModelSpec,
+    Spec,
+    TrainingSpec,
+)
 from stn_train.yaml_source import Dumper, Loc, Place, Source, dotted, override, read, short, show
 
 LARGEST = 1_000_000
 """Bytes of a configuration file that are read."""
 
 
+Kind = ExperimentSpec | ColocalisationSpec
+"""What a configuration can describe."""
+
+K = TypeVar("K", ExperimentSpec, ColocalisationSpec)
+
+_NAMES: dict[type[Kind], tuple[str, str]] = {
+    ExperimentSpec: ("a comparison of models", "run"),
+    ColocalisationSpec: ("a co-localisation", "colocalise"),
+}
+"""What each kind is called, and the command that runs it."""
+
+
 def load_config(config: str, overrides: Sequence[str] = (), called: Mapping[str, str] | None = None) -> ExperimentSpec:
-    """The experiment that a configuration describes.
+    """The experiment that a configuration describes: `load_any`, where nothing but a comparison of models will do."""
+    return _of_kind(ExperimentSpec, load_any(config, overrides, called), config)
+
+
+def load_colocalisation(config: str, overrides: Sequence[str] = ()) -> ColocalisationSpec:
+    """The co-localisation that a configuration describes: `load_any`, where nothing else will do."""
+    return _of_kind(ColocalisationSpec, load_any(config, overrides), config)
+
+
+def load_any(config: str, overrides: Sequence[str] = (), called: Mapping[str, str] | None = None) -> Kind:
+    """What a configuration describes: with a `task` key a co-localisation, without one a comparison of models.
 
     `config` is a path, or a shipped configuration's name; a file wins. `overrides` are KEY=VALUE with a dotted key and
     a YAML value, and are laid over it in turn; `called` says what a sentence calls those that were not written as
     `--set KEY=VALUE`. An override that sets another recipe takes it whole, without the file's changes to its own
-    recipe. Without a `name` key, the experiment is named after the file.
+    recipe. Without a `name` key, it is named after the file.
 
-    Raises UserError where the file cannot be found, read or understood, or describes no experiment.
+    Raises UserError where the file cannot be found, read or understood, or describes neither.
     """
     path = _find(config)
     source = read(_text(path), lambda line: f"{path}:{line}", turn=0)
@@ -45,10 +76,20 @@ def load_config(config: str, overrides: Sequence[str] = (), called: Mapping[str,
     if "name" not in source.value:
         source.value["name"] = path.stem
         source.places["name",] = Place((0, 0), f"{path} (named after its file, for want of a `name` key)")
+    kind: type[Kind] = ColocalisationSpec if "task" in source.value else ExperimentSpec
     try:
-        return ExperimentSpec.model_validate(source.value)
+        return kind.model_validate(source.value)
     except ValidationError as error:
-        raise UserError(_complaint(source, error.errors(include_url=False, include_input=False))) from None
+        raise UserError(_complaint(kind, source, error.errors(include_url=False, include_input=False))) from None
+
+
+def _of_kind(wanted: type[K], found: Kind, config: str) -> K:
+    if isinstance(found, wanted):
+        return found
+    what, command = _NAMES[type(found)]
+    raise UserError(
+        f"{config} describes {what}, not {_NAMES[wanted][0]}; `stn-train {command} --config {config}` is for it"
+    )
 
 
 def shipped() -> dict[str, Path]:
@@ -58,9 +99,9 @@ def shipped() -> dict[str, Path]:
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
 
 
-def dump(experiment: ExperimentSpec) -> str:
-    """The whole experiment as YAML, defaults and all: `load_config` reads an equal one from it."""
-    return yaml.dump(_plain(experiment), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+def dump(spec: Kind) -> str:
+    """The whole of it as YAML, defaults and all: `load_any` reads an equal one from it."""
+    return yaml.dump(_plain(spec), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def schema() -> dict[str, Any]:
@@ -134,7 +175,7 @@ def _plain(value: Any) -> Any:
 # --- pydantic's errors, in our words ----------------------------------------------------------------------------
 
 
-def _complaint(source: Source, errors: Sequence[ErrorDetails]) -> str:
+def _complaint(kind: type[Kind], source: Source, errors: Sequence[ErrorDetails]) -> str:
     """The first mistake in the order of writing, as a sentence, and how many more there are."""
     found: dict[Loc, ErrorDetails] = {}
     for error in _causes(errors):
@@ -143,7 +184,7 @@ def _complaint(source: Source, errors: Sequence[ErrorDetails]) -> str:
     shown = min(found, key=lambda loc: source.places[source.nearest(loc)].turn)
     loc = source.nearest(shown)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return f"{source.places[loc].name}: {dotted(shown)}: {_wrong(found[shown], loc, source.at(loc))}{more}"
+    return f"{source.places[loc].name}: {dotted(shown)}: {_wrong(kind, found[shown], loc, source.at(loc))}{more}"
 
 
 def _is_missing(error: ErrorDetails) -> bool:
@@ -166,10 +207,17 @@ def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     ]
 
 
-_EXAMPLES = {"datasets": "[rts]", "models": "[cnn, st_cnn]", "name": "mine", "classifier": "cnn"}
+_EXAMPLES = {
+    "datasets": "[rts]",
+    "models": "[cnn, st_cnn]",
+    "name": "mine",
+    "classifier": "cnn",
+    "classes": "[3, 8]",
+    "encoder": "{parameters: 60_000, epochs: 3}",
+}
 
 
-def _wrong(error: ErrorDetails, loc: Loc, value: Any) -> str:
+def _wrong(kind: type[Kind], error: ErrorDetails, loc: Loc, value: Any) -> str:
     """What is wrong with the value at `loc`, and how to mend it."""
     limits = error.get("ctx", {})
     shown = show(value)
@@ -178,11 +226,11 @@ def _wrong(error: ErrorDetails, loc: Loc, value: Any) -> str:
             key = error["loc"][-1]
             return f"this key is missing; add for instance `{key}: {_EXAMPLES.get(str(key), '...')}`"
         case "extra_forbidden":
-            return f"there is no key {show(loc[-1])} here{_where_it_belongs(loc)}"
+            return f"there is no key {show(loc[-1])} here{_where_it_belongs(kind, loc)}"
         case "model_type" if isinstance(loc[-1], int):
             return f"a preset's name or a mapping is wanted, not {shown}"
         case "model_type":
-            return f"a mapping is wanted, not {shown}; its keys are {', '.join(_spec_at(loc).model_fields)}"
+            return f"a mapping is wanted, not {shown}; its keys are {', '.join(_spec_at(kind, loc).model_fields)}"
         case "tuple_type" if len(loc) == 1:
             return f"a list is wanted, not {shown}" + (
                 f"; write [{short(str(value))}]" if isinstance(value, str | int) else ""
@@ -224,24 +272,22 @@ def _wrong(error: ErrorDetails, loc: Loc, value: Any) -> str:
             return error["msg"]
 
 
-def _where_it_belongs(loc: Loc) -> str:
+def _where_it_belongs(kind: type[Kind], loc: Loc) -> str:
     """The end of the sentence on a key that is not known: where it is, or the nearest that is known here."""
-    homes: dict[str, type[Spec]] = {
-        "at the top level": ExperimentSpec,
-        "under training": TrainingSpec,
-        "in an entry of datasets": DatasetSpec,
-        "in an entry of models": ModelSpec,
-    }
+    homes: dict[str, type[Spec]] = {"at the top level": kind}
+    for key, field in kind.model_fields.items():
+        for spec in _specs_in(field.annotation):
+            homes[f"in an entry of {key}" if get_origin(field.annotation) is tuple else f"under {key}"] = spec
     home = next((home for home, spec in homes.items() if loc[-1] in spec.model_fields), None)
     if home:
         return f"; it belongs {home}"
-    here = _spec_at(loc[:-1])
+    here = _spec_at(kind, loc[:-1])
     return did_you_mean(str(loc[-1]), [*here.model_fields, *(["like"] if here in (DatasetSpec, ModelSpec) else [])])
 
 
-def _spec_at(loc: Loc) -> type[Spec]:
+def _spec_at(kind: type[Kind], loc: Loc) -> type[Spec]:
     """The spec that describes the mapping at `loc`."""
-    spec: type[Spec] = ExperimentSpec
+    spec: type[Spec] = kind
     for step in loc:
         if isinstance(step, str):
             spec = next(_specs_in(spec.model_fields[step].annotation))

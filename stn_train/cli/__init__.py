@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stn_train.cli import config, data, results, run
+from stn_train.cli import colocalise, config, data, results, run
 from stn_train.errors import UserError
 
 # Click's UsageError, wherever this version of typer keeps it.
@@ -30,6 +30,7 @@ app = typer.Typer(
 
 # Every command group joins here, in the order of the help.
 app.command()(run.run)
+app.command()(colocalise.colocalise)
 app.command("eval")(results.eval_)
 app.command()(results.report)
 app.command()(results.status)

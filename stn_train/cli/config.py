@@ -1,12 +1,15 @@
 """`stn-train config`: look at configurations, check them, and make one's own."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stn_train.cli.options import Overrides
 from stn_train.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from stn_train.specs import ColocalisationSpec, ExperimentSpec
 
 app = typer.Typer(help="List, show, check and copy configurations.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -31,9 +34,9 @@ def show(config: Config, overrides: Overrides = None) -> None:
 
     For instance: stn-train config show rts --set training.epochs=5
     """
-    from stn_train.config import dump, load_config
+    from stn_train.config import dump, load_any
 
-    typer.echo(dump(load_config(config, overrides or ())), nl=False)
+    typer.echo(dump(load_any(config, overrides or ())), nl=False)
 
 
 @app.command()
@@ -45,26 +48,22 @@ def check(
 ) -> None:
     """Look for mistakes, without running anything.
 
-    Says how many trials each configuration makes, or what is wrong with it (then the exit code is 2).
+    Says how many trials, or cells of a co-localisation, each configuration makes, or what is wrong with it (then the
+    exit code is 2).
 
     For instance: stn-train config check rts mine.yaml
     """
-    from stn_train.config import load_config
-    from stn_train.specs import trials_of
+    from stn_train.config import load_any
 
     failed = False
     for config in configs:
         try:
-            spec = load_config(config, overrides or ())
+            spec = load_any(config, overrides or ())
         except UserError as error:
             typer.echo(str(error), err=True)
             failed = True
             continue
-        factors = (
-            _count(len(entries), noun)
-            for entries, noun in ((spec.datasets, "dataset"), (spec.models, "model"), (spec.seeds, "seed"))
-        )
-        typer.echo(f"{config}: {' x '.join(factors)} = {_count(len(trials_of(spec)), 'trial')}")
+        typer.echo(f"{config}: {_product(spec)}")
     if failed:
         raise typer.Exit(2)
 
@@ -112,5 +111,19 @@ def schema() -> None:
     typer.echo(json.dumps(schema(), indent=2))
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _product(spec: "ExperimentSpec | ColocalisationSpec") -> str:
+    """What a configuration multiplies, and what comes out."""
+    from stn_train.specs import ColocalisationSpec, cells_of, trials_of
+
+    if isinstance(spec, ColocalisationSpec):
+        factors = [_count(len(spec.datasets), "dataset"), _count(len(spec.classes), "class", "classes")]
+        return f"{' x '.join(factors)} = {_count(len(cells_of(spec)), 'cell')}"
+    factors = [
+        _count(len(entries), noun)
+        for entries, noun in ((spec.datasets, "dataset"), (spec.models, "model"), (spec.seeds, "seed"))
+    ]
+    return f"{' x '.join(factors)} = {_count(len(trials_of(spec)), 'trial')}"
+
+
+def _count(number: int, noun: str, several: str | None = None) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {several or noun + 's'}"

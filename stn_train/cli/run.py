@@ -1,16 +1,12 @@
 """`stn-train run`: train what a configuration says, and report."""
 
-import shlex
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stn_train.cli.options import Config, DataRoot, Device, Overrides, Threads
+from stn_train.cli.stopping import stop_on_signal, stopped
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
@@ -70,7 +66,7 @@ def run(
     session = open_session(device, threads, data_root or experiment.data_root, experiment.built)
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
     display = ProgressDisplay(quiet, f"on {session.device}, into {folder.path}")
-    with _stop_on_signal() as stopping:
+    with stop_on_signal() as stopping:
 
         def after_step(epochs: float) -> bool:
             display.after_step(epochs)
@@ -81,9 +77,7 @@ def run(
                 display.show(progress)
         except Stopped:
             display.close()
-            command = shlex.join(["stn-train", *sys.argv[1:]])
-            typer.echo(f"stopped; what was trained is saved. To go on: {command}", err=True)
-            raise typer.Exit(128 + stopping()) from None
+            raise stopped("what was trained is saved", stopping()) from None
         finally:
             display.close()
     typer.echo(report_text(report_run(folder)))
@@ -127,25 +121,3 @@ def _plan(trials: "list[TrialSpec]") -> str:
 
 def _pixels(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], int]]:
-    """Note the first SIGINT or SIGTERM, and leave the second to end the process at once.
-
-    Gives a function that says which signal came; 0 while none did.
-    """
-    received = 0
-
-    def note(number: int, frame: object) -> None:
-        nonlocal received
-        received = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stn_train.specs import ExperimentSpec, TrialSpec
+from stn_train.specs import ExperimentSpec, Spec
 
 
 def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
@@ -18,8 +18,8 @@ def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
     )
 
 
-def differences(before: TrialSpec, now: TrialSpec) -> list[str]:
-    """What differs between two trials, in words such as `training.epochs was 20 and is 5`."""
+def differences(before: Spec, now: Spec) -> list[str]:
+    """What differs between two records of a kind, in words such as `training.epochs was 20 and is 5`."""
     old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
     keys = dict.fromkeys((*old, *new))
     return [f"{key} was {old.get(key)} and is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]

@@ -9,7 +9,7 @@ from stn_train.errors import UserError
 from stn_train.experiment.plan import differences, joined
 from stn_train.experiment.session import Session, environment
 from stn_train.experiment.trial import model_of, run_trial
-from stn_train.reporting.records import EpochRecord, RunFolder
+from stn_train.reporting.records import EpochRecord, RunFolder, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import alone_in, clear_leftovers
 from stn_train.training.checkpoint import read_checkpoint
@@ -75,15 +75,19 @@ def refuse_unbuildable(trials: list[TrialSpec]) -> None:
 def refuse_changed(experiment: ExperimentSpec, folder: RunFolder) -> None:
     """Raise UserError where a trial that the folder holds is not what `experiment` says it is."""
     for trial in trials_of(experiment):
-        files = folder.trial(trial)
-        if files.result.exists():
-            before = files.load_result().trial
-        elif files.checkpoint.exists():
-            before = read_checkpoint(files.checkpoint)["trial"]
-        else:
-            continue
-        if before != trial:
-            raise UserError(
-                f"{files.path} holds another trial: {', '.join(differences(before, trial))}; "
-                "name another folder by --output-dir, or delete this one"
-            )
+        refuse_other(trial, folder.trial(trial))
+
+
+def refuse_other(trial: TrialSpec, files: TrialFolder) -> None:
+    """Raise UserError where a trial's folder holds another trial."""
+    if files.result.exists():
+        before = files.load_result().trial
+    elif files.checkpoint.exists():
+        before = read_checkpoint(files.checkpoint)["trial"]
+    else:
+        return
+    if before != trial:
+        raise UserError(
+            f"{files.path} holds another trial: {', '.join(differences(before, trial))}; "
+            "name another folder by --output-dir, or delete this one"
+        )

@@ -113,6 +113,28 @@ def transformer_samples(title: str, samples: Mapping[str, Array]) -> Figure:
     return figure
 
 
+def located(title: str, samples: Mapping[str, Mapping[str, Array]]) -> Figure:
+    """A row for each class: images with the true box (green) and the predicted one (orange).
+
+    samples: for each row's caption, the arrays of a cell's samples.npz.
+    """
+    columns = max(len(arrays["image"]) for arrays in samples.values())
+    figure = Figure(figsize=(1.3 * columns, 1.3 * len(samples) + 0.5), layout="constrained")
+    grid = figure.subplots(len(samples), columns, squeeze=False)
+    for row, (caption, arrays) in zip(grid, samples.items(), strict=True):
+        row[0].set_ylabel(caption, fontsize=8)
+        for axes in row[len(arrays["image"]) :]:
+            axes.set_axis_off()
+        for axes, image, *boxes in zip(row, arrays["image"], arrays["true"], arrays["predicted"], strict=False):
+            show_image(axes, image[None])
+            for box, colour in zip(boxes, ("limegreen", "orange"), strict=True):
+                left, top, right, bottom = ((box.reshape(2, 2) + 1) * image.shape[::-1] - 1).ravel() / 2
+                corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+                draw_outline(axes, corners, colour, width=1.2)
+    figure.suptitle(f"{title}: true (green) and predicted (orange) box", fontsize=10)
+    return figure
+
+
 def _picture(axes: Axes, image: Array, caption: str = "", frame: str = "black") -> None:
     show_image(axes, image)
     axes.set_anchor("N")

@@ -115,11 +115,11 @@ class TrialFolder:
 
     def load_result(self) -> TrialResult:
         """Raises UserError where the file is missing or damaged."""
-        return _load(TrialResult, self.result)
+        return load_record(TrialResult, self.result)
 
     def load_timing(self) -> Timing:
         """Raises UserError where the file is missing or damaged."""
-        return _load(Timing, self.timing)
+        return load_record(Timing, self.timing)
 
     def load_metrics(self) -> list[EpochRecord]:
         """The epochs so far; none where training has not begun. Raises UserError where the file is damaged."""
@@ -133,11 +133,11 @@ class TrialFolder:
 
     def load_predictions(self) -> dict[str, NDArray[np.generic]]:
         """Raises UserError where the file is missing or damaged."""
-        return _load_arrays(self.predictions)
+        return load_arrays(self.predictions)
 
     def load_samples(self) -> dict[str, NDArray[np.generic]]:
         """Raises UserError where the file is missing or damaged."""
-        return _load_arrays(self.samples)
+        return load_arrays(self.samples)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,8 @@ def unnumbered(name: str, arrays: Mapping[str, Array]) -> list[Array]:
     return [arrays[each] for each in names if each in arrays]
 
 
-def _load(kind: type[T], path: Path) -> T:
+def load_record(kind: type[T], path: Path) -> T:
+    """Read a JSON file that holds a record of this kind. Raises UserError where it is missing or damaged."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -192,7 +193,8 @@ def _load(kind: type[T], path: Path) -> T:
         raise UserError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
 
 
-def _load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Read an .npz file. Raises UserError where it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)

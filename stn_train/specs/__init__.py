@@ -4,10 +4,11 @@ Torch-free. Every type refuses unknown keys, wrong types, NaN and values out of 
 those refusals into sentences with file and line.
 """
 
+from stn_train.specs.colocalisation import CellSpec, ColocalisationSpec, LocaliserSpec, cells_of
 from stn_train.specs.datasets import DATASETS, ClutterSpec, CornersSpec, DatasetSpec, ElasticSpec
 from stn_train.specs.experiments import ExperimentSpec, Source, TrialSpec, trials_of
 from stn_train.specs.fields import DIGIT, Spec, merged
-from stn_train.specs.models import CLASSIFIERS, MODELS, ModelSpec, TransformerSpec, baseline_of
+from stn_train.specs.models import CLASSIFIERS, MODELS, Localisation, ModelSpec, TransformerSpec, baseline_of
 from stn_train.specs.training import RECIPES, TrainingSpec
 
 __all__ = [
@@ -16,11 +17,15 @@ __all__ = [
     "DIGIT",
     "MODELS",
     "RECIPES",
+    "CellSpec",
     "ClutterSpec",
+    "ColocalisationSpec",
     "CornersSpec",
     "DatasetSpec",
     "ElasticSpec",
     "ExperimentSpec",
+    "Localisation",
+    "LocaliserSpec",
     "ModelSpec",
     "Source",
     "Spec",
@@ -28,6 +33,7 @@ __all__ = [
     "TransformerSpec",
     "TrialSpec",
     "baseline_of",
+    "cells_of",
     "merged",
     "trials_of",
 ]

@@ -12,7 +12,7 @@ from stn_train.specs.models import ModelSpec
 from stn_train.specs.training import RECIPES, TrainingSpec
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
-_Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class ExperimentSpec(Spec):
@@ -29,7 +29,7 @@ class ExperimentSpec(Spec):
     )
     recipe: Literal["ours", "paper"] = "ours"
     training: TrainingSpec = Field(description="changes to the recipe")
-    seeds: Annotated[tuple[_Seed, ...], Field(strict=False, min_length=1, max_length=1000)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=1000)] = (0,)
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
 
     @model_validator(mode="before")
@@ -53,17 +53,18 @@ class ExperimentSpec(Spec):
     @field_validator("datasets", "models")
     @classmethod
     def _names_once(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
-        _no_twins([entry.name for entry in entries], "the name")
+        no_twins([entry.name for entry in entries], "the name")
         return entries
 
     @field_validator("seeds")
     @classmethod
     def _seeds_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        _no_twins(list(seeds), "the seed")
+        no_twins(list(seeds), "the seed")
         return seeds
 
 
-def _no_twins(values: list[Any], what: str) -> None:
+def no_twins(values: list[Any], what: str) -> None:
+    """Raise ValueError where one of the values of a list stands in it twice."""
     for index, value in enumerate(values):
         if value in values[:index]:
             raise ValueError(f"{what} {value} stands here twice; give each its own")

@@ -11,6 +11,7 @@ from stn_train.specs.fields import DIGIT, Name, Size, Spec, preset
 CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
 """Our classifiers; any other is a function of the user's, written `package.module:function`."""
 _OF_A_USER = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper"]
 _Layer = Annotated[int, Field(ge=0, le=64)]
 
 
@@ -35,9 +36,7 @@ class TransformerSpec(Spec):
         "translation", "scale", "rotation", "shear", "attention", "similarity", "affine", "projective", "tps"
     ] = "affine"
     control: int = Field(4, ge=2, le=8, description="tps: control points along each side")
-    localisation: Literal["conv", "keypoints", "conv_paper", "fc_paper"] = Field(
-        "conv", description="the localisation network"
-    )
+    localisation: Localisation = Field("conv", description="the localisation network")
     output: Size = Field((DIGIT, DIGIT), description="height and width of what a transformer at the input puts out")
     at: Annotated[tuple[_Layer, ...], Field(strict=False, min_length=1, max_length=8)] = Field(
         (0,), description="before which layers of the classifier; 0 is the input; a number twice: two in a row"

@@ -41,14 +41,18 @@ def make_optimiser(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
 def scheduled_rate(recipe: TrainingSpec, progress: float) -> float:
     """The rate when a share `progress`, from 0 to 1, of all steps is done.
 
-    one_cycle: linearly up over the first fifth, then down to zero along a cosine. steps: divided by 10 after each third
-    (paper, appendix A).
+    one_cycle: see there. steps: divided by 10 after each third (paper, appendix A).
     """
     if recipe.schedule == "steps":
         return recipe.rate / (1.0, 10.0, 100.0)[min(int(3 * progress), 2)]
+    return one_cycle(recipe.rate, progress)
+
+
+def one_cycle(highest: float, progress: float) -> float:
+    """The rate goes linearly up to the highest over the first fifth of the steps, then down to zero along a cosine."""
     if progress < _WARM_UP:
-        return recipe.rate * (progress / _WARM_UP)
-    return recipe.rate * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP))) / 2
+        return highest * (progress / _WARM_UP)
+    return highest * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP))) / 2
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -1,0 +1,110 @@
+"""`stn-train colocalise`: train localisers without labels, and report how often they find the digit."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Never
+
+import typer
+from tqdm import tqdm
+
+from stn_train.cli.options import Config, DataRoot, Device, Overrides, Threads
+from stn_train.cli.stopping import stop_on_signal, stopped
+from stn_train.errors import Stopped, UserError
+
+if TYPE_CHECKING:
+    from stn_train.experiment.colocalisation import Progress
+
+
+def colocalise(
+    config: Config,
+    output_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where results go; runs/NAME if not given.")
+    ] = None,
+    overrides: Overrides = None,
+    only: Annotated[
+        str, typer.Option(metavar="PATTERN", help="Only the cells whose dataset/class matches, as 'tc/*'.")
+    ] = "*",
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Hold out training digits and report on them: for tuning.")
+    ] = False,
+    data_root: DataRoot = None,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
+) -> None:
+    """Train a transformer without labels to find the digit that all images show, class by class, and report.
+
+    The same command again skips the cells that are finished.
+
+    For instance: stn-train colocalise --config paper/colocalisation --only 't/*'
+    """
+    from stn_train.config import load_colocalisation
+    from stn_train.specs import cells_of
+
+    spec = load_colocalisation(config, [*(overrides or ()), *(["validation=true"] if validate else [])])
+    cells = cells_of(spec, only)
+    if not cells:
+        known = cells_of(spec)[0].key
+        raise UserError(f"--only {only} matches no dataset/class of {config}, which has for instance {known}")
+
+    from stn_train.experiment.colocalisation import run_colocalisation
+    from stn_train.experiment.session import open_session
+    from stn_train.reporting.colocalisation import ColocalisationFolder, write_colocalisation_report
+
+    session = open_session(device, threads, data_root or spec.data_root, None)
+    folder = ColocalisationFolder(output_dir or Path("runs") / spec.name)
+    display = _Display(quiet)
+    display.line(f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} on {session.device}, into {folder.path}")
+    with stop_on_signal() as stopping:
+        try:
+            for progress in run_colocalisation(spec, cells, folder, session, lambda: bool(stopping())):
+                display.show(progress)
+        except Stopped:
+            display.close()
+            raise stopped("the finished cells are kept, the running one begins anew", stopping()) from None
+        finally:
+            display.close()
+    report = write_colocalisation_report(spec, folder)
+    typer.echo(report.table)
+    if spec.validation:
+        typer.echo("\nmeasured on validation digits, held out of the training digits: not test digits")
+    typer.echo(f"\nreport: {folder.path / 'report.md'}")
+
+
+class _Display:
+    """Progress on stderr: a bar on a terminal, and a line for each part that has ended; nothing when quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar: tqdm[Never] | None = None
+        self.began = time.monotonic()
+
+    def show(self, progress: "Progress") -> None:
+        """A part begins, goes on, or has ended."""
+        if self.quiet:
+            return
+        if progress.found is not None:
+            self.close()
+            what = "right" if progress.part == "encoder" else "found"
+            self.line(f"{progress.part:8}  {what} {progress.found:.1f} %  {time.monotonic() - self.began:.1f} s")
+        elif progress.done == 0:
+            self.began = time.monotonic()
+            if sys.stderr.isatty():
+                self.bar = tqdm(total=1.0, desc=progress.part, bar_format=_FORMAT, file=sys.stderr, leave=False)
+        elif self.bar is not None:
+            self.bar.update(progress.done - self.bar.n)
+
+    def close(self) -> None:
+        """Leave the terminal as it should be."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def line(self, text: str) -> None:
+        """A line of its own."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+_FORMAT = "{desc} |{bar}| {remaining} left"

@@ -1,0 +1,39 @@
+"""The localisation network of a co-localisation: it predicts the place of a crop whose size is given."""
+
+import torch
+from torch import Tensor, nn
+
+from stn_train.geometry import ATTENTION, TRANSLATION
+from stn_train.models.localisation import LOCALISATIONS
+from stn_train.models.transformer import SpatialTransformer
+from stn_train.specs import DIGIT, Localisation
+
+
+class Localiser(nn.Module):
+    """From square images to theta, N x 3, of the attention family: (s, t_x, t_y).
+
+    The crop's side as a share of the canvas's, s, is `size`: whoever trains sets it, since nothing in the loss holds
+    it. `network` predicts theta of a translation; a tanh keeps so much of it that the crop's edge is nowhere further
+    from the canvas than half of the smallest crop.
+    """
+
+    def __init__(self, network: nn.Module, smallest: float) -> None:
+        super().__init__()
+        self.network = network
+        self.smallest = smallest
+        self.size = smallest
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Theta for images, N x C x H x H."""
+        reach = 1 + self.smallest - self.size
+        place = reach * torch.tanh(self.network(images).float())
+        return torch.cat([torch.full_like(place[:, :1], self.size), place], dim=1)
+
+
+def build_localiser(localisation: Localisation, canvas: tuple[int, int]) -> SpatialTransformer:
+    """A transformer that crops a digit's frame of 28 x 28 pixels out of a square canvas, a Localiser inside it.
+
+    Freshly initialised from torch's generator: it crops the middle.
+    """
+    network = LOCALISATIONS[localisation](TRANSLATION, canvas, 1)
+    return SpatialTransformer(Localiser(network, DIGIT / canvas[0]), ATTENTION, (DIGIT, DIGIT))

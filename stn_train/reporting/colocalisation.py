@@ -1,0 +1,219 @@
+"""The files of a co-localisation's folder, and its report: one table, a picture for each dataset. Torch-free.
+
+runs/<name>/
+  config.yaml, environment.json
+  encoder/                     the files of an ordinary trial: checkpoint.pt, result.json, ...
+  cells/<dataset>/<class>/
+    result.json                CellResult: the same bytes for the same cell; written last
+    samples.npz                image (S x H x W, uint8), predicted and true (S x 4, boxes in normalised coordinates)
+  report.json, report.md, figures/
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from stn_train.errors import UserError
+from stn_train.reporting.figures import located, save
+from stn_train.reporting.records import TrialFolder, load_arrays, load_record
+from stn_train.reporting.text import aligned
+from stn_train.specs import CellSpec, ColocalisationSpec, DatasetSpec, Spec, cells_of
+from stn_train.statistics import Estimate, error_over_seeds
+from stn_train.storage import write_json, write_text
+
+FOUND = 0.5
+"""A digit counts as found where the overlap of the predicted box with the true one is above this (paper, A.2)."""
+
+
+class CellResult(Spec):
+    """What a finished cell found: for each image of its class, the overlap and the number of the digit shown."""
+
+    format: Literal[1] = 1
+    cell: CellSpec
+    loss: float = Field(description="mean over the last tenth of the steps")
+    overlap: Annotated[tuple[float, ...], Field(strict=False, min_length=2)]
+    digit: Annotated[tuple[int, ...], Field(strict=False, min_length=2)]
+
+    @property
+    def found(self) -> float:
+        """Images whose digit was found, in percent."""
+        return 100 * sum(each > FOUND for each in self.overlap) / len(self.overlap)
+
+
+@dataclass(frozen=True)
+class ColocalisationFolder:
+    """The files of one co-localisation, by name."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device and threads of the latest session."""
+        return self.path / "environment.json"
+
+    @property
+    def encoder(self) -> TrialFolder:
+        """The training of the encoder."""
+        return TrialFolder(self.path / "encoder")
+
+    def cell(self, cell: CellSpec) -> Path:
+        """The folder of one cell."""
+        return self.path / "cells" / cell.key
+
+    def result(self, cell: CellSpec) -> Path:
+        """The finished cell's CellResult."""
+        return self.cell(cell) / "result.json"
+
+    def samples(self, cell: CellSpec) -> Path:
+        """A few images with their boxes."""
+        return self.cell(cell) / "samples.npz"
+
+    def load_result(self, cell: CellSpec) -> CellResult:
+        """Raises UserError where the file is missing or damaged."""
+        return load_record(CellResult, self.result(cell))
+
+
+@dataclass(frozen=True)
+class Found:
+    """How often the digits of one dataset and class, or of all its finished classes, were found."""
+
+    dataset: str
+    label: int | None
+    images: int
+    found: Estimate
+    """Percent, with the 95 % interval: what other digits would give."""
+    overlap: float
+    """The mean over all images, found or not."""
+    paper: str
+    """The paper's percentage, where it has one for this dataset."""
+
+
+@dataclass(frozen=True)
+class ColocalisationReport:
+    """What was written: the table's cells, the table as text, and the files that show it."""
+
+    rows: list[Found]
+    table: str
+    files: list[Path]
+
+
+def write_colocalisation_report(spec: ColocalisationSpec, folder: ColocalisationFolder) -> ColocalisationReport:
+    """Write report.json, report.md and the figures from what has finished in `folder`.
+
+    Raises UserError where nothing has, or where a file is missing or damaged.
+    """
+    results = [folder.load_result(cell) for cell in cells_of(spec) if folder.result(cell).exists()]
+    if not results:
+        raise UserError(f"{folder.path} has nothing to report yet: none of its cells has finished")
+    rows = found_in(spec, results)
+    table = found_table(rows)
+    figures = _draw(folder, results)
+    document, reading = folder.path / "report.json", folder.path / "report.md"
+    write_json(document, {"format": 1, "name": spec.name, "source": spec.source, "rows": [asdict(row) for row in rows]})
+    write_text(reading, _markdown(spec, folder, results, table, figures))
+    return ColocalisationReport(rows, table, [document, reading, *figures.values()])
+
+
+def found_in(spec: ColocalisationSpec, results: Sequence[CellResult]) -> list[Found]:
+    """A cell of the table for each result, and one for all classes of each dataset, in the configuration's order."""
+    rows = []
+    for dataset in spec.datasets:
+        of_dataset = [result for result in results if result.cell.dataset == dataset]
+        groups = [(result.cell.label, [result]) for result in of_dataset] + [(None, of_dataset)] * (len(of_dataset) > 1)
+        rows += [_found(spec, dataset, label, group) for label, group in groups]
+    return rows
+
+
+def _found(spec: ColocalisationSpec, dataset: DatasetSpec, label: int | None, results: list[CellResult]) -> Found:
+    overlap = np.concatenate([result.overlap for result in results])
+    digit = np.concatenate([result.digit for result in results])
+    missed = error_over_seeds(overlap[None] <= FOUND, digit)
+    found = Estimate(100 - missed.value, 100 - missed.high, 100 - missed.low)
+    return Found(dataset.name, label, len(overlap), found, float(overlap.mean()), _of_the_paper(spec, dataset))
+
+
+def _of_the_paper(spec: ColocalisationSpec, dataset: DatasetSpec) -> str:
+    """The paper's percentage for each class; of T and TC on its canvas, with its clutter, or nothing."""
+    if spec.source != "mnist" or dataset.canvas != (84, 84) or dataset.translation != (-1, 1):
+        return ""
+    if dataset.clutter is None:
+        return "100"
+    return "75 to 94" if (dataset.clutter.patches, dataset.clutter.size) == (16, 6) else ""
+
+
+def found_table(rows: Sequence[Found]) -> str:
+    """The aligned table: a line for each class, and for each dataset what was found, the overlap, and the paper's."""
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    labels = sorted({row.label for row in rows if row.label is not None})
+    places = {(row.dataset, row.label): _cells(row) for row in rows}
+    lines = [["class", *(name for each in datasets for name in (f"{each}: found % [95 %]", "overlap", "paper"))]]
+    for label in (*labels, None):
+        cells = [places.get((dataset, label)) for dataset in datasets]
+        if any(cells):
+            name = "all" if label is None else str(label)
+            lines.append([name, *(text for cell in cells for text in cell or ["-", "-", "-"])])
+    return aligned(lines, names=1)
+
+
+def _cells(row: Found) -> list[str]:
+    found = row.found
+    return [f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]", f"{row.overlap:.2f}", row.paper or "-"]
+
+
+def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[str, Path]:
+    """Draw a picture for each dataset; their paths by title."""
+    figures = {}
+    for dataset in dict.fromkeys(result.cell.dataset.name for result in results):
+        samples = {
+            f"class {result.cell.label}": load_arrays(folder.samples(result.cell))
+            for result in results
+            if result.cell.dataset.name == dataset
+        }
+        figures[dataset] = folder.path / "figures" / f"boxes@{dataset}.png"
+        save(located(dataset, samples), figures[dataset])
+    return figures
+
+
+def _markdown(
+    spec: ColocalisationSpec,
+    folder: ColocalisationFolder,
+    results: Sequence[CellResult],
+    table: str,
+    figures: Mapping[str, Path],
+) -> str:
+    """The report to read."""
+    encoder = folder.encoder.load_result()
+    unfinished = len(cells_of(spec)) - len(results)
+    meaning = [
+        *(
+            [f"{unfinished} of {len(cells_of(spec))} cells have not finished; they are missing here."]
+            * (unfinished > 0)
+        ),
+        *(["These are digits held out of the training set: to tune by, not to report."] * spec.validation),
+        f"Found: the overlap of the predicted box with the digit's 28 x 28 frame is above {FOUND} (intersection over "
+        "union). Overlap: its mean over all images, found or not.",
+        "The interval says what other digits would give; it does not speak of other trainings.",
+        "Each localiser was trained on images of one class, without labels or boxes, and is measured on images of test "
+        "digits that it never saw; the paper trains and measures on the same 100 images.",
+        f"The encoder errs on {encoder.error:.2f} % of its own {encoder.split} images ({encoder.trial.dataset.name}).",
+    ]
+    blocks = [
+        f"# {spec.name}",
+        f"Where is the digit? Localisers trained without labels, by the likeness of their crops ({spec.source}).",
+        f"```\n{table}\n```",
+        "## What the numbers mean",
+        "\n".join(f"- {line}" for line in meaning),
+        *(f"## {title}\n\n![{title}]({path.relative_to(folder.path).as_posix()})" for title, path in figures.items()),
+        "## To run it again",
+        "In this folder:\n\n```\nstn-train colocalise --config config.yaml\n```",
+    ]
+    return "\n\n".join(blocks) + "\n"

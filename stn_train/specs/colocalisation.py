@@ -1,0 +1,117 @@
+"""Co-localisation: a transformer learns, without labels, to find what all images show (paper, appendix A.2)."""
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from stn_train.specs.datasets import DatasetSpec
+from stn_train.specs.experiments import Seed, Source, TrialSpec, no_twins
+from stn_train.specs.fields import DIGIT, Name, Spec
+from stn_train.specs.models import Localisation, ModelSpec
+from stn_train.specs.training import RECIPES, TrainingSpec
+
+_Class = Annotated[int, Field(ge=0, le=9)]
+
+
+class EncoderSpec(Spec):
+    """The network whose activations say how alike two crops are: the paper's CNN, trained with labels beforehand."""
+
+    dataset: DatasetSpec = Field(description="the digits that it is trained on, each on a canvas of a digit's size")
+    parameters: int = Field(ge=1_000, le=100_000_000, description="budget that its width is fitted to, within 2 %")
+    epochs: int = Field(ge=1, le=10_000)
+
+    @field_validator("dataset")
+    @classmethod
+    def _as_large_as_a_crop(cls, dataset: DatasetSpec) -> DatasetSpec:
+        if dataset.canvas != (DIGIT, DIGIT) or dataset.addition:
+            raise ValueError(f"the encoder reads crops of {DIGIT} x {DIGIT} pixels; give it one digit on such a canvas")
+        return dataset
+
+
+class LocaliserSpec(Spec):
+    """How a localiser is trained."""
+
+    localisation: Localisation = Field(description="the localisation network")
+    margin: float = Field(ge=0, le=4, description="of the triplet loss; the squared distance is 4 at most")
+    steps: int = Field(ge=1, le=1_000_000, description="steps of the optimiser")
+    batch_size: int = Field(ge=2, le=4096, description="images in a step; each is compared with every other")
+    rate: float = Field(gt=0, le=100, description="the highest learning rate; up and down once")
+
+
+class ColocalisationSpec(Spec):
+    """The product of datasets and classes: for each, a localiser that is shown images of this class alone."""
+
+    task: Literal["colocalisation"]
+    name: Name
+    source: Source = Field("mnist", description="where the digits come from; `digits` needs no network")
+    data_root: str | None = Field(None, min_length=1, description="folder of the digits, as torchvision lays it out")
+    datasets: Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=100)]
+    classes: Annotated[tuple[_Class, ...], Field(strict=False, min_length=1, max_length=10)]
+    encoder: EncoderSpec
+    localiser: LocaliserSpec
+    seed: Seed = 0
+    validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
+
+    @field_validator("datasets")
+    @classmethod
+    def _boxes(cls, datasets: tuple[DatasetSpec, ...]) -> tuple[DatasetSpec, ...]:
+        no_twins([dataset.name for dataset in datasets], "the name")
+        for one in datasets:
+            distorted = {key for key, value in one if value} - {"name", "canvas", "translation", "clutter"}
+            if distorted or one.canvas[0] != one.canvas[1]:
+                raise ValueError(
+                    f"{one.name}: what is scored is a digit's upright box, so a dataset of a co-localisation has "
+                    "translation and clutter on a square canvas, and nothing else"
+                )
+        return datasets
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_once(cls, classes: tuple[int, ...]) -> tuple[int, ...]:
+        no_twins(list(classes), "the class")
+        return classes
+
+    @property
+    def encoder_trial(self) -> TrialSpec:
+        """The training of the encoder, as any other trial, by the recipe `ours`."""
+        return TrialSpec(
+            source=self.source,
+            built=False,
+            dataset=self.encoder.dataset,
+            model=ModelSpec.model_validate("cnn_paper"),
+            parameters=self.encoder.parameters,
+            training=TrainingSpec(**{**RECIPES["ours"], "epochs": self.encoder.epochs, "localisation_rate": 1.0}),
+            seed=self.seed,
+            validation=self.validation,
+        )
+
+
+class CellSpec(Spec):
+    """One localiser: of a class on a dataset. What is written here is its identity."""
+
+    dataset: DatasetSpec
+    label: int
+    localiser: LocaliserSpec
+    encoder: TrialSpec
+    seed: Seed
+
+    @property
+    def key(self) -> str:
+        """The cell's place below `cells/`, for instance `tc/3`."""
+        return f"{self.dataset.name}/{self.label}"
+
+    @property
+    def split(self) -> Literal["test", "validation"]:
+        """The digits that it is measured on."""
+        return "validation" if self.encoder.validation else "test"
+
+
+def cells_of(spec: ColocalisationSpec, only: str = "*") -> list[CellSpec]:
+    """The cells of a co-localisation whose `dataset/class` matches the pattern `only`, dataset by dataset."""
+    cells = [
+        CellSpec(dataset=dataset, label=label, localiser=spec.localiser, encoder=spec.encoder_trial, seed=spec.seed)
+        for dataset in spec.datasets
+        for label in spec.classes
+    ]
+    return [cell for cell in cells if fnmatchcase(cell.key, only)]
