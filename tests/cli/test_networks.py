@@ -1,8 +1,10 @@
 """Transformers anywhere, and a classifier of the user's own, from a configuration to the report."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from stn_train import load_network
 from stn_train.reporting.records import RunFolder
@@ -30,8 +32,16 @@ training: {epochs: 1, batch_size: 96}
 """
 
 
-def test_every_kind_of_network_is_trained_saved_and_reported(stn):
+@pytest.fixture
+def nets():
+    """The current directory holds a module `nets`, which nobody else shall find afterwards."""
     Path("nets.py").write_text(NETS)
+    yield
+    sys.modules.pop("nets", None)
+
+
+@pytest.mark.usefixtures("nets")
+def test_every_kind_of_network_is_trained_saved_and_reported(stn):
     Path("networks.yaml").write_text(CONFIG)
     ended = stn("run", "--config", "networks.yaml", "-q")
     assert ended.code == 0, ended
