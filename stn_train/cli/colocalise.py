@@ -54,8 +54,8 @@ def colocalise(
 
     session = open_session(device, threads, data_root or spec.data_root, None)
     folder = ColocalisationFolder(output_dir or Path("runs") / spec.name)
-    display = _Display(quiet)
-    display.line(f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} on {session.device}, into {folder.path}")
+    where = f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} on {session.device}, into {folder.path}"
+    display = _Display(quiet, where)
     with stop_on_signal() as stopping:
         try:
             for progress in run_colocalisation(spec, cells, folder, session, lambda: bool(stopping())):
@@ -73,10 +73,14 @@ def colocalise(
 
 
 class _Display:
-    """Progress on stderr: a bar on a terminal, and a line for each part that has ended; nothing when quiet."""
+    """Progress on stderr: a bar on a terminal, and a line for each part that has ended; nothing when quiet.
 
-    def __init__(self, quiet: bool) -> None:
+    `where` says on what and into which folder, and is told first.
+    """
+
+    def __init__(self, quiet: bool, where: str) -> None:
         self.quiet = quiet
+        self.where = where
         self.bar: tqdm[Never] | None = None
         self.began = time.monotonic()
 
@@ -84,10 +88,14 @@ class _Display:
         """A part begins, goes on, or has ended."""
         if self.quiet:
             return
+        if self.where:
+            self._line(self.where)
+            self.where = ""
         if progress.found is not None:
             self.close()
             what = "right" if progress.part == "encoder" else "found"
-            self.line(f"{progress.part:8}  {what} {progress.found:.1f} %  {time.monotonic() - self.began:.1f} s")
+            took = "was finished before" if progress.skipped else f"{time.monotonic() - self.began:.1f} s"
+            self._line(f"{progress.part:8}  {what} {progress.found:.1f} %  {took}")
         elif progress.done == 0:
             self.began = time.monotonic()
             if sys.stderr.isatty():
@@ -101,10 +109,9 @@ class _Display:
             self.bar.close()
             self.bar = None
 
-    def line(self, text: str) -> None:
-        """A line of its own."""
-        if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+    @staticmethod
+    def _line(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
 
 _FORMAT = "{desc} |{bar}| {remaining} left"

@@ -32,11 +32,16 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Progress:
-    """Where it is: `part` (the encoder, or a cell's key) is `done` of 1 done; `found` in percent once it has ended."""
+    """Where it is: of `part`, the encoder or a cell's key, a share `done` is done.
+
+    `found`, once it has ended: how many digits the cell found, or the encoder told right, in percent; `skipped` says
+    that the cell had been finished before.
+    """
 
     part: str
     done: float
     found: float | None = None
+    skipped: bool = False
 
 
 def run_colocalisation(
@@ -55,8 +60,13 @@ def run_colocalisation(
         _refuse_changed(spec, cells, folder)
         for path in (folder.path, folder.encoder.path, *(folder.cell(cell) for cell in cells)):
             storage.clear_leftovers(path)
-        pending = [cell for cell in cells if not folder.result(cell).exists()]
         storage.write_text(folder.config, dump(spec))
+        pending = []
+        for cell in cells:
+            if folder.result(cell).exists():
+                yield Progress(cell.key, 1.0, folder.load_result(cell).found, skipped=True)
+            else:
+                pending.append(cell)
         if not pending:
             return
         storage.write_json(folder.environment, environment(session))

@@ -12,9 +12,9 @@ from stn_train.specs import DIGIT, Localisation
 class Localiser(nn.Module):
     """From square images to theta, N x 3, of the attention family: (s, t_x, t_y).
 
-    The crop's side as a share of the canvas's, s, is `size`: whoever trains sets it, since nothing in the loss holds
-    it. `network` predicts theta of a translation; a tanh keeps so much of it that the crop's edge is nowhere further
-    from the canvas than half of the smallest crop.
+    The crop's side as a share of the canvas's, s, is `size`, which whoever trains it sets: nothing in the loss holds
+    it. `network` predicts theta of a translation; a tanh keeps the crop from leaving the canvas by more than half of
+    `smallest`, the size that it ends with.
     """
 
     def __init__(self, network: nn.Module, smallest: float) -> None:

@@ -3,7 +3,7 @@
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from stn_train.specs.datasets import DatasetSpec
 from stn_train.specs.experiments import Seed, Source, TrialSpec, no_twins
@@ -12,6 +12,19 @@ from stn_train.specs.models import Localisation, ModelSpec
 from stn_train.specs.training import RECIPES, TrainingSpec
 
 _Class = Annotated[int, Field(ge=0, le=9)]
+
+
+def _only_moved(dataset: DatasetSpec) -> DatasetSpec:
+    distorted = {key for key, value in dataset if value} - {"name", "canvas", "translation", "clutter"}
+    if distorted or dataset.canvas[0] != dataset.canvas[1]:
+        raise ValueError(
+            "what is scored is a digit's upright box, so a dataset of a co-localisation has translation and clutter on "
+            "a square canvas, and nothing else"
+        )
+    return dataset
+
+
+_Moved = Annotated[DatasetSpec, AfterValidator(_only_moved)]
 
 
 class EncoderSpec(Spec):
@@ -46,7 +59,7 @@ class ColocalisationSpec(Spec):
     name: Name
     source: Source = Field("mnist", description="where the digits come from; `digits` needs no network")
     data_root: str | None = Field(None, min_length=1, description="folder of the digits, as torchvision lays it out")
-    datasets: Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=100)]
+    datasets: Annotated[tuple[_Moved, ...], Field(strict=False, min_length=1, max_length=100)]
     classes: Annotated[tuple[_Class, ...], Field(strict=False, min_length=1, max_length=10)]
     encoder: EncoderSpec
     localiser: LocaliserSpec
@@ -55,15 +68,8 @@ class ColocalisationSpec(Spec):
 
     @field_validator("datasets")
     @classmethod
-    def _boxes(cls, datasets: tuple[DatasetSpec, ...]) -> tuple[DatasetSpec, ...]:
+    def _names_once(cls, datasets: tuple[DatasetSpec, ...]) -> tuple[DatasetSpec, ...]:
         no_twins([dataset.name for dataset in datasets], "the name")
-        for one in datasets:
-            distorted = {key for key, value in one if value} - {"name", "canvas", "translation", "clutter"}
-            if distorted or one.canvas[0] != one.canvas[1]:
-                raise ValueError(
-                    f"{one.name}: what is scored is a digit's upright box, so a dataset of a co-localisation has "
-                    "translation and clutter on a square canvas, and nothing else"
-                )
         return datasets
 
     @field_validator("classes")
