@@ -202,8 +202,8 @@ def _markdown(
         f"Found: the overlap of the predicted box with the digit's 28 x 28 frame is above {FOUND} (intersection over "
         "union). Overlap: its mean over all images, found or not.",
         "The interval says what other digits would give; it does not speak of other trainings.",
-        "Each localiser was trained on images of one class, without labels or boxes, and is measured on images of test "
-        "digits that it never saw; the paper trains and measures on the same 100 images.",
+        "Each localiser was trained on images of one class, without labels or boxes, and is measured on images of "
+        "other digits, which it never saw; the paper trains and measures on the same 100 images.",
         f"The encoder errs on {encoder.error:.2f} % of its own {encoder.split} images ({encoder.trial.dataset.name}).",
     ]
     blocks = [

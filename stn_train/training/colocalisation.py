@@ -1,5 +1,6 @@
 """Training a localiser without labels: the crops of two images shall be more alike than a crop and a random one."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -46,10 +47,10 @@ def train_localiser(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        found = float(loss.detach())
-        if found != found:
+        value = float(loss.detach())
+        if not math.isfinite(value):
             raise UserError(f"the loss is not finite at step {step + 1}; try a lower localiser.rate")
-        yield found
+        yield value
     localiser.size = localiser.smallest
 
 
