@@ -33,7 +33,7 @@ training: {epochs: 1, batch_size: 96}
 
 
 @pytest.fixture
-def nets():
+def nets(stn):
     """The current directory holds a module `nets`, which nobody else shall find afterwards."""
     Path("nets.py").write_text(NETS)
     yield
