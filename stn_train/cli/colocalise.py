@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Never
 import typer
 from tqdm import tqdm
 
-from stn_train.cli.options import Config, DataRoot, Device, Overrides, Threads
+from stn_train.cli.options import Config, DataRoot, Device, OutputDir, Overrides, Quiet, Threads, Validate
 from stn_train.cli.stopping import stop_on_signal, stopped
 from stn_train.errors import Stopped, UserError
 
@@ -18,20 +18,16 @@ if TYPE_CHECKING:
 
 def colocalise(
     config: Config,
-    output_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where results go; runs/NAME if not given.")
-    ] = None,
+    output_dir: OutputDir = None,
     overrides: Overrides = None,
     only: Annotated[
         str, typer.Option(metavar="PATTERN", help="Only the cells whose dataset/class matches, as 'tc/*'.")
     ] = "*",
-    validate: Annotated[
-        bool, typer.Option("--validate", help="Hold out training digits and report on them: for tuning.")
-    ] = False,
+    validate: Validate = False,
     data_root: DataRoot = None,
     device: Device = None,
     threads: Threads = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a transformer without labels to find the digit that all images show, class by class, and report.
 

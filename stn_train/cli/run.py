@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stn_train.cli.options import Config, DataRoot, Device, Overrides, Threads
+from stn_train.cli.options import Config, DataRoot, Device, OutputDir, Overrides, Quiet, Threads, Validate
 from stn_train.cli.stopping import stop_on_signal, stopped
 from stn_train.errors import Stopped, UserError
 
@@ -15,22 +15,18 @@ if TYPE_CHECKING:
 
 def run(
     config: Config,
-    output_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where results go; runs/NAME if not given.")
-    ] = None,
+    output_dir: OutputDir = None,
     overrides: Overrides = None,
     seeds: Annotated[str | None, typer.Option(metavar="N,N", help="Seeds in place of the configuration's.")] = None,
     only: Annotated[
         str, typer.Option(metavar="PATTERN", help="Only the trials whose dataset/model matches, as 'rts/st_*'.")
     ] = "*",
-    validate: Annotated[
-        bool, typer.Option("--validate", help="Hold out training digits and report on them: for tuning.")
-    ] = False,
+    validate: Validate = False,
     data_root: DataRoot = None,
     device: Device = None,
     threads: Threads = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train every model of a configuration on every dataset and seed, and report.
 

@@ -58,7 +58,7 @@ class ThinPlateSpline(Family):
     def folds(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
         """Whether each map folds (N, bool): turns some pixel of an output of this size inside out, or flattens it.
 
-        What folds has no inverse.
+        So does a mirror image at every pixel; what folds only here and there has no inverse.
         """
         determinant = torch.linalg.det(self.jacobian(theta, pixel_grid(size, theta).flatten(0, 1), aspect))
         folded: Tensor = (determinant <= 0).any(dim=1)

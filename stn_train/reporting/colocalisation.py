@@ -19,7 +19,7 @@ from pydantic import Field
 
 from stn_train.errors import UserError
 from stn_train.reporting.figures import located, save
-from stn_train.reporting.records import TrialFolder, load_arrays, load_record
+from stn_train.reporting.records import OutputFolder, TrialFolder, load_arrays, load_record
 from stn_train.reporting.text import aligned
 from stn_train.specs import CellSpec, ColocalisationSpec, DatasetSpec, Spec, cells_of
 from stn_train.statistics import Estimate, error_over_seeds
@@ -45,20 +45,8 @@ class CellResult(Spec):
 
 
 @dataclass(frozen=True)
-class ColocalisationFolder:
+class ColocalisationFolder(OutputFolder):
     """The files of one co-localisation, by name."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, device and threads of the latest session."""
-        return self.path / "environment.json"
 
     @property
     def encoder(self) -> TrialFolder:
@@ -178,7 +166,7 @@ def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[s
             for result in results
             if result.cell.dataset.name == dataset
         }
-        figures[dataset] = folder.path / "figures" / f"boxes@{dataset}.png"
+        figures[dataset] = folder.figures / f"boxes@{dataset}.png"
         save(located(dataset, samples), figures[dataset])
     return figures
 

@@ -141,8 +141,8 @@ class TrialFolder:
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """The files of one run, by name."""
+class OutputFolder:
+    """The files that every output folder has, by name."""
 
     path: Path
 
@@ -160,6 +160,11 @@ class RunFolder:
     def figures(self) -> Path:
         """Where a report's figures go."""
         return self.path / "figures"
+
+
+@dataclass(frozen=True)
+class RunFolder(OutputFolder):
+    """The files of one run, by name."""
 
     def trial(self, spec: TrialSpec) -> TrialFolder:
         """The folder of one trial."""
