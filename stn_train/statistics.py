@@ -6,15 +6,17 @@ it is the digits that are counted: a digit shown five times in the same way weig
 All intervals are 95 % intervals; errors are in percent, differences in percentage points.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import hypot, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.stats import binomtest, norm, t
 
-_UPPER = 0.975
 _LEVEL = 0.05
+_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -36,34 +38,82 @@ def error_over_seeds(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Es
 
     wrong: (S, M); digit: (M). Raises ValueError where a single seed has fewer than two distinct digits.
     """
-    errors = 100 * wrong.mean(axis=1)
-    if len(errors) == 1:
+    if len(wrong) == 1:
         return _wilson(wrong[0], digit)
-    value = float(errors.mean())
-    reach = _reach_over_seeds(errors)
-    return Estimate(value, max(value - reach, 0.0), min(value + reach, 100.0))
+    mean = mean_over_seeds(100 * wrong.mean(axis=1))
+    return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, 100.0))
 
 
-def paired_difference(
+def mean_over_seeds(values: Sequence[float]) -> Estimate:
+    """The mean of one value a seed, with its t interval over the seeds; of a single seed, no more than the value."""
+    numbers = np.array(values, dtype=float)
+    value = float(numbers.mean())
+    reach = _reach([_over_seeds(numbers)], _LEVEL) if len(numbers) > 1 else 0.0
+    return Estimate(value, value - reach, value + reach)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model against its baseline, on the same images and the same seeds.
+
+    `difference`: how much more it errs, in percentage points. `p`: that models which err equally often would differ as
+    much. `mcnemar`: the exact p of each seed's pair of networks by itself; empty where a digit stands in several
+    images. `adjusted`: p, corrected for the other comparisons beside it (see `corrected`).
+    """
+
+    difference: Estimate
+    p: float
+    mcnemar: tuple[float, ...]
+    seeds: int
+    adjusted: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the difference counts as shown."""
+        return self.adjusted < _LEVEL
+
+
+def compare(
     wrong_model: NDArray[np.bool_], wrong_baseline: NDArray[np.bool_], digit: NDArray[np.integer]
-) -> Estimate:
-    """How much more a model errs than its baseline on the same images, in percentage points.
+) -> Comparison:
+    """Compare a model with its baseline, alone.
 
-    One seed: the paired t interval, with the standard error clustered by digit; it says what other test digits would
-    give, and speaks of these two networks only. Several seeds: the half-widths of that interval for the seed-averaged
-    difference (other test digits) and of the t interval over seeds (other trainings), added in quadrature. Chance
-    that belongs to a seed and a digit together is in both, so the interval is, if anything, too wide.
+    One seed: the difference has the paired t interval, with the standard error clustered by digit; it says what other
+    test digits would give, and speaks of these two networks only. Several seeds: the half-widths of that interval for
+    the seed-averaged difference (other test digits) and of the t interval over seeds (other trainings), added in
+    quadrature. Chance that belongs to a seed and a digit together is in both, so the interval is, if anything, too
+    wide. `p` is the level at which the interval would end at zero; of one seed, McNemar's if that is larger: on a
+    handful of errors the interval is too sure.
 
     wrong_model, wrong_baseline: (S, M), row by row the same seed; digit: (M). Raises ValueError with fewer than two
     distinct digits.
     """
     difference = 100.0 * (wrong_model.astype(float) - wrong_baseline)
     value = float(difference.mean())
-    over_digits = _variance_over_digits(difference.mean(axis=0), digit)
-    reach = float(t.ppf(_UPPER, len(np.unique(digit)) - 1)) * sqrt(over_digits)
+    chances = [_Chance(sqrt(_variance_over_digits(difference.mean(axis=0), digit)), len(np.unique(digit)) - 1)]
     if len(difference) > 1:
-        reach = hypot(reach, _reach_over_seeds(difference.mean(axis=1)))
-    return Estimate(value, value - reach, value + reach)
+        chances.append(_over_seeds(difference.mean(axis=1)))
+    reach = _reach(chances, _LEVEL)
+    p = _level_that_reaches(abs(value), chances)
+    exact: tuple[float, ...] = ()
+    if len(np.unique(digit)) == len(digit):
+        exact = tuple(mcnemar(*pair) for pair in zip(wrong_model, wrong_baseline, strict=True))
+    if len(exact) == 1:
+        p = max(p, *exact)
+    return Comparison(Estimate(value, value - reach, value + reach), p, exact, len(difference), adjusted=p)
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons that stand side by side, with p adjusted by Holm's method.
+
+    Then, where nothing differs, the chance that any of them counts as shown is 5 % at most.
+    """
+    order = sorted(range(len(comparisons)), key=lambda index: comparisons[index].p)
+    result, highest = list(comparisons), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * comparisons[index].p))
+        result[index] = replace(comparisons[index], adjusted=highest)
+    return result
 
 
 def mcnemar(wrong_model: NDArray[np.bool_], wrong_baseline: NDArray[np.bool_]) -> float:
@@ -77,22 +127,15 @@ def mcnemar(wrong_model: NDArray[np.bool_], wrong_baseline: NDArray[np.bool_]) -
     return float(binomtest(only_model, apart).pvalue) if apart else 1.0
 
 
-def is_shown(difference: Estimate, p: float | None = None) -> bool:
-    """Whether a paired difference counts as shown: its interval leaves out zero.
-
-    Where McNemar's exact `p` is given as well, that must be below 0.05: on a handful of errors the interval alone is
-    too sure.
-    """
-    return not difference.low <= 0 <= difference.high and (p is None or p < _LEVEL)
-
-
-def verdict(model: str, baseline: str, difference: Estimate, seeds: int, p: float | None = None) -> str:
-    """What a paired difference shows (see `is_shown`), in a plain sentence without a full stop."""
-    sources = ([] if p is None else [f"exact McNemar p {p_value(p)}"]) + [
-        f"{seeds} seeds" if seeds > 1 else "one seed: it speaks of these two networks only"
-    ]
-    source = ", ".join(sources)
-    if not is_shown(difference, p):
+def verdict(model: str, baseline: str, comparison: Comparison) -> str:
+    """What a comparison shows, in a plain sentence without a full stop."""
+    difference, seeds = comparison.difference, comparison.seeds
+    told = [f"p {p_value(comparison.p)}"]
+    if comparison.adjusted != comparison.p:
+        told.append(f"{p_value(comparison.adjusted)} among these comparisons")
+    told.append(f"{seeds} seeds" if seeds > 1 else "one seed: it speaks of these two networks only")
+    source = ", ".join(told)
+    if not comparison.is_shown:
         return (
             f"no difference shown between {model} and {baseline} (difference {difference.value:z.2f} points, "
             f"95 % interval {difference.low:z.2f} to {difference.high:z.2f}, {source})"
@@ -113,16 +156,36 @@ def _wilson(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Estimate:
     share, digits = float(wrong.mean()), len(np.unique(digit))
     variance = _variance_over_digits(wrong.astype(float), digit) * (digits - 1) / digits
     images = min(share * (1 - share) / variance, len(wrong)) if variance else digits
-    z = float(norm.ppf(_UPPER))
+    z = float(norm.isf(_LEVEL / 2))
     middle = share + z**2 / (2 * images)
     reach = z * sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)
     low, high = ((middle + side * reach) / (1 + z**2 / images) for side in (-1, 1))
     return Estimate(100 * share, 100 * max(low, 0.0), 100 * min(high, 1.0))
 
 
-def _reach_over_seeds(values: NDArray[np.floating]) -> float:
-    """Half the width of the t interval over seeds of the mean of `values` (S), S at least 2."""
-    return float(t.ppf(_UPPER, len(values) - 1) * values.std(ddof=1) / sqrt(len(values)))
+@dataclass(frozen=True)
+class _Chance:
+    """One source of chance in a mean: its standard error, and the degrees of freedom of that."""
+
+    error: float
+    freedom: int
+
+
+def _over_seeds(values: NDArray[np.floating]) -> _Chance:
+    """In the mean of `values` (S), S at least 2."""
+    return _Chance(float(values.std(ddof=1)) / sqrt(len(values)), len(values) - 1)
+
+
+def _reach(chances: Sequence[_Chance], level: float) -> float:
+    """Half the width of the interval that all of them together leave out with this probability."""
+    return hypot(*(float(t.isf(level / 2, chance.freedom)) * chance.error for chance in chances))
+
+
+def _level_that_reaches(distance: float, chances: Sequence[_Chance]) -> float:
+    """The level of the interval whose half-width is `distance`."""
+    if _reach(chances, _SMALLEST) <= distance:
+        return _SMALLEST if distance else 1.0
+    return float(brentq(lambda level: _reach(chances, level) - distance, _SMALLEST, 1.0))
 
 
 def _variance_over_digits(values: NDArray[np.floating], digit: NDArray[np.integer]) -> float:

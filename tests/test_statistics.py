@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t, ttest_1samp
 
-from stn_train.statistics import Estimate, error_over_seeds, mcnemar, paired_difference, verdict
+from stn_train.statistics import (
+    Comparison,
+    Estimate,
+    compare,
+    corrected,
+    error_over_seeds,
+    mcnemar,
+    mean_over_seeds,
+    verdict,
+)
 
 ONCE = np.arange(1000)
 
@@ -26,6 +35,10 @@ def repeated(wrong: np.ndarray, times: int) -> np.ndarray:
 
 def ends(estimate: Estimate) -> tuple[float, float, float]:
     return estimate.value, estimate.low, estimate.high
+
+
+def paired_difference(model: np.ndarray, baseline: np.ndarray, digit: np.ndarray) -> Estimate:
+    return compare(model, baseline, digit).difference
 
 
 @pytest.mark.parametrize("errors", [0, 1, 57, 1000])
@@ -110,8 +123,7 @@ def test_equal_models_are_told_apart_in_five_of_a_hundred_at_most(seed_effect: f
         hard = np.where(random.random(1000) < 0.05, random.random(1000), 0.002)
         luck = np.exp(seed_effect * random.standard_normal((2, 3, 1)))
         model, baseline = random.random((2, 3, 1000)) < hard * luck
-        difference = paired_difference(model, baseline, ONCE)
-        covered += difference.low <= 0 <= difference.high
+        covered += not compare(model, baseline, ONCE).is_shown
     assert covered >= 182
 
 
@@ -132,21 +144,79 @@ def test_mcnemar_is_the_binomial_of_the_images_on_which_they_differ() -> None:
     assert mcnemar(wrong_at(*both)[0], wrong_at(*both)[0]) == 1
 
 
+def test_p_is_that_of_the_paired_t_test_where_it_is_larger_than_mcnemars() -> None:
+    model, baseline = drawn(1, images=300), drawn(2, images=300)
+    found = compare(model, baseline, np.arange(300))
+    by_t = ttest_1samp(model[0].astype(float) - baseline[0], 0).pvalue
+    assert found.mcnemar == (mcnemar(model[0], baseline[0]),)
+    assert found.p == pytest.approx(max(by_t, *found.mcnemar))
+    assert compare(*(repeated(wrong, 2) for wrong in (model, baseline)), repeated(np.arange(300), 2)).p == (
+        pytest.approx(by_t)
+    )
+
+
+def test_p_of_several_seeds_is_the_level_at_which_the_interval_would_end_at_zero() -> None:
+    model, baseline = drawn(1, 3), drawn(2, 3) | drawn(5, 3)
+    found = compare(model, baseline, ONCE)
+    per_image = 100 * (model.mean(axis=0) - baseline.mean(axis=0))
+    per_seed = 100 * (model.mean(axis=1) - baseline.mean(axis=1))
+    errors = np.array([per_image.std(ddof=1) / 1000**0.5, per_seed.std(ddof=1) / 3**0.5])
+    reach = np.linalg.norm(t.isf(found.p / 2, [999, 2]) * errors)
+    assert reach == pytest.approx(-found.difference.value)
+    assert len(found.mcnemar) == 3
+    assert (found.p < 0.05) == (found.difference.high < 0)
+
+
+def test_networks_that_err_alike_have_p_1() -> None:
+    wrong = drawn(1, 2)
+    assert compare(wrong, wrong, ONCE).p == 1
+    assert compare(wrong[:1], wrong[:1], ONCE).p == 1
+    assert compare(wrong_at(1), wrong_at(2), ONCE).p == pytest.approx(1)
+
+
+LESS = Estimate(-0.92, -1.14, -0.70)
+
+
+def comparison(p: float, difference: Estimate = LESS, seeds: int = 3) -> Comparison:
+    return Comparison(difference, p, (), seeds, adjusted=p)
+
+
+def test_correction_is_holms() -> None:
+    """By hand: the smallest of four times 4, the next times 3 and so on, never below one before it, at most 1."""
+    found = corrected([comparison(p) for p in (0.01, 0.04, 0.03, 0.8)])
+    assert [one.adjusted for one in found] == pytest.approx([0.04, 0.09, 0.09, 0.8])
+    assert [one.is_shown for one in found] == [True, False, False, False]
+    assert [one.p for one in found] == [0.01, 0.04, 0.03, 0.8]
+    assert corrected([comparison(0.6), comparison(0.7)])[1].adjusted == 1
+    assert corrected([comparison(0.02)]) == [comparison(0.02)]
+    assert corrected([]) == []
+
+
+def test_a_mean_over_seeds_has_its_t_interval_and_a_single_one_none() -> None:
+    values = np.random.default_rng(0).normal(3, 1, 5)
+    interval = ttest_1samp(values, 0).confidence_interval()
+    assert ends(mean_over_seeds(values)) == pytest.approx((values.mean(), interval.low, interval.high))
+    assert ends(mean_over_seeds([4.0])) == (4, 4, 4)
+
+
 def test_verdict_says_how_much_and_how_surely() -> None:
-    assert verdict("st_cnn", "cnn", Estimate(-0.92, -1.14, -0.70), 3) == (
-        "st_cnn errs on 0.92 points fewer images than cnn (95 % interval 0.70 to 1.14, 3 seeds)"
+    assert verdict("st_cnn", "cnn", comparison(0.004)) == (
+        "st_cnn errs on 0.92 points fewer images than cnn (95 % interval 0.70 to 1.14, p 0.004, 3 seeds)"
     )
-    assert "0.92 points more images" in verdict("st_cnn", "cnn", Estimate(0.92, 0.70, 1.14), 3)
-    assert verdict("st_cnn", "cnn", Estimate(-0.02, -0.20, 0.16), 3) == (
-        "no difference shown between st_cnn and cnn (difference -0.02 points, 95 % interval -0.20 to 0.16, 3 seeds)"
+    assert "0.92 points more images" in verdict("st_cnn", "cnn", comparison(0.004, Estimate(0.92, 0.70, 1.14)))
+    assert verdict("st_cnn", "cnn", comparison(0.8, Estimate(-0.02, -0.20, 0.16))) == (
+        "no difference shown between st_cnn and cnn (difference -0.02 points, 95 % interval -0.20 to 0.16, p 0.800, "
+        "3 seeds)"
     )
-    assert "these two networks" in verdict("st_cnn", "cnn", Estimate(-0.92, -1.14, -0.70), 1)
+    assert "these two networks" in verdict("st_cnn", "cnn", comparison(0.004, seeds=1))
+    beside = corrected([comparison(0.03), comparison(0.2)])[0]
+    assert verdict("st_cnn", "cnn", beside).startswith("no difference shown")
+    assert "p 0.030, 0.060 among these comparisons" in verdict("st_cnn", "cnn", beside)
 
 
 def test_verdict_on_four_images_is_that_nothing_is_shown() -> None:
     """Their interval leaves out zero, but four of four fall on one side in an eighth of all such cases."""
-    model, baseline = wrong_at(), wrong_at(0, 1, 2, 3)
-    difference, p = paired_difference(model, baseline, ONCE), mcnemar(model[0], baseline[0])
-    assert difference.high < 0
-    assert p == pytest.approx(0.125)
-    assert verdict("st_cnn", "cnn", difference, 1, p).startswith("no difference shown")
+    found = compare(wrong_at(), wrong_at(0, 1, 2, 3), ONCE)
+    assert found.difference.high < 0
+    assert found.p == pytest.approx(0.125)
+    assert verdict("st_cnn", "cnn", found).startswith("no difference shown")

@@ -19,6 +19,7 @@ Threads = Annotated[
     int | None, typer.Option(min=1, max=1024, metavar="N", help="CPU threads; torch's choice if not given.")
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, for instance runs/rts.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutputDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where results go; runs/NAME if not given.")]
 Validate = Annotated[bool, typer.Option("--validate", help="Hold out training digits and report on them: for tuning.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]

@@ -1,12 +1,14 @@
 """`stn-train eval`, `report` and `status`: look at what was trained."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stn_train.cli.options import DataRoot, Device, Run, Threads
+from stn_train.cli.options import AsJson, DataRoot, Device, Run, Threads
+from stn_train.errors import UserError
 
 if TYPE_CHECKING:
     from stn_train.experiment.evaluate import Evaluation
@@ -20,7 +22,7 @@ def eval_(
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="A dataset's name, as rts; the checkpoint's own if not given.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     data_root: DataRoot = None,
     device: Device = None,
     threads: Threads = None,
@@ -51,6 +53,26 @@ def report(run: Run) -> None:
     written = report_run(RunFolder(run))
     typer.echo(report_text(written))
     typer.echo("\n" + "\n".join(f"wrote {path}" for path in written.files))
+
+
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of runs; the first is the baseline.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs: each model with the same model, or the only one, of the first run, on the same test images.
+
+    For instance: stn-train compare runs/table1 runs/table1-recipe-paper
+    """
+    from stn_train.reporting.compare import compare_runs
+    from stn_train.reporting.records import RunFolder
+    from stn_train.reporting.text import side_by_side
+
+    if len(set(runs)) < max(len(runs), 2):
+        raise UserError("at least two runs are wanted, each named once: stn-train compare RUN RUN")
+    rows = compare_runs([RunFolder(run) for run in runs])
+    typer.echo(json.dumps([asdict(row) for row in rows], indent=2) if as_json else side_by_side(rows))
 
 
 def status(run: Run) -> None:

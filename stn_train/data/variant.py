@@ -3,17 +3,18 @@
 <folder>/<dataset>/
   manifest.json             format, source, specification, family of theta, seeds, counts and checksums
   train/images.npy          M x H x W, uint8; opens with numpy.load, also memory-mapped
+  train/digits.npy          N x 28 x 28, uint8: the digits before they were distorted
   train/parameters.npz      label, digit (M); theta (M x p); rotation, scale, shear, clipped (M); shift (M x 2);
                             frame (M x 4 x 2), frame_box, ink_box (M x 4): see Outline;
                             with clutter: clutter_digit, clutter_from_y, ... (M x P)
-  test/images.npy, test/parameters.npz
+  test/images.npy, test/digits.npy, test/parameters.npz
 
 With two channels, images and all parameters but the label have an axis of length 2 after the first.
 """
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,12 +41,18 @@ _BATCH = 1000
 
 @dataclass(frozen=True)
 class Variant:
-    """Distorted images (M x C x H x W, uint8), their `labels`, the numbers of the digits in their first channels (M,
-    int64), and how many lost ink at the canvas's edge."""
+    """A split of the digits, distorted once: M images of N digits.
+
+    `images` (M x C x H x W, uint8); `labels` and the numbers of the digits in the first channels, `digit` (M, int64);
+    `theta` of the dataset's family, from the canvas to the digit's frame (M x p, float32; M x C x p for several
+    channels); `sources` (N x 28 x 28, uint8), the digits themselves; how many images lost ink at the canvas's edge.
+    """
 
     images: Tensor
     labels: Tensor
     digit: Tensor
+    theta: Tensor
+    sources: Tensor
     clipped: int
 
 
@@ -65,14 +72,21 @@ def draw_variant(
     family = distortion_family(spec)
     outlines = [outline(family, drawn.theta, spec.canvas, ink.points(drawn.digit)) for drawn in draws]
     clipped = np.any([one.clipped(spec.canvas) for one in outlines], axis=0)
-    variant = Variant(images, labels_of(digits, draws), torch.from_numpy(draws[0].digit), int(clipped.sum()))
+    variant = Variant(
+        images,
+        labels_of(digits, draws),
+        torch.from_numpy(draws[0].digit),
+        torch.from_numpy(_joined([drawn.theta.numpy() for drawn in draws])),
+        digits.images,
+        int(clipped.sum()),
+    )
     return variant, draws, outlines
 
 
 class Manifest(Spec):
     """What a built variant is made of, and the checksums (SHA-256) of its files."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     source: Source
     dataset: DatasetSpec
     family: str
@@ -106,9 +120,11 @@ def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits]
         arrays = {name: _joined([channel[name] for channel in channels]) for name in channels[0]}
         with storage.atomic(target / split / "images.npy") as file:
             np.save(file, _joined(list(variant.images.numpy().swapaxes(0, 1))))
+        with storage.atomic(target / split / "digits.npy") as file:
+            np.save(file, variant.sources.numpy())
         with storage.atomic(target / split / "parameters.npz") as file:
             np.savez(file, allow_pickle=False, label=variant.labels.numpy(), **arrays)
-        for name in ("images.npy", "parameters.npz"):
+        for name in ("images.npy", "digits.npy", "parameters.npz"):
             files[f"{split}/{name}"] = storage.sha256(target / split / name)
     family = distortion_family(spec).name
     return Manifest(source=source, dataset=spec, family=family, seeds=seeds, images=counts, files=files)
@@ -128,7 +144,7 @@ def _parameters(spec: DatasetSpec, drawn: Draw, lies: Outline) -> dict[str, NDAr
     return {name: np.asarray(value) for name, value in values.items()}
 
 
-def _joined(channels: list[NDArray[np.generic]]) -> NDArray[np.generic]:
+def _joined(channels: list[NDArray[Any]]) -> NDArray[Any]:
     """The one channel's array, or those of several along a second axis."""
     return channels[0] if len(channels) == 1 else np.stack(channels, axis=1)
 
@@ -156,9 +172,10 @@ def load_variant(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, V
 
 
 def _read_split(folder: Path) -> Variant:
-    images = torch.from_numpy(np.load(folder / "images.npy"))
+    images, sources = (torch.from_numpy(np.load(folder / name)) for name in ("images.npy", "digits.npy"))
     with np.load(folder / "parameters.npz") as parameters:
-        labels, digit, clipped = (torch.from_numpy(parameters[name]) for name in ("label", "digit", "clipped"))
+        names = ("label", "digit", "theta", "clipped")
+        labels, digit, theta, clipped = (torch.from_numpy(parameters[name]) for name in names)
     if images.ndim == 3:
-        return Variant(images[:, None], labels, digit, int(clipped.sum()))
-    return Variant(images, labels, digit[:, 0], int(clipped.any(dim=1).sum()))
+        return Variant(images[:, None], labels, digit, theta, sources, int(clipped.sum()))
+    return Variant(images, labels, digit[:, 0], theta, sources, int(clipped.any(dim=1).sum()))

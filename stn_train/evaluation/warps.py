@@ -29,13 +29,13 @@ class Warp:
         seen. The centre of the first pixel that was read is (0, 0).
         """
         height, width = self.images.shape[-2:]
-        points = self.transformer.family.points(self.theta.float(), _edge(self.theta), width / height)
+        points = self.transformer.family.points(self.theta.float(), edge(self.theta.float(), _STEPS), width / height)
         return ((points + 1) * points.new_tensor([width, height]) - 1) / 2
 
 
-def _edge(like: Tensor) -> Tensor:
-    """Points on the edge of the normalised square, V x 2, clockwise from the top left corner."""
-    along = torch.arange(_STEPS, dtype=torch.float32, device=like.device) * 2 / _STEPS - 1
+def edge(like: Tensor, steps: int) -> Tensor:
+    """Points on the edge of the normalised square, 4 `steps` x 2, clockwise from the top left corner."""
+    along = torch.arange(steps, dtype=like.dtype, device=like.device) * 2 / steps - 1
     top = torch.stack([along, torch.full_like(along, -1.0)], dim=1)
     right = torch.stack([-top[:, 1], top[:, 0]], dim=1)  # a quarter turn clockwise
     return torch.cat([top, right, -top, -right])

@@ -12,6 +12,7 @@ from stn_train.data.variant import Variant
 from stn_train.errors import Stopped
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.evaluation.warps import Sight, sights
+from stn_train.experiment.evidence import gather
 from stn_train.experiment.session import Problem, Session, prepare
 from stn_train.models import Model, build_model
 from stn_train.models.precision import precision_on
@@ -104,6 +105,9 @@ def _write_findings(
     seen = sights(state.final, variant.images[index], session.device)
     if seen:
         _write_arrays(folder.samples, _samples(index, seen, predictions, variant))
+    evidence = gather(trial.dataset, variant, state.final, predictions.thetas)
+    if evidence is not None:
+        storage.write_json(folder.evidence, evidence.model_dump(mode="json"))
     timing = Timing(
         device=str(session.device),
         threads=torch.get_num_threads(),

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from stn_train.evaluation.evidence import LEAST
+from stn_train.reporting.evidence import SHARES, Undone
 from stn_train.reporting.tables import Row
 from stn_train.specs import ExperimentSpec
-from stn_train.statistics import Estimate, is_shown, p_value
+from stn_train.statistics import Comparison, Estimate, p_value
 
 Column = tuple[str, Callable[[Row], str]]
 """A header, and what stands in a row's cell."""
@@ -21,7 +23,7 @@ COLUMNS: tuple[Column, ...] = (
     (MULTIPLY_ADDS, lambda row: _shortened(row.multiply_adds)),
     ("error % [95 %]", lambda row: estimate(row.error)),
     (PAPER, lambda row: "-" if row.paper_error is None else f"{row.paper_error:.1f}"),
-    ("vs baseline [95 %]", lambda row: estimate(row.difference) if row.difference else "-"),
+    ("vs baseline [95 %]", lambda row: estimate(row.comparison.difference) if row.comparison else "-"),
     (SPEED, lambda row: f"{row.training_images_per_second:,.0f}"),
 )
 
@@ -48,14 +50,52 @@ def in_the_papers_layout(experiment: ExperimentSpec, rows: Sequence[Row]) -> lis
 
 
 def comparisons(rows: Sequence[Row]) -> list[list[str]]:
-    """A line for each row that can be compared with its baseline; p where one is known for any of them."""
-    lines = [["dataset", "model", "baseline", "verdict", "seeds", "difference [95 %]", "McNemar p"]]
+    """A line for each row that can be compared with its baseline; p is adjusted for all of them."""
+    lines = [["dataset", "model", "baseline", "verdict", "seeds", "difference [95 %]", "p (Holm)"]]
     for row in rows:
-        if row.baseline and row.difference:
-            names = [row.dataset, row.model, row.baseline, _verdict(row.difference, row.mcnemar)]
-            p = "-" if row.mcnemar is None else p_value(row.mcnemar)
-            lines.append([*names, str(len(row.paired_seeds)), estimate(row.difference), p])
-    return lines if any(row.mcnemar is not None for row in rows) else [line[:-1] for line in lines]
+        if row.baseline and row.comparison:
+            names = [row.dataset, row.model, row.baseline, _verdict(row.comparison)]
+            numbers = [estimate(row.comparison.difference), p_value(row.comparison.adjusted)]
+            lines.append([*names, str(row.comparison.seeds), *numbers])
+    return lines
+
+
+def undone(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each row whose transformers' poses can be told, a column for each component: `31 % (26.0 to 18.0 °)`.
+
+    Without a percentage where there was next to nothing to undo; empty where there is no such row.
+    """
+    told = [(row, {one.component: one for one in row.undoing.pose}) for row in rows if row.undoing and row.undoing.pose]
+    components = [component for component in LEAST if any(component in poses for _, poses in told)]
+    lines = [
+        [row.dataset, row.model, *(_undone(poses[name]) if name in poses else "-" for name in components)]
+        for row, poses in told
+    ]
+    return [["dataset", "model", *components], *lines] if lines else []
+
+
+def found(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each row whose sampled regions can be told, in percent; empty where there is none."""
+    header = ["dataset", "model", "IoU", "IoU > 0.5", "aligned IoU", "aligned IoU > 0.5", "ink covered"]
+    lines = [
+        [row.dataset, row.model, *(percent(getattr(row.undoing.overlap, name)) for name in SHARES)]
+        for row in rows
+        if row.undoing
+    ]
+    return [header, *lines] if lines else []
+
+
+def percent(number: Estimate) -> str:
+    """A whole percentage, with its interval behind where there is one: `62 % [58, 66]`."""
+    interval = f" [{number.low:z.0f}, {number.high:z.0f}]" if number.low < number.high else ""
+    return f"{number.value:z.0f} %{interval}"
+
+
+def _undone(one: Undone) -> str:
+    digits = 1 if one.unit in ("°", "px") else 2
+    unit = f" {one.unit}" if one.unit else ""
+    spread = f"{one.before:.{digits}f} to {one.after:.{digits}f}{unit}"
+    return spread if one.score is None else f"{percent(one.score)} ({spread})"
 
 
 def estimate(number: Estimate) -> str:
@@ -77,10 +117,10 @@ def _range(counts: Sequence[int]) -> str:
     return str(least) if least == most else f"{least}-{most}"
 
 
-def _verdict(difference: Estimate, p: float | None) -> str:
-    if not is_shown(difference, p):
+def _verdict(comparison: Comparison) -> str:
+    if not comparison.is_shown:
         return "no difference shown"
-    return "errs less" if difference.value < 0 else "errs more"
+    return "errs less" if comparison.difference.value < 0 else "errs more"
 
 
 def _shortened(count: int) -> str:

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from stn_train.reporting.cells import COLUMNS, comparisons, details, in_the_papers_layout
+from stn_train.evaluation.evidence import LEAST
+from stn_train.reporting.cells import COLUMNS, comparisons, details, found, in_the_papers_layout, undone
+from stn_train.reporting.evidence import SHARES
 from stn_train.reporting.tables import Row
 from stn_train.reporting.text import verdicts
 from stn_train.specs import ExperimentSpec, trials_of
+from stn_train.statistics import Comparison, Estimate, p_value
 
-FORMAT = 1
+FORMAT = 2
 """The format version of report.json."""
 
 _DETAILS = (
@@ -59,8 +62,10 @@ def markdown(
         f"How much does a spatial transformer help on {datasets} ({experiment.source})?",
         *_findings(experiment, rows),
         _table(details(rows, _DETAILS), names=2),
+        *_network_by_network(rows),
         "## What the numbers mean",
         _bullets(_meaning(experiment, rows)),
+        *_evidence(rows),
         *(f"## {title}\n\n![{title}]({path})" for title, path in figures.items()),
         "## Errors by class",
         "Percent of each true class's images, over all seeds; the confusion matrices are in report.json.",
@@ -94,16 +99,87 @@ def _finished(rows: Sequence[Row]) -> int:
 def _flat(row: Row) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in asdict(row).items():
-        if key in ("error", "difference"):
-            ends = value or dict.fromkeys(("value", "low", "high"))
-            flat |= {key: ends["value"], f"{key}_low": ends["low"], f"{key}_high": ends["high"]}
+        if key == "error":
+            flat |= _flat_estimate(key, row.error)
+        elif key == "comparison":
+            flat |= _flat_comparison(row.comparison)
         elif key == "class_errors":
             flat |= {f"error_of_class_{label}": error for label, error in enumerate(value)}
         elif key in ("seeds", "seed_errors", "paired_seeds"):
             flat[key] = " ".join(map(str, value))
+        elif key == "undoing":
+            flat |= _flat_evidence(row)
         elif key != "confusion":
             flat[key] = value
     return flat
+
+
+def _flat_estimate(name: str, number: Estimate | None) -> dict[str, Any]:
+    ends = (number.value, number.low, number.high) if number else (None, None, None)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+
+
+def _flat_comparison(comparison: Comparison | None) -> dict[str, Any]:
+    flat = _flat_estimate("difference", comparison.difference if comparison else None)
+    if comparison is None:
+        return flat | dict.fromkeys(("p", "adjusted_p", "mcnemar"))
+    exact = " ".join(map(str, comparison.mcnemar))
+    return flat | {"p": comparison.p, "adjusted_p": comparison.adjusted, "mcnemar": exact}
+
+
+def _flat_evidence(row: Row) -> dict[str, Any]:
+    """What is undone in percent, component by component, and the shares of regions; None where they cannot be told."""
+    scores = {one.component: one.score for one in row.undoing.pose} if row.undoing else {}
+    shares = row.undoing.overlap if row.undoing else None
+    flat = {f"undone_{component}": score.value if (score := scores.get(component)) else None for component in LEAST}
+    return flat | {name: getattr(shares, name).value if shares else None for name in SHARES}
+
+
+def _network_by_network(rows: Sequence[Row]) -> list[str]:
+    """McNemar's test of each seed, where several are compared."""
+    lines = [
+        [row.dataset, row.model, row.baseline, ", ".join(map(p_value, row.comparison.mcnemar))]
+        for row in rows
+        if row.baseline and row.comparison and len(row.comparison.mcnemar) > 1
+    ]
+    if not lines:
+        return []
+    header = ["dataset", "model", "baseline", "McNemar's exact p, seed by seed"]
+    told = "The two networks of each seed by themselves; the verdict on the models is not pooled from them."
+    return ["## Network by network", _table([header, *lines], names=4), told]
+
+
+def _evidence(rows: Sequence[Row]) -> list[str]:
+    """The sections on what the transformers do, where that can be told."""
+    blocks = []
+    if poses := undone(rows):
+        blocks += [
+            "## Does it undo the distortion?",
+            _table(poses, names=2),
+            "How much of the digits' varying pose is gone in what the classifier reads: 100 % is all, 0 % is what a "
+            "transformer does that treats every image alike, below 0 % it adds to it. In parentheses the spread (root "
+            "mean square) of each component over the images, before and after; without a percentage where there was "
+            "next to nothing to undo. A pose that all images have in common, such as a zoom, counts for nothing. "
+            "Place is in the digit's own pixels; scale and aspect are logarithms (0.1 is about 10 %). Where maps bend "
+            "or project, shape is all but place.",
+        ]
+    if regions := found(rows):
+        blocks += [
+            "## Does it find the digit?",
+            _table(regions, names=2),
+            "The region that the transformer samples against the digit's 28 x 28 frame: intersection over union, its "
+            "mean over the images and the share of images above 0.5. Aligned: the region that would hold the frame if "
+            "every image had the mean pose; it tells a transformer that zooms, always alike, from one that misses. "
+            "Last, how much of the digit's ink the sampled region holds.",
+        ]
+    silent = [row for row in rows if row.transforms and not row.undoing]
+    if blocks and silent:
+        names = ", ".join(f"{row.model} on {row.dataset}" for row in silent)
+        blocks.append(
+            f"Not told for {names}: there is one pose to tell only of images that show one digit, and of transformers "
+            "at the input, one or several in a row."
+        )
+    return blocks
 
 
 def _meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
@@ -138,11 +214,11 @@ def _meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
         lines.append(
             "A difference over several seeds has an interval for other trainings and for other digits together."
         )
-    compared = sum(row.difference is not None for row in rows)
+    compared = sum(row.comparison is not None for row in rows)
     if compared > 1:
         lines.append(
-            f"Each of the {compared} differences has an interval of its own: where nothing differs, one interval "
-            "in twenty leaves out zero all the same."
+            f"Each of the {compared} differences has an interval of its own: where nothing differs, one interval in "
+            "twenty leaves out zero all the same. p and the verdicts are corrected for that by Holm's method."
         )
     if any(row.paper_error is not None for row in rows):
         lines.append(

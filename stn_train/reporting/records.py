@@ -13,6 +13,7 @@ runs/<experiment>/
                                        (S x C x h x w, uint8), output_1, ... of the transformers at the input;
                                        outline (S x V x 2, (x, y) in pixels of the image), outline_1, ... of the edge
                                        of each output, as far as they read the image itself; label, predicted (S)
+    evidence.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
     checkpoint.pt
 """
 
@@ -27,6 +28,7 @@ from pydantic import Field, ValidationError
 
 from stn_train.config import load_config
 from stn_train.errors import UserError
+from stn_train.evaluation.evidence import Evidence
 from stn_train.specs import ExperimentSpec, Spec, TrialSpec
 
 T = TypeVar("T", bound=Spec)
@@ -109,6 +111,11 @@ class TrialFolder:
         return self.path / "samples.npz"
 
     @property
+    def evidence(self) -> Path:
+        """What the transformer did to the poses."""
+        return self.path / "evidence.json"
+
+    @property
     def checkpoint(self) -> Path:
         """The state of training after the last whole epoch."""
         return self.path / "checkpoint.pt"
@@ -120,6 +127,10 @@ class TrialFolder:
     def load_timing(self) -> Timing:
         """Raises UserError where the file is missing or damaged."""
         return load_record(Timing, self.timing)
+
+    def load_evidence(self) -> Evidence | None:
+        """None where there is none of this trial. Raises UserError where the file is damaged."""
+        return load_record(Evidence, self.evidence) if self.evidence.exists() else None
 
     def load_metrics(self) -> list[EpochRecord]:
         """The epochs so far; none where training has not begun. Raises UserError where the file is damaged."""

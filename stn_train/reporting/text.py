@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from stn_train.reporting.cells import COLUMNS, MULTIPLY_ADDS, SPEED, comparisons, details, in_the_papers_layout
+from stn_train.reporting.cells import COLUMNS, MULTIPLY_ADDS, PAPER, SPEED, comparisons, details, in_the_papers_layout
 from stn_train.reporting.tables import Row
 from stn_train.specs import ExperimentSpec, trials_of
 from stn_train.statistics import verdict
@@ -15,18 +15,23 @@ def summary(experiment: ExperimentSpec, rows: Sequence[Row]) -> str:
     """One dataset: a line of figures for each model, and the verdicts. Several: the paper's layout, and a line each."""
     if len({row.dataset for row in rows}) > 1:
         return _of_several_datasets(experiment, rows)
-    sentences = [textwrap.fill(sentence, WIDTH, subsequent_indent="  ") for sentence in verdicts(rows)]
-    return "\n".join([_of_one_dataset(rows), "", *sentences])
+    return "\n".join([_of_one_dataset(rows), "", *_wrapped(verdicts(rows))])
+
+
+def side_by_side(rows: Sequence[Row]) -> str:
+    """Models of several runs: a line of figures for each, and the verdicts."""
+    left_out = ("dataset",) if len({row.dataset for row in rows}) == 1 else ()
+    columns = [column for column in COLUMNS if column[0] not in (*left_out, MULTIPLY_ADDS, PAPER, SPEED)]
+    return "\n".join([aligned(details(rows, columns), names=2 - len(left_out)), "", *_wrapped(verdicts(rows))])
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:
     """A sentence for each model that can be compared with its baseline, or one that says that none can."""
     several = len({row.dataset for row in rows}) > 1
     sentences = [
-        (f"{row.dataset}: " if several else "")
-        + verdict(row.model, row.baseline, row.difference, len(row.paired_seeds), row.mcnemar)
+        (f"{row.dataset}: " if several else "") + verdict(row.model, row.baseline, row.comparison)
         for row in rows
-        if row.baseline and row.difference
+        if row.baseline and row.comparison
     ]
     return sentences or ["nothing to compare: no model and its baseline have both finished a seed"]
 
@@ -41,6 +46,10 @@ def aligned(lines: Sequence[Sequence[str]], names: int) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def _wrapped(sentences: Sequence[str]) -> list[str]:
+    return [textwrap.fill(sentence, WIDTH, subsequent_indent="  ") for sentence in sentences]
 
 
 def _of_one_dataset(rows: Sequence[Row]) -> str:
@@ -64,6 +73,6 @@ def _of_several_datasets(experiment: ExperimentSpec, rows: Sequence[Row]) -> str
     if len(compared) == 1:
         return "\n\n".join([*blocks, *verdicts(rows)])
     blocks.append(aligned(compared, names=4))
-    if any(len(row.paired_seeds) == 1 for row in rows):
+    if any(row.comparison and row.comparison.seeds == 1 for row in rows):
         blocks.append("a difference over one seed speaks of two networks only")
     return "\n\n".join(blocks)

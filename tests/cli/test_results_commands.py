@@ -134,3 +134,36 @@ def test_status_tells_what_is_done_interrupted_and_pending(trained, stn):
         "",
         "1 done, 1 interrupted, 2 pending",
     ]
+
+
+# --- compare ----------------------------------------------------------------------------------------------------
+
+
+def test_compare_tells_two_runs_apart_and_a_run_from_its_copy_not(trained, stn):
+    shutil.copytree(trained, "runs/copy")
+    ended = stn("compare", trained, "runs/copy")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"no difference shown between st_cnn (runs/copy) and st_cnn ({trained})" in " ".join(ended.out.split())
+    rows = json.loads(stn("compare", trained, "runs/copy", "--json").out)
+    assert [row["comparison"] and row["comparison"]["difference"]["value"] for row in rows] == [None, None, 0, 0]
+
+
+@pytest.mark.parametrize("runs", [[], ["runs/small"], ["runs/small", "runs/small"]])
+def test_compare_wants_two_runs(trained, stn, runs):
+    ended = stn("compare", *runs)
+    assert (ended.code, ended.out) == (2, "")
+    assert "RUN" in ended.err
+
+
+# --- evidence ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_tells_what_its_transformer_undoes(trained, stn):
+    report = json.loads(Path(trained, "report.json").read_bytes())
+    cnn, st_cnn = report["rows"]
+    assert cnn["undoing"] is None
+    angle = next(one for one in st_cnn["undoing"]["pose"] if one["component"] == "angle")
+    assert 45 < angle["before"] < 60, "r turns by up to 90 degrees both ways: 180 / √12"
+    assert angle["score"] is not None
+    assert not Path(trained, "trials/r/cnn/seed-0/evidence.json").exists()
+    assert "## Does it undo the distortion?" in Path(trained, "report.md").read_text()

@@ -20,7 +20,9 @@ from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec
 from stn_train.storage import alone_in
 
-FILES = ("train/images.npy", "train/parameters.npz", "test/images.npy", "test/parameters.npz")
+FILES = tuple(
+    f"{split}/{name}" for split in ("train", "test") for name in ("images.npy", "digits.npy", "parameters.npz")
+)
 CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 3, "size": 5}}
 
 
@@ -63,7 +65,7 @@ def test_what_was_built_is_read_back_as_it_was_drawn(real_digits, tmp_path):
     assert set(built) == {"train", "test"}
     test, *_ = draw_variant(spec, digits["test"], "test")
     assert 0 < test.clipped < 20
-    for name in ("images", "labels", "digit", "clipped"):
+    for name in ("images", "labels", "digit", "theta", "sources", "clipped"):
         assert np.array_equal(getattr(built["test"], name), getattr(test, name))
 
 
@@ -111,7 +113,7 @@ def test_with_two_channels_the_files_have_an_axis_for_them(real_digits, tmp_path
     build_variant(spec, "digits", digits, tmp_path)
     built = load_variant(spec, "digits", tmp_path)["test"]
     test, draws, _ = draw_variant(spec, digits["test"], "test")
-    for name in ("images", "labels", "digit", "clipped"):
+    for name in ("images", "labels", "digit", "theta", "sources", "clipped"):
         assert np.array_equal(getattr(built, name), getattr(test, name))
     assert np.load(tmp_path / "addition/test/images.npy").shape == (20, 2, 42, 42)
     with np.load(tmp_path / "addition/test/parameters.npz") as parameters:
@@ -157,7 +159,7 @@ def test_a_flipped_bit_or_a_missing_file_is_refused_by_name(real_digits, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda text: text[:-20], lambda text: "", lambda text: text.replace('"format": 2', '"format": 1')]
+    "damage", [lambda text: text[:-20], lambda text: "", lambda text: text.replace('"format": 3', '"format": 2')]
 )
 def test_a_damaged_or_missing_manifest_is_refused_by_name(real_digits, tmp_path, damage):
     build_variant(spec_of(), "digits", splits(real_digits), tmp_path)

@@ -10,7 +10,7 @@ from stn_train.reporting.paper import paper_error
 from stn_train.reporting.tables import Row
 from stn_train.reporting.text import WIDTH, aligned, summary, verdicts
 from stn_train.specs import ExperimentSpec, baseline_of, trials_of
-from stn_train.statistics import Estimate
+from stn_train.statistics import Comparison, Estimate
 
 TABLE1 = load_config("paper/table1")
 SMALL = ExperimentSpec.model_validate(
@@ -25,8 +25,9 @@ ROW = Row(
     paper_error=None,
     baseline=None,
     paired_seeds=(),
-    difference=None,
-    mcnemar=None,
+    comparison=None,
+    transforms=False,
+    undoing=None,
     parameters=400_000,
     width=64.0,
     multiply_adds=9_000_000,
@@ -42,7 +43,11 @@ ROW = Row(
     confusion=((0,) * 10,) * 10,
 )
 """What the rows below are made from."""
-LESS, MORE, NEITHER = Estimate(-0.5, -0.9, -0.1), Estimate(0.5, 0.1, 0.9), Estimate(-0.5, -1.1, 0.1)
+LESS, MORE = Estimate(-0.5, -0.9, -0.1), Estimate(0.5, 0.1, 0.9)
+
+
+def compared(difference: Estimate = LESS, adjusted: float = 0.01, seeds: int = 1) -> Comparison:
+    return Comparison(difference, p=0.01, mcnemar=(), seeds=seeds, adjusted=adjusted)
 
 
 def rows_of(experiment: ExperimentSpec) -> list[Row]:
@@ -61,7 +66,7 @@ def rows_of(experiment: ExperimentSpec) -> list[Row]:
                 paper_error=paper_error(trial),
                 baseline=baseline.name if baseline else None,
                 paired_seeds=experiment.seeds if baseline else (),
-                difference=LESS if baseline else None,
+                comparison=compared(seeds=len(experiment.seeds)) if baseline else None,
             )
         )
     return rows
@@ -119,27 +124,21 @@ def test_table1_fits_the_terminal_and_its_errors_are_aligned(present: slice) -> 
     header, *lines = compared.splitlines()
     assert header.split()[:5] == ["dataset", "model", "baseline", "verdict", "seeds"]
     assert [line.split()[:2] for line in lines] == [
-        [row.dataset, row.model] for row in rows_of(TABLE1)[present] if row.difference
+        [row.dataset, row.model] for row in rows_of(TABLE1)[present] if row.comparison
     ]
 
 
 @pytest.mark.parametrize(
-    ("difference", "p", "said"),
-    [
-        (LESS, None, "errs less"),
-        (MORE, None, "errs more"),
-        (NEITHER, None, "no difference shown"),
-        (LESS, 0.01, "errs less"),
-        (LESS, 0.06, "no difference shown"),
-    ],
+    ("difference", "adjusted", "said"),
+    [(LESS, 0.01, "errs less"), (MORE, 0.01, "errs more"), (LESS, 0.06, "no difference shown")],
 )
 def test_a_comparison_says_in_a_line_what_its_verdict_says_in_a_sentence(
-    difference: Estimate, p: float | None, said: str
+    difference: Estimate, adjusted: float, said: str
 ) -> None:
-    row = replace(ROW, model="st", baseline="cnn", paired_seeds=(0,), difference=difference, mcnemar=p)
+    row = replace(ROW, model="st", baseline="cnn", comparison=compared(difference, adjusted))
     header, line = comparisons([row])
     assert line[:5] == ["r", "st", "cnn", said, "1"]
-    assert (header[-1], line[-1]) == (("McNemar p", f"{p:.3f}") if p else ("difference [95 %]", line[5]))
+    assert (header[-1], line[-1]) == ("p (Holm)", f"{adjusted:.3f}")
     (sentence,) = verdicts([row])
     words = {"errs less": "fewer images than cnn", "errs more": "more images than cnn"}
     assert words.get(said, said) in sentence
@@ -147,7 +146,7 @@ def test_a_comparison_says_in_a_line_what_its_verdict_says_in_a_sentence(
 
 def test_one_seed_is_said_to_speak_of_two_networks() -> None:
     rows = rows_of(SMALL)
-    several = [replace(row, paired_seeds=(0, 1)) if row.difference else row for row in rows]
+    several = [replace(row, comparison=compared(seeds=3)) if row.comparison else row for row in rows]
     assert "two networks only" in summary(SMALL, rows)
     assert "two networks only" not in summary(SMALL, several)
 

@@ -3,89 +3,20 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, SQUARE, begin, finish, train
 from matplotlib.colors import to_rgba
 
 from stn_train.errors import UserError
 from stn_train.reporting.figures import learning_curves, transformer_samples
-from stn_train.reporting.records import EpochRecord, RunFolder, Timing, TrialResult
+from stn_train.reporting.records import EpochRecord, RunFolder
 from stn_train.reporting.report import write_report
 from stn_train.reporting.status import status, status_text
 from stn_train.reporting.tables import rows_of
 from stn_train.reporting.text import summary
-from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import alone_in
-
-IMAGES = 1000
-CLASSES = 10
-EPOCHS = 4
-LABEL = np.arange(IMAGES) % CLASSES
-SQUARE = np.float32([(-0.5, -0.5), (41.5, -0.5), (41.5, 41.5), (-0.5, 41.5)])
-
-
-def begin(path: Path, **keys: Any) -> tuple[RunFolder, list[TrialSpec]]:
-    """A run's folder with nothing but its configuration, and its trials."""
-    spec = ExperimentSpec.model_validate(
-        {"name": "made_up", "datasets": ["rts"], "models": ["cnn", "st_cnn"], "training": {"epochs": EPOCHS}, **keys}
-    )
-    (path / "config.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
-    return RunFolder(path), trials_of(spec)
-
-
-def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray | None = None) -> None:
-    """A finished trial's files; `errors` images of each class are taken for the next class."""
-    files = folder.trial(trial)
-    train(folder, trial, EPOCHS)
-    wrong = np.arange(IMAGES) // CLASSES < errors
-    predicted = np.where(wrong, (LABEL + 1) % CLASSES, LABEL)
-    confusion = np.zeros((CLASSES, CLASSES), dtype=int)
-    np.add.at(confusion, (LABEL, predicted), 1)
-    digit = np.arange(IMAGES) if digit is None else digit
-    result = TrialResult(
-        trial=trial,
-        parameters=398_123,
-        width=1.25,
-        multiply_adds=31_200_000,
-        precision="float32",
-        split="validation" if trial.validation else "test",
-        training_digits=60_000,
-        digits=len(np.unique(digit)),
-        images=IMAGES,
-        clipped=31,
-        errors=errors * CLASSES,
-        confusion=tuple(map(tuple, confusion.tolist())),
-    )
-    timing = Timing(
-        device="cpu",
-        threads=2,
-        seconds=100.0 + trial.seed,
-        training_images_per_second=9000.0,
-        evaluation_images_per_second=20_000.0,
-    )
-    files.result.write_text(result.model_dump_json())
-    files.timing.write_text(timing.model_dump_json())
-    np.savez(files.predictions, predicted=predicted, label=LABEL, digit=digit)
-    if trial.model.transformer:
-        np.savez(
-            files.samples,
-            image=np.zeros((3, 1, 42, 42), np.uint8),
-            output=np.zeros((3, 1, 28, 28), np.uint8),
-            outline=np.tile(SQUARE, (3, 1, 1)),
-            label=np.array([1, 2, 3]),
-            predicted=np.array([1, 2, 5]),
-        )
-
-
-def train(folder: RunFolder, trial: TrialSpec, epochs: int) -> None:
-    """The learning curve of a trial that has come so far."""
-    files = folder.trial(trial)
-    files.path.mkdir(parents=True)
-    records = [EpochRecord(epoch=epoch, loss=1 / (epoch + 1), error=5.0, rate=0.1) for epoch in range(epochs)]
-    files.metrics.write_text("".join(record.model_dump_json() + "\n" for record in records))
 
 
 @pytest.fixture
@@ -99,11 +30,11 @@ def one_seed(tmp_path: Path) -> RunFolder:
 
 def test_rows_hold_what_each_model_reached(one_seed: RunFolder) -> None:
     cnn, st_cnn = rows_of(one_seed)
-    assert (cnn.model, cnn.error.value, cnn.baseline, cnn.difference) == ("cnn", 5.0, None, None)
-    assert st_cnn.difference is not None
+    assert (cnn.model, cnn.error.value, cnn.baseline, cnn.comparison) == ("cnn", 5.0, None, None)
+    assert st_cnn.comparison is not None
     assert (st_cnn.model, st_cnn.error.value, st_cnn.baseline) == ("st_cnn", 2.0, "cnn")
-    assert (st_cnn.seeds, st_cnn.paired_seeds, st_cnn.difference.value) == ((0,), (0,), -3.0)
-    assert st_cnn.mcnemar == 2 / 2**30, "30 images that only cnn gets wrong"
+    assert (st_cnn.seeds, st_cnn.paired_seeds, st_cnn.comparison.difference.value) == ((0,), (0,), -3.0)
+    assert st_cnn.comparison.mcnemar == (2 / 2**30,), "30 images that only cnn gets wrong"
     assert st_cnn.class_errors == pytest.approx([2.0] * CLASSES)
     assert (st_cnn.parameters, st_cnn.training_seconds, st_cnn.clipped) == (398_123, 100.0, 31)
 
@@ -114,9 +45,10 @@ def test_differences_are_over_the_seeds_that_both_have_finished(tmp_path: Path) 
         finish(folder, trial, errors)
     cnn, st_cnn = rows_of(folder)
     assert (cnn.seeds, cnn.seed_errors, cnn.error.value) == ((0, 1, 2), (5, 6, 10), 7)
-    assert (st_cnn.seeds, st_cnn.paired_seeds, st_cnn.mcnemar) == ((0, 1), (0, 1), None)
-    assert st_cnn.difference is not None
-    assert st_cnn.difference.value == pytest.approx(-3.5)
+    assert (st_cnn.seeds, st_cnn.paired_seeds) == ((0, 1), (0, 1))
+    assert st_cnn.comparison is not None
+    assert (st_cnn.comparison.seeds, st_cnn.comparison.difference.value) == (2, pytest.approx(-3.5))
+    assert st_cnn.comparison.mcnemar == (2 / 2**30, 2 / 2**40), "each seed's pair by itself"
     assert np.sum(cnn.confusion) == 3 * IMAGES, "confusion is summed over the seeds"
     assert cnn.training_seconds == 101
     assert "Only 5 of 6 trials" in write_report(folder).files[2].read_text()
@@ -126,7 +58,7 @@ def test_a_model_without_its_baseline_is_reported_alone(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path)
     finish(folder, trials[1], errors=2)
     (row,) = rows_of(folder)
-    assert (row.baseline, row.difference) == ("cnn", None)
+    assert (row.baseline, row.comparison) == ("cnn", None)
     assert "nothing to compare" in summary(folder.load_experiment(), [row])
 
 
@@ -134,7 +66,9 @@ def test_mcnemar_is_left_out_where_digits_stand_in_several_images(tmp_path: Path
     folder, trials = begin(tmp_path)
     for trial, errors in zip(trials, (5, 2), strict=True):
         finish(folder, trial, errors, digit=np.arange(IMAGES) % 200)
-    assert rows_of(folder)[1].mcnemar is None
+    comparison = rows_of(folder)[1].comparison
+    assert comparison is not None
+    assert comparison.mcnemar == ()
 
 
 def test_trials_that_answered_for_different_images_are_refused(tmp_path: Path) -> None:
@@ -182,14 +116,50 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
 def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
     json_file, csv_file, *_ = write_report(one_seed).files
     document = json.loads(json_file.read_text())
-    assert (document["format"], document["finished"], document["trials"]) == (1, 2, 2)
+    assert (document["format"], document["finished"], document["trials"]) == (2, 2, 2)
     _, st_cnn = document["rows"]
     assert st_cnn["error"]["value"] == 2.0
     assert st_cnn["confusion"][0] == [98, 2, 0, 0, 0, 0, 0, 0, 0, 0]
     cnn_line, st_line = csv.DictReader(csv_file.read_text().splitlines())
     assert (cnn_line["difference"], cnn_line["baseline"]) == ("", "")
-    assert float(st_line["difference_low"]) == st_cnn["difference"]["low"]
+    assert float(st_line["difference_low"]) == st_cnn["comparison"]["difference"]["low"]
     assert (st_line["seeds"], st_line["error_of_class_9"]) == ("0", str(st_cnn["class_errors"][9]))
+
+
+def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder) -> None:
+    json_file, csv_file, reading = (path.read_text() for path in write_report(one_seed).files[:3])
+    assert "| dataset | model | angle | scale | place |" in reading
+    assert "| rts | st_cnn | 50 % (26.0 to 13.0 °) | 0.00 to 0.03 log | 90 % (10.0 to 1.0 px) |" in reading
+    assert "| rts | st_cnn | 25 % | 5 % | 75 % | 99 % | 100 % |" in reading
+    cnn, st_cnn = json.loads(json_file)["rows"]
+    assert cnn["undoing"] is None
+    scores = [(one["component"], one["score"] and one["score"]["value"]) for one in st_cnn["undoing"]["pose"]]
+    assert scores == [("angle", 50), ("scale", None), ("place", 90)]
+    assert st_cnn["undoing"]["pose_by_class"][0] == []
+    assert st_cnn["undoing"]["overlap_by_class"][0] is None
+    line = list(csv.DictReader(csv_file.splitlines()))[1]
+    assert (line["undone_angle"], line["undone_scale"], line["aligned"]) == ("50.0", "", "75.0")
+
+
+def test_what_is_undone_has_an_interval_over_the_seeds(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, seeds=[0, 1, 2], models=["st_cnn"])
+    for trial in trials:
+        finish(folder, trial, errors=2)
+    undoing = rows_of(folder)[0].undoing
+    assert undoing is not None
+    angle, *_ = undoing.pose
+    assert angle.score is not None
+    assert (angle.before, angle.after, angle.score.value) == pytest.approx((26, 10.4, 60))
+    assert angle.score.high - angle.score.value == pytest.approx(4.302653 * 10 / 3**0.5)
+    assert "60 % [35, 85] (26.0 to 10.4 °)" in write_report(folder).files[2].read_text()
+
+
+def test_transformers_whose_pose_cannot_be_told_are_named(tmp_path: Path) -> None:
+    deep = {"name": "deep", "like": "st_cnn", "transformer": {"at": [2]}}
+    folder, trials = begin(tmp_path, models=["st_cnn", deep])
+    for trial in trials:
+        finish(folder, trial, errors=3)
+    assert "Not told for deep on rts:" in write_report(folder).files[2].read_text()
 
 
 def test_the_papers_figure_stands_beside_ours(tmp_path: Path) -> None:
@@ -310,7 +280,6 @@ def test_a_transformer_between_layers_has_no_picture(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, models=["cnn", deep])
     for trial in trials:
         finish(folder, trial, errors=3)
-    folder.trial(trials[1]).samples.unlink()
     report = write_report(folder)
     assert [path.name for path in report.files if path.suffix == ".png"] == ["learning_curves@rts.png"]
 

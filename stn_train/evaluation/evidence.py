@@ -1,0 +1,64 @@
+"""What the fixed images say about a trial's transformer, as plain records that are saved and reported. Torch-free."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stn_train.specs import Spec
+
+Component = Literal["angle", "scale", "aspect", "shear", "place", "shape"]
+
+LEAST: dict[Component, tuple[float, str]] = {
+    "angle": (1.0, "°"),
+    "scale": (0.02, "log"),
+    "aspect": (0.02, "log"),
+    "shear": (0.02, ""),
+    "place": (0.25, "px"),
+    "shape": (0.25, "px"),
+}
+"""Of each component of a pose the spread, with its unit, from which on images count as varying in it."""
+
+
+class Spread(Spec):
+    """How far the digits' poses vary in one component: the root mean square about the mean, over images."""
+
+    component: Component
+    before: float = Field(description="as distorted; where maps bend, seen through the mean sampling grid")
+    after: float = Field(description="in what the transformer puts out")
+
+    @property
+    def score(self) -> float | None:
+        """Percent of the spread that is undone: 100 all, 0 none, below 0 more than before; None where there was none.
+
+        Then `after` by itself tells what the transformer has added.
+        """
+        least, _ = LEAST[self.component]
+        return 100 * (1 - self.after / self.before) if self.before >= least else None
+
+
+class Overlap(Spec):
+    """How well regions that were sampled cover the digits' frames: means over images."""
+
+    images: int
+    iou: float = Field(description="intersection over union of the sampled region with the digit's 28 x 28 frame")
+    iou_found: float = Field(description="share of images in which that is above 0.5")
+    aligned: float = Field(description="the same, of the region that holds a frame once the common pose is taken off")
+    aligned_found: float = Field(description="share of images in which that is above 0.5")
+    ink: float = Field(description="share of the digit's ink inside the sampled region")
+
+
+_Spreads = Annotated[tuple[Spread, ...], Field(strict=False)]
+
+
+class Evidence(Spec):
+    """Whether a transformer at the input undoes the distortion, and whether it finds the digit.
+
+    Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that are matrices and
+    do not project, the components are angle, scale, aspect, shear and place; of others, place and shape.
+    """
+
+    format: Literal[1] = 1
+    pose: _Spreads
+    pose_by_class: Annotated[tuple[_Spreads, ...], Field(strict=False)]
+    overlap: Overlap
+    overlap_by_class: Annotated[tuple[Overlap | None, ...], Field(strict=False)]

@@ -1,0 +1,196 @@
+"""Does a transformer undo the distortion? Poses before and after it, and how far they vary.
+
+D maps the canvas to the digit, T the transformer's output to the canvas, both target to source; C = D after T tells
+which point of the digit each point of the output shows. A transformer may settle on any canonical pose K of its own:
+C = K for every image is a distortion undone. K stands on the right of D, and is estimated as the mean of C; so what is
+left of the distortion is C K^-1, and what there was of it D K0^-1, where K0 is the mean of D. Of a transformer that
+does the same to every image, these are equal.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stn_train.evaluation.evidence import Component, Spread
+from stn_train.geometry import Family, MatrixFamily, pixel_grid
+from stn_train.specs import DIGIT
+
+_POINTS = (5, 5)
+_SINGULAR = 1e-9
+
+
+@dataclass(frozen=True)
+class Map:
+    """M maps of one family, `theta` M x p, that read images of a size (H, W)."""
+
+    family: Family
+    theta: Tensor
+    size: tuple[int, int]
+
+    def __getitem__(self, index: Tensor) -> "Map":
+        return Map(self.family, self.theta[index], self.size)
+
+    @property
+    def aspect(self) -> float:
+        """Width over height of what is read."""
+        return self.size[1] / self.size[0]
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether its maps are matrices that do not project."""
+        return isinstance(self.family, MatrixFamily) and not self.family.projective
+
+    @property
+    def keeps_lines(self) -> bool:
+        """Whether straight lines stay straight."""
+        return isinstance(self.family, MatrixFamily)
+
+    def points(self, target: Tensor) -> Tensor:
+        """Where points go, M x Q x 2 from Q x 2 or M x Q x 2, both normalised."""
+        return self.family.points(self.theta, target, self.aspect)
+
+    def matrix(self) -> Tensor:
+        """M x 3 x 3, of maps that are affine."""
+        assert isinstance(self.family, MatrixFamily)
+        return self.family.matrix(self.theta, self.aspect)
+
+
+@dataclass(frozen=True)
+class Undoing:
+    """What was done to M digits, and what a transformer did about it.
+
+    `distortion` maps the canvas to the digit's frame; `stages` are the transformers, each reading what the one before
+    it has put out. All of theta are float64.
+    """
+
+    distortion: Map
+    stages: tuple[Map, ...]
+
+    def __len__(self) -> int:
+        return len(self.distortion.theta)
+
+    def __getitem__(self, index: Tensor) -> "Undoing":
+        return Undoing(self.distortion[index], tuple(stage[index] for stage in self.stages))
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether every map is a matrix that does not project."""
+        return self.distortion.is_affine and all(stage.is_affine for stage in self.stages)
+
+    @property
+    def keeps_lines(self) -> bool:
+        """Whether straight lines of the output are straight lines of the digit."""
+        return self.distortion.keeps_lines and all(stage.keeps_lines for stage in self.stages)
+
+    def on_canvas(self, output: Tensor) -> Tensor:
+        """T: points of the output, (M x) Q x 2, on the canvas, M x Q x 2, both normalised."""
+        points = output
+        for stage in reversed(self.stages):
+            points = stage.points(points)
+        return points
+
+    def on_digit(self, output: Tensor) -> Tensor:
+        """C: normalised points of the output, (M x) Q x 2, in the digit's frame, M x Q x 2, in centred pixels."""
+        return self.through_distortion(self.on_canvas(output))
+
+    def through_distortion(self, canvas: Tensor) -> Tensor:
+        """D: normalised points of the canvas, (M x) Q x 2, in the digit's frame, M x Q x 2, in centred pixels."""
+        return self.distortion.points(canvas) * (DIGIT / 2)
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """D and C, each M x 3 x 3 and to centred pixels of the digit, where all maps are affine."""
+        distortion = self.distortion.matrix() * torch.tensor([DIGIT / 2, DIGIT / 2, 1.0], dtype=torch.float64)[:, None]
+        composed = distortion
+        for stage in self.stages:
+            composed = composed @ stage.matrix()
+        return distortion, composed
+
+    def canonical(self) -> Tensor:
+        """K, 3 x 3, from the output, normalised, to the digit's centred pixels: the mean of C, made affine."""
+        if self.is_affine:
+            return self.matrices()[1].mean(dim=0)
+        places = pixel_grid(_POINTS, self.distortion.theta).flatten(0, 1)
+        ones = torch.ones_like(places[:, :1])
+        mean = self.on_digit(places).mean(dim=0)
+        fitted: Tensor = torch.linalg.lstsq(torch.cat([places, ones], dim=1), torch.cat([mean, ones], dim=1)).solution
+        return fitted.mT
+
+
+def spreads(undoing: Undoing) -> tuple[Spread, ...]:
+    """How far the poses vary before and after: see Evidence. Empty where no canonical pose can be told.
+
+    There is none of fewer than two images, and none where the mean pose is singular: where the transformer shows a
+    single point, or a line.
+    """
+    if len(undoing) < 2 or is_singular(undoing.canonical()):
+        return ()
+    return _of_matrices(*undoing.matrices()) if undoing.is_affine else _of_points(undoing)
+
+
+def is_singular(pose: Tensor) -> bool:
+    """Whether a pose, 3 x 3 from normalised coordinates to pixels, shows less than an area."""
+    largest, smallest = torch.linalg.svdvals(pose[:2, :2])
+    return not float(smallest) > _SINGULAR * max(float(largest), 1.0)
+
+
+def _of_matrices(distortion: Tensor, composed: Tensor) -> tuple[Spread, ...]:
+    before, after = (_components(poses @ torch.linalg.inv(poses.mean(dim=0))) for poses in (distortion, composed))
+    return tuple(
+        Spread(component=name, before=_about_mean(before[name]), after=_about_mean(after[name])) for name in before
+    )
+
+
+def _components(pose: Tensor) -> dict[Component, Tensor]:
+    """Poses, M x 3 x 3, taken apart, M x 1 or M x 2 each: pose = translation after shear after stretch after rotation.
+
+    From the canvas to the digit, this is the order in which a distortion comes off. `angle` in degrees, counted from
+    the circular mean and at most 180 from it; `scale` the logarithm of the square root of the area factor; `aspect`
+    that of width over height; `shear` the tangent; `place` in pixels.
+    """
+    (a, b, x), (c, d, y) = pose[:, 0].unbind(-1), pose[:, 1].unbind(-1)
+    angle = torch.atan2(c, d)
+    tall = torch.hypot(c, d)
+    wide = (a * d - b * c) / tall
+    shear = (a * c + b * d) / tall**2
+    mean = torch.atan2(angle.sin().mean(), angle.cos().mean())
+    turned = torch.rad2deg(torch.remainder(angle - mean + torch.pi, 2 * torch.pi) - torch.pi)
+    return {
+        "angle": turned[:, None],
+        "scale": (wide * tall).abs().log()[:, None] / 2,
+        "aspect": (wide / tall).abs().log()[:, None],
+        "shear": shear[:, None],
+        "place": torch.stack([x, y], dim=1),
+    }
+
+
+def _about_mean(values: Tensor) -> float:
+    """The root mean square distance of points, M x k, from their mean."""
+    return float((values - values.mean(dim=0)).square().sum(dim=1).mean().sqrt())
+
+
+def _of_points(undoing: Undoing) -> tuple[Spread, ...]:
+    """From where points of the output lie on the digit: through each image's map, and through the mean of the maps."""
+    places = pixel_grid(_POINTS, undoing.distortion.theta).flatten(0, 1)
+    canvas = undoing.on_canvas(places)
+    after = undoing.through_distortion(canvas)
+    before = undoing.through_distortion(canvas.mean(dim=0))
+    of_place, of_shape = zip(_place_and_shape(before), _place_and_shape(after), strict=True)
+    return (
+        Spread(component="place", before=of_place[0], after=of_place[1]),
+        Spread(component="shape", before=of_shape[0], after=of_shape[1]),
+    )
+
+
+def _place_and_shape(points: Tensor) -> tuple[float, float]:
+    """How far figures, M x Q x 2, vary: their middles, and the points about them.
+
+    The latter is brought to the size of a digit's frame, so that a transformer gains nothing by showing less of it.
+    """
+    middles = points.mean(dim=1)
+    about = points - middles[:, None]
+    mean = about.mean(dim=0)
+    frame = pixel_grid(_POINTS, points).flatten(0, 1) * (DIGIT / 2)
+    size = (mean.square().sum() / frame.square().sum()).sqrt()
+    shape = (about - mean).square().sum(dim=2).mean().sqrt() / size
+    return _about_mean(middles), float(shape)

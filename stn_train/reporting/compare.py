@@ -1,0 +1,78 @@
+"""Runs side by side: what each model of a run reached, against the same model of the first run. Torch-free."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stn_train.errors import UserError
+from stn_train.reporting.records import RunFolder
+from stn_train.reporting.tables import Measured, Row, corrected_rows, finished_trials, measured, row_of
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run by its folder's name: on each dataset, for each model, the finished trials by seed."""
+
+    name: str
+    datasets: dict[str, dict[str, dict[int, Measured]]]
+
+
+def compare_runs(folders: Sequence[RunFolder]) -> list[Row]:
+    """A row for every model that has finished on a dataset of the first run, called `model (folder)`.
+
+    The baseline of a row is the model of the same name in the first run or, where that has a single model on the
+    dataset, this one. Raises UserError where a folder holds no run or nothing has finished there, where a dataset is
+    not the same everywhere, or where no later run can be compared with the first.
+    """
+    first, *others = [_read(folder) for folder in folders]
+    rows = []
+    for dataset, baselines in first.datasets.items():
+        rows += [_row(first, model, trials) for model, trials in baselines.items()]
+        for run in others:
+            for model, trials in run.datasets.get(dataset, {}).items():
+                _refuse_different(first, next(iter(baselines.values())), run, trials)
+                baseline = model if model in baselines else next(iter(baselines)) if len(baselines) == 1 else None
+                rows.append(_row(run, model, trials, first, baseline))
+    if not any(row.comparison for row in rows):
+        raise UserError(
+            f"nothing in {', '.join(run.name for run in others)} can be compared with {first.name}: a dataset, a model "
+            "and a seed in common are wanted"
+        )
+    return corrected_rows(rows)
+
+
+def _read(folder: RunFolder) -> _Run:
+    run = _Run(str(folder.path), {})
+    for trial in finished_trials(folder, folder.load_experiment()):
+        models = run.datasets.setdefault(trial.dataset.name, {})
+        models.setdefault(trial.model.name, {})[trial.seed] = measured(folder.trial(trial), trial)
+    if not run.datasets:
+        raise UserError(f"{run.name} has nothing to compare yet: none of its trials has finished")
+    return run
+
+
+def _row(
+    run: _Run,
+    model: str,
+    trials: dict[int, Measured],
+    first: _Run | None = None,
+    baseline: str | None = None,
+) -> Row:
+    dataset = next(iter(trials.values())).dataset
+    theirs = first.datasets[dataset][baseline] if first and baseline else {}
+    row = row_of(trials, theirs, f"{baseline} ({first.name})" if first and baseline else None)
+    return replace(row, model=f"{model} ({run.name})")
+
+
+def _refuse_different(first: _Run, theirs: dict[int, Measured], run: _Run, mine: dict[int, Measured]) -> None:
+    """Raise UserError where two runs mean different images by a dataset's name."""
+    there, here = (next(iter(trials.values())) for trials in (theirs, mine))
+    same = all(
+        getattr(there.result.trial, key) == getattr(here.result.trial, key)
+        for key in ("source", "dataset", "validation")
+    )
+    if not (same and np.array_equal(there.digit, here.digit) and np.array_equal(there.label, here.label)):
+        raise UserError(
+            f"{first.name} and {run.name} mean different images by {there.dataset}: only the same can be compared"
+        )

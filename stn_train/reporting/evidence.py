@@ -1,0 +1,87 @@
+"""What a model's transformers do, over its seeds: what of the distortion they undo, and how well they find the digit.
+
+Torch-free.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from stn_train.evaluation.evidence import LEAST, Component, Evidence, Overlap, Spread
+from stn_train.statistics import Estimate, mean_over_seeds
+
+
+@dataclass(frozen=True)
+class Undone:
+    """How far poses vary in one component, before and after, in its unit: means over seeds (see Spread).
+
+    `score`: percent of it undone; None where there was next to nothing to undo.
+    """
+
+    component: Component
+    unit: str
+    before: float
+    after: float
+    score: Estimate | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """How well the sampled regions cover the digits, over seeds (see Overlap); shares in percent."""
+
+    iou: Estimate
+    iou_found: Estimate
+    aligned: Estimate
+    aligned_found: Estimate
+    ink: Estimate
+
+
+SHARES = tuple(field.name for field in fields(Found))
+"""The names of what is in Found."""
+
+
+@dataclass(frozen=True)
+class Undoing:
+    """The evidence of a model on a dataset. Empty or None where there is no such pose, or no image of a class."""
+
+    pose: tuple[Undone, ...]
+    pose_by_class: tuple[tuple[Undone, ...], ...]
+    overlap: Found
+    overlap_by_class: tuple[Found | None, ...]
+
+
+def undoing(evidence: Sequence[Evidence]) -> Undoing:
+    """The evidence of one seed or several, taken together."""
+    return Undoing(
+        pose=_undone([of_seed.pose for of_seed in evidence]),
+        pose_by_class=tuple(
+            _undone(of_class) for of_class in zip(*(of_seed.pose_by_class for of_seed in evidence), strict=True)
+        ),
+        overlap=_found([of_seed.overlap for of_seed in evidence]),
+        overlap_by_class=tuple(
+            _found([overlap for overlap in of_class if overlap]) if all(of_class) else None
+            for of_class in zip(*(of_seed.overlap_by_class for of_seed in evidence), strict=True)
+        ),
+    )
+
+
+def _undone(of_seeds: Sequence[tuple[Spread, ...]]) -> tuple[Undone, ...]:
+    """Component by component; empty where one of the seeds has no canonical pose."""
+    return tuple(_component(spreads) for spreads in zip(*of_seeds, strict=False))
+
+
+def _component(spreads: Sequence[Spread]) -> Undone:
+    scores = [spread.score for spread in spreads if spread.score is not None]
+    return Undone(
+        component=spreads[0].component,
+        unit=LEAST[spreads[0].component][1],
+        before=sum(spread.before for spread in spreads) / len(spreads),
+        after=sum(spread.after for spread in spreads) / len(spreads),
+        score=mean_over_seeds(scores) if len(scores) == len(spreads) else None,
+    )
+
+
+def _found(overlaps: Sequence[Overlap]) -> Found:
+    def percent(name: str) -> Estimate:
+        return mean_over_seeds([100 * getattr(overlap, name) for overlap in overlaps])
+
+    return Found(*(percent(name) for name in SHARES))

@@ -1,0 +1,183 @@
+"""Poses: the score is right where the answer is known, for every family, and says nothing of what it cannot know."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from stn_train.evaluation.pose import Map, Undoing, is_singular, spreads
+from stn_train.geometry import (
+    AFFINE,
+    ATTENTION,
+    FAMILIES,
+    PROJECTIVE,
+    ROTATION,
+    SIMILARITY,
+    TPS,
+    TRANSLATION,
+    Family,
+    MatrixFamily,
+    ThinPlateSpline,
+)
+
+COUNT = 60
+CANVAS = (40, 60)
+SQUARE = (40, 40)
+OUTPUT = (16, 16)
+AFFINES = [family for family in FAMILIES.values() if isinstance(family, MatrixFamily) and not family.projective]
+
+
+def near_identity(family: Family, spread: float = 0.05, seed: int = 0) -> Tensor:
+    noise = torch.randn(COUNT, family.parameters, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.tensor(family.identity, dtype=torch.float64) + spread * noise
+
+
+def same_for_all(theta: Tensor) -> Tensor:
+    return theta[:1].expand(COUNT, -1)
+
+
+def scores(undoing: Undoing) -> dict[str, float]:
+    return {spread.component: spread.score for spread in spreads(undoing) if spread.score is not None}
+
+
+@dataclass(frozen=True)
+class InverseSpline(Family):
+    """A spline's inverse, as a family: what undoes a spline is none itself."""
+
+    spline: ThinPlateSpline
+
+    def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
+        return self.spline.inverse_points(theta, target, aspect)
+
+    def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
+        raise NotImplementedError
+
+
+def pair(family: Family) -> Undoing:
+    """A distortion of the family, and transformers that undo it exactly up to a canonical pose K, in two stages."""
+    done = Map(family, near_identity(family, 0.05), CANVAS)
+    pose = Map(AFFINE, same_for_all(near_identity(AFFINE, 0.2, seed=1)), CANVAS)
+    if isinstance(family, MatrixFamily):
+        return Undoing(done, (Map(family.closure, family.inverse(done.theta, done.aspect), CANVAS), pose))
+    inverse = InverseSpline("inverse", family.identity, family)
+    return Undoing(done, (Map(inverse, done.theta, CANVAS), pose))
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_what_undoes_the_distortion_up_to_a_common_pose_scores_100(family):
+    found = scores(pair(family))
+    assert found
+    assert all(score == pytest.approx(100, abs=1e-4) for score in found.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("transformer", [AFFINE, PROJECTIVE, TPS], ids=lambda family: family.name)
+def test_what_does_the_same_to_every_image_scores_0(family, transformer):
+    done = Map(family, near_identity(family, 0.1), CANVAS)
+    constant = Map(transformer, same_for_all(near_identity(transformer, 0.1, seed=1)), CANVAS)
+    found = scores(Undoing(done, (constant,)))
+    assert found
+    assert all(score == pytest.approx(0, abs=1e-6) for score in found.values())
+
+
+@pytest.mark.parametrize("family", [ROTATION, SIMILARITY, AFFINE], ids=lambda family: family.name)
+@pytest.mark.parametrize("share", [0.5, 0.25, -0.5, 2.5])
+def test_the_share_of_the_angle_that_is_turned_back_is_the_score(family, share):
+    angle = torch.linspace(-0.8, 0.7, COUNT, dtype=torch.float64)[:, None]
+    turn = family.theta_of(ROTATION.matrix(-share * angle))
+    found = scores(Undoing(Map(ROTATION, angle, SQUARE), (Map(family, turn, SQUARE),)))
+    assert found == {"angle": pytest.approx(100 * (1 - abs(1 - share)))}
+
+
+def test_half_the_shift_the_size_and_the_shear_score_50():
+    half = torch.linspace(-0.3, 0.4, COUNT, dtype=torch.float64)[:, None]
+    for component, (family, whole, theta) in {
+        "scale": (FAMILIES["scale"], (2 * half).exp(), (-half).exp()),
+        "place": (TRANSLATION, torch.cat([2 * half, half], 1), torch.cat([-half, -half / 2], 1)),
+        "shear": (FAMILIES["shear"], torch.cat([2 * half, 0 * half], 1), torch.cat([-half, 0 * half], 1)),
+    }.items():
+        found = scores(Undoing(Map(family, whole, CANVAS), (Map(family, theta, CANVAS),)))
+        assert found == {component: pytest.approx(50)}
+
+
+def test_spreads_are_in_degrees_logarithms_and_the_digits_own_pixels():
+    # two kinds of images: turned by 10 degrees and small, turned back and large; shown through an output that is 3 zoom
+    sign = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(COUNT // 2)[:, None]
+    identity = Map(ATTENTION, torch.tensor([[1 / 3, 0.1, 0.0]], dtype=torch.float64).expand(COUNT, 3), (28, 28))
+
+    def before(family, theta):
+        (found,) = [
+            spread for spread in spreads(Undoing(Map(family, theta, (28, 28)), (identity,))) if spread.score is not None
+        ]
+        assert found.after == pytest.approx(found.before)
+        return found.component, found.before
+
+    assert before(ROTATION, math.radians(10) * sign) == ("angle", pytest.approx(10))
+    assert before(FAMILIES["scale"], (0.2 * sign).exp()) == ("scale", pytest.approx(0.2))
+    assert before(TRANSLATION, torch.cat([0.5 * sign, 0 * sign], 1)) == ("place", pytest.approx(7))  # of 14 pixels
+    assert before(FAMILIES["shear"], torch.cat([0.3 * sign, 0 * sign], 1)) == ("shear", pytest.approx(0.3))
+
+
+def test_angles_are_compared_around_the_circle():
+    """Digits upside down, some a little to the left, some to the right: they vary by a little, not by 360 degrees."""
+    angle = math.pi + torch.linspace(-0.1, 0.1, COUNT, dtype=torch.float64)[:, None]
+    identity = Map(ROTATION, torch.zeros(COUNT, 1, dtype=torch.float64), SQUARE)
+    (found,) = [spread for spread in spreads(Undoing(Map(ROTATION, angle, SQUARE), (identity,))) if spread.before > 0.1]
+    assert found.before == pytest.approx(math.degrees(float(angle.std(correction=0))))
+
+
+@pytest.mark.parametrize("distortion", [AFFINE, PROJECTIVE, TPS], ids=lambda family: family.name)
+def test_shrinking_to_a_dot_does_not_score(distortion):
+    """Following an affine digit's middle, it has found the place; nothing else is undone by showing next to nothing."""
+    done = Map(distortion, near_identity(distortion, 0.1), SQUARE)
+    middle = torch.zeros(COUNT, 2, dtype=torch.float64)
+    if distortion is AFFINE:  # where its D is 0
+        matrix = AFFINE.matrix(done.theta)
+        middle = -torch.linalg.solve(matrix[:, :2, :2], matrix[:, :2, 2:])[:, :, 0]
+    dot = torch.cat([torch.full((COUNT, 1), 1e-3, dtype=torch.float64), middle], 1)
+    found = scores(Undoing(done, (Map(ATTENTION, dot, SQUARE),)))
+    place = found.pop("place")
+    assert place == pytest.approx(100 if distortion is AFFINE else 0, abs=1)
+    assert found
+    assert all(score < 5 for score in found.values())
+
+
+def test_a_point_has_no_pose():
+    dot = torch.tensor([[0.0, 0.1, 0.1]], dtype=torch.float64).expand(COUNT, 3)
+    for distortion in (AFFINE, PROJECTIVE, TPS):
+        undoing = Undoing(Map(distortion, near_identity(distortion), CANVAS), (Map(ATTENTION, dot, CANVAS),))
+        assert is_singular(undoing.canonical())
+        assert spreads(undoing) == ()
+
+
+def test_one_image_has_no_spread():
+    assert spreads(pair(AFFINE)[torch.tensor([3])]) == ()
+
+
+def test_a_transformer_that_turns_what_was_upright_is_not_scored_but_told():
+    angle = torch.linspace(-0.2, 0.2, COUNT, dtype=torch.float64)[:, None]
+    upright = Map(ROTATION, torch.zeros(COUNT, 1, dtype=torch.float64), SQUARE)
+    angles = spreads(Undoing(upright, (Map(ROTATION, angle, SQUARE),)))[0]
+    assert (angles.component, angles.score) == ("angle", None)
+    assert angles.after == pytest.approx(math.degrees(float(angle.std(correction=0))))
+
+
+def test_stages_compose_in_the_order_of_the_forward_pass():
+    shift = torch.cat([near_identity(TRANSLATION, 0.3), near_identity(ATTENTION, 0.2, seed=3)], 1)
+    stages = (Map(TRANSLATION, shift[:, :2], CANVAS), Map(ATTENTION, shift[:, 2:], OUTPUT))
+    undoing = Undoing(Map(PROJECTIVE, near_identity(PROJECTIVE), CANVAS), stages)
+    points = torch.rand(COUNT, 7, 2, dtype=torch.float64) * 2 - 1
+    zoomed = points * shift[:, None, 2:3] + shift[:, None, 3:]
+    # on a canvas of 40 x 60 a step to the right is half the canvas's height
+    expected = zoomed + shift[:, None, :2] * torch.tensor([40 / 60, 1.0])
+    torch.testing.assert_close(undoing.on_canvas(points), expected)
+
+
+@pytest.mark.parametrize("family", AFFINES, ids=lambda family: family.name)
+def test_matrices_are_what_points_do(family):
+    undoing = pair(family)
+    points = torch.rand(9, 2, dtype=torch.float64) * 2 - 1
+    composed = undoing.matrices()[1]
+    torch.testing.assert_close(points @ composed[:, :2, :2].mT + composed[:, None, :2, 2], undoing.on_digit(points))

@@ -1,0 +1,110 @@
+"""Regions: how much of a digit's frame, and of its ink, a transformer samples."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from stn_train.evaluation.overlap import crop_boxes, frame_boxes, overlap
+from stn_train.evaluation.pose import Map, Undoing
+from stn_train.evaluation.regions import area, inside, regions
+from stn_train.geometry import AFFINE, ATTENTION, PROJECTIVE, TPS, TRANSLATION, pixel_grid
+
+COUNT = 40
+CANVAS = (56, 56)
+
+
+def some(family, spread: float, seed: int = 0) -> Tensor:
+    noise = torch.randn(COUNT, family.parameters, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.tensor(family.identity, dtype=torch.float64) + spread * noise
+
+
+def sources() -> Tensor:
+    return torch.randint(0, 256, (COUNT, 28, 28), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+
+
+def every(undoing: Undoing):
+    return regions(undoing, sources(), torch.arange(COUNT))
+
+
+def ones() -> Tensor:
+    return torch.ones(COUNT, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("family", [AFFINE, PROJECTIVE], ids=lambda family: family.name)
+def test_the_frame_itself_is_covered_wholly(family):
+    theta = some(family, 0.05)
+    found = every(Undoing(Map(family, theta, CANVAS), (Map(family, family.inverse(theta), CANVAS),)))
+    for share in (found.raw, found.aligned, found.ink):
+        torch.testing.assert_close(share, ones(), atol=1e-2, rtol=0)
+
+
+def test_a_common_pose_lowers_the_raw_overlap_and_not_the_aligned_one():
+    theta = some(AFFINE, 0.05)
+    zoom = Map(ATTENTION, torch.tensor([[0.5, 0.1, -0.2]], dtype=torch.float64).expand(COUNT, 3), CANVAS)
+    found = every(Undoing(Map(AFFINE, theta, CANVAS), (Map(AFFINE, AFFINE.inverse(theta), CANVAS), zoom)))
+    torch.testing.assert_close(found.raw, 0.25 * ones(), atol=0.01, rtol=0)
+    torch.testing.assert_close(found.aligned, ones(), atol=1e-3, rtol=0)
+
+
+def test_raw_is_the_overlap_of_boxes_where_digits_are_moved_and_crops_upright():
+    """Against another way to compute it, on the canvas."""
+    shift = torch.randint(-12, 13, (COUNT, 2), generator=torch.Generator().manual_seed(0)).double()
+    done = torch.cat([2 * ones()[:, None], -shift / 14], 1)  # canvas, 28 pixels to a unit, to the frame, 14 to a unit
+    crops = torch.cat([0.5 * ones()[:, None], (shift.flip(0) / 28)], 1)
+    found = every(Undoing(Map(ATTENTION, done, CANVAS), (Map(ATTENTION, crops, CANVAS),)))
+    expected = overlap(crop_boxes(crops), frame_boxes(shift, CANVAS))
+    assert 0 < expected.min() < 0.5 < expected.max()
+    torch.testing.assert_close(found.raw, expected)
+    assert found.summary(torch.arange(COUNT)).iou_found == pytest.approx(float((expected > 0.5).double().mean()))
+
+
+def test_ink_is_the_share_of_the_digits_own_ink():
+    left = Map(AFFINE, torch.tensor([[0.5, 0, -0.5, 0, 1, 0]], dtype=torch.float64).expand(COUNT, 6), (28, 28))
+    found = every(Undoing(Map(TRANSLATION, 0 * some(TRANSLATION, 0), (28, 28)), (left,)))
+    pixels = sources().double()
+    torch.testing.assert_close(found.ink, pixels[:, :, :14].sum((1, 2)) / pixels.sum((1, 2)))
+    torch.testing.assert_close(found.raw, 0.5 * ones())
+
+
+def test_bent_regions_have_bent_sides():
+    """A spline moves the middle of each side inwards and leaves the corners: four corners alone would miss it."""
+    theta = TPS.control_points(0 * some(TPS, 0) + torch.tensor(TPS.identity, dtype=torch.float64)).clone()
+    on_edge = theta.abs().amax(-1) > 0.99
+    corner = theta.abs().amin(-1) > 0.99
+    theta[on_edge & ~corner] *= 0.7
+    still = Map(TRANSLATION, torch.zeros(COUNT, 2, dtype=torch.float64), (28, 28))
+    found = every(Undoing(still, (Map(TPS, theta.flatten(1), (28, 28)),)))
+    fine = TPS.points(theta.flatten(1)[:1], edge_points(400), 1.0) * 14
+    torch.testing.assert_close(found.raw[0], area(fine)[0] / 784, atol=0.02, rtol=0)  # the raster is one of pixels
+    assert float(found.raw[0]) < 0.8
+
+
+def edge_points(steps: int) -> Tensor:
+    along = torch.linspace(-1, 1, steps + 1, dtype=torch.float64)[:-1]
+    top = torch.stack([along, -torch.ones_like(along)], 1)
+    right = torch.stack([-top[:, 1], top[:, 0]], 1)
+    return torch.cat([top, right, -top, -right])
+
+
+def test_a_region_elsewhere_holds_nothing():
+    far = Map(TRANSLATION, torch.full((COUNT, 2), 5.0, dtype=torch.float64), (28, 28))
+    found = every(Undoing(Map(TRANSLATION, 0 * some(TRANSLATION, 0), (28, 28)), (far,)))
+    assert not found.raw.any()
+    assert not found.ink.any()
+
+
+def test_a_dot_holds_no_frame():
+    dot = Map(ATTENTION, torch.zeros(COUNT, 3, dtype=torch.float64), (28, 28))
+    found = every(Undoing(Map(TRANSLATION, 0 * some(TRANSLATION, 0), (28, 28)), (dot,)))
+    assert not found.aligned.any()
+    assert not found.raw.any()
+
+
+def test_inside_and_area_of_a_polygon_by_hand():
+    # an L, clockwise: 4 x 4 without its upper right 2 x 2
+    ell = torch.tensor([[[0.0, 0], [2, 0], [2, 2], [4, 2], [4, 4], [0, 4]]], dtype=torch.float64)
+    points = (pixel_grid((4, 4), ell).flatten(0, 1) + 1) * 2
+    expected = [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
+    for polygon in (ell, ell.flip(1)):  # either way round
+        assert inside(polygon, points).view(4, 4).int().tolist() == expected
+        assert area(polygon).tolist() == [12]

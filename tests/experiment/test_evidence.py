@@ -1,0 +1,102 @@
+"""The evidence of real networks on real variants: the data's distortion meets the model's maps."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from stn_train.data.digits import load_digits
+from stn_train.data.variant import Variant, draw_variant
+from stn_train.evaluation.classify import classify
+from stn_train.evaluation.evidence import Evidence
+from stn_train.experiment.evidence import gather
+from stn_train.geometry import AFFINE
+from stn_train.models import build_model
+from stn_train.models.transformer import SpatialTransformer
+from stn_train.specs import DatasetSpec, ModelSpec
+
+CPU = torch.device("cpu")
+
+
+def variant_of(name: str) -> tuple[DatasetSpec, Variant]:
+    spec = DatasetSpec.model_validate(name)
+    _, test = load_digits("digits")
+    return spec, draw_variant(spec, test.subset(torch.arange(100)), "test")[0]
+
+
+def gathered(dataset: str, transformer: dict[str, Any] | None, std: float = 0.0) -> Evidence | None:
+    """Of an untrained network, whose thetas leave the identity at random with a standard deviation."""
+    spec, variant = variant_of(dataset)
+    torch.manual_seed(0)
+    model = ModelSpec.model_validate({"name": "made_up", "classifier": "cnn", "transformer": transformer})
+    network = build_model(model, spec.canvas, 100_000, spec.channels, spec.classes).network
+    for module in network.modules():
+        if isinstance(module, SpatialTransformer):
+            last = list(module.localisation.modules())[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.normal_(last.weight, std=std)
+    return gather(spec, variant, network, classify(network, variant.images, CPU, "float32").thetas)
+
+
+@pytest.mark.parametrize("dataset", ["rts", "tc", "p", "e", "shear"])
+@pytest.mark.parametrize("family", ["affine", "projective", "tps"])
+def test_the_identity_undoes_nothing(dataset, family):
+    evidence = gathered(dataset, {"family": family})
+    assert evidence is not None
+    assert {spread.component for spread in evidence.pose} == (
+        {"angle", "scale", "aspect", "shear", "place"}
+        if family == "affine" and dataset not in ("p", "e")
+        else {"place", "shape"}
+    )
+    assert all(spread.score in (None, pytest.approx(0, abs=1e-3)) for spread in evidence.pose)
+    assert any(spread.score is not None for spread in evidence.pose)
+    assert evidence.overlap.ink > 0.9, "all of the canvas, and hardly any ink lies off it"
+    assert sum(overlap.images for overlap in evidence.overlap_by_class if overlap) == evidence.overlap.images
+
+
+def test_spreads_are_those_of_the_distortion():
+    """RTS turns by up to 45 degrees and scales by 0.7 to 1.2, uniformly."""
+    evidence = gathered("rts", {})
+    assert evidence is not None
+    before = {spread.component: spread.before for spread in evidence.pose}
+    assert before["angle"] == pytest.approx(90 / 12**0.5, rel=0.06)
+    assert before["scale"] == pytest.approx(0.154, rel=0.08), "of the logarithm of a uniform factor"
+    assert before["aspect"] < 1e-6
+    assert before["shear"] < 1e-6
+
+
+def test_the_true_pose_undoes_all_of_it():
+    """A network that is told theta: the distortion's own inverse."""
+    spec, variant = variant_of("rts")
+    model = ModelSpec.model_validate("st_cnn")
+    network = build_model(model, spec.canvas).network
+    evidence = gather(spec, variant, network, (AFFINE.inverse(variant.theta.double()),))
+    assert evidence is not None
+    scores = {spread.component: spread.score for spread in evidence.pose if spread.score is not None}
+    assert scores == {name: pytest.approx(100, abs=1e-3) for name in ("angle", "scale", "place")}
+    assert (evidence.overlap.iou, evidence.overlap.aligned) == pytest.approx((1, 1), abs=0.01)
+
+
+def test_moving_at_random_makes_matters_worse():
+    evidence = gathered("r", {}, std=0.2)
+    assert evidence is not None
+    angle, *_, place = evidence.pose
+    assert angle.score is not None
+    assert angle.score < 0
+    assert place.after > place.before
+
+
+def test_transformers_in_a_row_are_composed():
+    alone, row = (gathered("rts", {"at": [0] * count}, std=0.05) for count in (1, 2))
+    assert alone is not None
+    assert row is not None
+    assert [spread.component for spread in row.pose] == [spread.component for spread in alone.pose]
+    assert row.pose != alone.pose
+
+
+@pytest.mark.parametrize(
+    ("dataset", "transformer"), [("rts", None), ("rts", {"at": [2]}), ("rts", {"parallel": 2}), ("addition", {})]
+)
+def test_without_one_pose_there_is_nothing_to_tell(dataset, transformer):
+    assert gathered(dataset, transformer) is None

@@ -1,0 +1,95 @@
+"""Made-up runs: folders that hold what trainings would have written."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from stn_train.evaluation.evidence import Evidence, Overlap, Spread
+from stn_train.reporting.records import EpochRecord, RunFolder, Timing, TrialResult
+from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
+
+IMAGES = 1000
+CLASSES = 10
+EPOCHS = 4
+LABEL = np.arange(IMAGES) % CLASSES
+SQUARE = np.float32([(-0.5, -0.5), (41.5, -0.5), (41.5, 41.5), (-0.5, 41.5)])
+
+
+def begin(path: Path, **keys: Any) -> tuple[RunFolder, list[TrialSpec]]:
+    """A run's folder with nothing but its configuration, and its trials."""
+    spec = ExperimentSpec.model_validate(
+        {"name": "made_up", "datasets": ["rts"], "models": ["cnn", "st_cnn"], "training": {"epochs": EPOCHS}, **keys}
+    )
+    (path / "config.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    return RunFolder(path), trials_of(spec)
+
+
+def made_up_evidence(seed: int) -> Evidence:
+    """Half of the angle and nine tenths of the place are undone, the more the higher the seed; there was no scale."""
+    spreads = (
+        Spread(component="angle", before=26.0, after=13.0 - 2.6 * seed),
+        Spread(component="scale", before=0.0, after=0.031),
+        Spread(component="place", before=10.0, after=1.0 - 0.1 * seed),
+    )
+    overlap = Overlap(images=IMAGES, iou=0.25, iou_found=0.05, aligned=0.75, aligned_found=0.987, ink=0.999)
+    return Evidence(
+        pose=spreads,
+        pose_by_class=((), *[spreads] * (CLASSES - 1)),
+        overlap=overlap,
+        overlap_by_class=(None, *[overlap] * (CLASSES - 1)),
+    )
+
+
+def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray | None = None) -> None:
+    """A finished trial's files; `errors` images of each class are taken for the next class."""
+    files = folder.trial(trial)
+    train(folder, trial, EPOCHS)
+    wrong = np.arange(IMAGES) // CLASSES < errors
+    predicted = np.where(wrong, (LABEL + 1) % CLASSES, LABEL)
+    confusion = np.zeros((CLASSES, CLASSES), dtype=int)
+    np.add.at(confusion, (LABEL, predicted), 1)
+    digit = np.arange(IMAGES) if digit is None else digit
+    result = TrialResult(
+        trial=trial,
+        parameters=398_123,
+        width=1.25,
+        multiply_adds=31_200_000,
+        precision="float32",
+        split="validation" if trial.validation else "test",
+        training_digits=60_000,
+        digits=len(np.unique(digit)),
+        images=IMAGES,
+        clipped=31,
+        errors=errors * CLASSES,
+        confusion=tuple(map(tuple, confusion.tolist())),
+    )
+    timing = Timing(
+        device="cpu",
+        threads=2,
+        seconds=100.0 + trial.seed,
+        training_images_per_second=9000.0,
+        evaluation_images_per_second=20_000.0,
+    )
+    files.result.write_text(result.model_dump_json())
+    files.timing.write_text(timing.model_dump_json())
+    np.savez(files.predictions, predicted=predicted, label=LABEL, digit=digit)
+    if trial.model.transformer and trial.model.transformer.at == (0,):
+        files.evidence.write_text(made_up_evidence(trial.seed).model_dump_json())
+        np.savez(
+            files.samples,
+            image=np.zeros((3, 1, 42, 42), np.uint8),
+            output=np.zeros((3, 1, 28, 28), np.uint8),
+            outline=np.tile(SQUARE, (3, 1, 1)),
+            label=np.array([1, 2, 3]),
+            predicted=np.array([1, 2, 5]),
+        )
+
+
+def train(folder: RunFolder, trial: TrialSpec, epochs: int) -> None:
+    """The learning curve of a trial that has come so far."""
+    files = folder.trial(trial)
+    files.path.mkdir(parents=True)
+    records = [EpochRecord(epoch=epoch, loss=1 / (epoch + 1), error=5.0, rate=0.1) for epoch in range(epochs)]
+    files.metrics.write_text("".join(record.model_dump_json() + "\n" for record in records))

@@ -1,0 +1,87 @@
+"""Runs side by side: who is compared with whom, and that only the same images are."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_run import begin, finish
+
+from stn_train.errors import UserError
+from stn_train.reporting.compare import compare_runs
+from stn_train.reporting.records import RunFolder
+from stn_train.reporting.tables import rows_of
+from stn_train.reporting.text import WIDTH, side_by_side
+
+
+def run(path: Path, errors: list[int], **keys: Any) -> RunFolder:
+    """A run of which as many trials have finished as there are errors, each with so many of them in 100 images."""
+    path.mkdir()
+    folder, trials = begin(path, **keys)
+    for trial, count in zip(trials, errors, strict=False):
+        finish(folder, trial, count)
+    return folder
+
+
+def test_each_model_stands_against_the_same_one_of_the_first_run(tmp_path: Path) -> None:
+    folders = [run(tmp_path / "a", [5, 4]), run(tmp_path / "b", [5, 2]), run(tmp_path / "c", [9, 4])]
+    rows = compare_runs(folders)
+    names = [f"{model} ({folder.path})" for folder in folders for model in ("cnn", "st_cnn")]
+    assert [row.model for row in rows] == names
+    assert [row.baseline for row in rows] == [None, None, *names[:2], *names[:2]]
+    differences = [row.comparison.difference.value for row in rows if row.comparison]
+    assert differences == pytest.approx([0, -2, 4, 0])
+
+
+def test_a_comparison_across_runs_is_the_one_within_a_run(tmp_path: Path) -> None:
+    both = run(tmp_path / "both", [5, 2])
+    one, other = (run(tmp_path / model, [errors], models=[model]) for model, errors in (("cnn", 5), ("st_cnn", 2)))
+    (_, apart), (_, together) = compare_runs([one, other]), rows_of(both)
+    assert apart.comparison == together.comparison
+    assert apart.baseline == f"cnn ({one.path})", "the only model of the first run"
+
+
+def test_seeds_are_paired_and_p_is_corrected_for_all_comparisons(tmp_path: Path) -> None:
+    first = run(tmp_path / "a", [5, 4, 6, 4], seeds=[0, 1])
+    second = run(tmp_path / "b", [4, 4, 7, 2], seeds=[1, 2])
+    *_, cnn, st_cnn = compare_runs([first, second])
+    assert (cnn.seeds, cnn.paired_seeds) == ((1, 2), (1,))
+    assert cnn.comparison is not None
+    assert cnn.comparison.difference.value == pytest.approx(4 - 6)
+    assert st_cnn.comparison is not None
+    assert cnn.comparison.adjusted == pytest.approx(2 * cnn.comparison.p)
+
+
+def test_text_fits_the_terminal_and_ends_with_the_verdicts(tmp_path: Path) -> None:
+    folders = [run(tmp_path / name, [5, errors]) for name, errors in (("a", 4), ("b", 2))]
+    table, verdicts = side_by_side(compare_runs(folders)).split("\n\n")
+    assert len(table.splitlines()) == 5
+    assert "errs on 2.00 points fewer images" in " ".join(verdicts.split())
+    assert all(len(line) <= WIDTH for line in verdicts.splitlines())
+
+
+def test_a_dataset_that_only_a_later_run_has_is_left_out(tmp_path: Path) -> None:
+    first, second = run(tmp_path / "a", [5, 4]), run(tmp_path / "b", [5] * 4, datasets=["r", "rts"])
+    assert {row.dataset for row in compare_runs([first, second])} == {"rts"}
+
+
+def test_other_images_of_the_same_name_are_refused(tmp_path: Path) -> None:
+    first = run(tmp_path / "a", [5, 4])
+    mild = run(tmp_path / "b", [5, 4], datasets=[{"name": "rts", "like": "rts", "rotation": 20}])
+    held_out = run(tmp_path / "c", [5, 4], validation=True)
+    for other in (mild, held_out):
+        with pytest.raises(UserError, match=f"{first.path} and {other.path} mean different images by rts"):
+            compare_runs([first, other])
+
+
+def test_runs_with_nothing_in_common_are_refused(tmp_path: Path) -> None:
+    first = run(tmp_path / "a", [5, 4])
+    for name, keys in {"b": {"datasets": ["r"]}, "c": {"seeds": [1]}, "d": {"models": ["fcn"]}}.items():
+        with pytest.raises(UserError, match=r"can be compared with .*: a dataset, a model and a seed in common"):
+            compare_runs([first, run(tmp_path / name, [5, 4], **keys)])
+
+
+def test_a_run_without_results_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="b has nothing to compare yet"):
+        compare_runs([run(tmp_path / "a", [5, 4]), run(tmp_path / "b", [])])
+    with pytest.raises(UserError, match="c is not a run's folder"):
+        compare_runs([run(tmp_path / "d", [5, 4]), RunFolder(tmp_path / "c")])
