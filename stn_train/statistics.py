@@ -147,6 +147,24 @@ def verdict(model: str, baseline: str, comparison: Comparison) -> str:
     )
 
 
+def where_from(model: str, baseline: str, size: Comparison, transforming: Comparison, left: Comparison | None) -> str:
+    """Where a model's gain over its baseline comes from, in a sentence without a full stop.
+
+    size: its control frozen at the identity against the baseline; transforming: the model against that control; left:
+    its control that is given the true pose against the model.
+    """
+    told = (
+        f"{model} against {baseline}: {_points(size)} points come with the size of its output alone (frozen at the "
+        f"identity), {_points(transforming)} with transforming"
+    )
+    return told if left is None else f"{told}; the true pose would give {_points(left)} more"
+
+
+def _points(comparison: Comparison) -> str:
+    ends = comparison.difference
+    return f"{ends.value:z.2f} [{ends.low:z.2f}, {ends.high:z.2f}]"
+
+
 def p_value(p: float) -> str:
     """A p to three decimals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from stn_train.experiment.run import Progress
+    from stn_train.reporting.records import EpochRecord
+    from stn_train.specs import TrialSpec
 
 
 class ProgressDisplay:
@@ -20,6 +22,7 @@ class ProgressDisplay:
         self.bar: tqdm[Never] | None = None
         self.begun = False
         self.epoch_began = time.monotonic()
+        self.warned: set[tuple[str, str]] = set()
 
     def show(self, progress: "Progress") -> None:
         """A trial begins, has finished an epoch, has finished, or was finished before."""
@@ -49,6 +52,17 @@ class ProgressDisplay:
                 f"error {record.error:.2f} %  {now - self.epoch_began:.1f} s"
             )
             self.epoch_began = now
+        if record is not None:
+            self._warn(trial, record)
+
+    def _warn(self, trial: "TrialSpec", record: "EpochRecord") -> None:
+        """Say what is wrong with the transformers, each trouble once a trial."""
+        from stn_train.reporting.health import troubles
+
+        for trouble in troubles(record, trial.training.epochs):
+            if (trial.key, trouble.kind) not in self.warned:
+                self.warned.add((trial.key, trouble.kind))
+                self._line(f"warning: {trial.key}: {trouble.sentence}")
 
     def after_step(self, epochs: float) -> None:
         """So many epochs of the trial are done; what was done before the first step, and its loading, is not timed."""
@@ -69,7 +83,9 @@ class ProgressDisplay:
 
     @staticmethod
     def _line(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        """A line of its own, above a bar where there is one."""
+        tqdm.write(text, file=sys.stderr)
+        sys.stderr.flush()
 
 
 _FORMAT = "{desc} |{bar}| {n:.1f} of {total} epochs, {remaining} left{postfix}"

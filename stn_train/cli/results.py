@@ -1,7 +1,6 @@
 """`stn-train eval`, `report` and `status`: look at what was trained."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,13 +65,14 @@ def compare(
     For instance: stn-train compare runs/table1 runs/table1-recipe-paper
     """
     from stn_train.reporting.compare import compare_runs
+    from stn_train.reporting.documents import row_values
     from stn_train.reporting.records import RunFolder
     from stn_train.reporting.text import side_by_side
 
     if len(set(runs)) < max(len(runs), 2):
         raise UserError("at least two runs are wanted, each named once: stn-train compare RUN RUN")
     rows = compare_runs([RunFolder(run) for run in runs])
-    typer.echo(json.dumps([asdict(row) for row in rows], indent=2) if as_json else side_by_side(rows))
+    typer.echo(json.dumps([row_values(row) for row in rows], indent=2) if as_json else side_by_side(rows))
 
 
 def status(run: Run) -> None:
@@ -88,9 +88,10 @@ def status(run: Run) -> None:
 
 def report_text(report: "Report") -> str:
     """What a report says, for the terminal."""
-    from stn_train.reporting.text import summary
+    from stn_train.reporting.text import summary, warnings
 
     text = summary(report.experiment, report.rows)
+    text += "".join(f"\nwarning: {sentence}" for sentence in warnings(report.rows))
     if any(row.split == "validation" for row in report.rows):
         text += "\nmeasured on validation digits, held out of the training digits: not test errors"
     return text

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -10,9 +10,18 @@ from torch import Tensor
 from stn_train.data.digits import Digits
 from stn_train.data.distortion import draw
 from stn_train.data.ink import Ink
+from stn_train.data.pose import true_poses
 from stn_train.data.randomness import order
 from stn_train.data.render import labels_of, render, to_device
 from stn_train.specs import DatasetSpec
+
+
+class Batch(NamedTuple):
+    """Images (B x C x H x W, float32 from 0 to 1), labels (B) and, where they are asked for, true poses (B x 8)."""
+
+    images: Tensor
+    labels: Tensor
+    poses: Tensor | None
 
 
 class TrainingData(Protocol):
@@ -21,49 +30,54 @@ class TrainingData(Protocol):
     def __len__(self) -> int:
         """Images in an epoch."""
 
-    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """An epoch's batches: images (B x C x H x W, float32 from 0 to 1) and labels (B). Only whole batches."""
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
+        """An epoch's batches, only whole ones."""
 
 
 @dataclass(frozen=True)
 class FreshData:
-    """Digits that are distorted afresh for every epoch, on the device where they lie."""
+    """Digits that are distorted afresh for every epoch, on the device where they lie; `posed` asks for true poses."""
 
     spec: DatasetSpec
     digits: Digits
     ink: Ink
+    posed: bool
 
     @staticmethod
-    def of(spec: DatasetSpec, digits: Digits, device: torch.device) -> "FreshData":
+    def of(spec: DatasetSpec, digits: Digits, device: torch.device, posed: bool = False) -> "FreshData":
         """From digits on the CPU."""
-        return FreshData(spec, to_device(digits, device), Ink.of(digits))
+        return FreshData(spec, to_device(digits, device), Ink.of(digits), posed)
 
     def __len__(self) -> int:
         return len(self.digits) * self.digits.repeats
 
-    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
         """See TrainingData. The distortions depend on seed and epoch alone."""
         draws = draw(self.spec, self.digits, self.ink, seed, "train", epoch)
         labels = labels_of(self.digits, draws)
         for index in whole_batches(len(self), seed, epoch, size):
-            yield render(self.spec, self.digits, draws, index), labels[index.to(labels.device)]
+            images = render(self.spec, self.digits, draws, index)
+            poses = true_poses(self.spec, draws[0].theta[index]) if self.posed else None
+            yield Batch(images, labels[index.to(labels.device)], poses)
 
 
 @dataclass(frozen=True)
 class BuiltData:
-    """Images that were distorted once, and stay as they are: M x C x H x W, uint8, and M labels."""
+    """Images that were distorted once, and stay as they are: M x C x H x W, uint8, with M labels and M x 8 poses."""
 
     images: Tensor
     labels: Tensor
+    poses: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
         """See TrainingData."""
         for index in whole_batches(len(self), seed, epoch, size):
             index = index.to(self.images.device)
-            yield self.images[index].float() / 255, self.labels[index]
+            poses = None if self.poses is None else self.poses[index.cpu()]
+            yield Batch(self.images[index].float() / 255, self.labels[index], poses)
 
 
 def whole_batches(count: int, seed: int, epoch: int, size: int) -> Iterator[Tensor]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.evaluation.warps import recorded_warps
+from stn_train.models.control import tell
 from stn_train.models.precision import Precision, autocast
 
 BATCH = 500
@@ -27,14 +28,17 @@ class Predictions:
 
 
 @torch.no_grad()
-def classify(network: nn.Module, images: Tensor, device: torch.device, precision: Precision) -> Predictions:
-    """Classify uint8 `images` (M x C x H x W) with a network on `device`."""
+def classify(
+    network: nn.Module, images: Tensor, device: torch.device, precision: Precision, poses: Tensor | None = None
+) -> Predictions:
+    """Classify uint8 `images` (M x C x H x W), of which it is told the `poses` (M x 8), with a network on `device`."""
     began = time.perf_counter()
     network.eval()
     predicted: list[Tensor] = []
     thetas: list[list[Tensor]] = []
     with autocast(device, precision), recorded_warps(network) as warps:
-        for batch in images.split(BATCH):
+        for start, batch in enumerate(images.split(BATCH)):
+            tell(network, None if poses is None else poses[start * BATCH : (start + 1) * BATCH])
             logits = network((batch.to(device).float() / 255).to(memory_format=torch.channels_last))
             predicted.append(logits.argmax(1).cpu())
             thetas.append([warp.theta.cpu() for warp in warps])

@@ -47,6 +47,17 @@ class Overlap(Spec):
     ink: float = Field(description="share of the digit's ink inside the sampled region")
 
 
+class Health(Spec):
+    """How a transformer does on a batch of training images; distances are normalised: 2 is the whole image."""
+
+    outside: float = Field(description="share of the sampling points that lie outside the image")
+    scale: float = Field(description="size of what it shows; 1: as large as all of the image, along each side")
+    folded: float = Field(description="share of the images that it folds over or mirrors")
+    moved: float = Field(description="root mean square distance of the sampling points from the identity's")
+    spread: float = Field(description="the same from their mean over the images: 0 where it treats all of them alike")
+    gradient: float = Field(description="norm of the localisation network's gradient, as a share of the rest's")
+
+
 _Spreads = Annotated[tuple[Spread, ...], Field(strict=False)]
 
 

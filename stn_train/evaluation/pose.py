@@ -18,6 +18,7 @@ from stn_train.specs import DIGIT
 
 _POINTS = (5, 5)
 _SINGULAR = 1e-9
+_PROJECTS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,11 @@ class Map:
 
     @property
     def is_affine(self) -> bool:
-        """Whether its maps are matrices that do not project."""
-        return isinstance(self.family, MatrixFamily) and not self.family.projective
+        """Whether its maps are matrices of which none projects."""
+        if not isinstance(self.family, MatrixFamily):
+            return False
+        lowest = self.matrix()[:, 2]
+        return bool(torch.allclose(lowest, lowest.new_tensor([0.0, 0.0, 1.0]), rtol=0, atol=_PROJECTS))
 
     @property
     def keeps_lines(self) -> bool:
@@ -51,7 +55,7 @@ class Map:
         return self.family.points(self.theta, target, self.aspect)
 
     def matrix(self) -> Tensor:
-        """M x 3 x 3, of maps that are affine."""
+        """M x 3 x 3, of maps that have such a thing."""
         assert isinstance(self.family, MatrixFamily)
         return self.family.matrix(self.theta, self.aspect)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stn_train.models import SpatialTransformer
 from stn_train.models.build import at_input
+from stn_train.models.control import tell
 
 _STEPS = 16
 
@@ -75,13 +76,14 @@ class Sight:
 
 
 @torch.no_grad()
-def sights(network: nn.Module, images: Tensor, device: torch.device) -> list[Sight]:
+def sights(network: nn.Module, images: Tensor, device: torch.device, poses: Tensor | None = None) -> list[Sight]:
     """What each transformer at a network's input makes of uint8 `images`, S x C x H x W, in the order of the forward
     pass, in float32 and on the CPU: none where there is no transformer at the input."""
     front = at_input(network)
     if front is None:
         return []
     batch = images.to(device).float() / 255
+    tell(front, poses)
     with recorded_warps(front.eval()) as warps:
         front(batch)
     return [Sight(warp.output.cpu(), warp.outline().cpu() if warp.images is batch else None) for warp in warps]

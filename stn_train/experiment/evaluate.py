@@ -14,7 +14,7 @@ from stn_train.experiment.session import Session, prepare
 from stn_train.experiment.trial import build_for
 from stn_train.models.precision import precision_on
 from stn_train.reporting.records import RunFolder
-from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec
+from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec, is_told
 from stn_train.training.checkpoint import read_checkpoint, restore
 from stn_train.training.loop import TrainingState
 
@@ -59,8 +59,9 @@ def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluat
     asked = trial.dataset if dataset is None else _dataset(dataset, trial, run)
     data_root = session.data_root or (run.data_root if run else None)
     other = trial.model_copy(update={"dataset": asked, "built": False})
-    variant = prepare(other, replace(session, built=None, data_root=data_root)).variant
-    found = classify(state.final, variant.images, session.device, precision_on(session.device, trial.training))
+    problem = prepare(other, replace(session, built=None, data_root=data_root))
+    variant, precision = problem.variant, precision_on(session.device, trial.training)
+    found = classify(state.final, variant.images, session.device, precision, problem.poses)
     return Evaluation(
         checkpoint,
         trial,
@@ -109,5 +110,9 @@ def _dataset(name: str, trial: TrialSpec, run: ExperimentSpec | None) -> Dataset
         raise UserError(
             f"--dataset {name} has {found.channels} channels and {found.classes} classes, and the network was trained "
             f"for {trial.dataset.channels} and {trial.dataset.classes}; name a dataset that has as many"
+        )
+    if is_told(trial.model) and not found.has_true_pose:
+        raise UserError(
+            f"--dataset {name}: {trial.model.name} is given the true pose of an image, and {name} has none to give"
         )
     return found.model_copy(update={"canvas": trial.dataset.canvas})

@@ -7,12 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from stn_train.data.batches import BuiltData, FreshData, TrainingData
 from stn_train.data.digits import hold_out, load_digits
+from stn_train.data.pose import true_poses
 from stn_train.data.variant import Variant, draw_variant, load_variant
 from stn_train.errors import UserError
-from stn_train.specs import TrialSpec
+from stn_train.specs import TrialSpec, is_told
 
 _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 
@@ -61,27 +63,37 @@ def environment(session: Session) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a trial trains on, how many digits that shows, and the fixed images that it reports on."""
+    """What a trial trains on, how many digits that shows, and the fixed images that it reports on.
+
+    `poses` are the fixed images' true ones (M x 8), for a model that is given them.
+    """
 
     training: TrainingData
     training_digits: int
     variant: Variant
+    poses: Tensor | None
 
 
 def prepare(trial: TrialSpec, session: Session) -> Problem:
     """Load a trial's digits, or its built variant, and draw what is drawn once."""
+    posed = is_told(trial.model)
+
+    def poses(variant: Variant) -> Tensor | None:
+        return true_poses(trial.dataset, variant.theta) if posed else None
+
     if session.built is not None:
         built = load_variant(trial.dataset, trial.source, Path(session.built))
         train = built["train"]
-        data = BuiltData(train.images.to(session.device), train.labels.to(session.device))
-        return Problem(data, len(train.digit.unique()), built["test"])
+        built_data = BuiltData(train.images.to(session.device), train.labels.to(session.device), poses(train))
+        return Problem(built_data, len(train.digit.unique()), built["test"], poses(built["test"]))
     digits, test = load_digits(trial.source, session.data_root)
     if trial.validation:
         digits, held = hold_out(digits)
         variant, *_ = draw_variant(trial.dataset, held, "validation")
     else:
         variant, *_ = draw_variant(trial.dataset, test, "test")
-    return Problem(FreshData.of(trial.dataset, digits, session.device), len(digits), variant)
+    data = FreshData.of(trial.dataset, digits, session.device, posed)
+    return Problem(data, len(digits), variant, poses(variant))
 
 
 def _processor() -> str:

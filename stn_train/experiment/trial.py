@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from stn_train import storage
 from stn_train.data.variant import Variant
 from stn_train.errors import Stopped
 from stn_train.evaluation.classify import Predictions, classify
+from stn_train.evaluation.health import examine
 from stn_train.evaluation.warps import Sight, sights
 from stn_train.experiment.evidence import gather
 from stn_train.experiment.session import Problem, Session, prepare
@@ -23,6 +25,7 @@ from stn_train.training.loop import TrainingState, steps_per_epoch, train
 from stn_train.training.recipe import scheduled_rate
 
 _SAMPLES = 24
+_EXAMINED = 128
 
 
 def model_of(trial: TrialSpec) -> Model:
@@ -51,10 +54,10 @@ def run_trial(
     problem = prepare(trial, session)
     recipe, steps = trial.training, steps_per_epoch(problem.training, trial.training)
     state = TrainingState.start(model.network, recipe)
-    errors: list[float] = []
+    looks: list[dict[str, Any]] = []
     if folder.checkpoint.exists():
-        errors = restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
-        _write_metrics(folder, recipe, state, errors)
+        looks = restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
+        _write_metrics(folder, recipe, state, looks)
 
     precision = precision_on(session.device, recipe)
     epochs = train(
@@ -67,15 +70,25 @@ def run_trial(
     )
     try:
         for _ in epochs:
-            predictions = classify(state.final, problem.variant.images, session.device, precision)
+            predictions = classify(state.final, problem.variant.images, session.device, precision, problem.poses)
             state.seconds += predictions.seconds
-            errors.append(_percent_wrong(predictions, problem.variant))
-            save_checkpoint(folder.checkpoint, trial, state, errors)
-            yield _write_metrics(folder, recipe, state, errors)[-1]
+            healths = _examine(trial, state, problem)
+            look = {"error": _percent_wrong(predictions, problem.variant), "transformers": healths}
+            looks.append(look)
+            save_checkpoint(folder.checkpoint, trial, state, looks)
+            yield _write_metrics(folder, recipe, state, looks)[-1]
     except Stopped:
-        save_checkpoint(folder.checkpoint, trial, state, errors)
+        save_checkpoint(folder.checkpoint, trial, state, looks)
         raise
     _write_findings(trial, folder, session, model, state, problem)
+
+
+def _examine(trial: TrialSpec, state: TrainingState, problem: Problem) -> list[dict[str, float]]:
+    """The health of the transformers, as plain values, on a few images of the epoch just trained."""
+    if trial.model.transformer is None or trial.model.transformer.pose != "predicted":
+        return []
+    batch = next(iter(problem.training.batches(trial.seed, state.epoch - 1, trial.training.batch_size)))
+    return [health.model_dump() for health in examine(state.final, batch.images[:_EXAMINED], batch.labels[:_EXAMINED])]
 
 
 def _percent_wrong(predictions: Predictions, variant: Variant) -> float:
@@ -83,11 +96,13 @@ def _percent_wrong(predictions: Predictions, variant: Variant) -> float:
 
 
 def _write_metrics(
-    folder: TrialFolder, recipe: TrainingSpec, state: TrainingState, errors: list[float]
+    folder: TrialFolder, recipe: TrainingSpec, state: TrainingState, looks: list[dict[str, Any]]
 ) -> list[EpochRecord]:
     records = [
-        EpochRecord(epoch=epoch, loss=loss, error=error, rate=scheduled_rate(recipe, epoch / recipe.epochs))
-        for epoch, (loss, error) in enumerate(zip(state.losses, errors, strict=True), start=1)
+        EpochRecord.model_validate(
+            {"epoch": epoch, "loss": loss, "rate": scheduled_rate(recipe, epoch / recipe.epochs), **look}
+        )
+        for epoch, (loss, look) in enumerate(zip(state.losses, looks, strict=True), start=1)
     ]
     storage.write_text(folder.metrics, "".join(record.model_dump_json() + "\n" for record in records))
     return records
@@ -98,11 +113,13 @@ def _write_findings(
 ) -> None:
     """Classify the fixed images with the final weights and write everything that a report reads."""
     variant, precision = problem.variant, precision_on(session.device, trial.training)
-    predictions = classify(state.final, variant.images, session.device, precision)
+    predictions = classify(state.final, variant.images, session.device, precision, problem.poses)
     found = {"predicted": predictions.predicted, "label": variant.labels, "digit": variant.digit}
     _write_arrays(folder.predictions, found | numbered("theta", predictions.thetas))
     index = _chosen(predictions, variant)
-    seen = sights(state.final, variant.images[index], session.device)
+    seen = sights(
+        state.final, variant.images[index], session.device, None if problem.poses is None else problem.poses[index]
+    )
     if seen:
         _write_arrays(folder.samples, _samples(index, seen, predictions, variant))
     evidence = gather(trial.dataset, variant, state.final, predictions.thetas)

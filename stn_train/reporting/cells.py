@@ -85,6 +85,20 @@ def found(rows: Sequence[Row]) -> list[list[str]]:
     return [header, *lines] if lines else []
 
 
+def health(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each transformer; empty where there is none."""
+    lines = [
+        [
+            *(row.dataset, row.model, str(number), f"{one.outside:.1%}", f"{one.scale:.2f}", f"{one.folded:.1%}"),
+            *(f"{one.moved:.2f}", f"{one.spread:.2f}", f"{one.gradient:.2g}"),
+        ]
+        for row in rows
+        for number, one in enumerate(row.health, start=1)
+    ]
+    header = ["dataset", "model", "transformer", "outside", "size", "folded", "moved", "varied", "gradient"]
+    return [header, *lines] if lines else []
+
+
 def percent(number: Estimate) -> str:
     """A whole percentage, with its interval behind where there is one: `62 % [58, 66]`."""
     interval = f" [{number.low:z.0f}, {number.high:z.0f}]" if number.low < number.high else ""

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stn_train.errors import UserError
+from stn_train.reporting.measured import BySeed, measured
 from stn_train.reporting.records import RunFolder
-from stn_train.reporting.tables import Measured, Row, corrected_rows, finished_trials, measured, row_of
+from stn_train.reporting.tables import Row, corrected_rows, finished_trials, row_of
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class _Run:
     """A run by its folder's name: on each dataset, for each model, the finished trials by seed."""
 
     name: str
-    datasets: dict[str, dict[str, dict[int, Measured]]]
+    datasets: dict[str, dict[str, BySeed]]
 
 
 def compare_runs(folders: Sequence[RunFolder]) -> list[Row]:
@@ -55,7 +56,7 @@ def _read(folder: RunFolder) -> _Run:
 def _row(
     run: _Run,
     model: str,
-    trials: dict[int, Measured],
+    trials: BySeed,
     first: _Run | None = None,
     baseline: str | None = None,
 ) -> Row:
@@ -65,7 +66,7 @@ def _row(
     return replace(row, model=f"{model} ({run.name})")
 
 
-def _refuse_different(first: _Run, theirs: dict[int, Measured], run: _Run, mine: dict[int, Measured]) -> None:
+def _refuse_different(first: _Run, theirs: BySeed, run: _Run, mine: BySeed) -> None:
     """Raise UserError where two runs mean different images by a dataset's name."""
     there, here = (next(iter(trials.values())) for trials in (theirs, mine))
     same = all(

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from stn_train.evaluation.evidence import LEAST
-from stn_train.reporting.cells import COLUMNS, comparisons, details, found, in_the_papers_layout, undone
+from stn_train.reporting.cells import COLUMNS, comparisons, details, found, health, in_the_papers_layout, undone
 from stn_train.reporting.evidence import SHARES
 from stn_train.reporting.tables import Row
-from stn_train.reporting.text import verdicts
+from stn_train.reporting.text import gains, verdicts, warnings
 from stn_train.specs import ExperimentSpec, trials_of
 from stn_train.statistics import Comparison, Estimate, p_value
 
@@ -34,8 +34,15 @@ def json_document(experiment: ExperimentSpec, rows: Sequence[Row]) -> dict[str, 
         "finished": _finished(rows),
         "trials": len(trials_of(experiment)),
         "verdicts": verdicts(rows),
-        "rows": [asdict(row) for row in rows],
+        "gains": gains(rows),
+        "warnings": warnings(rows),
+        "rows": [row_values(row) for row in rows],
     }
+
+
+def row_values(row: Row) -> dict[str, Any]:
+    """A row as plain values."""
+    return {**asdict(row), "health": [health.model_dump() for health in row.health]}
 
 
 def csv_document(rows: Sequence[Row]) -> str:
@@ -60,8 +67,10 @@ def markdown(
     blocks = [
         f"# {experiment.name}",
         f"How much does a spatial transformer help on {datasets} ({experiment.source})?",
+        *([_bullets(f"Warning: {sentence}." for sentence in warnings(rows))] if warnings(rows) else []),
         *_findings(experiment, rows),
         _table(details(rows, _DETAILS), names=2),
+        *_where_from(rows),
         *_network_by_network(rows),
         "## What the numbers mean",
         _bullets(_meaning(experiment, rows)),
@@ -109,7 +118,9 @@ def _flat(row: Row) -> dict[str, Any]:
             flat[key] = " ".join(map(str, value))
         elif key == "undoing":
             flat |= _flat_evidence(row)
-        elif key != "confusion":
+        elif key == "troubles":
+            flat["warnings"] = "; ".join(value)
+        elif key not in ("confusion", "gain", "health"):
             flat[key] = value
     return flat
 
@@ -133,6 +144,19 @@ def _flat_evidence(row: Row) -> dict[str, Any]:
     shares = row.undoing.overlap if row.undoing else None
     flat = {f"undone_{component}": score.value if (score := scores.get(component)) else None for component in LEAST}
     return flat | {name: getattr(shares, name).value if shares else None for name in SHARES}
+
+
+def _where_from(rows: Sequence[Row]) -> list[str]:
+    """The section on the controls, where there are any."""
+    sentences = gains(rows)
+    if not sentences:
+        return []
+    told = (
+        "Two controls stand beside each model: the same network with its transformer frozen at the identity, whose "
+        "classifier reads images of the same size; and the same classifier behind a transformer that is given the true "
+        "pose, which is as good as a pose can be undone."
+    )
+    return ["## Where does the gain come from?", _bullets(f"{sentence}." for sentence in sentences), told]
 
 
 def _network_by_network(rows: Sequence[Row]) -> list[str]:
@@ -171,6 +195,16 @@ def _evidence(rows: Sequence[Row]) -> list[str]:
             "mean over the images and the share of images above 0.5. Aligned: the region that would hold the frame if "
             "every image had the mean pose; it tells a transformer that zooms, always alike, from one that misses. "
             "Last, how much of the digit's ink the sampled region holds.",
+        ]
+    if states := health(rows):
+        blocks += [
+            "## Is it healthy?",
+            _table(states, names=2),
+            "At the end of training, on training images, each transformer of a network by itself: the share of its "
+            "sampling points outside the image; the size of what it shows (1: as large as what it reads); the share of "
+            "images that it folds over or mirrors; how far its points lie from the identity's, and from where they "
+            "lie in the mean over the images (2 is the whole image); and the norm of the localisation network's "
+            "gradient beside that of the rest.",
         ]
     silent = [row for row in rows if row.transforms and not row.undoing]
     if blocks and silent:

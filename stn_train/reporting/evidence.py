@@ -65,8 +65,10 @@ def undoing(evidence: Sequence[Evidence]) -> Undoing:
 
 
 def _undone(of_seeds: Sequence[tuple[Spread, ...]]) -> tuple[Undone, ...]:
-    """Component by component; empty where one of the seeds has no canonical pose."""
-    return tuple(_component(spreads) for spreads in zip(*of_seeds, strict=False))
+    """Component by component; empty where the seeds do not have the same, as where one has no canonical pose."""
+    if len({tuple(spread.component for spread in spreads) for spreads in of_seeds}) > 1:
+        return ()
+    return tuple(_component(spreads) for spreads in zip(*of_seeds, strict=True))
 
 
 def _component(spreads: Sequence[Spread]) -> Undone:

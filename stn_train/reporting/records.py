@@ -28,7 +28,7 @@ from pydantic import Field, ValidationError
 
 from stn_train.config import load_config
 from stn_train.errors import UserError
-from stn_train.evaluation.evidence import Evidence
+from stn_train.evaluation.evidence import Evidence, Health
 from stn_train.specs import ExperimentSpec, Spec, TrialSpec
 
 T = TypeVar("T", bound=Spec)
@@ -66,6 +66,9 @@ class EpochRecord(Spec):
     loss: float = Field(description="mean over the epoch's training images")
     error: float = Field(description="percent, averaged weights, on the split that the trial reports on")
     rate: float = Field(description="learning rate at the epoch's end")
+    transformers: Annotated[tuple[Health, ...], Field(strict=False)] = Field(
+        (), description="the health of each, in the order of the forward pass"
+    )
 
 
 class Timing(Spec):

@@ -3,15 +3,28 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stn_train.errors import UserError
-from stn_train.evaluation.evidence import Evidence
+from stn_train.evaluation.evidence import Health
 from stn_train.reporting.evidence import Undoing, undoing
+from stn_train.reporting.health import mean_health, troubles
+from stn_train.reporting.measured import BySeed, Measured, compared, measured, wrong_of
 from stn_train.reporting.paper import paper_error
-from stn_train.reporting.records import RunFolder, Timing, TrialFolder, TrialResult
-from stn_train.specs import ExperimentSpec, ModelSpec, TrialSpec, baseline_of, trials_of
-from stn_train.statistics import Comparison, Estimate, compare, corrected, error_over_seeds
+from stn_train.reporting.records import RunFolder
+from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names, trials_of
+from stn_train.statistics import Comparison, Estimate, corrected, error_over_seeds
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Where a model's gain over its baseline comes from; each a comparison over the seeds that both have finished."""
+
+    size: Comparison
+    """Its control frozen at the identity against the baseline: what the output's size alone is worth."""
+    transforming: Comparison
+    """The model against that control."""
+    left: Comparison | None
+    """Its control that is given the true pose against the model: what it leaves; None where there is no such pose."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,8 @@ class Row:
     """The seeds that both it and its baseline have finished."""
     comparison: Comparison | None
     """With its baseline over the paired seeds, or None where there are none; p is adjusted for all rows beside it."""
+    gain: Gain | None
+    """Where both controls are (see ExperimentSpec), or the one that can be."""
     parameters: int
     width: float | None
     multiply_adds: int
@@ -51,6 +66,10 @@ class Row:
     """By true class, over the seeds' images together; None for a class without images."""
     transforms: bool
     """Whether it has transformers."""
+    health: tuple[Health, ...]
+    """Of each of them at the end of training, in the mean over the seeds."""
+    troubles: tuple[str, ...]
+    """What was wrong with them at the end of training, seed by seed."""
     undoing: Undoing | None
     """What its transformers do, where they stand where this can be told (see Evidence), of all seeds."""
     confusion: tuple[tuple[int, ...], ...]
@@ -76,52 +95,25 @@ def rows_of(folder: RunFolder) -> list[Row]:
         _refuse_different_images(trials)
         for model in experiment.models:
             baseline = baseline_of(model, experiment.models)
-            mine, theirs = (_of_model(one, trials) for one in (model, baseline))
+            mine, theirs, frozen, told = (
+                {trial.seed: trial for trial in trials if trial.model == name}
+                for name in (model.name, baseline.name if baseline else None, *control_names(model.name))
+            )
             if mine:
-                rows.append(row_of(mine, theirs, baseline.name if baseline else None))
+                row = row_of(mine, theirs, baseline.name if baseline else None)
+                rows.append(replace(row, gain=_gain(mine, theirs, frozen, told)))
     return corrected_rows(rows)
+
+
+def _gain(mine: BySeed, baseline: BySeed, frozen: BySeed, told: BySeed) -> Gain | None:
+    size, transforming = compared(frozen, baseline), compared(mine, frozen)
+    return Gain(size, transforming, compared(told, mine)) if size and transforming else None
 
 
 def corrected_rows(rows: list[Row]) -> list[Row]:
     """The rows that stand in one table, with the p of their comparisons adjusted for each other."""
     adjusted = iter(corrected([row.comparison for row in rows if row.comparison]))
     return [replace(row, comparison=next(adjusted)) if row.comparison else row for row in rows]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A finished trial: what it wrote, and what it got `wrong` (M) of images with a `label` and a `digit` (M)."""
-
-    key: str
-    model: str
-    dataset: str
-    seed: int
-    result: TrialResult
-    timing: Timing
-    label: NDArray[np.integer]
-    digit: NDArray[np.integer]
-    wrong: NDArray[np.bool_]
-    evidence: Evidence | None
-
-
-def measured(folder: TrialFolder, spec: TrialSpec) -> Measured:
-    """Read what a trial wrote. Raises UserError where a file is missing or damaged."""
-    result, arrays = folder.load_result(), folder.load_predictions()
-    wrong = arrays["predicted"] != arrays["label"]
-    if (len(wrong), int(wrong.sum())) != (result.images, result.errors):
-        raise UserError(f"{folder.predictions} and {folder.result} do not agree; delete both and run the trial again")
-    return Measured(
-        key=spec.key,
-        model=spec.model.name,
-        dataset=spec.dataset.name,
-        seed=spec.seed,
-        result=result,
-        timing=folder.load_timing(),
-        label=arrays["label"].astype(np.int64),
-        digit=arrays["digit"].astype(np.int64),
-        wrong=wrong,
-        evidence=folder.load_evidence(),
-    )
 
 
 def _refuse_different_images(trials: list[Measured]) -> None:
@@ -134,17 +126,7 @@ def _refuse_different_images(trials: list[Measured]) -> None:
             )
 
 
-def _of_model(model: ModelSpec | None, trials: list[Measured]) -> dict[int, Measured]:
-    """By seed; none for no model."""
-    return {trial.seed: trial for trial in trials if model and trial.model == model.name}
-
-
-def _wrong(trials: dict[int, Measured], seeds: tuple[int, ...]) -> NDArray[np.bool_]:
-    """(S, M): what the networks of these seeds got wrong."""
-    return np.stack([trials[seed].wrong for seed in seeds])
-
-
-def row_of(mine: dict[int, Measured], theirs: dict[int, Measured], baseline: str | None) -> Row:
+def row_of(mine: BySeed, theirs: BySeed, baseline: str | None) -> Row:
     """The row of a model's trials by seed, at least one, and those of its baseline, which has this name."""
     trials = list(mine.values())
     first = trials[0]
@@ -158,11 +140,12 @@ def row_of(mine: dict[int, Measured], theirs: dict[int, Measured], baseline: str
         model=first.model,
         seeds=seeds,
         seed_errors=tuple(trial.result.error for trial in trials),
-        error=error_over_seeds(_wrong(mine, seeds), digit),
+        error=error_over_seeds(wrong_of(mine, seeds), digit),
         paper_error=paper_error(result.trial),
         baseline=baseline,
         paired_seeds=paired,
-        comparison=compare(_wrong(mine, paired), _wrong(theirs, paired), digit) if paired else None,
+        comparison=compared(mine, theirs),
+        gain=None,
         parameters=result.parameters,
         width=result.width,
         multiply_adds=result.multiply_adds,
@@ -179,6 +162,13 @@ def row_of(mine: dict[int, Measured], theirs: dict[int, Measured], baseline: str
             for label, row in enumerate(confusion)
         ),
         transforms=result.trial.model.transformer is not None,
+        health=mean_health([trial.latest for trial in trials if trial.latest]),
+        troubles=tuple(
+            f"seed {trial.seed}: {trouble.sentence}"
+            for trial in trials
+            if trial.latest
+            for trouble in troubles(trial.latest, trial.result.trial.training.epochs)
+        ),
         undoing=undoing(evidence) if len(evidence) == len(trials) else None,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from stn_train.reporting.cells import COLUMNS, MULTIPLY_ADDS, PAPER, SPEED, comparisons, details, in_the_papers_layout
 from stn_train.reporting.tables import Row
 from stn_train.specs import ExperimentSpec, trials_of
-from stn_train.statistics import verdict
+from stn_train.statistics import verdict, where_from
 
 WIDTH = 110
 
@@ -15,7 +15,21 @@ def summary(experiment: ExperimentSpec, rows: Sequence[Row]) -> str:
     """One dataset: a line of figures for each model, and the verdicts. Several: the paper's layout, and a line each."""
     if len({row.dataset for row in rows}) > 1:
         return _of_several_datasets(experiment, rows)
-    return "\n".join([_of_one_dataset(rows), "", *_wrapped(verdicts(rows))])
+    return "\n".join([_of_one_dataset(rows), "", *_wrapped([*verdicts(rows), *gains(rows)])])
+
+
+def gains(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each model that has its controls: where its gain comes from."""
+    return [
+        f"{row.dataset}: " + where_from(row.model, row.baseline, row.gain.size, row.gain.transforming, row.gain.left)
+        for row in rows
+        if row.baseline and row.gain
+    ]
+
+
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each trouble that a transformer ended with."""
+    return [f"{row.dataset}/{row.model}, {trouble}" for row in rows for trouble in row.troubles]
 
 
 def side_by_side(rows: Sequence[Row]) -> str:

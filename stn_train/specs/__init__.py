@@ -8,7 +8,16 @@ from stn_train.specs.colocalisation import CellSpec, ColocalisationSpec, Localis
 from stn_train.specs.datasets import DATASETS, ClutterSpec, CornersSpec, DatasetSpec, ElasticSpec
 from stn_train.specs.experiments import ExperimentSpec, Source, TrialSpec, trials_of
 from stn_train.specs.fields import DIGIT, Spec, merged
-from stn_train.specs.models import CLASSIFIERS, MODELS, Localisation, ModelSpec, TransformerSpec, baseline_of
+from stn_train.specs.models import (
+    CLASSIFIERS,
+    MODELS,
+    Localisation,
+    ModelSpec,
+    TransformerSpec,
+    baseline_of,
+    control_names,
+    is_told,
+)
 from stn_train.specs.training import RECIPES, TrainingSpec
 
 __all__ = [
@@ -34,6 +43,8 @@ __all__ = [
     "TrialSpec",
     "baseline_of",
     "cells_of",
+    "control_names",
+    "is_told",
     "merged",
     "trials_of",
 ]

@@ -60,6 +60,11 @@ class DatasetSpec(Spec):
         """How many labels there are."""
         return 19 if self.addition else 10
 
+    @property
+    def has_true_pose(self) -> bool:
+        """Whether the distortion of an image is a matrix, one of a single digit, that a transformer can be given."""
+        return self.elastic is None and not self.addition
+
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, value: Any) -> Any:

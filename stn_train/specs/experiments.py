@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stn_train.specs.datasets import DatasetSpec
 from stn_train.specs.fields import Name, Spec, merged
-from stn_train.specs.models import ModelSpec
+from stn_train.specs.models import ModelSpec, controls_of, is_told
 from stn_train.specs.training import RECIPES, TrainingSpec
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
@@ -23,6 +23,9 @@ class ExperimentSpec(Spec):
     data_root: str | None = Field(None, min_length=1, description="folder of the digits, as torchvision lays it out")
     built: str | None = Field(None, min_length=1, description="folder of built variants to train on, for fresh ones")
     datasets: Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=100)]
+    controls: bool = Field(
+        False, description="add two controls to each model with a transformer at the input: frozen, and told the pose"
+    )
     models: Annotated[tuple[ModelSpec, ...], Field(strict=False, min_length=1, max_length=100)]
     parameters: int | None = Field(
         None, ge=1_000, le=100_000_000, description="budget that each model's width is fitted to, within 2 %"
@@ -49,6 +52,16 @@ class ExperimentSpec(Spec):
                 "validation does not go with built variants, which hold nothing out; leave one of them out"
             )
         return self
+
+    @field_validator("models")
+    @classmethod
+    def _with_controls(cls, models: tuple[ModelSpec, ...], info: ValidationInfo) -> tuple[ModelSpec, ...]:
+        """Behind each model its controls, where they are wanted and do not stand there yet."""
+        if not info.data.get("controls"):
+            return models
+        names = {model.name for model in models}
+        added = ((control for control in controls_of(model) if control.name not in names) for model in models)
+        return tuple(entry for model, controls in zip(models, added, strict=True) for entry in (model, *controls))
 
     @field_validator("datasets", "models")
     @classmethod
@@ -91,7 +104,8 @@ class TrialSpec(Spec):
 def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
     """The trials of an experiment whose `dataset/model` matches the pattern `only`.
 
-    Seeds come outermost, so that a run stopped half-way has whole comparisons.
+    A model that is given the true pose has none on a dataset without such a thing. Seeds come outermost, so that a run
+    stopped half-way has whole comparisons.
     """
     return [
         TrialSpec(
@@ -107,8 +121,13 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
         for seed in experiment.seeds
         for dataset in experiment.datasets
         for model in experiment.models
-        if fnmatchcase(f"{dataset.name}/{model.name}", only)
+        if fnmatchcase(f"{dataset.name}/{model.name}", only) and _makes_sense(dataset, model)
     ]
+
+
+def _makes_sense(dataset: DatasetSpec, model: ModelSpec) -> bool:
+    """Whether there is a true pose where a model wants to be given it."""
+    return dataset.has_true_pose or not is_told(model)
 
 
 def _training_of(model: ModelSpec, training: TrainingSpec) -> TrainingSpec:

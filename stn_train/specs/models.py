@@ -45,6 +45,23 @@ class TransformerSpec(Spec):
         1, ge=1, le=8, description="how many side by side: each reads every channel, and all that they put out goes on"
     )
 
+    pose: Literal["predicted", "identity", "true"] = Field(
+        "predicted", description="by the localisation network; or, as controls: always the identity, or the true pose"
+    )
+
+    @model_validator(mode="after")
+    def _controls_at_the_input(self) -> "TransformerSpec":
+        if self.pose != "predicted" and not self.can_be_controlled:
+            raise ValueError(
+                f"pose {self.pose} is for one transformer at the input: leave out pose, or at and parallel"
+            )
+        return self
+
+    @property
+    def can_be_controlled(self) -> bool:
+        """Whether it is a single transformer at the input."""
+        return (self.at, self.parallel) == ((0,), 1)
+
     @model_validator(mode="after")
     def _side_by_side_at_the_input(self) -> "TransformerSpec":
         if self.parallel > 1 and any(self.at):
@@ -86,6 +103,27 @@ MODELS: dict[str, dict[str, Any]] = {
     **_presets("fcn", "fcn", "fc_paper"),
 }
 """The models by name."""
+
+
+def is_told(model: ModelSpec) -> bool:
+    """Whether a model is given the true pose of what it sees."""
+    return model.transformer is not None and model.transformer.pose == "true"
+
+
+def controls_of(model: ModelSpec) -> tuple[ModelSpec, ...]:
+    """The controls of a model: its transformer frozen at the identity, and given the true pose. None of a control."""
+    transformer = model.transformer
+    if transformer is None or transformer.pose != "predicted" or not transformer.can_be_controlled:
+        return ()
+    return tuple(
+        model.model_copy(update={"name": name, "transformer": transformer.model_copy(update={"pose": pose})})
+        for name, pose in zip(control_names(model.name), ("identity", "true"), strict=True)
+    )
+
+
+def control_names(model: str) -> tuple[str, str]:
+    """The names of a model's controls: frozen at the identity, and given the true pose."""
+    return f"{model}-identity", f"{model}-true"
 
 
 def baseline_of(model: ModelSpec, models: tuple[ModelSpec, ...]) -> ModelSpec | None:

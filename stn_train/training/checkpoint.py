@@ -13,7 +13,7 @@ from stn_train.specs import TrialSpec
 from stn_train.storage import write_bytes
 from stn_train.training.loop import TrainingState
 
-FORMAT = 1
+FORMAT = 2
 
 _UNREADABLE = (
     *(OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError),
@@ -21,8 +21,8 @@ _UNREADABLE = (
 )
 
 
-def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, errors: list[float]) -> None:
-    """Write the state of a trial's training, with its test errors epoch by epoch, in per cent."""
+def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, looks: list[dict[str, Any]]) -> None:
+    """Write the state of a trial's training, with what was seen after each epoch, as plain values."""
     content = {
         "format": FORMAT,
         "trial": trial.model_dump_json(),
@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, errors: 
         "step_losses": [float(loss) for loss in state.step_losses],
         "seconds": state.seconds,
         "losses": state.losses,
-        "errors": errors,
+        "looks": looks,
         "network": state.network.state_dict(),
         "optimiser": state.optimiser.state_dict(),
         "average": None if state.average is None else state.average.state_dict(),
@@ -62,8 +62,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
 
 
-def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[float]:
-    """Bring a fresh state to where a checkpoint left it; the errors so far. Raises UserError for another model's."""
+def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Bring a fresh state to where a checkpoint left it; what was seen so far. Raises UserError for another model's."""
     try:
         state.network.load_state_dict(content["network"])
         state.optimiser.load_state_dict(content["optimiser"])
@@ -74,4 +74,4 @@ def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[f
     state.epoch, state.seconds, state.losses = content["epoch"], content["seconds"], content["losses"]
     device = next(state.network.parameters()).device
     state.step_losses = [torch.tensor(loss, device=device) for loss in content["step_losses"]]
-    return list(content["errors"])
+    return list(content["looks"])

@@ -1,7 +1,7 @@
 """The training loop: one epoch after another, from a state that can be saved after any step and taken up again."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import cast
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from stn_train.data.batches import TrainingData
+from stn_train.data.batches import Batch, TrainingData
 from stn_train.errors import Stopped, UserError
+from stn_train.models.control import tell
 from stn_train.models.precision import Precision, autocast, precision_on
 from stn_train.specs import TrainingSpec
 from stn_train.training.recipe import make_average, make_optimiser, scheduled_rate, set_rate
@@ -73,11 +74,11 @@ def train(
         began = time.perf_counter()
         state.network.train()
         batches = data.batches(seed, state.epoch, recipe.batch_size)
-        for images, labels in islice(batches, len(state.step_losses), None):
+        for batch in islice(batches, len(state.step_losses), None):
             step = state.epoch * steps + len(state.step_losses)
             torch.manual_seed(seed * 1_000_003 + step)
             set_rate(state.optimiser, scheduled_rate(recipe, step / (recipe.epochs * steps)))
-            state.step_losses.append(_step(state, images, labels, recipe, precision, device))
+            state.step_losses.append(_step(state, batch, recipe, precision, device))
             if len(state.step_losses) % _LOOK_EVERY == 0 or len(state.step_losses) == steps:
                 _refuse_infinite(state)
             if after_step():
@@ -93,16 +94,16 @@ def train(
 
 def _step(
     state: TrainingState,
-    images: Tensor,
-    labels: Tensor,
+    batch: Batch,
     recipe: TrainingSpec,
     precision: Precision,
     device: torch.device,
 ) -> Tensor:
     """One step of the optimiser and of the average; the batch's loss."""
+    tell(state.network, batch.poses)
     with autocast(device, precision):
-        logits = state.network(images.to(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+        logits = state.network(batch.images.to(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=recipe.label_smoothing)
     state.optimiser.zero_grad()
     loss.backward()
     if recipe.clip is not None:
@@ -136,4 +137,11 @@ def _normalise_average(
     batches = data.batches(seed, state.epoch, recipe.batch_size)
     few = islice(batches, -(-_NORMALISED_ON // recipe.batch_size))
     with autocast(device, precision_on(device, recipe)):
-        update_bn((images.to(memory_format=torch.channels_last) for images, _ in few), state.average.module)
+        update_bn(_told(state.average, few), state.average.module)
+
+
+def _told(network: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]:
+    """The batches' images, each when the network knows their poses."""
+    for batch in batches:
+        tell(network, batch.poses)
+        yield batch.images.to(memory_format=torch.channels_last)

@@ -26,7 +26,7 @@ def test_the_folder_holds_every_file_that_is_promised(finished, contents):
         "figures/learning_curves@r.png",
         "figures/transformer_st_cnn@r.png",
         *(f"trials/r/cnn/seed-0/{name}" for name in of_a_trial),
-        *(f"trials/r/st_cnn/seed-0/{name}" for name in (*of_a_trial, "samples.npz")),
+        *(f"trials/r/st_cnn/seed-0/{name}" for name in (*of_a_trial, "evidence.json", "samples.npz")),
     }
 
 
@@ -265,3 +265,36 @@ def test_a_key_that_only_changes_how_it_is_computed_changes_no_result(finished, 
     for name in ("result.json", "predictions.npz", "metrics.jsonl"):
         path = Path("trials/r/cnn/seed-0", name)
         assert ("elsewhere" / path).read_bytes() == (finished[0] / path).read_bytes()
+
+
+def test_controls_are_trained_and_told_apart(stn):
+    ended = stn(*RUN, "--set", "controls=true", "--set", "training.epochs=1", "--output-dir", "controlled")
+    assert ended.code == 0
+    models = [line.split()[0] for line in ended.out.splitlines()[1:5]]
+    assert models == ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-true"]
+    assert "st_cnn against cnn: " in ended.out
+    folder = RunFolder(Path("controlled"))
+    _, _, frozen, told = trials_of(folder.load_experiment())
+    scores = {}
+    for trial in (frozen, told):
+        evidence = folder.trial(trial).load_evidence()
+        assert evidence is not None
+        scores[trial.model.name] = [spread.score for spread in evidence.pose if spread.component == "angle"]
+    assert scores == {"st_cnn-identity": [pytest.approx(0, abs=1e-3)], "st_cnn-true": [pytest.approx(100, abs=1e-3)]}
+    (again, *_), once = (json.loads(stn("eval", f"controlled/trials/{told.key}", "--json").out), folder.trial(told))
+    assert again["errors"] == once.load_result().errors, "evaluated, it is told the poses, too"
+    refused = stn("eval", f"controlled/trials/{told.key}", "--dataset", "e").sentence
+    assert "--dataset e: st_cnn-true is given the true pose of an image, and e has none to give" in refused
+
+
+def test_a_transformer_that_breaks_while_it_trains_is_warned_of_and_reported(stn):
+    """At a thousand times the network's rate."""
+    ended = stn(*RUN, "--only", "*/st_cnn", "--set", "training.localisation_rate=1000")
+    assert ended.code == 0
+    warned = [line for line in ended.err.splitlines() if line.startswith("warning: r/st_cnn/seed-0: the transformer ")]
+    assert len(warned) == 1, "once, however long it lasts"
+    assert "try a lower training.localisation_rate" in warned[0]
+    assert "warning: r/st_cnn, seed 0: the transformer " in ended.out
+    report = next(Path.cwd().rglob("report.md")).read_text()
+    assert "- Warning: r/st_cnn, seed 0: the transformer " in report
+    assert "## Is it healthy?" in report

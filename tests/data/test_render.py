@@ -7,8 +7,11 @@ from made_up import draw_of, draws_of, first, outline_of, spec_of
 from torch import Tensor
 
 from stn_train.data.batches import BuiltData, FreshData
+from stn_train.data.pose import true_poses
 from stn_train.data.randomness import order
 from stn_train.data.render import labels_of, render
+from stn_train.data.variant import draw_variant
+from stn_train.geometry import PROJECTIVE, bilinear_sampler
 
 CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 5, "size": 7}}
 
@@ -149,7 +152,7 @@ def test_the_two_digits_of_an_addition_are_drawn_apart(real_digits):
 
 def test_an_epoch_of_additions_gives_each_image_its_own_sum(real_digits):
     digits, spec = first(real_digits[0], 40), spec_of("addition")
-    ((images, labels),) = FreshData.of(spec, digits, torch.device("cpu")).batches(0, 0, 40)
+    ((images, labels, _),) = FreshData.of(spec, digits, torch.device("cpu")).batches(0, 0, 40)
     draws, index = draws_of(spec, digits), order(40, 0, 0)
     assert torch.equal(images, render(spec, digits, draws, index))
     assert torch.equal(labels, labels_of(digits, draws)[index])
@@ -166,7 +169,7 @@ def test_an_epoch_shows_each_digits_distortions_once_with_its_label(real_digits)
     numbers = order(120, 5, 2).split(30)
     batches = list(data.batches(5, 2, 30))
     assert len(batches) == 4
-    for (images, labels), index in zip(batches, numbers, strict=True):
+    for (images, labels, _), index in zip(batches, numbers, strict=True):
         assert torch.equal(images, every[index])
         assert torch.equal(labels, digits.labels[index % 40])
 
@@ -179,17 +182,17 @@ def test_only_whole_batches_are_shown_but_at_least_one(real_digits, size, batche
     fresh = FreshData.of(spec_of("plain"), digits, torch.device("cpu"))
     built = BuiltData(digits.images[:, None], digits.labels)
     for data in (fresh, built):
-        assert [len(images) for images, _ in data.batches(0, 0, size)] == batches
+        assert [len(images) for images, *_ in data.batches(0, 0, size)] == batches
 
 
 def test_every_epoch_and_seed_distorts_and_orders_afresh(real_digits):
     data = FreshData.of(spec_of("r"), first(real_digits[0], 50), torch.device("cpu"))
     epochs = {origin: next(data.batches(*origin, 50)) for origin in ((0, 0), (0, 1), (1, 0))}
-    again, _ = next(data.batches(0, 1, 50))
+    again, *_ = next(data.batches(0, 1, 50))
     assert torch.equal(again, epochs[0, 1][0])
     assert not torch.equal(epochs[0, 0][1], epochs[0, 1][1])
     assert not torch.equal(epochs[0, 0][1], epochs[1, 0][1])
-    totals = [sorted(images.sum(dim=(1, 2, 3)).tolist()) for images, _ in epochs.values()]
+    totals = [sorted(images.sum(dim=(1, 2, 3)).tolist()) for images, *_ in epochs.values()]
     assert totals[0] != totals[1] != totals[2]
 
 
@@ -199,9 +202,31 @@ def test_built_images_are_shown_in_another_order_every_epoch_and_stay_as_they_ar
     shown = []
     for epoch in (0, 1):
         index = order(60, 3, epoch)
-        images, labels = next(data.batches(3, epoch, 60))
+        images, labels, _ = next(data.batches(3, epoch, 60))
         assert images.dtype == torch.float32
         assert torch.equal(quantised(images), digits.images[index][:, None])
         assert torch.equal(labels, digits.labels[index])
         shown.append(images)
     assert not torch.equal(*shown)
+
+
+@pytest.mark.parametrize("name", ["rts", "shear", "tc", "p"])
+def test_the_true_pose_brings_every_digit_back(real_digits, name):
+    """Sampled with it, images are the digits again, but for what a second interpolation blurs."""
+    digits, spec = first(real_digits[0], 40), spec_of(name)
+    data = FreshData.of(spec.model_copy(update={"clutter": None}), digits, torch.device("cpu"), posed=True)
+    images, _, poses = next(data.batches(0, 0, 40))
+    back = bilinear_sampler(images, PROJECTIVE.grid(poses, (28, 28)))[:, 0]
+    originals = digits.images[order(40, 0, 0)].float() / 255
+    apart = (back - originals).abs().mean(dim=(1, 2)) / originals.mean(dim=(1, 2))
+    moved = (originals.roll(1, dims=2) - originals).abs().mean(dim=(1, 2)) / originals.mean(dim=(1, 2))
+    assert float(apart.median()) < 0.5 * float(moved.median()), "nearer than one pixel beside"
+
+
+def test_built_images_come_with_the_same_poses(real_digits):
+    digits, spec = first(real_digits[0], 40), spec_of("rts")
+    variant, *_ = draw_variant(spec, digits, "train", seed=0)
+    built = BuiltData(variant.images, variant.labels, true_poses(spec, variant.theta))
+    fresh = FreshData.of(spec, digits, torch.device("cpu"), posed=True)
+    for mine, theirs in zip(built.batches(0, 0, 10), fresh.batches(0, 0, 10), strict=True):
+        assert torch.equal(mine.poses, theirs.poses)

@@ -74,7 +74,7 @@ def test_built_training_images_are_those_that_seed_0_sees_in_its_first_epoch(rea
     build_variant(spec, "digits", digits, tmp_path)
     built = load_variant(spec, "digits", tmp_path)["train"]
     fresh = FreshData.of(spec, digits["train"], torch.device("cpu"))
-    ((images, labels),) = fresh.batches(seed=0, epoch=0, size=60)
+    ((images, labels, _),) = fresh.batches(seed=0, epoch=0, size=60)
     index = order(60, 0, 0)
     assert torch.equal(built.images[index], (images * 255).round().byte())
     assert torch.equal(built.labels[index], labels)

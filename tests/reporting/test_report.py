@@ -154,6 +154,35 @@ def test_what_is_undone_has_an_interval_over_the_seeds(tmp_path: Path) -> None:
     assert "60 % [35, 85] (26.0 to 10.4 °)" in write_report(folder).files[2].read_text()
 
 
+def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, controls=True)
+    assert [trial.model.name for trial in trials] == ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-true"]
+    for trial, errors in zip(trials, (9, 4, 7, 3), strict=True):
+        finish(folder, trial, errors)
+    cnn, st_cnn, *controls = rows_of(folder)
+    assert st_cnn.gain is not None
+    assert st_cnn.gain.left is not None
+    parts = [st_cnn.gain.size, st_cnn.gain.transforming, st_cnn.gain.left]
+    assert [part.difference.value for part in parts] == pytest.approx([-2, -3, -1])
+    assert [row.gain for row in (cnn, *controls)] == [None] * 3
+    assert [row.baseline for row in controls] == ["cnn", "cnn"]
+    text = write_report(folder).files[2].read_text()
+    assert "## Where does the gain come from?" in text
+    assert "rts: st_cnn against cnn: -2.00 [-2.87, -1.13] points come with the size of its output alone" in text
+    assert ", -3.00 [" in text
+    assert "the true pose would give -1.00 [" in text
+
+
+def test_without_a_true_pose_there_is_a_gain_and_no_ceiling(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, controls=True, datasets=["e"])
+    for trial, errors in zip(trials, (9, 4, 7), strict=True):
+        finish(folder, trial, errors)
+    gain = rows_of(folder)[1].gain
+    assert gain is not None
+    assert gain.left is None
+    assert "the true pose would" not in write_report(folder).files[2].read_text()
+
+
 def test_transformers_whose_pose_cannot_be_told_are_named(tmp_path: Path) -> None:
     deep = {"name": "deep", "like": "st_cnn", "transformer": {"at": [2]}}
     folder, trials = begin(tmp_path, models=["st_cnn", deep])

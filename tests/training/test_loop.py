@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn_train.data.batches import FreshData, TrainingData
+from stn_train.data.batches import Batch, FreshData, TrainingData
 from stn_train.data.digits import Digits
 from stn_train.errors import Stopped, UserError
 from stn_train.geometry import AFFINE
@@ -87,10 +87,10 @@ class SameAgain:
     def __len__(self) -> int:
         return 70 * SIZE
 
-    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
         for step in range(1, 71):
             value = float("inf") if (epoch + 1, step) == self.infinite else 0.5
-            yield torch.full((SIZE, 1, 28, 28), value), torch.zeros(SIZE, dtype=torch.int64)
+            yield Batch(torch.full((SIZE, 1, 28, 28), value), torch.zeros(SIZE, dtype=torch.int64), None)
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
@@ -143,9 +143,9 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another(data):
 
 def resumed(state: TrainingState, recipe: TrainingSpec, path: Path) -> TrainingState:
     """A state saved, and restored into a fresh one, of other weights."""
-    save_checkpoint(path, TRIAL, state, [12.5, 3.0])
+    save_checkpoint(path, TRIAL, state, [{"error": 12.5}, {"error": 3.0}])
     fresh = TrainingState.start(small_network(seed=99), recipe)
-    assert restore(fresh, read_checkpoint(path), path) == [12.5, 3.0]
+    assert restore(fresh, read_checkpoint(path), path) == [{"error": 12.5}, {"error": 3.0}]
     assert same(everything_in(fresh), everything_in(state))
     assert fresh.seconds == state.seconds
     return fresh
@@ -233,7 +233,7 @@ def test_the_loss_is_the_cross_entropy_and_an_epochs_is_the_mean_of_its_steps(da
     with torch.no_grad():
         losses = [
             float(F.cross_entropy(network(images), labels, label_smoothing=smoothing))
-            for images, labels in data.batches(3, 0, SIZE)
+            for images, labels, _ in data.batches(3, 0, SIZE)
         ]
     state = run(TrainingState.start(network, recipe), data, recipe)
     assert state.losses == pytest.approx([sum(losses) / STEPS], rel=1e-6)
@@ -298,7 +298,7 @@ def test_the_averages_normalisation_is_that_of_the_first_images_of_the_epoch(dat
     state = run(TrainingState.start(small_network(), recipe), data, recipe)
     transformer, classifier = state.final
     with torch.no_grad():
-        seen = [classifier[0](transformer(images)) for images, _ in islice(data.batches(3, 1, SIZE), batches)]
+        seen = [classifier[0](transformer(images)) for images, *_ in islice(data.batches(3, 1, SIZE), batches)]
     mean = torch.stack([features.mean(dim=(0, 2, 3)) for features in seen]).mean(0)
     variance = torch.stack([features.var(dim=(0, 2, 3)) for features in seen]).mean(0)
     assert torch.allclose(classifier[1].running_mean, mean, rtol=1e-4, atol=1e-5)

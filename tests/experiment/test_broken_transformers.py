@@ -1,0 +1,70 @@
+"""Transformers broken on purpose are named, each by its own trouble, by what a trial records."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stn_train.evaluation.health import examine
+from stn_train.models import build_model
+from stn_train.models.build import at_input
+from stn_train.reporting.health import troubles
+from stn_train.reporting.records import EpochRecord
+from stn_train.specs import ModelSpec
+
+
+class PastIt(nn.Module):
+    """A transformer at the input whose output goes nowhere: what follows reads the image as it came in."""
+
+    def __init__(self, transformer: nn.Module) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.transformer(images)
+        return images
+
+
+@pytest.fixture
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return build_model(ModelSpec.model_validate("st_cnn"), (28, 28), 60_000).network
+
+
+def kinds(network: nn.Module) -> list[str]:
+    noise = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    images = noise * torch.linspace(0.2, 2, 20)[:, None, None, None]
+    record = EpochRecord(
+        epoch=4, loss=1.0, error=50.0, rate=0.1, transformers=examine(network, images, torch.arange(20) % 10)
+    )
+    return [trouble.kind for trouble in troubles(record, epochs=8)]
+
+
+def last(network: nn.Module) -> nn.Linear:
+    (*_, layer) = network[0].localisation.modules()
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def test_one_that_works_has_none(network):
+    nn.init.normal_(last(network).weight, std=0.1)
+    assert kinds(network) == []
+
+
+def test_a_classifier_that_is_fed_the_untransformed_image(network):
+    front = at_input(network)
+    assert front is not None
+    assert kinds(nn.Sequential(OrderedDict(transformer=PastIt(front), classifier=network[1]))) == ["unused 1"]
+
+
+def test_an_output_collapsed_to_a_dot(network):
+    with torch.no_grad():
+        last(network).bias.copy_(torch.tensor([-0.98, 0, 0, 0, -0.98, 0]))
+    assert kinds(network) == ["dot 1"]
+
+
+def test_an_output_beside_the_image(network):
+    with torch.no_grad():
+        last(network).bias[2] = 3.0
+    assert kinds(network) == ["blank 1"]

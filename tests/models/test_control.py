@@ -1,0 +1,91 @@
+"""Controls: transformers that stay at the identity, or are told the pose."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from stn_train.models import Model, build_model
+from stn_train.models.control import tell
+from stn_train.specs import ExperimentSpec, ModelSpec, trials_of
+
+CANVAS = (42, 42)
+
+
+def build(pose: str) -> Model:
+    torch.manual_seed(0)
+    spec = {"name": "made_up", "like": "st_cnn", "transformer": {"pose": pose, "output": 16}}
+    return build_model(ModelSpec.model_validate(spec), CANVAS, 100_000)
+
+
+def images() -> torch.Tensor:
+    return torch.rand(4, 1, *CANVAS, generator=torch.Generator().manual_seed(0))
+
+
+def test_controls_have_the_models_own_classifier():
+    predicted, identity, true = (build(pose) for pose in ("predicted", "identity", "true"))
+    assert predicted.width == identity.width == true.width
+    assert predicted.parameters == identity.parameters > true.parameters
+    assert predicted.multiply_adds == identity.multiply_adds > true.multiply_adds
+    for mine, theirs in zip(true.network[1].parameters(), predicted.network[1].parameters(), strict=True):
+        assert mine.shape == theirs.shape
+
+
+def test_frozen_it_stays_at_the_identity_whatever_it_learns():
+    network = build("identity").network
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.1)
+    before = network[0](images())
+    network(images()).square().sum().backward()
+    optimiser.step()
+    assert torch.equal(network[0](images()), before)
+    assert not torch.equal(network(images()), build("identity").network(images()))
+
+
+def test_told_the_pose_it_samples_there_for_each_image():
+    network = build("true").network
+    zoomed = torch.tensor([[0.5, 0, 0, 0, 0.5, 0, 0, 0]])
+    whole = torch.tensor([[1.0, 0, 0, 0, 1.0, 0, 0, 0]])
+    tell(network, torch.cat([zoomed, whole, whole, zoomed]))
+    both = network[0](images())
+    tell(network, zoomed)
+    zoomed_all = network[0](images())
+    tell(network, whole)
+    assert torch.equal(both[[0, 3]], zoomed_all[[0, 3]])
+    assert torch.equal(both[[1, 2]], network[0](images())[[1, 2]])
+    tell(network, torch.cat([whole] * 3))
+    with pytest.raises(RuntimeError):
+        network(images())
+
+
+def test_who_predicts_is_not_told():
+    network = build("predicted").network.eval()
+    before = network(images())
+    tell(network, torch.rand(4, 8))
+    assert torch.equal(network(images()), before)
+
+
+def experiment(**keys: object) -> ExperimentSpec:
+    return ExperimentSpec.model_validate(
+        {"name": "x", "datasets": ["r"], "models": ["cnn", "st_cnn"], "controls": True, "training": {}, **keys}
+    )
+
+
+def test_controls_stand_behind_their_models_once():
+    names = ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-true"]
+    found = experiment()
+    assert [model.name for model in found.models] == names
+    assert ExperimentSpec.model_validate(found.model_dump()) == found, "a run's own configuration adds none"
+    assert [model.name for model in experiment(controls=False).models] == ["cnn", "st_cnn"]
+
+
+def test_only_a_single_transformer_at_the_input_has_controls():
+    deep, two = ({"name": "x", "like": "st_cnn", "transformer": keys} for keys in ({"at": [2]}, {"parallel": 2}))
+    for model in (deep, two):
+        assert len(experiment(models=[model]).models) == 1
+        with pytest.raises(ValidationError, match="pose true is for one transformer at the input"):
+            ModelSpec.model_validate({**model, "transformer": {**model["transformer"], "pose": "true"}})
+
+
+def test_without_a_true_pose_none_is_given():
+    keys = [trial.key for trial in trials_of(experiment(datasets=["e", "p", "addition"]))]
+    assert [key.split("/")[0] for key in keys if "st_cnn-true" in key] == ["p"]
+    assert sum("st_cnn-identity" in key for key in keys) == 3
