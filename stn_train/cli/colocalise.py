@@ -65,7 +65,7 @@ def colocalise(
     typer.echo(report.table)
     if spec.validation:
         typer.echo("\nmeasured on validation digits, held out of the training digits: not test digits")
-    typer.echo(f"\nreport: {folder.path / 'report.md'}")
+    typer.echo(f"\nreport: {folder.path / 'report.html'}")
 
 
 class _Display:

@@ -77,7 +77,7 @@ def run(
         finally:
             display.close()
     typer.echo(report_text(report_run(folder)))
-    typer.echo(f"\nreport: {folder.path / 'report.md'}")
+    typer.echo(f"\nreport: {folder.path / 'report.html'}")
 
 
 def _seed_list(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Rows as cells: the tables that the terminal and report.md have in common. A table's first line is its header."""
+"""Rows as cells: the tables that the terminal and the report have in common. A table's first line is its header."""
 
 from collections.abc import Callable, Sequence
 

@@ -6,7 +6,7 @@ runs/<name>/
   cells/<dataset>/<class>/
     result.json                CellResult: the same bytes for the same cell; written last
     samples.npz                image (S x H x W, uint8), predicted and true (S x 4, boxes in normalised coordinates)
-  report.json, report.md, figures/
+  report.json, report.md, report.html, figures/
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,9 @@ import numpy as np
 from pydantic import Field
 
 from stn_train.errors import UserError
+from stn_train.reporting.blocks import Block, Bullets, Code, Heading, Picture, Text
 from stn_train.reporting.figures import located, save
+from stn_train.reporting.pages import html, markdown
 from stn_train.reporting.records import OutputFolder, TrialFolder, load_arrays, load_record
 from stn_train.reporting.text import aligned
 from stn_train.specs import CellSpec, ColocalisationSpec, DatasetSpec, Spec, cells_of
@@ -95,7 +97,7 @@ class ColocalisationReport:
 
 
 def write_colocalisation_report(spec: ColocalisationSpec, folder: ColocalisationFolder) -> ColocalisationReport:
-    """Write report.json, report.md and the figures from what has finished in `folder`.
+    """Write report.json, report.md, report.html and the figures from what has finished in `folder`.
 
     Raises UserError where nothing has, or where a file is missing or damaged.
     """
@@ -105,10 +107,13 @@ def write_colocalisation_report(spec: ColocalisationSpec, folder: Colocalisation
     rows = found_in(spec, results)
     table = found_table(rows)
     figures = _draw(folder, results)
-    document, reading = folder.path / "report.json", folder.path / "report.md"
+    blocks = _sections(spec, folder, results, table, figures)
+    document, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "md", "html"))
     write_json(document, {"format": 1, "name": spec.name, "source": spec.source, "rows": [asdict(row) for row in rows]})
-    write_text(reading, _markdown(spec, folder, results, table, figures))
-    return ColocalisationReport(rows, table, [document, reading, *figures.values()])
+    write_text(page, html(spec.name, blocks, folder.path))
+    write_text(reading, markdown(spec.name, blocks))
+    pictures = [folder.path / picture.path for picture in figures.values()]
+    return ColocalisationReport(rows, table, [document, reading, page, *pictures])
 
 
 def found_in(spec: ColocalisationSpec, results: Sequence[CellResult]) -> list[Found]:
@@ -157,8 +162,8 @@ def _cells(row: Found) -> list[str]:
     return [f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]", f"{row.overlap:.2f}", row.paper or "-"]
 
 
-def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[str, Path]:
-    """Draw a picture for each dataset; their paths by title."""
+def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[str, Picture]:
+    """Draw a picture for each dataset; by title."""
     figures = {}
     for dataset in dict.fromkeys(result.cell.dataset.name for result in results):
         samples = {
@@ -166,27 +171,41 @@ def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[s
             for result in results
             if result.cell.dataset.name == dataset
         }
-        figures[dataset] = folder.figures / f"boxes@{dataset}.png"
-        save(located(dataset, samples), figures[dataset])
+        figures[dataset] = folder.picture(f"boxes@{dataset}.png", f"images of {dataset} with true and predicted boxes")
+        save(located(dataset, samples), folder.path / figures[dataset].path)
     return figures
 
 
-def _markdown(
+def _sections(
     spec: ColocalisationSpec,
     folder: ColocalisationFolder,
     results: Sequence[CellResult],
     table: str,
-    figures: Mapping[str, Path],
-) -> str:
-    """The report to read."""
+    figures: Mapping[str, Picture],
+) -> list[Block]:
+    """The report below its title."""
+    return [
+        Text(f"Where is the digit? Localisers trained without labels, by the likeness of their crops ({spec.source})."),
+        Code(table),
+        Heading("What the numbers mean"),
+        Bullets(_meaning(spec, folder, results)),
+        *(block for title, picture in figures.items() for block in (Heading(title), picture)),
+        Heading("To run it again"),
+        Text("In this folder:"),
+        Code("stn-train colocalise --config config.yaml"),
+    ]
+
+
+def _meaning(spec: ColocalisationSpec, folder: ColocalisationFolder, results: Sequence[CellResult]) -> list[str]:
     encoder = folder.encoder.load_result()
     unfinished = len(cells_of(spec)) - len(results)
-    meaning = [
-        *(
-            [f"{unfinished} of {len(cells_of(spec))} cells have not finished; they are missing here."]
-            * (unfinished > 0)
-        ),
-        *(["These are digits held out of the training set: to tune by, not to report."] * spec.validation),
+    lines = []
+    if unfinished:
+        lines.append(f"{unfinished} of {len(cells_of(spec))} cells have not finished; they are missing here.")
+    if spec.validation:
+        lines.append("These are digits held out of the training set: to tune by, not to report.")
+    return [
+        *lines,
         f"Found: the overlap of the predicted box with the digit's 28 x 28 frame is above {FOUND} (intersection over "
         "union). Overlap: its mean over all images, found or not.",
         "The interval says what other digits would give; it does not speak of other trainings.",
@@ -194,14 +213,3 @@ def _markdown(
         "other digits, which it never saw; the paper trains and measures on the same 100 images.",
         f"The encoder errs on {encoder.error:.2f} % of its own {encoder.split} images ({encoder.trial.dataset.name}).",
     ]
-    blocks = [
-        f"# {spec.name}",
-        f"Where is the digit? Localisers trained without labels, by the likeness of their crops ({spec.source}).",
-        f"```\n{table}\n```",
-        "## What the numbers mean",
-        "\n".join(f"- {line}" for line in meaning),
-        *(f"## {title}\n\n![{title}]({path.relative_to(folder.path).as_posix()})" for title, path in figures.items()),
-        "## To run it again",
-        "In this folder:\n\n```\nstn-train colocalise --config config.yaml\n```",
-    ]
-    return "\n\n".join(blocks) + "\n"

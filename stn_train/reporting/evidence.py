@@ -25,7 +25,7 @@ class Undone:
 
 
 @dataclass(frozen=True)
-class Found:
+class Covered:
     """How well the sampled regions cover the digits, over seeds (see Overlap); shares in percent."""
 
     iou: Estimate
@@ -35,8 +35,8 @@ class Found:
     ink: Estimate
 
 
-SHARES = tuple(field.name for field in fields(Found))
-"""The names of what is in Found."""
+SHARES = tuple(field.name for field in fields(Covered))
+"""The names of what is in Covered."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Undoing:
 
     pose: tuple[Undone, ...]
     pose_by_class: tuple[tuple[Undone, ...], ...]
-    overlap: Found
-    overlap_by_class: tuple[Found | None, ...]
+    overlap: Covered
+    overlap_by_class: tuple[Covered | None, ...]
 
 
 def undoing(evidence: Sequence[Evidence]) -> Undoing:
@@ -56,9 +56,9 @@ def undoing(evidence: Sequence[Evidence]) -> Undoing:
         pose_by_class=tuple(
             _undone(of_class) for of_class in zip(*(of_seed.pose_by_class for of_seed in evidence), strict=True)
         ),
-        overlap=_found([of_seed.overlap for of_seed in evidence]),
+        overlap=_covered([of_seed.overlap for of_seed in evidence]),
         overlap_by_class=tuple(
-            _found([overlap for overlap in of_class if overlap]) if all(of_class) else None
+            _covered([overlap for overlap in of_class if overlap]) if all(of_class) else None
             for of_class in zip(*(of_seed.overlap_by_class for of_seed in evidence), strict=True)
         ),
     )
@@ -82,8 +82,8 @@ def _component(spreads: Sequence[Spread]) -> Undone:
     )
 
 
-def _found(overlaps: Sequence[Overlap]) -> Found:
+def _covered(overlaps: Sequence[Overlap]) -> Covered:
     def percent(name: str) -> Estimate:
         return mean_over_seeds([100 * getattr(overlap, name) for overlap in overlaps])
 
-    return Found(*(percent(name) for name in SHARES))
+    return Covered(*(percent(name) for name in SHARES))

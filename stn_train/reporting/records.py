@@ -29,6 +29,7 @@ from pydantic import Field, ValidationError
 from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.evaluation.evidence import Evidence, Health
+from stn_train.reporting.blocks import Picture
 from stn_train.specs import ExperimentSpec, Spec, TrialSpec
 
 T = TypeVar("T", bound=Spec)
@@ -174,6 +175,10 @@ class OutputFolder:
     def figures(self) -> Path:
         """Where a report's figures go."""
         return self.path / "figures"
+
+    def picture(self, name: str, words: str) -> Picture:
+        """The figure of this file name, as a report shows it."""
+        return Picture(f"{self.figures.name}/{name}", words)
 
 
 @dataclass(frozen=True)

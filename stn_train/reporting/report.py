@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from stn_train.errors import UserError
-from stn_train.reporting.documents import csv_document, json_document, markdown
+from stn_train.reporting.blocks import Picture
+from stn_train.reporting.documents import csv_document, json_document
 from stn_train.reporting.figures import learning_curves, save, transformer_samples
+from stn_train.reporting.pages import html, markdown
 from stn_train.reporting.records import EpochRecord, RunFolder
+from stn_train.reporting.sections import sections
 from stn_train.reporting.tables import Row, finished_trials, rows_of
 from stn_train.specs import ExperimentSpec, TrialSpec
 from stn_train.storage import write_json, write_text
@@ -24,7 +27,7 @@ class Report:
 
 
 def write_report(folder: RunFolder) -> Report:
-    """Write report.json, report.csv, report.md and the figures from what has finished in `folder`.
+    """Write report.json, report.csv, report.md, report.html and the figures from what has finished in `folder`.
 
     The same files give the same report, byte for byte. Raises UserError where no trial has finished, or where a file
     is missing or damaged.
@@ -36,12 +39,14 @@ def write_report(folder: RunFolder) -> Report:
     rows = rows_of(folder)
     environment = _load_environment(folder)
     figures = _draw(folder, experiment, finished)
-    document, table, reading = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md"))
-    links = {title: path.relative_to(folder.path).as_posix() for title, path in figures.items()}
+    blocks = sections(experiment, rows, figures, environment)
+    document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
     write_json(document, json_document(experiment, rows))
     write_text(table, csv_document(rows))
-    write_text(reading, markdown(experiment, rows, links, environment))
-    return Report(experiment, rows, [document, table, reading, *figures.values()])
+    write_text(reading, markdown(experiment.name, blocks))
+    write_text(page, html(experiment.name, blocks, folder.path))
+    pictures = [folder.path / picture.path for picture in figures.values()]
+    return Report(experiment, rows, [document, table, reading, page, *pictures])
 
 
 def _load_environment(folder: RunFolder) -> dict[str, Any] | None:
@@ -56,8 +61,8 @@ def _load_environment(folder: RunFolder) -> dict[str, Any] | None:
     return environment
 
 
-def _draw(folder: RunFolder, experiment: ExperimentSpec, finished: list[TrialSpec]) -> dict[str, Path]:
-    """Draw all figures; their paths by title. "@" stands in no name, so that no two figures share a file."""
+def _draw(folder: RunFolder, experiment: ExperimentSpec, finished: list[TrialSpec]) -> dict[str, Picture]:
+    """Draw all figures; by title. "@" stands in no name, so that no two figures share a file."""
     figures = {}
     split = "validation" if experiment.validation else "test"
     for dataset in experiment.datasets:
@@ -66,13 +71,17 @@ def _draw(folder: RunFolder, experiment: ExperimentSpec, finished: list[TrialSpe
             curves.setdefault(trial.model.name, []).append(folder.trial(trial).load_metrics())
         if curves:
             title = f"Learning curves on {dataset.name}"
-            figures[title] = folder.figures / f"learning_curves@{dataset.name}.png"
-            save(learning_curves(title, split, curves), figures[title])
+            words = f"{split} error and training loss of {', '.join(curves)}, epoch by epoch, a line for each seed"
+            figures[title] = folder.picture(f"learning_curves@{dataset.name}.png", words)
+            save(learning_curves(title, split, curves), folder.path / figures[title].path)
         for model in experiment.models:
             trials = [trial for trial in finished if (trial.dataset, trial.model) == (dataset, model)]
             if model.transformer and 0 in model.transformer.at and trials:
                 trial = min(trials, key=lambda trial: trial.seed)
                 title = f"The transformer of {model.name} on {dataset.name}, seed {trial.seed}"
-                figures[title] = folder.figures / f"transformer_{model.name}@{dataset.name}.png"
-                save(transformer_samples(title, folder.trial(trial).load_samples()), figures[title])
+                words = (
+                    f"images of {dataset.name} with the sampling grid's outline, and what {model.name} makes of them"
+                )
+                figures[title] = folder.picture(f"transformer_{model.name}@{dataset.name}.png", words)
+                save(transformer_samples(title, folder.trial(trial).load_samples()), folder.path / figures[title].path)
     return figures

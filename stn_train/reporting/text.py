@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from stn_train.reporting.cells import COLUMNS, MULTIPLY_ADDS, PAPER, SPEED, comparisons, details, in_the_papers_layout
+from stn_train.reporting.evidence import Undoing
 from stn_train.reporting.tables import Row
 from stn_train.specs import ExperimentSpec, trials_of
 from stn_train.statistics import verdict, where_from
@@ -15,7 +16,7 @@ def summary(experiment: ExperimentSpec, rows: Sequence[Row]) -> str:
     """One dataset: a line of figures for each model, and the verdicts. Several: the paper's layout, and a line each."""
     if len({row.dataset for row in rows}) > 1:
         return _of_several_datasets(experiment, rows)
-    return "\n".join([_of_one_dataset(rows), "", *_wrapped([*verdicts(rows), *gains(rows)])])
+    return "\n".join([_of_one_dataset(rows), "", *_wrapped([*verdicts(rows), *gains(rows), *undoings(rows)])])
 
 
 def gains(rows: Sequence[Row]) -> list[str]:
@@ -25,6 +26,25 @@ def gains(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row.baseline and row.gain
     ]
+
+
+def undoings(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each model of which it can be told: what of the digits' varying pose it undoes."""
+    return [_undoing(row, row.undoing) for row in rows if row.undoing and any(one.score for one in row.undoing.pose)]
+
+
+def _undoing(row: Row, undoing: Undoing) -> str:
+    scores = [(one.component, one.score.value) for one in undoing.pose if one.score]
+    undone = in_words([f"{score:.0f} % of the {component}" for component, score in scores if score >= 0])
+    worse = in_words([f"the {component} vary {-score:.0f} % more" for component, score in scores if score < 0])
+    parts = [f"undoes {undone}"] * bool(undone) + [f"makes {worse}"] * bool(worse)
+    return f"{row.dataset}: of what varies in the digits' pose, {row.model} {' and '.join(parts)}"
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Names in their order, each once: `r, rts and tc`."""
+    *others, last = dict.fromkeys(names) or [""]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def warnings(rows: Sequence[Row]) -> list[str]:
@@ -67,7 +87,7 @@ def _wrapped(sentences: Sequence[str]) -> list[str]:
 
 
 def _of_one_dataset(rows: Sequence[Row]) -> str:
-    """What makes the lines longer than WIDTH is left to report.md: first the speed, then the multiply-adds."""
+    """What makes the lines longer than WIDTH is left to report.html: first the speed, then the multiply-adds."""
     columns = {header: cell for header, cell in COLUMNS if header != "dataset"}
     for left_out in (SPEED, MULTIPLY_ADDS):
         table = aligned(details(rows, [*columns.items()]), names=1)
@@ -78,7 +98,7 @@ def _of_one_dataset(rows: Sequence[Row]) -> str:
 
 
 def _of_several_datasets(experiment: ExperimentSpec, rows: Sequence[Row]) -> str:
-    told = f"{rows[0].split} error in %, the mean over the seeds; its interval is in report.md"
+    told = f"{rows[0].split} error in %, the mean over the seeds; its interval is in report.html"
     finished, trials = sum(len(row.seeds) for row in rows), len(trials_of(experiment))
     if finished < trials:
         told += f"\n{finished} of {trials} trials have finished"

@@ -37,13 +37,13 @@ def test_the_folder_holds_every_file_that_is_promised_and_the_table_every_cell(c
     cells = [f"cells/{dataset}/{label}" for dataset in ("t", "tc") for label in (1, 3)]
     encoder = ("checkpoint.pt", "metrics.jsonl", "predictions.npz", "result.json", "timing.json")
     assert set(contents(FOLDER)) == {
-        *("config.yaml", "environment.json", "report.md", "report.json"),
+        *("config.yaml", "environment.json", "report.html", "report.md", "report.json"),
         *("figures/boxes@t.png", "figures/boxes@tc.png"),
         *(f"encoder/{name}" for name in encoder),
         *(f"{cell}/{name}" for cell in cells for name in ("result.json", "samples.npz")),
     }
     assert [line[0] for line in table(ended.out)] == ["1", "3", "all"]
-    assert ended.out.splitlines()[-1] == "report: runs/where/report.md"
+    assert ended.out.splitlines()[-1] == "report: runs/where/report.html"
     begin, *parts = ended.err.splitlines()
     assert begin == "4 cells on cpu, into runs/where"
     assert [line.split()[0] for line in parts] == ["encoder", "t/1", "t/3", "tc/1", "tc/3"]

@@ -30,6 +30,7 @@ WRITES = (
     "report.json",
     "report.csv",
     "report.md",
+    "report.html",
 )
 """The files of a trial and its report, in the order of writing."""
 

@@ -22,6 +22,7 @@ def test_the_folder_holds_every_file_that_is_promised(finished, contents):
         "environment.json",
         "report.csv",
         "report.json",
+        "report.html",
         "report.md",
         "figures/learning_curves@r.png",
         "figures/transformer_st_cnn@r.png",
@@ -61,7 +62,7 @@ def test_the_table_goes_to_stdout_and_a_line_an_epoch_to_stderr(finished):
     assert "error %" in header
     assert (cnn.split()[0], st_cnn.split()[0]) == ("cnn", "st_cnn")
     assert "st_cnn" in verdict
-    assert report == "report: runs/small/report.md"
+    assert report == "report: runs/small/report.html"
     begin, *epochs = ended.err.splitlines()
     assert begin == "2 trials on cpu, into runs/small"
     assert [re.sub(r"[\d.]+( %| s)", r"#\1", re.sub(r"loss [\d.]+", "loss #", line)) for line in epochs] == [

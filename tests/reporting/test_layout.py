@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 from stn_train.config import load_config
+from stn_train.evaluation.evidence import Component
 from stn_train.reporting.cells import comparisons, in_the_papers_layout
+from stn_train.reporting.evidence import Covered, Undoing, Undone
 from stn_train.reporting.paper import paper_error
 from stn_train.reporting.tables import Row
-from stn_train.reporting.text import WIDTH, aligned, summary, verdicts
+from stn_train.reporting.text import WIDTH, aligned, summary, undoings, verdicts
 from stn_train.specs import ExperimentSpec, baseline_of, trials_of
 from stn_train.statistics import Comparison, Estimate
 
@@ -46,6 +48,7 @@ ROW = Row(
     confusion=((0,) * 10,) * 10,
 )
 """What the rows below are made from."""
+OVERLAP = Covered(*[Estimate(50.0, 50.0, 50.0)] * 5)
 LESS, MORE = Estimate(-0.5, -0.9, -0.1), Estimate(0.5, 0.1, 0.9)
 
 
@@ -164,6 +167,15 @@ def test_a_single_dataset_leaves_out_what_does_not_fit_the_terminal() -> None:
         assert max(map(len, table.splitlines())) <= WIDTH
         assert ("training img/s" in table, "multiply-adds" in table) == (speed, work)
         assert "47.7" in table
+
+
+def test_what_a_transformer_makes_worse_is_told_in_words() -> None:
+    scores: tuple[tuple[Component, float | None], ...] = (("angle", -12.4), ("scale", None), ("place", 75.0))
+    undone = [Undone(name, "px", 4.0, 1.0, score and Estimate(score, score, score)) for name, score in scores]
+    row = replace(ROW, model="st", undoing=Undoing(tuple(undone), (), OVERLAP, ()))
+    assert undoings([ROW, row]) == [
+        "r: of what varies in the digits' pose, st undoes 75 % of the place and makes the angle vary 12 % more"
+    ]
 
 
 def test_aligned_sets_names_left_and_numbers_right() -> None:

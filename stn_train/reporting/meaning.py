@@ -1,0 +1,84 @@
+"""What the numbers of a report mean, in sentences."""
+
+from collections.abc import Sequence
+
+from stn_train.reporting.tables import Row
+from stn_train.specs import ExperimentSpec, trials_of
+
+POSE = (
+    "How much of the digits' varying pose is gone in what the classifier reads: 100 % is all, 0 % is what a "
+    "transformer does that treats every image alike, below 0 % it adds to it. In parentheses the spread (root mean "
+    "square) of each component over the images, before and after; without a percentage where there was next to "
+    "nothing to undo. A pose that all images have in common, such as a zoom, counts for nothing. Place is in the "
+    "digit's own pixels; scale and aspect are logarithms (0.1 is about 10 %). Where maps bend or project, shape is "
+    "all but place."
+)
+REGIONS = (
+    "The region that the transformer samples against the digit's 28 x 28 frame: intersection over union, its mean "
+    "over the images and the share of images above 0.5. Aligned: the region that would hold the frame if every image "
+    "had the mean pose; it tells a transformer that zooms, always alike, from one that misses. Last, how much of the "
+    "digit's ink the sampled region holds."
+)
+HEALTHY = (
+    "At the end of training, on training images, each transformer of a network by itself: the share of its sampling "
+    "points outside the image; the size of what it shows (1: as large as what it reads); the share of images that it "
+    "folds over or mirrors; how far its points lie from the identity's, and from where they lie in the mean over the "
+    "images (2 is the whole image); and the norm of the localisation network's gradient beside that of the rest."
+)
+
+
+def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
+    """What there is to know about the errors and differences of these rows."""
+    finished, trials = sum(len(row.seeds) for row in rows), len(trials_of(experiment))
+    seeds = {len(row.seeds) for row in rows}
+    paired = {len(row.paired_seeds) for row in rows}
+    lines = (
+        [f"Only {finished} of {trials} trials have finished; the rest is missing here."] if finished < trials else []
+    )
+    if experiment.validation:
+        lines.append("These are errors on digits held out of the training set: to tune by, not to report.")
+    if 1 in seeds:
+        lines.append(
+            "The error of one seed is that of one network; its 95 % interval says what other digits would give."
+        )
+    if max(seeds) > 1:
+        lines.append(
+            "The error of several seeds is their mean; its 95 % interval is the t interval over the seeds and says "
+            "what other trainings would give on these images."
+        )
+    if paired != {0}:
+        lines.append(
+            "The difference to the baseline is in percentage points, on the same images and the seeds that both have "
+            "finished; below zero, the model errs less."
+        )
+    if 1 in paired:
+        lines.append(
+            "A difference over one seed is between two networks: its interval says what other digits would give, and "
+            "nothing of other trainings. For a claim about the models, give several seeds."
+        )
+    if max(paired) > 1:
+        lines.append(
+            "A difference over several seeds has an interval for other trainings and for other digits together."
+        )
+    compared = sum(row.comparison is not None for row in rows)
+    if compared > 1:
+        lines.append(
+            f"Each of the {compared} differences has an interval of its own: where nothing differs, one interval in "
+            "twenty leaves out zero all the same. p and the verdicts are corrected for that by Holm's method."
+        )
+    if any(row.paper_error is not None for row in rows):
+        lines.append(
+            "The paper's figures are test errors from arXiv:1506.02025, means over three seeds; they stand beside ours "
+            "where dataset and network are the paper's."
+        )
+    if any(row.dataset == "tc" and row.paper_error is not None for row in rows):
+        lines.append("On tc the paper does not say which family its transformers are of; ours are affine.")
+    return lines + list(dict.fromkeys(_images(row) for row in rows))
+
+
+def _images(row: Row) -> str:
+    clipped = f", {100 * row.clipped / row.images:.2g} % of them clipped at the canvas's edge" if row.clipped else ""
+    return (
+        f"{row.dataset}: {row.images:,} {row.split} images of {row.digits:,} distinct digits{clipped}, "
+        f"computed in {row.precision}."
+    )

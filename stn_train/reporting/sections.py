@@ -1,0 +1,163 @@
+"""What a report says: the question and the verdict, the evidence, and what is needed to run it again. As blocks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stn_train.config import dump
+from stn_train.reporting.blocks import Block, Bullets, Code, Heading, Picture, Table, Text
+from stn_train.reporting.cells import (
+    COLUMNS,
+    PAPER,
+    Column,
+    comparisons,
+    details,
+    found,
+    health,
+    in_the_papers_layout,
+    undone,
+)
+from stn_train.reporting.meaning import HEALTHY, POSE, REGIONS, meaning
+from stn_train.reporting.tables import Row
+from stn_train.reporting.text import gains, in_words, undoings, verdicts, warnings
+from stn_train.specs import ExperimentSpec
+from stn_train.statistics import p_value
+
+_FIRST = ("dataset", "model", "error % [95 %]", PAPER, "vs baseline [95 %]")
+_DETAILS: tuple[Column, ...] = (
+    *sorted(COLUMNS, key=lambda column: column[0] not in _FIRST),
+    ("width", lambda row: "-" if row.width is None else f"{row.width:g}"),
+    ("training s", lambda row: f"{row.training_seconds:,.0f}"),
+    ("evaluation img/s", lambda row: f"{row.evaluation_images_per_second:,.0f}"),
+)
+"""What the question is about comes first, so that it is seen on a phone as well."""
+
+
+def sections(
+    experiment: ExperimentSpec,
+    rows: Sequence[Row],
+    figures: Mapping[str, Picture],
+    environment: Mapping[str, Any] | None,
+) -> list[Block]:
+    """The report below its title.
+
+    figures: pictures by their titles. environment: what is in environment.json, or None where there is no such file.
+    """
+    datasets = in_words([row.dataset for row in rows])
+    blocks: list[Block] = [
+        Text(f"How much does a spatial transformer help on {datasets} ({experiment.source})?"),
+        *_warnings(rows),
+        *_findings(experiment, rows),
+        *_where_from(rows),
+        *_evidence(rows),
+        *(block for title, picture in figures.items() for block in (Heading(title), picture)),
+        *_network_by_network(rows),
+        Heading("Errors by class"),
+        Text("Percent of each true class's images, over all seeds; the confusion matrices are in report.json."),
+        _class_errors(rows),
+        Heading("What the numbers mean"),
+        Bullets(meaning(experiment, rows)),
+        Heading("To run it again"),
+        Text("In this folder, or with what stands below as config.yaml:"),
+        Code("stn-train run --config config.yaml"),
+        *_environment(environment),
+        Code(dump(experiment)),
+    ]
+    return blocks if len({row.dataset for row in rows}) > 1 else list(map(_without_dataset, blocks))
+
+
+def _without_dataset(block: Block) -> Block:
+    """A table without its column of datasets, where there is only one."""
+    if not isinstance(block, Table) or block.lines[0][0] != "dataset":
+        return block
+    return Table([line[1:] for line in block.lines], block.names - 1)
+
+
+def _warnings(rows: Sequence[Row]) -> list[Block]:
+    sentences = warnings(rows)
+    return [Bullets([f"Warning: {sentence}." for sentence in sentences])] if sentences else []
+
+
+def _findings(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[Block]:
+    """The verdicts; of several datasets, the paper's layout before, and a line for each comparison in place of them."""
+    sentences = Bullets([f"{sentence}." for sentence in verdicts(rows)], strong=True)
+    everything = Table(details(rows, _DETAILS), names=2)
+    if len({row.dataset for row in rows}) == 1:
+        return [sentences, everything]
+    compared = comparisons(rows)
+    return [
+        Text(f"{rows[0].split.capitalize()} error in %, the mean over the seeds:"),
+        Table(in_the_papers_layout(experiment, rows), names=1),
+        Table(compared, names=4) if len(compared) > 1 else sentences,
+        Heading("Every model on every dataset"),
+        everything,
+    ]
+
+
+def _where_from(rows: Sequence[Row]) -> list[Block]:
+    """The section on the controls, where there are any."""
+    sentences = gains(rows)
+    if not sentences:
+        return []
+    told = (
+        "Two controls stand beside each model: the same network with its transformer frozen at the identity, whose "
+        "classifier reads images of the same size; and the same classifier behind a transformer that is given the true "
+        "pose, which is as good as a pose can be undone."
+    )
+    return [Heading("Where does the gain come from?"), Bullets([f"{one}." for one in sentences]), Text(told)]
+
+
+def _evidence(rows: Sequence[Row]) -> list[Block]:
+    """The sections on what the transformers do, where that can be told."""
+    told: tuple[tuple[str, list[str], list[list[str]], str], ...] = (
+        ("Does it undo the distortion?", undoings(rows), undone(rows), POSE),
+        ("Does it find the digit?", [], found(rows), REGIONS),
+        ("Is it healthy?", [], health(rows), HEALTHY),
+    )
+    blocks: list[Block] = []
+    for question, sentences, lines, words in told:
+        if lines:
+            answers = [Bullets([f"{sentence}." for sentence in sentences])] if sentences else []
+            blocks += [Heading(question), *answers, Table(lines, names=2), Text(words)]
+    silent = [f"{row.model} on {row.dataset}" for row in rows if row.transforms and not row.undoing]
+    if silent:
+        blocks.append(
+            Text(
+                f"The pose is not told for {', '.join(silent)}: only images that show one digit have one to tell, and "
+                "only behind a transformer at the input, or several in a row."
+            )
+        )
+    return blocks
+
+
+def _network_by_network(rows: Sequence[Row]) -> list[Block]:
+    """McNemar's test of each seed, where several are compared."""
+    lines = [
+        [row.dataset, row.model, row.baseline, ", ".join(map(p_value, row.comparison.mcnemar))]
+        for row in rows
+        if row.baseline and row.comparison and len(row.comparison.mcnemar) > 1
+    ]
+    if not lines:
+        return []
+    header = ["dataset", "model", "baseline", "McNemar's exact p, seed by seed"]
+    told = "The two networks of each seed by themselves; the verdict on the models is not pooled from them."
+    return [Heading("Network by network"), Table([header, *lines], names=4), Text(told)]
+
+
+def _class_errors(rows: Sequence[Row]) -> Table:
+    classes = max(len(row.class_errors) for row in rows)
+    lines = [
+        [row.dataset, row.model, *("-" if error is None else f"{error:.2f}" for error in row.class_errors)]
+        for row in rows
+    ]
+    return Table([["dataset", "model", *map(str, range(classes))], *lines], names=2)
+
+
+def _environment(environment: Mapping[str, Any] | None) -> list[Block]:
+    if environment is None:
+        return []
+    return [Bullets([f"{key}: {_plain(value)}" for key, value in environment.items()])]
+
+
+def _plain(value: Any) -> str:
+    """`name value, name value` for a mapping, anything else as it stands."""
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, Mapping) else str(value)

@@ -1,0 +1,91 @@
+"""Pages: every block as Markdown and as HTML, one file that needs no other."""
+
+from base64 import b64decode
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from stn_train.reporting.blocks import Block, Bullets, Code, Heading, Picture, Table, Text
+from stn_train.reporting.pages import html, markdown
+
+BLOCKS: list[Block] = [
+    Text("Is a < b & c?"),
+    Bullets(["yes", "<b>no</b>"]),
+    Bullets(["surely"], strong=True),
+    Heading("A table"),
+    Table([["model", "error"], ["cnn  ", "  1.00"], ["st_cnn", "0.50"]], names=1),
+    Picture("figures/dot.png", 'a "dot"'),
+    Code("stn-train run\n"),
+]
+DOT = b"\x89PNG made up"
+EMPTY = {"meta", "img"}
+
+
+class Tree(HTMLParser):
+    """Checks that every element is closed where it should be, and keeps what it comes across."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and self.open:
+            self.texts.setdefault(self.open[-1], []).append(data)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/dot.png").write_bytes(DOT)
+    return html("runs & more", BLOCKS, tmp_path)
+
+
+def test_markdown_by_hand() -> None:
+    assert markdown("runs & more", BLOCKS) == (
+        "# runs & more\n\nIs a < b & c?\n\n- yes\n- <b>no</b>\n\n- **surely**\n\n## A table\n\n"
+        "| model | error |\n| --- | ---: |\n| cnn | 1.00 |\n| st_cnn | 0.50 |\n\n"
+        '![a "dot"](figures/dot.png)\n\n```\nstn-train run\n```\n'
+    )
+
+
+def test_html_says_the_same(page: str) -> None:
+    tree = Tree(page)
+    assert tree.texts["h1"] == ["runs & more"]
+    assert tree.texts["h2"] == ["A table"]
+    assert tree.texts["p"] == ["Is a < b & c?"]
+    assert tree.texts["li"] == ["yes", "<b>no</b>"], "what is written is never taken for markup"
+    assert tree.texts["strong"] == ["surely"]
+    assert tree.texts["th"] == ["model", "error"]
+    assert tree.texts["td"] == ["cnn", "1.00", "st_cnn", "0.50"]
+    assert tree.texts["code"] == ["stn-train run\n"]
+    names = [attributes.get("class") for tag, attributes in tree.elements if tag in ("th", "td")]
+    assert names == ["name", None] * 3
+
+
+def test_html_needs_no_other_file(page: str) -> None:
+    sources = [attributes for _, attributes in Tree(page).elements if {"src", "href"} & attributes.keys()]
+    (source,) = sources
+    kind, content = str(source["src"]).split(",")
+    assert (kind, b64decode(content)) == ("data:image/png;base64", DOT)
+    assert source["alt"] == 'a "dot"'
+    assert "http" not in page
+    assert "url(" not in page
+
+
+def test_html_is_made_for_phones_paper_and_the_dark(page: str) -> None:
+    assert 'name="viewport"' in page
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
