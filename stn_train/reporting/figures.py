@@ -35,22 +35,18 @@ def save(figure: Figure, path: Path) -> None:
 def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequence[EpochRecord]]]) -> Figure:
     """The error on `split` in percent and the training loss, per epoch, both on log axes.
 
-    curves: for each model, its epochs seed by seed. One colour a model, one thin line a seed.
+    curves: for each model, its epochs seed by seed. Each has one colour: a line for the mean over its seeds, and a band
+    from the lowest to the highest of them. Ends with the epoch that all of a model's seeds have reached.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     errors, losses = figure.subplots(1, 2)
     for index, (model, seeds) in enumerate(curves.items()):
-        for number, epochs in enumerate(seeds):
-            style = {
-                "color": f"C{index}",
-                "linewidth": 0.9,
-                "marker": ".",
-                "markersize": 3,
-                "label": model if number == 0 else None,
-            }
-            done = range(1, len(epochs) + 1)
-            errors.plot(done, [max(epoch.error, _LEAST_ERROR) for epoch in epochs], **style)
-            losses.plot(done, [epoch.loss for epoch in epochs], **style)
+        for axes, of_epoch in ((errors, _shown_error), (losses, _loss)):
+            together = [[of_epoch(epoch) for epoch in epochs] for epochs in zip(*seeds, strict=False)]
+            values = np.array(together).reshape(-1, len(seeds))
+            done, colour = range(1, len(values) + 1), f"C{index}"
+            axes.plot(done, values.mean(axis=1), color=colour, linewidth=1.2, marker=".", markersize=4, label=model)
+            axes.fill_between(done, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.2, linewidth=0)
     errors.set_ylabel(f"{split} error (%)")
     losses.set_ylabel("training loss")
     for axes in (errors, losses):
@@ -66,6 +62,14 @@ def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequen
     errors.legend(frameon=False)
     figure.suptitle(title)
     return figure
+
+
+def _shown_error(epoch: EpochRecord) -> float:
+    return max(epoch.error, _LEAST_ERROR)
+
+
+def _loss(epoch: EpochRecord) -> float:
+    return epoch.loss
 
 
 def transformer_samples(title: str, samples: Mapping[str, Array]) -> Figure:

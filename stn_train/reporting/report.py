@@ -71,7 +71,9 @@ def _draw(folder: RunFolder, experiment: ExperimentSpec, finished: list[TrialSpe
             curves.setdefault(trial.model.name, []).append(folder.trial(trial).load_metrics())
         if curves:
             title = f"Learning curves on {dataset.name}"
-            words = f"{split} error and training loss of {', '.join(curves)}, epoch by epoch, a line for each seed"
+            words = (
+                f"{split} error and training loss of {', '.join(curves)}, epoch by epoch, in the mean over the seeds"
+            )
             figures[title] = folder.picture(f"learning_curves@{dataset.name}.png", words)
             save(learning_curves(title, split, curves), folder.path / figures[title].path)
         for model in experiment.models:

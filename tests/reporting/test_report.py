@@ -325,11 +325,18 @@ def test_a_classifier_without_a_width_is_reported_without_one(tmp_path: Path) ->
     assert "| - |" in line
 
 
-def test_learning_curves_have_a_line_a_seed_and_a_legend_entry_a_model() -> None:
+def test_learning_curves_have_a_line_and_a_band_over_the_seeds_for_each_model() -> None:
     """An error of zero, which a log axis does not have, is still drawn."""
-    epochs = [EpochRecord(epoch=epoch, loss=0.1, error=error, rate=0.1) for epoch, error in enumerate((2.0, 0.0))]
-    errors, losses = learning_curves("made up", "test", {"cnn": [epochs] * 2, "st_cnn": [epochs] * 3}).axes
-    assert len(errors.lines) == len(losses.lines) == 5
+
+    def seed(*found: float) -> list[EpochRecord]:
+        return [EpochRecord(epoch=epoch, loss=error + 0.5, error=error, rate=0.1) for epoch, error in enumerate(found)]
+
+    seeds = [seed(2.0, 0.0), seed(5.0, 4.0, 3.0)]
+    errors, losses = learning_curves("made up", "test", {"cnn": seeds[:1], "st_cnn": seeds}).axes
+    assert [line.get_ydata().tolist() for line in errors.lines] == [[2.0, 0.01], [3.5, 2.005]]
+    assert [line.get_ydata().tolist() for line in losses.lines] == [[2.5, 0.5], [4.0, 2.5]]
+    _, band = errors.collections
+    assert set(band.get_paths()[0].vertices[:, 1].tolist()) == {2.0, 0.01, 5.0, 4.0}
     assert len({line.get_color() for line in errors.lines}) == 2
     assert [text.get_text() for text in errors.get_legend().get_texts()] == ["cnn", "st_cnn"]
     assert all(np.all(np.asarray(line.get_ydata()) > 0) for line in errors.lines)
