@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.models import SpatialTransformer
-from stn_train.models.build import at_input
 from stn_train.models.control import tell
 
 _STEPS = 16
@@ -76,12 +75,11 @@ class Sight:
 
 
 @torch.no_grad()
-def sights(network: nn.Module, images: Tensor, device: torch.device, poses: Tensor | None = None) -> list[Sight]:
-    """What each transformer at a network's input makes of uint8 `images`, S x C x H x W, in the order of the forward
-    pass, in float32 and on the CPU: none where there is no transformer at the input."""
-    front = at_input(network)
-    if front is None:
-        return []
+def sights(front: nn.Module, images: Tensor, device: torch.device, poses: Tensor | None = None) -> list[Sight]:
+    """What each transformer of what stands at a network's input makes of uint8 `images`, S x C x H x W.
+
+    In the order of the forward pass, in float32 and on the CPU.
+    """
     batch = images.to(device).float() / 255
     tell(front, poses)
     with recorded_warps(front.eval()) as warps:

@@ -1,30 +1,25 @@
 """One trial: trains a model on a dataset, keeps its checkpoint, and writes what it found."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from stn_train import storage
 from stn_train.data.variant import Variant
 from stn_train.errors import Stopped
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.evaluation.health import examine
-from stn_train.evaluation.warps import Sight, sights
-from stn_train.experiment.evidence import gather
+from stn_train.experiment.findings import write_findings
 from stn_train.experiment.session import Problem, Session, prepare
 from stn_train.models import Model, build_model
 from stn_train.models.precision import precision_on
-from stn_train.reporting.records import EpochRecord, Timing, TrialFolder, TrialResult, numbered
+from stn_train.reporting.records import EpochRecord, TrialFolder
 from stn_train.specs import TrainingSpec, TrialSpec
 from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
 from stn_train.training.loop import TrainingState, steps_per_epoch, train
 from stn_train.training.recipe import scheduled_rate
 
-_SAMPLES = 24
 _EXAMINED = 128
 
 
@@ -80,7 +75,7 @@ def run_trial(
     except Stopped:
         save_checkpoint(folder.checkpoint, trial, state, looks)
         raise
-    _write_findings(trial, folder, session, model, state, problem)
+    write_findings(trial, folder, session, model, state.final, state.seconds, problem)
 
 
 def _examine(trial: TrialSpec, state: TrainingState, problem: Problem) -> list[dict[str, float]]:
@@ -106,68 +101,3 @@ def _write_metrics(
     ]
     storage.write_text(folder.metrics, "".join(record.model_dump_json() + "\n" for record in records))
     return records
-
-
-def _write_findings(
-    trial: TrialSpec, folder: TrialFolder, session: Session, model: Model, state: TrainingState, problem: Problem
-) -> None:
-    """Classify the fixed images with the final weights and write everything that a report reads."""
-    variant, precision = problem.variant, precision_on(session.device, trial.training)
-    predictions = classify(state.final, variant.images, session.device, precision, problem.poses)
-    found = {"predicted": predictions.predicted, "label": variant.labels, "digit": variant.digit}
-    _write_arrays(folder.predictions, found | numbered("theta", predictions.thetas))
-    index = _chosen(predictions, variant)
-    seen = sights(
-        state.final, variant.images[index], session.device, None if problem.poses is None else problem.poses[index]
-    )
-    if seen:
-        _write_arrays(folder.samples, _samples(index, seen, predictions, variant))
-    evidence = gather(trial.dataset, variant, state.final, predictions.thetas)
-    if evidence is not None:
-        storage.write_json(folder.evidence, evidence.model_dump(mode="json"))
-    timing = Timing(
-        device=str(session.device),
-        threads=torch.get_num_threads(),
-        seconds=round(state.seconds, 1),
-        training_images_per_second=round(trial.training.epochs * len(problem.training) / state.seconds, 1),
-        evaluation_images_per_second=round(len(variant.images) / predictions.seconds, 1),
-    )
-    result = TrialResult(
-        trial=trial,
-        parameters=model.parameters,
-        width=model.width,
-        multiply_adds=model.multiply_adds,
-        precision=precision,
-        split="validation" if trial.validation else "test",
-        training_digits=problem.training_digits,
-        digits=len(variant.digit.unique()),
-        images=len(variant.images),
-        clipped=variant.clipped,
-        errors=int((predictions.predicted != variant.labels).sum()),
-        confusion=tuple(tuple(row) for row in predictions.confusion(variant.labels, trial.dataset.classes).tolist()),
-    )
-    storage.write_json(folder.timing, timing.model_dump(mode="json"))
-    storage.write_json(folder.result, result.model_dump(mode="json"))
-
-
-def _chosen(predictions: Predictions, variant: Variant) -> Tensor:
-    """The numbers of the images to show: the first that were classified wrongly, then the first that were not."""
-    wrong = predictions.predicted != variant.labels
-    return torch.cat([wrong.nonzero()[: _SAMPLES // 3, 0], (~wrong).nonzero()[:_SAMPLES, 0]])[:_SAMPLES]
-
-
-def _samples(index: Tensor, seen: list[Sight], predictions: Predictions, variant: Variant) -> dict[str, Tensor]:
-    """The images of these numbers, and what the transformers at the input made of them."""
-    outputs = [(sight.output.clamp(0, 1) * 255).round().byte() for sight in seen]
-    return {
-        "image": variant.images[index],
-        **numbered("output", outputs),
-        **numbered("outline", [sight.outline for sight in seen if sight.outline is not None]),
-        "label": variant.labels[index],
-        "predicted": predictions.predicted[index],
-    }
-
-
-def _write_arrays(path: Path, arrays: dict[str, Tensor]) -> None:
-    with storage.atomic(path) as file:
-        np.savez(file, allow_pickle=False, **{name: values.numpy() for name, values in arrays.items()})

@@ -117,6 +117,23 @@ def transformer_samples(title: str, samples: Mapping[str, Array]) -> Figure:
     return figure
 
 
+def class_means(title: str, before: Array, after: Array) -> Figure:
+    """The mean image of each class, above, and of what the classifier reads, below; both classes x C x H x W, uint8.
+
+    Each is as bright as it can be, so that how sharp they are can be compared.
+    """
+    figure = Figure(figsize=(1.1 * len(before), 2.7), layout="constrained")
+    grid = figure.subplots(2, len(before), squeeze=False)
+    for row, images, words in zip(grid, (before, after), ("before", "after"), strict=True):
+        row[0].set_ylabel(words, fontsize=9)
+        for label, (axes, image) in enumerate(zip(row, images, strict=True)):
+            show_image(axes, image.astype(float) * (255 / max(float(image.max()), 1.0)))
+            if images is after:
+                axes.set_xlabel(str(label), fontsize=9, labelpad=2)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
 def located(title: str, samples: Mapping[str, Mapping[str, Array]]) -> Figure:
     """A row for each class: images with the true box (green) and the predicted one (orange).
 

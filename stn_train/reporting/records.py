@@ -12,7 +12,9 @@ runs/<experiment>/
     samples.npz                        only with a transformer at the input: image (S x C x H x W, uint8); output
                                        (S x C x h x w, uint8), output_1, ... of the transformers at the input;
                                        outline (S x V x 2, (x, y) in pixels of the image), outline_1, ... of the edge
-                                       of each output, as far as they read the image itself; label, predicted (S)
+                                       of each output, as far as they read the image itself; label, predicted (S);
+                                       mean_image, mean_output (each a class a row, uint8): the mean of each true
+                                       class's images and of what the classifier reads
     evidence.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
     checkpoint.pt
 """

@@ -8,7 +8,7 @@ from typing import Any
 from stn_train.errors import UserError
 from stn_train.reporting.blocks import Picture
 from stn_train.reporting.documents import csv_document, json_document
-from stn_train.reporting.figures import learning_curves, save, transformer_samples
+from stn_train.reporting.figures import class_means, learning_curves, save, transformer_samples
 from stn_train.reporting.pages import html, markdown
 from stn_train.reporting.records import EpochRecord, RunFolder
 from stn_train.reporting.sections import sections
@@ -63,27 +63,48 @@ def _load_environment(folder: RunFolder) -> dict[str, Any] | None:
 
 def _draw(folder: RunFolder, experiment: ExperimentSpec, finished: list[TrialSpec]) -> dict[str, Picture]:
     """Draw all figures; by title. "@" stands in no name, so that no two figures share a file."""
-    figures = {}
-    split = "validation" if experiment.validation else "test"
+    figures: dict[str, Picture] = {}
     for dataset in experiment.datasets:
-        curves: dict[str, list[list[EpochRecord]]] = {}
-        for trial in (trial for trial in finished if trial.dataset.name == dataset.name):
-            curves.setdefault(trial.model.name, []).append(folder.trial(trial).load_metrics())
-        if curves:
-            title = f"Learning curves on {dataset.name}"
-            words = (
-                f"{split} error and training loss of {', '.join(curves)}, epoch by epoch, in the mean over the seeds"
-            )
-            figures[title] = folder.picture(f"learning_curves@{dataset.name}.png", words)
-            save(learning_curves(title, split, curves), folder.path / figures[title].path)
+        trials = [trial for trial in finished if trial.dataset.name == dataset.name]
+        if trials:
+            figures |= _draw_curves(folder, dataset.name, trials, "validation" if experiment.validation else "test")
         for model in experiment.models:
-            trials = [trial for trial in finished if (trial.dataset, trial.model) == (dataset, model)]
-            if model.transformer and 0 in model.transformer.at and trials:
-                trial = min(trials, key=lambda trial: trial.seed)
-                title = f"The transformer of {model.name} on {dataset.name}, seed {trial.seed}"
-                words = (
-                    f"images of {dataset.name} with the sampling grid's outline, and what {model.name} makes of them"
-                )
-                figures[title] = folder.picture(f"transformer_{model.name}@{dataset.name}.png", words)
-                save(transformer_samples(title, folder.trial(trial).load_samples()), folder.path / figures[title].path)
+            seeds = [trial for trial in trials if trial.model == model]
+            if model.transformer and 0 in model.transformer.at and seeds:
+                figures |= _draw_transformer(folder, min(seeds, key=lambda trial: trial.seed))
     return figures
+
+
+def _draw_curves(folder: RunFolder, dataset: str, trials: list[TrialSpec], split: str) -> dict[str, Picture]:
+    curves: dict[str, list[list[EpochRecord]]] = {}
+    for trial in trials:
+        curves.setdefault(trial.model.name, []).append(folder.trial(trial).load_metrics())
+    title = f"Learning curves on {dataset}"
+    words = f"{split} error and training loss of {', '.join(curves)}, epoch by epoch, in the mean over the seeds"
+    picture = folder.picture(f"learning_curves@{dataset}.png", words)
+    save(learning_curves(title, split, curves), folder.path / picture.path)
+    return {title: picture}
+
+
+def _draw_transformer(folder: RunFolder, trial: TrialSpec) -> dict[str, Picture]:
+    """What the transformer of one seed's network makes of a few images, and of the mean of each class."""
+    model, dataset, samples = trial.model.name, trial.dataset.name, folder.trial(trial).load_samples()
+    drawn = {
+        f"The transformer of {model} on {dataset}, seed {trial.seed}": (
+            folder.picture(
+                f"transformer_{model}@{dataset}.png",
+                f"images of {dataset} with the sampling grid's outline, and what {model} makes of them",
+            ),
+            lambda title: transformer_samples(title, samples),
+        ),
+        f"The mean image of each class, {model} on {dataset}, seed {trial.seed}": (
+            folder.picture(
+                f"means_{model}@{dataset}.png",
+                f"the mean image of each class of {dataset}, before and after the transformer of {model}",
+            ),
+            lambda title: class_means(title, samples["mean_image"], samples["mean_output"]),
+        ),
+    }
+    for title, (picture, draw) in drawn.items():
+        save(draw(title), folder.path / picture.path)
+    return {title: picture for title, (picture, _) in drawn.items()}

@@ -26,6 +26,7 @@ def test_the_folder_holds_every_file_that_is_promised(finished, contents):
         "report.md",
         "figures/learning_curves@r.png",
         "figures/transformer_st_cnn@r.png",
+        "figures/means_st_cnn@r.png",
         *(f"trials/r/cnn/seed-0/{name}" for name in of_a_trial),
         *(f"trials/r/st_cnn/seed-0/{name}" for name in (*of_a_trial, "evidence.json", "samples.npz")),
     }

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from stn_train.evaluation.warps import Warp, recorded_warps, sights
 from stn_train.geometry import AFFINE, FAMILIES, PROJECTIVE, TPS, Family
 from stn_train.models import SpatialTransformer, build_model, insert_transformer
+from stn_train.models.build import at_input
 from stn_train.specs import ModelSpec
 
 CPU = torch.device("cpu")
@@ -90,7 +91,7 @@ def test_what_is_recorded_is_what_was_done():
 def test_sights_are_what_the_classifier_is_given():
     images = random_images(5, 2, 28, 36)
     network = network_of(channels=2, parallel=2, output=[14, 20])
-    seen = sights(network, images, CPU)
+    seen = sights(network[0], images, CPU)
     assert [sight.output.shape for sight in seen] == [(5, 2, 14, 20)] * 2
     with torch.no_grad():
         given = torch.cat([sight.output for sight in seen], dim=1)
@@ -98,16 +99,18 @@ def test_sights_are_what_the_classifier_is_given():
 
 
 def test_only_those_that_read_the_image_itself_have_an_outline():
-    seen = sights(network_of(at=[0, 0]), random_images(2, 1, 28, 36), CPU)
+    seen = sights(network_of(at=[0, 0])[0], random_images(2, 1, 28, 36), CPU)
     assert [sight.outline is not None for sight in seen] == [True, False]
 
 
 def test_no_transformer_at_the_input_is_no_sight():
     spec = ModelSpec.model_validate({"name": "deep", "like": "st_cnn", "transformer": {"at": [1]}})
-    assert sights(build_model(spec, (28, 28)).network, random_images(2, 1, 28, 28), CPU) == []
+    assert at_input(build_model(spec, (28, 28)).network) is None
 
 
 def test_a_transformer_put_before_any_network_is_seen():
     network = insert_transformer(nn.Conv2d(3, 4, 3), image=(3, 20, 24))
-    (sight,) = sights(network, random_images(2, 3, 20, 24), CPU)
+    front = at_input(network)
+    assert front is not None
+    (sight,) = sights(front, random_images(2, 3, 20, 24), CPU)
     torch.testing.assert_close(sight.output, random_images(2, 3, 20, 24).float() / 255, rtol=0, atol=1e-5)

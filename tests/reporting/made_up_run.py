@@ -84,6 +84,8 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
             outline=np.tile(SQUARE, (3, 1, 1)),
             label=np.array([1, 2, 3]),
             predicted=np.array([1, 2, 5]),
+            mean_image=np.full((CLASSES, 1, 42, 42), 40, np.uint8),
+            mean_output=np.full((CLASSES, 1, 28, 28), 80, np.uint8),
         )
 
 

@@ -102,7 +102,7 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
     one_seed.environment.write_text(json.dumps({"device": "cpu", "versions": {"python": "3.11", "torch": "2.6"}}))
     report = write_report(one_seed)
     names = [path.relative_to(one_seed.path).as_posix() for path in report.files]
-    figures = ["figures/learning_curves@rts.png", "figures/transformer_st_cnn@rts.png"]
+    figures = [f"figures/{name}@rts.png" for name in ("learning_curves", "transformer_st_cnn", "means_st_cnn")]
     assert names == ["report.json", "report.csv", "report.md", "report.html", *figures]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in report.files[4:])
     text = report.files[2].read_text()
