@@ -115,7 +115,17 @@ def _values(evaluation: "Evaluation") -> dict[str, Any]:
         "error": {"value": error.value, "low": error.low, "high": error.high},
         "class_errors": [100 * (1 - row[label] / row.sum()) for label, row in enumerate(evaluation.confusion)],
         "confusion": evaluation.confusion.tolist(),
+        "evidence": evaluation.evidence and evaluation.evidence.model_dump(mode="json"),
     }
+
+
+def _undoes(evaluation: "Evaluation") -> list[str]:
+    """A line on what the transformer undoes, where there is anything to undo."""
+    from stn_train.reporting.evidence import undoing
+    from stn_train.reporting.text import undoes
+
+    words = undoes(undoing([evaluation.evidence])) if evaluation.evidence else ""
+    return [f"of what varies in the digits' pose, the transformer {words}"] if words else []
 
 
 def _words(evaluation: "Evaluation") -> str:
@@ -136,6 +146,7 @@ def _words(evaluation: "Evaluation") -> str:
             f"measured on {values['images']:,} {values['split']} images of {values['dataset']['name']} "
             f"({canvas[0]} x {canvas[1]} pixels):",
             f"error {error['value']:.2f} % (95 % interval {error['low']:.2f} to {error['high']:.2f})",
+            *_undoes(evaluation),
             "",
             aligned(per_class, names=1),
             "",

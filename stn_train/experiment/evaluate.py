@@ -10,6 +10,8 @@ from torch import nn
 
 from stn_train.errors import UserError, did_you_mean
 from stn_train.evaluation.classify import classify
+from stn_train.evaluation.evidence import Evidence
+from stn_train.experiment.evidence import gather
 from stn_train.experiment.session import Session, prepare
 from stn_train.experiment.trial import build_for
 from stn_train.models.precision import precision_on
@@ -24,7 +26,7 @@ class Evaluation:
     """What a checkpoint makes of a variant of M images.
 
     `wrong` (M, bool) and the numbers of the images' digits, `digit` (M); `confusion` (classes x classes) has a row for
-    each true and a column for each predicted class.
+    each true and a column for each predicted class; `evidence` says what its transformers do, where that can be told.
     """
 
     checkpoint: Path
@@ -34,6 +36,7 @@ class Evaluation:
     wrong: NDArray[np.bool_]
     digit: NDArray[np.int64]
     confusion: NDArray[np.int64]
+    evidence: Evidence | None
 
 
 def checkpoints_in(target: Path) -> list[Path]:
@@ -70,6 +73,7 @@ def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluat
         (found.predicted != variant.labels).numpy(),
         variant.digit.numpy(),
         found.confusion(variant.labels, asked.classes).numpy(),
+        gather(asked, variant, state.final, found.thetas),
     )
 
 

@@ -30,15 +30,17 @@ def gains(rows: Sequence[Row]) -> list[str]:
 
 def undoings(rows: Sequence[Row]) -> list[str]:
     """A sentence for each model of which it can be told: what of the digits' varying pose it undoes."""
-    return [_undoing(row, row.undoing) for row in rows if row.undoing and any(one.score for one in row.undoing.pose)]
+    told = [(row, undoes(row.undoing)) for row in rows if row.undoing]
+    return [f"{row.dataset}: of what varies in the digits' pose, {row.model} {words}" for row, words in told if words]
 
 
-def _undoing(row: Row, undoing: Undoing) -> str:
+def undoes(undoing: Undoing) -> str:
+    """What a transformer undoes, in words: `undoes 75 % of the place`; empty where there was nothing to undo."""
     scores = [(one.component, one.score.value) for one in undoing.pose if one.score]
     undone = in_words([f"{score:.0f} % of the {component}" for component, score in scores if score >= 0])
     worse = in_words([f"the {component} vary {-score:.0f} % more" for component, score in scores if score < 0])
     parts = [f"undoes {undone}"] * bool(undone) + [f"makes {worse}"] * bool(worse)
-    return f"{row.dataset}: of what varies in the digits' pose, {row.model} {' and '.join(parts)}"
+    return " and ".join(parts)
 
 
 def in_words(names: Sequence[str]) -> str:

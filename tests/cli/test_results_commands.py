@@ -27,6 +27,8 @@ def test_eval_finds_again_what_the_run_found(trained, stn):
         assert error["value"] == pytest.approx(100 * result["errors"] / result["images"])
         assert error["low"] <= error["value"] <= error["high"]
         assert one["dataset"]["name"] == "r"
+        evidence = Path(one["checkpoint"]).with_name("evidence.json")
+        assert one["evidence"] == (json.loads(evidence.read_bytes()) if one["model"] == "st_cnn" else None)
         for label, row in enumerate(result["confusion"]):
             assert one["class_errors"][label] == pytest.approx(100 - 100 * row[label] / sum(row))
 
@@ -94,7 +96,7 @@ def test_report_again_is_the_same_bytes(trained, finished, stn, contents):
     table, wrote = ended.out.split("\nwrote ", 1)
     assert finished[1].out.startswith(table)
     assert sorted(wrote.split("\nwrote ")) == sorted(
-        f"{trained}/{name}" + ("\n" if name.endswith("st_cnn@r.png") else "")
+        f"{trained}/{name}" + ("\n" if name.endswith("means_st_cnn@r.png") else "")
         for name in contents(Path(trained))
         if name.startswith(("report", "figures"))
     )
