@@ -110,15 +110,30 @@ class Undoing:
             composed = composed @ stage.matrix()
         return distortion, composed
 
-    def canonical(self) -> Tensor:
-        """K, 3 x 3, from the output, normalised, to the digit's centred pixels: the mean of C, made affine."""
+    def poses(self) -> Tensor:
+        """C, M x 3 x 3, from the output, normalised, to the digit's centred pixels; of maps that are not affine, the
+        affine maps nearest to them."""
         if self.is_affine:
-            return self.matrices()[1].mean(dim=0)
+            return self.matrices()[1]
         places = pixel_grid(_POINTS, self.distortion.theta).flatten(0, 1)
-        ones = torch.ones_like(places[:, :1])
-        mean = self.on_digit(places).mean(dim=0)
-        fitted: Tensor = torch.linalg.lstsq(torch.cat([places, ones], dim=1), torch.cat([mean, ones], dim=1)).solution
+        shown = torch.cat([self.on_digit(places), torch.ones_like(places[:, :1]).expand(len(self), -1, 1)], dim=2)
+        places = torch.cat([places, torch.ones_like(places[:, :1])], dim=1)
+        fitted: Tensor = torch.linalg.pinv(places) @ shown
         return fitted.mT
+
+
+def canonical(poses: Tensor) -> Tensor:
+    """K, 3 x 3: the mean of poses, M x 3 x 3. Right where all are one pose; of turned ones the mean is also shrunk."""
+    return poses.mean(dim=0)
+
+
+def unshrunk(poses: Tensor) -> Tensor:
+    """K, 3 x 3, with the mean size of poses, M x 3 x 3, the geometric one: what they would be if they were alike."""
+    pose = canonical(poses)
+    sizes = torch.linalg.det(poses).abs().clamp(min=_SINGULAR).log()
+    grown = pose.clone()
+    grown[:2, :2] *= (sizes.mean().exp() / torch.linalg.det(pose).abs()).sqrt()
+    return grown
 
 
 def spreads(undoing: Undoing) -> tuple[Spread, ...]:
@@ -127,7 +142,7 @@ def spreads(undoing: Undoing) -> tuple[Spread, ...]:
     There is none of fewer than two images, and none where the mean pose is singular: where the transformer shows a
     single point, or a line.
     """
-    if len(undoing) < 2 or is_singular(undoing.canonical()):
+    if len(undoing) < 2 or is_singular(canonical(undoing.poses())):
         return ()
     return _of_matrices(*undoing.matrices()) if undoing.is_affine else _of_points(undoing)
 
@@ -139,7 +154,7 @@ def is_singular(pose: Tensor) -> bool:
 
 
 def _of_matrices(distortion: Tensor, composed: Tensor) -> tuple[Spread, ...]:
-    before, after = (_components(poses @ torch.linalg.inv(poses.mean(dim=0))) for poses in (distortion, composed))
+    before, after = (_components(poses @ torch.linalg.inv(canonical(poses))) for poses in (distortion, composed))
     return tuple(
         Spread(component=name, before=_about_mean(before[name]), after=_about_mean(after[name])) for name in before
     )

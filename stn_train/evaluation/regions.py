@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stn_train.evaluation.evidence import Overlap
-from stn_train.evaluation.pose import Undoing, is_singular
+from stn_train.evaluation.pose import Undoing, canonical, is_singular, unshrunk
 from stn_train.evaluation.warps import edge
 from stn_train.geometry import pixel_grid
 from stn_train.specs import DIGIT
@@ -49,10 +49,10 @@ def regions(undoing: Undoing, sources: Tensor, digit: Tensor) -> Regions:
     polygon = undoing.on_digit(sides)
     covered = inside(polygon, frame)
     ink = sources.flatten(1).double()[digit]
-    pose = undoing.canonical()
+    poses = undoing.poses()
     aligned = torch.zeros(len(undoing), dtype=torch.float64)
-    if not is_singular(pose):
-        home = torch.linalg.inv(pose)  # from the digit's pixels to where the output shows them in the mean
+    if not is_singular(canonical(poses)):
+        home = torch.linalg.inv(unshrunk(poses))  # from the digit's pixels to where the output shows them in the mean
         held = undoing.on_digit(sides * (DIGIT / 2) @ home[:2, :2].mT + home[:2, 2])
         aligned = _iou(held, inside(held, frame))
     return Regions(_iou(polygon, covered), aligned, (ink * covered).sum(dim=1) / ink.sum(dim=1))

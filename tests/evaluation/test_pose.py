@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_train.evaluation.pose import Map, Undoing, is_singular, spreads
+from stn_train.evaluation.pose import Map, Undoing, canonical, is_singular, spreads, unshrunk
 from stn_train.geometry import (
     AFFINE,
     ATTENTION,
@@ -148,7 +148,7 @@ def test_a_point_has_no_pose():
     dot = torch.tensor([[0.0, 0.1, 0.1]], dtype=torch.float64).expand(COUNT, 3)
     for distortion in (AFFINE, PROJECTIVE, TPS):
         undoing = Undoing(Map(distortion, near_identity(distortion), CANVAS), (Map(ATTENTION, dot, CANVAS),))
-        assert is_singular(undoing.canonical())
+        assert is_singular(canonical(undoing.poses()))
         assert spreads(undoing) == ()
 
 
@@ -181,3 +181,23 @@ def test_matrices_are_what_points_do(family):
     points = torch.rand(9, 2, dtype=torch.float64) * 2 - 1
     composed = undoing.matrices()[1]
     torch.testing.assert_close(points @ composed[:, :2, :2].mT + composed[:, None, :2, 2], undoing.on_digit(points))
+
+
+@pytest.mark.parametrize("family", [PROJECTIVE, TPS], ids=lambda family: family.name)
+def test_the_nearest_affine_pose_of_an_affine_map_is_itself(family):
+    """An affine map, said in the words of another family, and told by its points."""
+    matrix = AFFINE.matrix(near_identity(AFFINE, 0.2))
+    corners = TPS.control_points(near_identity(TPS, 0))
+    theta = (corners @ matrix[:, :2, :2].mT + matrix[:, None, :2, 2]).flatten(1)
+    if family is PROJECTIVE:
+        theta = PROJECTIVE.theta_of(matrix)
+    bent = Map(TPS, near_identity(TPS, 0), SQUARE)  # the identity, so that points are asked for
+    poses = Undoing(bent, (Map(family, theta, SQUARE),)).poses()
+    torch.testing.assert_close(poses[:, :2] / 14, matrix[:, :2])
+
+
+def test_turned_poses_have_a_mean_that_is_shrunk_and_one_that_is_not():
+    angle = torch.linspace(-1, 1, COUNT, dtype=torch.float64)[:, None]
+    poses = ROTATION.matrix(angle) * torch.tensor([3.0, 3.0, 1.0], dtype=torch.float64)[:, None]
+    assert float(torch.linalg.det(canonical(poses))) < 8
+    torch.testing.assert_close(unshrunk(poses), torch.diag(torch.tensor([3.0, 3.0, 1.0], dtype=torch.float64)))

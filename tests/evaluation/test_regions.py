@@ -7,7 +7,7 @@ from torch import Tensor
 from stn_train.evaluation.overlap import crop_boxes, frame_boxes, overlap
 from stn_train.evaluation.pose import Map, Undoing
 from stn_train.evaluation.regions import area, inside, regions
-from stn_train.geometry import AFFINE, ATTENTION, PROJECTIVE, TPS, TRANSLATION, pixel_grid
+from stn_train.geometry import AFFINE, ATTENTION, PROJECTIVE, ROTATION, TPS, TRANSLATION, pixel_grid
 
 COUNT = 40
 CANVAS = (56, 56)
@@ -44,6 +44,14 @@ def test_a_common_pose_lowers_the_raw_overlap_and_not_the_aligned_one():
     found = every(Undoing(Map(AFFINE, theta, CANVAS), (Map(AFFINE, AFFINE.inverse(theta), CANVAS), zoom)))
     torch.testing.assert_close(found.raw, 0.25 * ones(), atol=0.01, rtol=0)
     torch.testing.assert_close(found.aligned, ones(), atol=1e-3, rtol=0)
+
+
+def test_digits_that_stay_turned_do_not_make_the_aligned_region_larger():
+    """The identity on digits turned by up to 60 degrees: the overlap is that of a square and a turned one."""
+    angle = torch.linspace(-1.05, 1.05, COUNT, dtype=torch.float64)[:, None]
+    still = Map(TRANSLATION, torch.zeros(COUNT, 2, dtype=torch.float64), (28, 28))
+    found = every(Undoing(Map(ROTATION, angle, (28, 28)), (still,)))
+    torch.testing.assert_close(found.aligned, found.raw, atol=0.02, rtol=0)
 
 
 def test_raw_is_the_overlap_of_boxes_where_digits_are_moved_and_crops_upright():
