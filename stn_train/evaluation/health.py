@@ -1,6 +1,7 @@
 """Is a transformer healthy? Where it reads, how its map is, and whether what follows makes it learn."""
 
 from collections.abc import Mapping
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from stn_train.evaluation.evidence import Health
 from stn_train.evaluation.warps import Warp, recorded_warps
 from stn_train.geometry import pixel_grid
 from stn_train.models import SpatialTransformer
+
+_EXPLODED = 1e9
+"""What stands for a gradient that is not finite."""
 
 
 def examine(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Health, ...]:
@@ -52,7 +56,7 @@ def _health(warp: Warp, gradient: float) -> Health:
         folded=float((areas <= 0).flatten(1).any(dim=1).double().mean()),
         moved=float(moved.square().sum(dim=-1).mean().sqrt()),
         spread=float((moved - moved.mean(dim=0)).square().sum(dim=-1).mean().sqrt()),
-        gradient=gradient,
+        gradient=gradient if isfinite(gradient) else _EXPLODED,
     )
 
 

@@ -8,6 +8,7 @@ does the same to every image, these are equal.
 """
 
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -139,12 +140,15 @@ def unshrunk(poses: Tensor) -> Tensor:
 def spreads(undoing: Undoing) -> tuple[Spread, ...]:
     """How far the poses vary before and after: see Evidence. Empty where no canonical pose can be told.
 
-    There is none of fewer than two images, and none where the mean pose is singular: where the transformer shows a
-    single point, or a line.
+    There is none of fewer than two images, none where the mean pose is singular, as where the transformer shows a
+    single point or a line, and none where that is so of a single image.
     """
     if len(undoing) < 2 or is_singular(canonical(undoing.poses())):
         return ()
-    return _of_matrices(*undoing.matrices()) if undoing.is_affine else _of_points(undoing)
+    pairs = _of_matrices(*undoing.matrices()) if undoing.is_affine else _of_points(undoing)
+    if not all(isfinite(value) for pair in pairs.values() for value in pair):
+        return ()
+    return tuple(Spread(component=name, before=before, after=after) for name, (before, after) in pairs.items())
 
 
 def is_singular(pose: Tensor) -> bool:
@@ -153,11 +157,9 @@ def is_singular(pose: Tensor) -> bool:
     return not float(smallest) > _SINGULAR * max(float(largest), 1.0)
 
 
-def _of_matrices(distortion: Tensor, composed: Tensor) -> tuple[Spread, ...]:
-    before, after = (_components(poses @ torch.linalg.inv(canonical(poses))) for poses in (distortion, composed))
-    return tuple(
-        Spread(component=name, before=_about_mean(before[name]), after=_about_mean(after[name])) for name in before
-    )
+def _of_matrices(distortion: Tensor, composed: Tensor) -> dict[Component, tuple[float, float]]:
+    before, after = (_components(poses @ torch.linalg.pinv(canonical(poses))) for poses in (distortion, composed))
+    return {name: (_about_mean(before[name]), _about_mean(after[name])) for name in before}
 
 
 def _components(pose: Tensor) -> dict[Component, Tensor]:
@@ -188,17 +190,14 @@ def _about_mean(values: Tensor) -> float:
     return float((values - values.mean(dim=0)).square().sum(dim=1).mean().sqrt())
 
 
-def _of_points(undoing: Undoing) -> tuple[Spread, ...]:
+def _of_points(undoing: Undoing) -> dict[Component, tuple[float, float]]:
     """From where points of the output lie on the digit: through each image's map, and through the mean of the maps."""
     places = pixel_grid(_POINTS, undoing.distortion.theta).flatten(0, 1)
     canvas = undoing.on_canvas(places)
     after = undoing.through_distortion(canvas)
     before = undoing.through_distortion(canvas.mean(dim=0))
     of_place, of_shape = zip(_place_and_shape(before), _place_and_shape(after), strict=True)
-    return (
-        Spread(component="place", before=of_place[0], after=of_place[1]),
-        Spread(component="shape", before=of_shape[0], after=of_shape[1]),
-    )
+    return {"place": of_place, "shape": of_shape}
 
 
 def _place_and_shape(points: Tensor) -> tuple[float, float]:

@@ -55,7 +55,7 @@ def regions(undoing: Undoing, sources: Tensor, digit: Tensor) -> Regions:
         home = torch.linalg.inv(unshrunk(poses))  # from the digit's pixels to where the output shows them in the mean
         held = undoing.on_digit(sides * (DIGIT / 2) @ home[:2, :2].mT + home[:2, 2])
         aligned = _iou(held, inside(held, frame))
-    return Regions(_iou(polygon, covered), aligned, (ink * covered).sum(dim=1) / ink.sum(dim=1))
+    return Regions(_iou(polygon, covered), aligned, (ink * covered).sum(dim=1) / ink.sum(dim=1).clamp(min=1))
 
 
 def _iou(polygon: Tensor, covered: Tensor) -> Tensor:

@@ -136,3 +136,11 @@ def test_examining_changes_nothing():
     examine(network, *images_of())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(not module._forward_hooks for module in network.modules())
+
+
+def test_a_gradient_that_is_not_finite_is_told_as_large():
+    network = network_of()
+    with torch.no_grad():
+        next(network[1].parameters()).fill_(float("nan"))
+    (health,) = examine(network, *images_of())
+    assert health.gradient == 1e9

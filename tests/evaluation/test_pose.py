@@ -201,3 +201,10 @@ def test_turned_poses_have_a_mean_that_is_shrunk_and_one_that_is_not():
     poses = ROTATION.matrix(angle) * torch.tensor([3.0, 3.0, 1.0], dtype=torch.float64)[:, None]
     assert float(torch.linalg.det(canonical(poses))) < 8
     torch.testing.assert_close(unshrunk(poses), torch.diag(torch.tensor([3.0, 3.0, 1.0], dtype=torch.float64)))
+
+
+def test_one_image_shown_as_a_point_leaves_nothing_to_tell():
+    """The logarithm of its size is not a number to average."""
+    theta = near_identity(ATTENTION, 0.1)
+    theta[5, 0] = 0.0
+    assert spreads(Undoing(Map(AFFINE, near_identity(AFFINE), SQUARE), (Map(ATTENTION, theta, SQUARE),))) == ()
