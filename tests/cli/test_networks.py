@@ -60,7 +60,8 @@ def test_every_kind_of_network_is_trained_saved_and_reported(stn):
     assert list(_arrays(files["two"] / "samples.npz", "out")) == ["output", "output_1", "outline", "outline_1"]
     assert list(_arrays(files["row"] / "samples.npz", "out")) == ["output", "output_1", "outline"]
     figures = {path.name for path in folder.figures.iterdir()}
-    assert figures == {"learning_curves@r.png", "transformer_two@r.png", "transformer_row@r.png"}
+    drawn = {f"{figure}_{model}@r.png" for figure in ("transformer", "means") for model in ("two", "row")}
+    assert figures == {"learning_curves@r.png", *drawn}
     assert stn("eval", str(files["two"])).code == 0
     assert (
         "transformer.transformers.1.localisation.1.weight" in load_network(files["two"] / "checkpoint.pt").state_dict()
