@@ -69,11 +69,8 @@ def _row(
 def _refuse_different(first: _Run, theirs: BySeed, run: _Run, mine: BySeed) -> None:
     """Raise UserError where two runs mean different images by a dataset's name."""
     there, here = (next(iter(trials.values())) for trials in (theirs, mine))
-    same = all(
-        getattr(there.result.trial, key) == getattr(here.result.trial, key)
-        for key in ("source", "dataset", "validation")
-    )
-    if not (same and np.array_equal(there.digit, here.digit) and np.array_equal(there.label, here.label)):
+    wanted, meant = ((one.trial.source, one.trial.dataset, one.split) for one in (there.result, here.result))
+    if not (meant == wanted and np.array_equal(there.digit, here.digit) and np.array_equal(there.label, here.label)):
         raise UserError(
             f"{first.name} and {run.name} mean different images by {there.dataset}: only the same can be compared"
         )

@@ -111,4 +111,6 @@ def _of_several_datasets(experiment: ExperimentSpec, rows: Sequence[Row]) -> str
     blocks.append(aligned(compared, names=4))
     if any(row.comparison and row.comparison.seeds == 1 for row in rows):
         blocks.append("a difference over one seed speaks of two networks only")
+    if sentences := gains(rows):
+        blocks.append("\n".join(_wrapped(sentences)))
     return "\n\n".join(blocks)

@@ -176,6 +176,15 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     assert "the true pose would give -1.00 [" in text
 
 
+def test_of_several_datasets_the_terminal_says_where_each_gain_comes_from(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, controls=True, datasets=["r", "rts"])
+    for trial, errors in zip(trials, 2 * (9, 4, 7, 3), strict=True):
+        finish(folder, trial, errors)
+    last = " ".join(summary(folder.load_experiment(), rows_of(folder)).split("\n\n")[-1].split())
+    for dataset in ("r", "rts"):
+        assert f"{dataset}: st_cnn against cnn: -2.00 [-2.87, -1.13] points come with the size" in last
+
+
 def test_without_a_true_pose_there_is_a_gain_and_no_ceiling(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, controls=True, datasets=["e"])
     for trial, errors in zip(trials, (9, 4, 7), strict=True):
