@@ -1,4 +1,4 @@
-"""Images and outlines on matplotlib's axes. Torch-free."""
+"""Images as colours, and images and outlines on matplotlib's axes. Torch-free."""
 
 from itertools import cycle
 from typing import Any
@@ -7,16 +7,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+OUTLINES = ("orange", "limegreen", "magenta", "deepskyblue")
+"""The colours of transformers' outlines, in turn."""
+
 _CHANNELS = np.array([(1.0, 0.35, 0.3), (0.2, 0.8, 1.0), (0.9, 0.9, 0.2), (0.5, 0.4, 1.0)])
 """Of an image's channels where there are several, in turn, as red, green and blue."""
 
 
-def show_image(axes: Axes, image: NDArray[Any]) -> None:
-    """An image, C x H x W, uint8, without ticks: one channel in grey, several in a colour each, added up."""
-    channels = image.astype(float)[:, :, :, None] / 255
+def coloured(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image, C x H x W, from 0 to 255, as H x W x 3: one channel in grey, several in a colour each, added up."""
+    channels = image.astype(float)[:, :, :, None]
     colours = cycle(_CHANNELS if len(image) > 1 else np.ones((1, 3)))
     seen = sum(channel * colour for channel, colour in zip(channels, colours, strict=False))
-    axes.imshow(np.clip(seen, 0, 1), interpolation="nearest")
+    pixels: NDArray[np.uint8] = np.clip(seen, 0, 255).round().astype(np.uint8)
+    return pixels
+
+
+def show_image(axes: Axes, image: NDArray[Any]) -> None:
+    """An image, C x H x W, from 0 to 255, without ticks (see `coloured`)."""
+    axes.imshow(coloured(image), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
 

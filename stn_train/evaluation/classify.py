@@ -15,12 +15,17 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Predictions:
-    """`predicted` (M, int64); `thetas` (each M x p) of every transformer, in the order of the forward pass; `seconds`
-    it took."""
+    """`logits` (M x classes, float32); `thetas` (each M x p) of every transformer, in the order of the forward pass;
+    `seconds` it took."""
 
-    predicted: Tensor
+    logits: Tensor
     thetas: tuple[Tensor, ...]
     seconds: float
+
+    @property
+    def predicted(self) -> Tensor:
+        """The classes: M, int64."""
+        return self.logits.argmax(1)
 
     def confusion(self, labels: Tensor, classes: int) -> Tensor:
         """How often each true class (row) was taken for each class (column): classes x classes."""
@@ -34,15 +39,15 @@ def classify(
     """Classify uint8 `images` (M x C x H x W), of which it is told the `poses` (M x 8), with a network on `device`."""
     began = time.perf_counter()
     network.eval()
-    predicted: list[Tensor] = []
+    logits: list[Tensor] = []
     thetas: list[list[Tensor]] = []
     with autocast(device, precision), recorded_warps(network) as warps:
         for start, batch in enumerate(images.split(BATCH)):
             tell(network, None if poses is None else poses[start * BATCH : (start + 1) * BATCH])
-            logits = network((batch.to(device).float() / 255).to(memory_format=torch.channels_last))
-            predicted.append(logits.argmax(1).cpu())
+            answer = network((batch.to(device).float() / 255).to(memory_format=torch.channels_last))
+            logits.append(answer.float().cpu())
             thetas.append([warp.theta.cpu() for warp in warps])
             warps.clear()
     seconds = time.perf_counter() - began
     of_each = tuple(torch.cat(batches) for batches in zip(*thetas, strict=True))
-    return Predictions(torch.cat(predicted), of_each, seconds)
+    return Predictions(torch.cat(logits), of_each, seconds)

@@ -11,6 +11,7 @@ from stn_train.errors import Stopped
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.evaluation.health import examine
 from stn_train.experiment.findings import write_findings
+from stn_train.experiment.gallery import Arrays, has_gallery, watch
 from stn_train.experiment.session import Problem, Session, prepare
 from stn_train.models import Model, build_model
 from stn_train.models.precision import precision_on
@@ -50,6 +51,7 @@ def run_trial(
     recipe, steps = trial.training, steps_per_epoch(problem.training, trial.training)
     state = TrainingState.start(model.network, recipe)
     looks: list[dict[str, Any]] = []
+    before = _watch(trial, session, state, problem)
     if folder.checkpoint.exists():
         looks = restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
         _write_metrics(folder, recipe, state, looks)
@@ -67,15 +69,23 @@ def run_trial(
         for _ in epochs:
             predictions = classify(state.final, problem.variant.images, session.device, precision, problem.poses)
             state.seconds += predictions.seconds
-            healths = _examine(trial, state, problem)
-            look = {"error": _percent_wrong(predictions, problem.variant), "transformers": healths}
+            look = {
+                "error": _percent_wrong(predictions, problem.variant),
+                "transformers": _examine(trial, state, problem),
+                "seen": _watch(trial, session, state, problem),
+            }
             looks.append(look)
             save_checkpoint(folder.checkpoint, trial, state, looks)
             yield _write_metrics(folder, recipe, state, looks)[-1]
     except Stopped:
         save_checkpoint(folder.checkpoint, trial, state, looks)
         raise
-    write_findings(trial, folder, session, model, state.final, state.seconds, problem)
+    history = [before, *(look["seen"] for look in looks)]
+    write_findings(trial, folder, session, model, state.final, state.seconds, problem, history)
+
+
+def _watch(trial: TrialSpec, session: Session, state: TrainingState, problem: Problem) -> Arrays:
+    return watch(trial, session, state.final, problem) if has_gallery(trial) else {}
 
 
 def _examine(trial: TrialSpec, state: TrainingState, problem: Problem) -> list[dict[str, float]]:
@@ -95,7 +105,13 @@ def _write_metrics(
 ) -> list[EpochRecord]:
     records = [
         EpochRecord.model_validate(
-            {"epoch": epoch, "loss": loss, "rate": scheduled_rate(recipe, epoch / recipe.epochs), **look}
+            {
+                "epoch": epoch,
+                "loss": loss,
+                "error": look["error"],
+                "rate": scheduled_rate(recipe, epoch / recipe.epochs),
+                "transformers": look["transformers"],
+            }
         )
         for epoch, (loss, look) in enumerate(zip(state.losses, looks, strict=True), start=1)
     ]

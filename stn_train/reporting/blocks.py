@@ -36,7 +36,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file, its `path` relative to the document, and in words what is to be seen."""
+    """A PNG or GIF file, its `path` relative to the document, and in words what is to be seen."""
 
     path: str
     words: str

@@ -19,13 +19,13 @@ from pydantic import Field
 
 from stn_train.errors import UserError
 from stn_train.reporting.blocks import Block, Bullets, Code, Heading, Picture, Text
-from stn_train.reporting.figures import located, save
+from stn_train.reporting.figures import located, png
 from stn_train.reporting.pages import html, markdown
 from stn_train.reporting.records import OutputFolder, TrialFolder, load_arrays, load_record
 from stn_train.reporting.text import aligned
 from stn_train.specs import CellSpec, ColocalisationSpec, DatasetSpec, Spec, cells_of
 from stn_train.statistics import Estimate, error_over_seeds
-from stn_train.storage import write_json, write_text
+from stn_train.storage import write_bytes, write_json, write_text
 
 FOUND = 0.5
 """A digit counts as found where the overlap of the predicted box with the true one is above this (paper, A.2)."""
@@ -172,7 +172,7 @@ def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[s
             if result.cell.dataset.name == dataset
         }
         figures[dataset] = folder.picture(f"boxes@{dataset}.png", f"images of {dataset} with true and predicted boxes")
-        save(located(dataset, samples), folder.path / figures[dataset].path)
+        write_bytes(folder.path / figures[dataset].path, png(located(dataset, samples)))
     return figures
 
 

@@ -1,8 +1,8 @@
-"""Pictures of a run: learning curves, and what the transformers look at."""
+"""Pictures of a run: learning curves, confusions, and what the transformers look at."""
 
+import io
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,26 +10,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from stn_train.pictures import draw_outline, show_image
+from stn_train.pictures import OUTLINES, draw_outline, show_image
 from stn_train.reporting.records import EpochRecord, unnumbered
-from stn_train.storage import atomic
 
 Array = NDArray[np.generic]
 
 _PICTURES = 8
 """How many inputs and outputs stand side by side in a picture of a transformer, if they are not more for one image."""
 
-_COLOURS = ("orange", "limegreen", "magenta", "deepskyblue")
-"""Of the transformers, in turn."""
+_KINDS = ("best", "typical", "worst")
+"""Of the examples (see Gallery), in words."""
 
 _LEAST_ERROR = 0.01
 """Percent; on the log axis, errors below stand here."""
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure to `path` as PNG, atomically."""
-    with atomic(path) as file:
-        figure.savefig(file, format="png", dpi=150)
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file's bytes."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    return file.getvalue()
 
 
 def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequence[EpochRecord]]]) -> Figure:
@@ -72,56 +72,65 @@ def _loss(epoch: EpochRecord) -> float:
     return epoch.loss
 
 
-def transformer_samples(title: str, samples: Mapping[str, Array]) -> Figure:
-    """Each input with the outlines of the sampling grids drawn on it, beside what the transformers put out.
+def examples(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A PNG of inputs with the outlines of the sampling grids on them, beside what the transformers put out.
 
-    A transformer has one colour for its outline and for the frame of its output. A dot marks the output's top left
-    corner, so that a rotation can be seen; below stand the true and the predicted label, wrong ones in red. samples:
-    the arrays of a trial's samples.npz.
+    The best images come first, then typical ones, then the worst mistakes. A transformer has one colour for its outline
+    and for the frame of its output. A dot marks the output's top left corner, so that a rotation can be seen; below
+    stand the true and the predicted label, wrong ones in red. seen: the arrays of examples.npz (see Gallery).
     """
-    images, outputs, outlines = (unnumbered(name, samples) for name in ("image", "output", "outline"))
+    images, outputs, outlines = (unnumbered(name, seen) for name in ("image", "output", "outline"))
     side = 1 + len(outputs)
     groups = max(_PICTURES // side, 1)
-    rows = -(-len(images[0]) // groups)
-    height = 1.6 * rows + 0.4
+    rows = _rows(seen["kind"], groups)
+    height = 1.6 * len(rows) + 0.4
     figure = Figure(figsize=(1.375 * groups * side, height))
     grid = figure.add_gridspec(
-        rows,
+        len(rows),
         (side + 1) * groups - 1,
         width_ratios=([1] * side + [0.15]) * (groups - 1) + [1] * side,
-        left=0.01,
+        left=0.03,
         right=0.99,
         bottom=0.25 / height,
         top=1 - 0.4 / height,
         wspace=0.06,
         hspace=0.2,
     )
-    for index, image in enumerate(images[0]):
-        row, group = divmod(index, groups)
-        label, predicted = samples["label"][index], samples["predicted"][index]
-        seen, *made = (figure.add_subplot(grid[row, (side + 1) * group + place]) for place in range(side))
-        _picture(seen, image, f"true {label}")
-        _widen(seen, *image.shape[-2:])
-        for axes, output, colour in zip(made, outputs, cycle(_COLOURS), strict=False):
+    places = [(row, group, index) for row, line in enumerate(rows) for group, index in enumerate(line)]
+    for row, group, index in places:
+        label, predicted = seen["label"][index], seen["predicted"][index]
+        inside, *made = (figure.add_subplot(grid[row, (side + 1) * group + place]) for place in range(side))
+        _picture(inside, images[0][index], f"true {label}")
+        _widen(inside, *images[0].shape[-2:])
+        if group == 0:
+            inside.set_ylabel(_KINDS[int(seen["kind"][index])], fontsize=9)
+        for axes, output, colour in zip(made, outputs, cycle(OUTLINES), strict=False):
             _picture(axes, output[index], frame=colour if len(outputs) > 1 else "black")
         made[-1].set_xlabel(
             f"predicted {predicted}", color="black" if label == predicted else "red", fontsize=8, labelpad=2
         )
-        for outline, colour in zip(outlines, cycle(_COLOURS), strict=False):
-            draw_outline(seen, outline[index], colour, width=1.2)
+        for outline, colour in zip(outlines, cycle(OUTLINES), strict=False):
+            draw_outline(inside, outline[index], colour, width=1.2)
     figure.suptitle(
         f"{title}: the input with the sampling grid's outline (dot: the output's top left), and the output",
         y=1 - 0.1 / height,
         fontsize=10,
     )
-    return figure
+    return png(figure)
 
 
-def class_means(title: str, before: Array, after: Array) -> Figure:
-    """The mean image of each class, above, and of what the classifier reads, below; both classes x C x H x W, uint8.
+def _rows(kinds: Array, most: int) -> list[list[int]]:
+    """The numbers of images by rows of at most so many; each kind begins a row."""
+    of_kind = [[int(index) for index in np.flatnonzero(kinds == kind)] for kind in np.unique(kinds)]
+    return [numbers[start : start + most] for numbers in of_kind for start in range(0, len(numbers), most)]
 
-    Each is as bright as it can be, so that how sharp they are can be compared.
+
+def means(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A PNG of the mean image of each class, above, and of what the classifier reads, below.
+
+    Each is as bright as it can be, so that how sharp they are can be compared. seen: the arrays of means.npz.
     """
+    before, after = seen["image"], seen["output"]
     figure = Figure(figsize=(1.1 * len(before), 2.7), layout="constrained")
     grid = figure.subplots(2, len(before), squeeze=False)
     for row, images, words in zip(grid, (before, after), ("before", "after"), strict=True):
@@ -131,6 +140,32 @@ def class_means(title: str, before: Array, after: Array) -> Figure:
             if images is after:
                 axes.set_xlabel(str(label), fontsize=9, labelpad=2)
     figure.suptitle(title, fontsize=10)
+    return png(figure)
+
+
+def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
+    """What each model takes for what: percent of a true class's images (row) taken for each other class (column).
+
+    matrices: for each model, classes x classes counts. One scale of colours for all; right answers are left blank.
+    """
+    shares = {
+        model: 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) for model, counts in matrices.items()
+    }
+    wrong = {model: np.where(np.eye(len(share), dtype=bool), np.nan, share) for model, share in shares.items()}
+    highest = max(float(np.nanmax(share)) for share in wrong.values())
+    columns = min(len(wrong), 3)
+    rows = -(-len(wrong) // columns)
+    figure = Figure(figsize=(3.4 * columns + 0.8, 3.4 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid[len(wrong) :]:
+        axes.set_axis_off()
+    for axes, (model, share) in zip(grid, wrong.items(), strict=False):
+        seen = axes.imshow(share, cmap="Reds", vmin=0, vmax=max(highest, 1e-9))
+        axes.set_title(model, fontsize=10)
+        ticks = range(0, len(share), 1 if len(share) <= 10 else 3)
+        axes.set(xticks=ticks, yticks=ticks, xlabel="taken for", ylabel="true class")
+    figure.colorbar(seen, ax=list(grid), label="% of the true class", shrink=0.8)
+    figure.suptitle(title)
     return figure
 
 

@@ -51,5 +51,5 @@ def _template() -> Template:
 
 
 def _embedded(path: Path) -> str:
-    """A PNG file as a URL that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    """A PNG or GIF file as a URL that holds it."""
+    return f"data:image/{path.suffix[1:]};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -9,12 +9,8 @@ runs/<experiment>/
     timing.json       Timing
     predictions.npz                    predicted, label, digit (each M); theta (M x p), theta_1, theta_2, ... of the
                                        transformers, where there are any, in the order of the forward pass
-    samples.npz                        only with a transformer at the input: image (S x C x H x W, uint8); output
-                                       (S x C x h x w, uint8), output_1, ... of the transformers at the input;
-                                       outline (S x V x 2, (x, y) in pixels of the image), outline_1, ... of the edge
-                                       of each output, as far as they read the image itself; label, predicted (S);
-                                       mean_image, mean_output (each a class a row, uint8): the mean of each true
-                                       class's images and of what the classifier reads
+    examples.npz, means.npz, turning.npz, training.npz
+                                       what pictures are drawn from, only with a transformer at the input: see Gallery
     evidence.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
     checkpoint.pt
 """
@@ -33,6 +29,19 @@ from stn_train.errors import UserError
 from stn_train.evaluation.evidence import Evidence, Health
 from stn_train.reporting.blocks import Picture
 from stn_train.specs import ExperimentSpec, Spec, TrialSpec
+
+Gallery = Literal["examples", "means", "turning", "training"]
+"""The pictures of a trial's transformers, and the files of what they are drawn from.
+
+All hold image (S x C x H x W, uint8); output (S x C x h x w, uint8), output_1, ... of the transformers at the input;
+outline (S x V x 2, (x, y) in pixels of the image), outline_1, ... of the edge of each output, as far as they read the
+image itself; label and predicted (S). Besides:
+
+- examples: kind (S) is 0 for the best images, 1 for typical ones, 2 for the worst mistakes;
+- means: only image and output, a class a row: the mean of its images and of what the classifier reads;
+- turning: one digit, turned by angle (S) degrees;
+- training: output, outline and predicted have an axis of E + 1 before the others: before training, after each epoch.
+"""
 
 T = TypeVar("T", bound=Spec)
 Array = TypeVar("Array")
@@ -111,10 +120,9 @@ class TrialFolder:
         """What was predicted, image by image."""
         return self.path / "predictions.npz"
 
-    @property
-    def samples(self) -> Path:
-        """A few images beside what the transformer made of them."""
-        return self.path / "samples.npz"
+    def gallery(self, kind: Gallery) -> Path:
+        """What a picture is drawn from."""
+        return self.path / f"{kind}.npz"
 
     @property
     def evidence(self) -> Path:
@@ -152,9 +160,10 @@ class TrialFolder:
         """Raises UserError where the file is missing or damaged."""
         return load_arrays(self.predictions)
 
-    def load_samples(self) -> dict[str, NDArray[np.generic]]:
-        """Raises UserError where the file is missing or damaged."""
-        return load_arrays(self.samples)
+    def load_gallery(self, kind: Gallery) -> dict[str, NDArray[np.generic]] | None:
+        """None where there is no such picture of this trial. Raises UserError where the file is damaged."""
+        path = self.gallery(kind)
+        return load_arrays(path) if path.exists() else None
 
 
 @dataclass(frozen=True)

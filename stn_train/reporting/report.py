@@ -1,20 +1,24 @@
 """The report of a run's folder: written from its saved files, as often as one likes."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stn_train.errors import UserError
 from stn_train.reporting.blocks import Picture
 from stn_train.reporting.documents import csv_document, json_document
-from stn_train.reporting.figures import class_means, learning_curves, save, transformer_samples
+from stn_train.reporting.figures import confusions, learning_curves, png
+from stn_train.reporting.gallery import KINDS
 from stn_train.reporting.pages import html, markdown
 from stn_train.reporting.records import EpochRecord, RunFolder
 from stn_train.reporting.sections import sections
 from stn_train.reporting.tables import Row, finished_trials, rows_of
 from stn_train.specs import ExperimentSpec, TrialSpec
-from stn_train.storage import write_json, write_text
+from stn_train.storage import write_bytes, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,11 @@ def write_report(folder: RunFolder) -> Report:
     is missing or damaged.
     """
     experiment = folder.load_experiment()
-    finished = finished_trials(folder, experiment)
-    if not finished:
+    if not finished_trials(folder, experiment):
         raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
     rows = rows_of(folder)
     environment = _load_environment(folder)
-    figures = _draw(folder, experiment, finished)
+    figures = _draw(folder, experiment, rows)
     blocks = sections(experiment, rows, figures, environment)
     document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
     write_json(document, json_document(experiment, rows))
@@ -61,50 +64,56 @@ def _load_environment(folder: RunFolder) -> dict[str, Any] | None:
     return environment
 
 
-def _draw(folder: RunFolder, experiment: ExperimentSpec, finished: list[TrialSpec]) -> dict[str, Picture]:
+@dataclass(frozen=True)
+class _Drawing:
+    """A figure before it is written: its `title`, the file's `name`, in `words` what is to be seen, and the content."""
+
+    title: str
+    name: str
+    words: str
+    content: bytes
+
+
+def _draw(folder: RunFolder, experiment: ExperimentSpec, rows: list[Row]) -> dict[str, Picture]:
     """Draw all figures; by title. "@" stands in no name, so that no two figures share a file."""
     figures: dict[str, Picture] = {}
-    for dataset in experiment.datasets:
-        trials = [trial for trial in finished if trial.dataset.name == dataset.name]
+    for dataset in (dataset.name for dataset in experiment.datasets):
+        of_dataset = [row for row in rows if row.dataset == dataset]
+        trials = [trial for trial in finished_trials(folder, experiment) if trial.dataset.name == dataset]
         if trials:
-            figures |= _draw_curves(folder, dataset.name, trials, "validation" if experiment.validation else "test")
-        for model in experiment.models:
-            seeds = [trial for trial in trials if trial.model == model]
-            if model.transformer and 0 in model.transformer.at and seeds:
-                figures |= _draw_transformer(folder, min(seeds, key=lambda trial: trial.seed))
+            curves, confusion = _curves(folder, of_dataset, trials), _confusions(of_dataset)
+            for drawing in (curves, *_transformers(folder, trials), confusion):
+                figures[drawing.title] = folder.picture(drawing.name, drawing.words)
+                write_bytes(folder.path / figures[drawing.title].path, drawing.content)
     return figures
 
 
-def _draw_curves(folder: RunFolder, dataset: str, trials: list[TrialSpec], split: str) -> dict[str, Picture]:
-    curves: dict[str, list[list[EpochRecord]]] = {}
+def _curves(folder: RunFolder, rows: list[Row], trials: list[TrialSpec]) -> _Drawing:
+    """The learning curves of one dataset's trials."""
+    dataset, split, models = rows[0].dataset, rows[0].split, ", ".join(row.model for row in rows)
+    curves: dict[str, list[list[EpochRecord]]] = {row.model: [] for row in rows}
     for trial in trials:
-        curves.setdefault(trial.model.name, []).append(folder.trial(trial).load_metrics())
+        curves[trial.model.name].append(folder.trial(trial).load_metrics())
     title = f"Learning curves on {dataset}"
-    words = f"{split} error and training loss of {', '.join(curves)}, epoch by epoch, in the mean over the seeds"
-    picture = folder.picture(f"learning_curves@{dataset}.png", words)
-    save(learning_curves(title, split, curves), folder.path / picture.path)
-    return {title: picture}
+    words = f"{split} error and training loss of {models}, epoch by epoch, in the mean over the seeds"
+    return _Drawing(title, f"learning_curves@{dataset}.png", words, png(learning_curves(title, split, curves)))
 
 
-def _draw_transformer(folder: RunFolder, trial: TrialSpec) -> dict[str, Picture]:
-    """What the transformer of one seed's network makes of a few images, and of the mean of each class."""
-    model, dataset, samples = trial.model.name, trial.dataset.name, folder.trial(trial).load_samples()
-    drawn = {
-        f"The transformer of {model} on {dataset}, seed {trial.seed}": (
-            folder.picture(
-                f"transformer_{model}@{dataset}.png",
-                f"images of {dataset} with the sampling grid's outline, and what {model} makes of them",
-            ),
-            lambda title: transformer_samples(title, samples),
-        ),
-        f"The mean image of each class, {model} on {dataset}, seed {trial.seed}": (
-            folder.picture(
-                f"means_{model}@{dataset}.png",
-                f"the mean image of each class of {dataset}, before and after the transformer of {model}",
-            ),
-            lambda title: class_means(title, samples["mean_image"], samples["mean_output"]),
-        ),
-    }
-    for title, (picture, draw) in drawn.items():
-        save(draw(title), folder.path / picture.path)
-    return {title: picture for title, (picture, _) in drawn.items()}
+def _transformers(folder: RunFolder, trials: list[TrialSpec]) -> Iterator[_Drawing]:
+    """The gallery of each model on one dataset, from its lowest seed."""
+    for model in dict.fromkeys(trial.model.name for trial in trials):
+        trial = min((trial for trial in trials if trial.model.name == model), key=lambda trial: trial.seed)
+        for name, kind in KINDS.items():
+            seen = folder.trial(trial).load_gallery(name)
+            if seen is not None:
+                title, file = kind.titled(trial), f"{name}_{model}@{trial.dataset.name}.{kind.ending}"
+                yield _Drawing(title, file, kind.described(trial), kind.draw(title, seen))
+
+
+def _confusions(rows: list[Row]) -> _Drawing:
+    """What each model takes for what on one dataset."""
+    dataset, models = rows[0].dataset, ", ".join(row.model for row in rows)
+    title = f"What is taken for what on {dataset}"
+    words = f"of each true class of {dataset}, the share of images that {models} take for each other class"
+    matrices = {row.model: np.array(row.confusion) for row in rows}
+    return _Drawing(title, f"confusions@{dataset}.png", words, png(confusions(title, matrices)))

@@ -13,7 +13,7 @@ from stn_train.specs import TrialSpec
 from stn_train.storage import write_bytes
 from stn_train.training.loop import TrainingState
 
-FORMAT = 2
+FORMAT = 3
 
 _UNREADABLE = (
     *(OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError),
@@ -22,7 +22,7 @@ _UNREADABLE = (
 
 
 def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, looks: list[dict[str, Any]]) -> None:
-    """Write the state of a trial's training, with what was seen after each epoch, as plain values."""
+    """Write the state of a trial's training, with what was seen after each epoch, as plain values and tensors."""
     content = {
         "format": FORMAT,
         "trial": trial.model_dump_json(),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stn_train import load_network
+from stn_train.reporting.gallery import KINDS
 from stn_train.reporting.records import RunFolder
 from stn_train.specs import trials_of
 
@@ -55,13 +56,13 @@ def test_every_kind_of_network_is_trained_saved_and_reported(stn):
         "row": [(120, 3)] * 2,
     }
     assert list(thetas["two"]) == ["theta", "theta_1"]
-    assert not (files["mine"] / "samples.npz").exists()
-    assert not (files["deep"] / "samples.npz").exists()
-    assert list(_arrays(files["two"] / "samples.npz", "out")) == ["output", "output_1", "outline", "outline_1"]
-    assert list(_arrays(files["row"] / "samples.npz", "out")) == ["output", "output_1", "outline"]
+    assert not (files["mine"] / "examples.npz").exists()
+    assert not (files["deep"] / "examples.npz").exists()
+    assert list(_arrays(files["two"] / "examples.npz", "out")) == ["output", "output_1", "outline", "outline_1"]
+    assert list(_arrays(files["row"] / "training.npz", "out")) == ["output", "output_1", "outline"]
     figures = {path.name for path in folder.figures.iterdir()}
-    drawn = {f"{figure}_{model}@r.png" for figure in ("transformer", "means") for model in ("two", "row")}
-    assert figures == {"learning_curves@r.png", *drawn}
+    drawn = {f"{kind}_{model}@r.{shown.ending}" for kind, shown in KINDS.items() for model in ("two", "row")}
+    assert figures == {"learning_curves@r.png", "confusions@r.png", *drawn}
     assert stn("eval", str(files["two"])).code == 0
     assert (
         "transformer.transformers.1.localisation.1.weight" in load_network(files["two"] / "checkpoint.pt").state_dict()

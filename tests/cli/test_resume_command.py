@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from stn_train import storage
+from stn_train.reporting.gallery import KINDS
 
 RUN = ("run", "--config", "small.yaml", "--threads", "1")
 SAME = ("result.json", "predictions.npz", "metrics.jsonl")
+GALLERY = tuple(f"{kind}.npz" for kind in KINDS)
 KILLS = 5
 WRITES = (
     "config.yaml",
@@ -22,8 +24,8 @@ WRITES = (
     "checkpoint.pt",
     "metrics.jsonl",
     "checkpoint.pt",
-    "samples.npz",
     "predictions.npz",
+    "training.npz",
     "timing.json",
     "result.json",
     "learning_curves@r.png",
@@ -81,7 +83,7 @@ def test_killed_within_every_write_it_ends_with_the_same_bytes(finished, stn, mo
     monkeypatch.setattr(storage.os, "replace", replace)
     assert stn(*RUN, "--only", "r/st_cnn", "-q").code == 0
     trial = Path("trials/r/st_cnn/seed-0")
-    for name in (*SAME, "samples.npz"):
+    for name in (*SAME, *GALLERY):
         assert Path("runs/small", trial, name).read_bytes() == (finished[0] / trial / name).read_bytes()
     assert leftovers(tmp_path) == []
 

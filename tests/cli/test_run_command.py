@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
+from stn_train.reporting.gallery import KINDS
 from stn_train.reporting.records import RunFolder
 from stn_train.specs import trials_of
 
 RUN = ("run", "--config", "small.yaml", "--threads", "1")
+GALLERY = tuple(f"{kind}.npz" for kind in KINDS)
 RESULT = "trials/r/{}/seed-{}/result.json"
 
 
@@ -25,10 +27,10 @@ def test_the_folder_holds_every_file_that_is_promised(finished, contents):
         "report.html",
         "report.md",
         "figures/learning_curves@r.png",
-        "figures/transformer_st_cnn@r.png",
-        "figures/means_st_cnn@r.png",
+        "figures/confusions@r.png",
+        *(f"figures/{kind}_st_cnn@r.{shown.ending}" for kind, shown in KINDS.items()),
         *(f"trials/r/cnn/seed-0/{name}" for name in of_a_trial),
-        *(f"trials/r/st_cnn/seed-0/{name}" for name in (*of_a_trial, "evidence.json", "samples.npz")),
+        *(f"trials/r/st_cnn/seed-0/{name}" for name in (*of_a_trial, "evidence.json", *GALLERY)),
     }
 
 
@@ -50,9 +52,26 @@ def test_the_files_say_what_was_done(finished):
         assert files.load_timing().seconds > 0
     assert set(folder.trial(cnn).load_predictions()) == {"predicted", "label", "digit"}
     assert folder.trial(st_cnn).load_predictions()["theta"].shape == (120, 6)
-    samples = folder.trial(st_cnn).load_samples()
-    assert samples["image"].shape == samples["output"].shape == (24, 1, 28, 28)
-    assert samples["outline"].shape == (24, 64, 2)
+
+
+def test_the_pictures_are_drawn_from_what_the_network_does(finished):
+    folder = RunFolder(finished[0])
+    _, st_cnn = (folder.trial(trial) for trial in trials_of(folder.load_experiment()))
+    examples, means, turning, training = (st_cnn.load_gallery(kind) for kind in KINDS)
+    label, predicted, kind = examples["label"], examples["predicted"], examples["kind"]
+    assert ((label != predicted) == (kind == 2)).all(), "the worst are all wrong, the others right"
+    assert len(set(label[kind == 0])) == len(label[kind == 0]), "of each class one"
+    assert examples["image"].shape == examples["output"].shape == (len(kind), 1, 28, 28)
+    assert examples["outline"].shape == (len(kind), 64, 2)
+    assert means["image"].shape == means["output"].shape == (10, 1, 28, 28)
+    assert set(turning["label"]) == {4}
+    upright, quarter, half = (turning["image"][np.flatnonzero(turning["angle"] == angle)[0]] for angle in (0, 90, 180))
+    assert np.abs(np.rot90(upright, 2, (1, 2)).astype(int) - half).max() <= 2
+    assert np.abs(np.rot90(upright, -1, (1, 2)).astype(int) - quarter).max() <= 2, "clockwise"
+    assert training["label"].tolist() == list(range(10))
+    assert training["output"].shape == (2 + 1, 10, 1, 28, 28)
+    assert np.array_equal(training["output"][0], training["image"]), "before training, nothing is transformed"
+    assert training["predicted"].shape == (2 + 1, 10)
 
 
 def test_the_table_goes_to_stdout_and_a_line_an_epoch_to_stderr(finished):

@@ -44,10 +44,10 @@ def small_network(transformed: bool = True) -> nn.Sequential:
 
 
 def test_rows_of_the_confusion_are_true_classes_and_columns_predicted_ones():
-    labels, predicted = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 2, 2, 1, 0])
-    confusion = Predictions(predicted, (), 0.0).confusion(labels, classes=3)
+    labels, logits = torch.tensor([0, 0, 0, 1, 2]), torch.eye(3)[[0, 2, 2, 1, 0]]
+    confusion = Predictions(logits, (), 0.0).confusion(labels, classes=3)
     assert confusion.tolist() == [[1, 0, 2], [0, 1, 0], [1, 0, 0]]
-    assert Predictions(predicted, (), 0.0).confusion(labels, classes=19).shape == (19, 19)
+    assert Predictions(logits, (), 0.0).confusion(labels, classes=19).shape == (19, 19)
 
 
 @pytest.mark.parametrize("transformed", [False, True])

@@ -26,7 +26,7 @@ SPEC = ExperimentSpec.model_validate(
 )
 STEPS = 3
 ON_CPU = Session(torch.device("cpu"))
-FILES = ("result.json", "predictions.npz", "samples.npz", "metrics.jsonl")
+FILES = ("result.json", "predictions.npz", "examples.npz", "means.npz", "turning.npz", "training.npz", "metrics.jsonl")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 
 from stn_train.evaluation.evidence import Evidence, Overlap, Spread
-from stn_train.reporting.records import EpochRecord, RunFolder, Timing, TrialResult
+from stn_train.reporting.records import EpochRecord, Gallery, RunFolder, Timing, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 
 IMAGES = 1000
@@ -77,16 +77,26 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
     np.savez(files.predictions, predicted=predicted, label=LABEL, digit=digit)
     if trial.model.transformer and trial.model.transformer.at == (0,):
         files.evidence.write_text(made_up_evidence(trial.seed).model_dump_json())
-        np.savez(
-            files.samples,
-            image=np.zeros((3, 1, 42, 42), np.uint8),
-            output=np.zeros((3, 1, 28, 28), np.uint8),
-            outline=np.tile(SQUARE, (3, 1, 1)),
-            label=np.array([1, 2, 3]),
-            predicted=np.array([1, 2, 5]),
-            mean_image=np.full((CLASSES, 1, 42, 42), 40, np.uint8),
-            mean_output=np.full((CLASSES, 1, 28, 28), 80, np.uint8),
-        )
+        for kind, arrays in made_up_gallery().items():
+            np.savez(files.gallery(kind), **arrays)
+
+
+def made_up_gallery() -> dict[Gallery, dict[str, np.ndarray]]:
+    """Three images, of which the last is a 3 that is taken for a 5."""
+    image, output = np.zeros((3, 1, 42, 42), np.uint8), np.zeros((3, 1, 28, 28), np.uint8)
+    outline, label, predicted = np.tile(SQUARE, (3, 1, 1)), np.array([1, 2, 3]), np.array([1, 2, 5])
+    seen = {"image": image, "output": output, "outline": outline, "label": label, "predicted": predicted}
+    each = {name: np.stack([seen[name]] * (EPOCHS + 1)) for name in ("output", "outline", "predicted")}
+    means = {
+        "image": np.full((CLASSES, 1, 42, 42), 40, np.uint8),
+        "output": np.full((CLASSES, 1, 28, 28), 80, np.uint8),
+    }
+    return {
+        "examples": seen | {"kind": np.arange(3)},
+        "means": means,
+        "turning": seen | {"angle": np.array([0, 120, 240])},
+        "training": {"image": image, "label": label, **each},
+    }
 
 
 def train(folder: RunFolder, trial: TrialSpec, epochs: int) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, SQUARE, begin, finish, train
-from matplotlib.colors import to_rgba
+from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, finish, train
 
 from stn_train.errors import UserError
-from stn_train.reporting.figures import learning_curves, transformer_samples
+from stn_train.reporting.figures import confusions, learning_curves
+from stn_train.reporting.gallery import KINDS
 from stn_train.reporting.records import EpochRecord, RunFolder
 from stn_train.reporting.report import write_report
 from stn_train.reporting.status import status, status_text
@@ -102,9 +102,10 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
     one_seed.environment.write_text(json.dumps({"device": "cpu", "versions": {"python": "3.11", "torch": "2.6"}}))
     report = write_report(one_seed)
     names = [path.relative_to(one_seed.path).as_posix() for path in report.files]
-    figures = [f"figures/{name}@rts.png" for name in ("learning_curves", "transformer_st_cnn", "means_st_cnn")]
+    gallery = [f"{kind}_st_cnn@rts.{shown.ending}" for kind, shown in KINDS.items()]
+    figures = [f"figures/{name}" for name in ("learning_curves@rts.png", *gallery, "confusions@rts.png")]
     assert names == ["report.json", "report.csv", "report.md", "report.html", *figures]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in report.files[4:])
+    assert all(path.read_bytes().startswith((b"\x89PNG", b"GIF8")) for path in report.files[4:])
     text = report.files[2].read_text()
     assert all(f"]({figure})" in text for figure in figures)
     assert text.index("on rts") < text.index("3.00 points fewer") < text.index("| model | error % [95 %] |")
@@ -280,49 +281,16 @@ def test_status_tells_done_running_interrupted_and_pending_apart(tmp_path: Path)
     assert lines[-1] == "1 done, 2 running, 1 pending"
 
 
-def test_wrong_predictions_stand_in_red(one_seed: RunFolder) -> None:
-    samples = np.load(one_seed.path / "trials/rts/st_cnn/seed-0/samples.npz")
-    captions = [axes.xaxis.label for axes in transformer_samples("made up", samples).axes]
-    assert [caption.get_text() for caption in captions[-2:]] == ["true 3", "predicted 5"]
-    assert [caption.get_color() for caption in captions[1::2]] == ["black", "black", "red"]
-
-
-def test_each_transformer_has_a_picture_and_an_outline_in_its_own_colour() -> None:
-    """Two digits, a channel each, seen by two transformers side by side, behind which stands a third."""
-    image = np.zeros((5, 2, 42, 42), np.uint8)
-    image[:, 0, 10:20], image[:, 1, 15:30] = 255, 255
-    samples = {
-        "image": image,
-        **{name: np.zeros((5, 2, 28, 28), np.uint8) for name in ("output", "output_1")},
-        "output_2": np.zeros((5, 4, 28, 28), np.uint8),
-        **{name: np.tile(SQUARE / half, (5, 1, 1)) for name, half in (("outline", 1), ("outline_1", 2))},
-        "label": np.arange(5),
-        "predicted": np.arange(5),
-    }
-    axes = transformer_samples("made up", samples).axes
-    assert len(axes) == 5 * 4
-    seen, *made = axes[:4]
-    first, _, second, _ = seen.lines
-    assert len(first.get_xydata()) == 4 + 1, "closed"
-    assert np.array_equal(second.get_xydata()[:4], SQUARE / 2)
-    colours = [line.get_color() for line in (first, second)]
-    frames = [one.spines["left"].get_edgecolor() for one in made]
-    assert len(set(colours)) == 2
-    assert frames[:2] == [to_rgba(colour) for colour in colours]
-    assert len(set(frames)) == 3
-    shown = seen.images[0].get_array()
-    only_first, both, only_second, neither = (tuple(shown[row, 0]) for row in (12, 17, 25, 40))
-    assert neither == (0, 0, 0)
-    assert len({only_first, both, only_second, neither}) == 4
-
-
 def test_a_transformer_between_layers_has_no_picture(tmp_path: Path) -> None:
     deep = {"name": "deep", "like": "st_cnn", "transformer": {"at": [2]}}
     folder, trials = begin(tmp_path, models=["cnn", deep])
     for trial in trials:
         finish(folder, trial, errors=3)
     report = write_report(folder)
-    assert [path.name for path in report.files if path.suffix == ".png"] == ["learning_curves@rts.png"]
+    assert [path.name for path in report.files if path.suffix == ".png"] == [
+        "learning_curves@rts.png",
+        "confusions@rts.png",
+    ]
 
 
 def test_a_classifier_without_a_width_is_reported_without_one(tmp_path: Path) -> None:
@@ -349,3 +317,13 @@ def test_learning_curves_have_a_line_and_a_band_over_the_seeds_for_each_model() 
     assert len({line.get_color() for line in errors.lines}) == 2
     assert [text.get_text() for text in errors.get_legend().get_texts()] == ["cnn", "st_cnn"]
     assert all(np.all(np.asarray(line.get_ydata()) > 0) for line in errors.lines)
+
+
+def test_confusions_share_one_scale_and_leave_out_what_is_right() -> None:
+    clean, messy = np.diag([8, 10]), np.array([[6, 2], [5, 5]])
+    first, second, _ = confusions("made up", {"cnn": clean, "st_cnn": messy}).axes
+    assert [axes.get_title() for axes in (first, second)] == ["cnn", "st_cnn"]
+    assert first.images[0].get_clim() == second.images[0].get_clim() == (0, 50)
+    shown = second.images[0].get_array()
+    assert shown.mask.tolist() == [[True, False], [False, True]]
+    assert (shown[0, 1], shown[1, 0]) == (25, 50)

@@ -34,7 +34,7 @@ def test_a_checkpoint_says_whose_it_is(checkpoint):
 
 def test_a_checkpoint_needs_no_code_to_be_read(checkpoint):
     content = torch.load(checkpoint, weights_only=True)
-    assert content["format"] == 2
+    assert content["format"] == 3
     assert set(content["network"]) == {"0.weight", "0.bias", "1.weight", "1.bias"}
 
 
@@ -83,8 +83,8 @@ def test_what_is_no_checkpoint_is_refused_by_name(checkpoint, content):
         [1, 2],
         "words",
         None,
-        {"format": 2},
-        {"format": 2, "trial": "{}"},
+        {"format": 3},
+        {"format": 3, "trial": "{}"},
         torch.zeros(3),
     ],
     ids=repr,
@@ -101,8 +101,8 @@ def test_a_file_that_is_not_there_is_told_by_name(tmp_path):
 
 def test_a_future_format_is_told_by_its_number(checkpoint):
     content = torch.load(checkpoint, weights_only=True)
-    torch.save({**content, "format": 3}, checkpoint)
-    assert "has format 3, and this version reads format 2" in refusal(checkpoint)
+    torch.save({**content, "format": 4}, checkpoint)
+    assert "has format 4, and this version reads format 3" in refusal(checkpoint)
 
 
 class Bomb:

@@ -1,0 +1,72 @@
+"""The pictures of a trial's transformers: of which kinds there are, and how each is drawn."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stn_train.reporting.figures import examples, means
+from stn_train.reporting.records import Gallery
+from stn_train.reporting.tiles import training, turning
+from stn_train.specs import TrialSpec
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one kind of picture is drawn.
+
+    `draw` gives the bytes of a file with this `ending`, from a title and the arrays of the kind's file (see Gallery).
+    `title` and `words`, which say what is to be seen, have places for {model} and {dataset}.
+    """
+
+    title: str
+    words: str
+    ending: str
+    draw: Callable[[str, Arrays], bytes]
+
+    def titled(self, trial: TrialSpec) -> str:
+        """The title of a trial's picture."""
+        return f"{_of(trial, self.title)}, seed {trial.seed}"
+
+    def described(self, trial: TrialSpec) -> str:
+        """What is to be seen on a trial's picture."""
+        return _of(trial, self.words)
+
+
+KINDS: dict[Gallery, Kind] = {
+    "examples": Kind(
+        "The transformer of {model} on {dataset}",
+        "images of {dataset} with the sampling grid's outline, and what {model} makes of them: the best, typical ones, "
+        "and the worst mistakes",
+        "png",
+        examples,
+    ),
+    "means": Kind(
+        "The mean image of each class, {model} on {dataset}",
+        "the mean image of each class of {dataset}, before and after the transformer of {model}",
+        "png",
+        means,
+    ),
+    "turning": Kind(
+        "A digit turned right round, {model} on {dataset}",
+        "a digit of {dataset} at every angle with the sampling grid's outline, what {model} makes of it, and what it "
+        "is taken for",
+        "png",
+        turning,
+    ),
+    "training": Kind(
+        "Epoch by epoch, {model} on {dataset}",
+        "an animation: the same digits of {dataset} with the sampling grid's outline, and what {model} makes of them, "
+        "before training and after each epoch",
+        "gif",
+        training,
+    ),
+}
+"""By name, in the order in which a report shows them."""
+
+
+def _of(trial: TrialSpec, words: str) -> str:
+    return words.format(model=trial.model.name, dataset=trial.dataset.name)

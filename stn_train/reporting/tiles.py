@@ -1,0 +1,122 @@
+"""Images in a row, with what transformers make of them below: drawn without axes, quickly enough to be animated."""
+
+import io
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import cycle
+
+import numpy as np
+from matplotlib.font_manager import findfont
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from stn_train.pictures import OUTLINES, coloured
+from stn_train.reporting.records import unnumbered
+
+Array = NDArray[np.generic]
+
+_TILE, _GAP, _TEXT = 88, 6, 22
+"""Pixels: an image's side, the space around it, and a line's height."""
+_FINE = 2
+"""Everything is drawn so many times larger and brought down, which makes lines smooth."""
+_MARGIN = 0.1
+"""Of an image's side: the grey border, for outlines that leave the image."""
+_STEPS = 30
+"""At most so many steps of an animation; of more epochs, some are left out."""
+_FIRST, _EACH, _LAST = 1000, 300, 2500
+"""Milliseconds that a step is shown."""
+
+
+def turning(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A PNG of one digit at every angle, in two rows of half a turn each. seen: the arrays of turning.npz (Gallery)."""
+    captions = [f"{angle}° → {predicted}" for angle, predicted in zip(seen["angle"], seen["predicted"], strict=True)]
+    half = -(-len(captions) // 2)
+    strips = [
+        _strip({name: array[part] for name, array in seen.items()}, captions[part])
+        for part in (slice(None, half), slice(half, None))
+    ]
+    return _png(_titled(f"{title}: the angle, and what it is taken for", _stacked(strips)))
+
+
+def training(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A GIF of the same images epoch by epoch. seen: the arrays of training.npz (see Gallery)."""
+    epochs = len(seen["predicted"]) - 1
+    shown = np.unique(np.linspace(0, epochs, _STEPS).round().astype(int))
+    frames = []
+    for epoch in shown:
+        fixed = ("image", "label")
+        step = {name: array if name in fixed else array[epoch] for name, array in seen.items()}
+        when = f"epoch {epoch} of {epochs}" if epoch else "before training"
+        captions = [f"{label} → {predicted}" for label, predicted in zip(step["label"], step["predicted"], strict=True)]
+        frames.append(_titled(f"{title}: {when}", _strip(step, captions)))
+    durations = [_EACH] * len(frames)
+    durations[0], durations[-1] = _FIRST, _LAST
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    return file.getvalue()
+
+
+def _strip(seen: Mapping[str, Array], captions: Sequence[str]) -> Image.Image:
+    """A column for each image: itself with the outlines, what each transformer puts out, the caption (wrong: red)."""
+    (images,), outputs, outlines = (unnumbered(name, seen) for name in ("image", "output", "outline"))
+    step = _FINE * (_TILE + _GAP)
+    sheet = Image.new("RGB", (len(images) * step, (1 + len(outputs)) * step + _FINE * _TEXT), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, caption in enumerate(captions):
+        tiles = [_outlined(images[column], [outline[column] for outline in outlines])]
+        tiles += [_enlarged(output[column], _FINE * _TILE) for output in outputs]
+        for row, tile in enumerate(tiles):
+            sheet.paste(tile, (column * step + _FINE * _GAP // 2, row * step + _FINE * _GAP // 2))
+        colour = "black" if seen["label"][column] == seen["predicted"][column] else "red"
+        draw.text((column * step + step // 2, len(tiles) * step), caption, colour, _font(), anchor="ma")
+    return sheet
+
+
+def _enlarged(image: Array, side: int) -> Image.Image:
+    """An image, C x H x W, uint8, its pixels as squares, in the middle of a white one of this side."""
+    return ImageOps.pad(Image.fromarray(coloured(image)), (side, side), Image.Resampling.NEAREST, color="white")
+
+
+def _outlined(image: Array, outlines: Sequence[Array]) -> Image.Image:
+    """An image with a grey border, and polygons (V x 2, in its pixels) with a dot at the first point of each."""
+    inner = round(_FINE * _TILE / (1 + 2 * _MARGIN))
+    border = (_FINE * _TILE - inner) // 2
+    tile = Image.new("RGB", (_FINE * _TILE, _FINE * _TILE), (217, 217, 217))
+    tile.paste(_enlarged(image, inner), (border, border))
+    draw = ImageDraw.Draw(tile)
+    height, width = image.shape[-2:]
+    scale = inner / max(height, width)
+    corner = border + (inner - scale * np.array([width, height])) / 2
+    for outline, colour in zip(outlines, cycle(OUTLINES), strict=False):
+        points = [tuple(point) for point in (outline.astype(float) + 0.5) * scale + corner]
+        draw.line([*points, points[0]], colour, width=2 * _FINE, joint="curve")
+        draw.circle(points[0], 3 * _FINE, colour)
+    return tile
+
+
+def _stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    stack = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), "white")
+    top = 0
+    for sheet in sheets:
+        stack.paste(sheet, (0, top))
+        top += sheet.height
+    return stack
+
+
+def _titled(title: str, sheet: Image.Image) -> Image.Image:
+    """The sheet below its title, brought down to the size in which it is shown."""
+    heading = Image.new("RGB", (sheet.width, _FINE * _TEXT), "white")
+    ImageDraw.Draw(heading).text((_FINE * _GAP // 2, 0), title, "black", _font())
+    whole = _stacked([heading, sheet])
+    return whole.resize((whole.width // _FINE, whole.height // _FINE), Image.Resampling.LANCZOS)
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(findfont("DejaVu Sans"), _FINE * 13)
