@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stn_train.cli import colocalise, config, data, results, run
+from stn_train.cli import colocalise, config, data, results, robustness, run, visualize
 from stn_train.errors import UserError
 
 # Click's UsageError, wherever this version of typer keeps it.
@@ -32,6 +32,8 @@ app = typer.Typer(
 app.command()(run.run)
 app.command()(colocalise.colocalise)
 app.command("eval")(results.eval_)
+app.command()(robustness.robustness)
+app.command()(visualize.visualize)
 app.command()(results.report)
 app.command()(results.compare)
 app.command()(results.status)

@@ -30,8 +30,9 @@ def eval_(
 
     For instance: stn-train eval runs/rts --dataset r
     """
-    from stn_train.experiment.evaluate import checkpoints_in, evaluate
+    from stn_train.experiment.evaluate import evaluate
     from stn_train.experiment.session import open_session
+    from stn_train.experiment.trained import checkpoints_in
 
     session = open_session(device, threads, data_root, None)
     evaluations = [evaluate(checkpoint, dataset, session) for checkpoint in checkpoints_in(target)]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from stn_train.data.batches import BuiltData, FreshData, TrainingData
-from stn_train.data.digits import hold_out, load_digits
+from stn_train.data.digits import Digits, hold_out, load_digits
 from stn_train.data.pose import true_poses
+from stn_train.data.randomness import Split
 from stn_train.data.variant import Variant, draw_variant, load_variant
 from stn_train.errors import UserError
 from stn_train.specs import TrialSpec, is_told
@@ -86,14 +87,16 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
         train = built["train"]
         built_data = BuiltData(train.images.to(session.device), train.labels.to(session.device), poses(train))
         return Problem(built_data, len(train.digit.unique()), built["test"], poses(built["test"]))
-    digits, test = load_digits(trial.source, session.data_root)
-    if trial.validation:
-        digits, held = hold_out(digits)
-        variant, *_ = draw_variant(trial.dataset, held, "validation")
-    else:
-        variant, *_ = draw_variant(trial.dataset, test, "test")
+    digits, fixed, split = load_splits(trial, session)
+    variant, *_ = draw_variant(trial.dataset, fixed, split)
     data = FreshData.of(trial.dataset, digits, session.device, posed)
     return Problem(data, len(digits), variant, poses(variant))
+
+
+def load_splits(trial: TrialSpec, session: Session) -> tuple[Digits, Digits, Split]:
+    """The digits that a trial trains on, those of its fixed images, and the split that these are."""
+    digits, test = load_digits(trial.source, session.data_root)
+    return (*hold_out(digits), "validation") if trial.validation else (digits, test, "test")
 
 
 def _processor() -> str:

@@ -9,6 +9,7 @@ from stn_train import storage
 from stn_train.data.variant import Variant
 from stn_train.errors import Stopped
 from stn_train.evaluation.classify import Predictions, classify
+from stn_train.evaluation.evidence import Health
 from stn_train.evaluation.health import examine
 from stn_train.experiment.findings import write_findings
 from stn_train.experiment.gallery import Arrays, has_gallery, watch
@@ -103,17 +104,20 @@ def _percent_wrong(predictions: Predictions, variant: Variant) -> float:
 def _write_metrics(
     folder: TrialFolder, recipe: TrainingSpec, state: TrainingState, looks: list[dict[str, Any]]
 ) -> list[EpochRecord]:
-    records = [
-        EpochRecord.model_validate(
-            {
-                "epoch": epoch,
-                "loss": loss,
-                "error": look["error"],
-                "rate": scheduled_rate(recipe, epoch / recipe.epochs),
-                "transformers": look["transformers"],
-            }
+    records = records_of(recipe, state, looks)
+    storage.write_text(folder.metrics, "".join(record.model_dump_json() + "\n" for record in records))
+    return records
+
+
+def records_of(recipe: TrainingSpec, state: TrainingState, looks: list[dict[str, Any]]) -> list[EpochRecord]:
+    """The whole epochs of a training, with what was seen after each."""
+    return [
+        EpochRecord(
+            epoch=epoch,
+            loss=loss,
+            error=look["error"],
+            rate=scheduled_rate(recipe, epoch / recipe.epochs),
+            transformers=tuple(Health(**health) for health in look["transformers"]),
         )
         for epoch, (loss, look) in enumerate(zip(state.losses, looks, strict=True), start=1)
     ]
-    storage.write_text(folder.metrics, "".join(record.model_dump_json() + "\n" for record in records))
-    return records

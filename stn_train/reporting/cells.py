@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from stn_train.evaluation.evidence import LEAST
 from stn_train.reporting.evidence import SHARES, Undone
+from stn_train.reporting.robustness import Curve, Robust
 from stn_train.reporting.tables import Row
 from stn_train.specs import ExperimentSpec
 from stn_train.statistics import Comparison, Estimate, p_value
@@ -129,6 +130,22 @@ def _errors(dataset: str, rows: Sequence[Row | None]) -> list[str]:
 def _range(counts: Sequence[int]) -> str:
     least, most = min(counts), max(counts)
     return str(least) if least == most else f"{least}-{most}"
+
+
+def crossed(robust: Robust) -> list[list[str]]:
+    """A line for each model and dataset of training, and a column for each dataset of testing."""
+    tested = list(robust.crossed[0].errors)
+    lines = [["trained on", "model", *(f"tested on {name}, %" for name in tested)]]
+    return lines + [
+        [one.trained_on, one.model, *("-" if error is None else f"{error:.2f}" for error in one.errors.values())]
+        for one in robust.crossed
+    ]
+
+
+def held(curves: Sequence[Curve]) -> list[list[str]]:
+    """A line for each model, and a column for each level of what is held; errors in percent, means over the seeds."""
+    header = ["model", *(f"{level:g}" for level in curves[0].levels)]
+    return [header, *([curve.model, *(f"{error:.1f}" for error in curve.means)] for curve in curves)]
 
 
 def _verdict(comparison: Comparison) -> str:

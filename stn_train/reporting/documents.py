@@ -8,16 +8,17 @@ from typing import Any
 
 from stn_train.evaluation.evidence import LEAST
 from stn_train.reporting.evidence import SHARES
+from stn_train.reporting.robustness import Robust
 from stn_train.reporting.tables import Row
 from stn_train.reporting.text import gains, verdicts, warnings
 from stn_train.specs import ExperimentSpec, trials_of
 from stn_train.statistics import Comparison, Estimate
 
-FORMAT = 2
+FORMAT = 3
 """The format version of report.json."""
 
 
-def json_document(experiment: ExperimentSpec, rows: Sequence[Row]) -> dict[str, Any]:
+def json_document(experiment: ExperimentSpec, rows: Sequence[Row], found: Robust | None) -> dict[str, Any]:
     """Everything the report knows, as plain values: what `report.json` holds."""
     return {
         "format": FORMAT,
@@ -29,6 +30,7 @@ def json_document(experiment: ExperimentSpec, rows: Sequence[Row]) -> dict[str, 
         "gains": gains(rows),
         "warnings": warnings(rows),
         "rows": [row_values(row) for row in rows],
+        "robustness": found and asdict(found),
     }
 
 

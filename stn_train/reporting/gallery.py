@@ -1,6 +1,6 @@
 """The pictures of a trial's transformers: of which kinds there are, and how each is drawn."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +27,15 @@ class Kind:
     ending: str
     draw: Callable[[str, Arrays], bytes]
 
-    def titled(self, trial: TrialSpec) -> str:
-        """The title of a trial's picture."""
-        return f"{_of(trial, self.title)}, seed {trial.seed}"
 
-    def described(self, trial: TrialSpec) -> str:
-        """What is to be seen on a trial's picture."""
-        return _of(trial, self.words)
+@dataclass(frozen=True)
+class Drawing:
+    """A picture before it is written: its `title`, the file's `name`, in `words` what is to be seen, and the bytes."""
+
+    title: str
+    name: str
+    words: str
+    content: bytes
 
 
 KINDS: dict[Gallery, Kind] = {
@@ -68,5 +70,11 @@ KINDS: dict[Gallery, Kind] = {
 """By name, in the order in which a report shows them."""
 
 
-def _of(trial: TrialSpec, words: str) -> str:
-    return words.format(model=trial.model.name, dataset=trial.dataset.name)
+def drawings(trial: TrialSpec, seen: Mapping[Gallery, Arrays]) -> Iterator[Drawing]:
+    """The pictures of a trial from what there is to draw them from. "@" stands in no name of a model or a dataset."""
+    model, dataset = trial.model.name, trial.dataset.name
+    for name, kind in KINDS.items():
+        if name in seen:
+            title = f"{kind.title.format(model=model, dataset=dataset)}, seed {trial.seed}"
+            words = kind.words.format(model=model, dataset=dataset)
+            yield Drawing(title, f"{name}_{model}@{dataset}.{kind.ending}", words, kind.draw(title, seen[name]))

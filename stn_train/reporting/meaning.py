@@ -27,6 +27,22 @@ HEALTHY = (
 )
 
 
+ROBUST = (
+    "The curves below: {images} images, all with the same angle, scale, shift or number of clutter patches, and else "
+    "distorted as the dataset is. Grey is what training has seen; beyond, the networks are asked for what they never "
+    "learnt. A band reaches from the lowest to the highest seed. Levels are left out at which digits do not fit on the "
+    "canvas."
+)
+CROSSED = (
+    "Trained on the one, tested on the other: errors in %, means over the seeds. Each dataset is drawn on the canvas "
+    "that the network knows, so a dataset stands here otherwise than where it has a canvas of its own."
+)
+UNMEASURED = (
+    "Not measured yet. In this folder, this command adds the error against angle, scale, shift and clutter, also "
+    "beyond what training has seen, and of networks trained on one dataset and tested on another:"
+)
+
+
 def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
     """What there is to know about the errors and differences of these rows."""
     finished, trials = sum(len(row.seeds) for row in rows), len(trials_of(experiment))

@@ -12,13 +12,14 @@ runs/<experiment>/
     examples.npz, means.npz, turning.npz, training.npz
                                        what pictures are drawn from, only with a transformer at the input: see Gallery
     evidence.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
+    robustness.json   Robustness       only after `stn-train robustness`
     checkpoint.pt
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from pydantic import Field, ValidationError
 from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.evaluation.evidence import Evidence, Health
+from stn_train.evaluation.robustness import Robustness
 from stn_train.reporting.blocks import Picture
 from stn_train.specs import ExperimentSpec, Spec, TrialSpec
 
@@ -120,6 +122,11 @@ class TrialFolder:
         """What was predicted, image by image."""
         return self.path / "predictions.npz"
 
+    @property
+    def robustness(self) -> Path:
+        """What the network gets wrong on images unlike those of its training."""
+        return self.path / "robustness.json"
+
     def gallery(self, kind: Gallery) -> Path:
         """What a picture is drawn from."""
         return self.path / f"{kind}.npz"
@@ -146,6 +153,10 @@ class TrialFolder:
         """None where there is none of this trial. Raises UserError where the file is damaged."""
         return load_record(Evidence, self.evidence) if self.evidence.exists() else None
 
+    def load_robustness(self) -> Robustness | None:
+        """None where it has not been measured. Raises UserError where the file is damaged."""
+        return load_record(Robustness, self.robustness) if self.robustness.exists() else None
+
     def load_metrics(self) -> list[EpochRecord]:
         """The epochs so far; none where training has not begun. Raises UserError where the file is damaged."""
         if not self.metrics.exists():
@@ -160,10 +171,10 @@ class TrialFolder:
         """Raises UserError where the file is missing or damaged."""
         return load_arrays(self.predictions)
 
-    def load_gallery(self, kind: Gallery) -> dict[str, NDArray[np.generic]] | None:
-        """None where there is no such picture of this trial. Raises UserError where the file is damaged."""
-        path = self.gallery(kind)
-        return load_arrays(path) if path.exists() else None
+    def load_gallery(self) -> dict[Gallery, dict[str, NDArray[np.generic]]]:
+        """What there is to draw pictures from, by kind. Raises UserError where a file is damaged."""
+        paths = {kind: self.gallery(kind) for kind in get_args(Gallery)}
+        return {kind: load_arrays(path) for kind, path in paths.items() if path.exists()}
 
 
 @dataclass(frozen=True)

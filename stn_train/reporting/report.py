@@ -11,10 +11,11 @@ import numpy as np
 from stn_train.errors import UserError
 from stn_train.reporting.blocks import Picture
 from stn_train.reporting.documents import csv_document, json_document
-from stn_train.reporting.figures import confusions, learning_curves, png
-from stn_train.reporting.gallery import KINDS
+from stn_train.reporting.figures import confusions, learning_curves, png, robustness_curves
+from stn_train.reporting.gallery import Drawing, drawings
 from stn_train.reporting.pages import html, markdown
 from stn_train.reporting.records import EpochRecord, RunFolder
+from stn_train.reporting.robustness import Robust, robust
 from stn_train.reporting.sections import sections
 from stn_train.reporting.tables import Row, finished_trials, rows_of
 from stn_train.specs import ExperimentSpec, TrialSpec
@@ -41,10 +42,11 @@ def write_report(folder: RunFolder) -> Report:
         raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
     rows = rows_of(folder)
     environment = _load_environment(folder)
-    figures = _draw(folder, experiment, rows)
-    blocks = sections(experiment, rows, figures, environment)
+    found = robust(folder, experiment)
+    figures = _draw(folder, experiment, rows, found)
+    blocks = sections(experiment, rows, found, figures, environment)
     document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
-    write_json(document, json_document(experiment, rows))
+    write_json(document, json_document(experiment, rows, found))
     write_text(table, csv_document(rows))
     write_text(reading, markdown(experiment.name, blocks))
     write_text(page, html(experiment.name, blocks, folder.path))
@@ -64,31 +66,32 @@ def _load_environment(folder: RunFolder) -> dict[str, Any] | None:
     return environment
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    """A figure before it is written: its `title`, the file's `name`, in `words` what is to be seen, and the content."""
-
-    title: str
-    name: str
-    words: str
-    content: bytes
-
-
-def _draw(folder: RunFolder, experiment: ExperimentSpec, rows: list[Row]) -> dict[str, Picture]:
-    """Draw all figures; by title. "@" stands in no name, so that no two figures share a file."""
+def _draw(folder: RunFolder, experiment: ExperimentSpec, rows: list[Row], found: Robust | None) -> dict[str, Picture]:
+    """Draw all figures; by title."""
     figures: dict[str, Picture] = {}
     for dataset in (dataset.name for dataset in experiment.datasets):
         of_dataset = [row for row in rows if row.dataset == dataset]
         trials = [trial for trial in finished_trials(folder, experiment) if trial.dataset.name == dataset]
         if trials:
             curves, confusion = _curves(folder, of_dataset, trials), _confusions(of_dataset)
-            for drawing in (curves, *_transformers(folder, trials), confusion):
+            for drawing in (*_robustness(of_dataset, found), curves, *_transformers(folder, trials), confusion):
                 figures[drawing.title] = folder.picture(drawing.name, drawing.words)
                 write_bytes(folder.path / figures[drawing.title].path, drawing.content)
     return figures
 
 
-def _curves(folder: RunFolder, rows: list[Row], trials: list[TrialSpec]) -> _Drawing:
+def _robustness(rows: list[Row], found: Robust | None) -> Iterator[Drawing]:
+    """The error against each quantity of the distortion on one dataset, where it has been measured."""
+    dataset, split = rows[0].dataset, rows[0].split
+    curves = found.of(dataset) if found else {}
+    if found and any(curves.values()):
+        title = f"Error against angle, scale, shift and clutter, trained on {dataset}"
+        words = f"{split} error of networks trained on {dataset} against angle, scale, shift and number of patches"
+        figure = robustness_curves(title, split, found.images, curves)
+        yield Drawing(title, f"robustness@{dataset}.png", words, png(figure))
+
+
+def _curves(folder: RunFolder, rows: list[Row], trials: list[TrialSpec]) -> Drawing:
     """The learning curves of one dataset's trials."""
     dataset, split, models = rows[0].dataset, rows[0].split, ", ".join(row.model for row in rows)
     curves: dict[str, list[list[EpochRecord]]] = {row.model: [] for row in rows}
@@ -96,24 +99,20 @@ def _curves(folder: RunFolder, rows: list[Row], trials: list[TrialSpec]) -> _Dra
         curves[trial.model.name].append(folder.trial(trial).load_metrics())
     title = f"Learning curves on {dataset}"
     words = f"{split} error and training loss of {models}, epoch by epoch, in the mean over the seeds"
-    return _Drawing(title, f"learning_curves@{dataset}.png", words, png(learning_curves(title, split, curves)))
+    return Drawing(title, f"learning_curves@{dataset}.png", words, png(learning_curves(title, split, curves)))
 
 
-def _transformers(folder: RunFolder, trials: list[TrialSpec]) -> Iterator[_Drawing]:
+def _transformers(folder: RunFolder, trials: list[TrialSpec]) -> Iterator[Drawing]:
     """The gallery of each model on one dataset, from its lowest seed."""
     for model in dict.fromkeys(trial.model.name for trial in trials):
         trial = min((trial for trial in trials if trial.model.name == model), key=lambda trial: trial.seed)
-        for name, kind in KINDS.items():
-            seen = folder.trial(trial).load_gallery(name)
-            if seen is not None:
-                title, file = kind.titled(trial), f"{name}_{model}@{trial.dataset.name}.{kind.ending}"
-                yield _Drawing(title, file, kind.described(trial), kind.draw(title, seen))
+        yield from drawings(trial, folder.trial(trial).load_gallery())
 
 
-def _confusions(rows: list[Row]) -> _Drawing:
+def _confusions(rows: list[Row]) -> Drawing:
     """What each model takes for what on one dataset."""
     dataset, models = rows[0].dataset, ", ".join(row.model for row in rows)
     title = f"What is taken for what on {dataset}"
     words = f"of each true class of {dataset}, the share of images that {models} take for each other class"
     matrices = {row.model: np.array(row.confusion) for row in rows}
-    return _Drawing(title, f"confusions@{dataset}.png", words, png(confusions(title, matrices)))
+    return Drawing(title, f"confusions@{dataset}.png", words, png(confusions(title, matrices)))

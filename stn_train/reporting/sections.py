@@ -10,13 +10,15 @@ from stn_train.reporting.cells import (
     PAPER,
     Column,
     comparisons,
+    crossed,
     details,
     found,
     health,
     in_the_papers_layout,
     undone,
 )
-from stn_train.reporting.meaning import HEALTHY, POSE, REGIONS, meaning
+from stn_train.reporting.meaning import CROSSED, HEALTHY, POSE, REGIONS, ROBUST, UNMEASURED, meaning
+from stn_train.reporting.robustness import Robust
 from stn_train.reporting.tables import Row
 from stn_train.reporting.text import gains, in_words, undoings, verdicts, warnings
 from stn_train.specs import ExperimentSpec
@@ -35,12 +37,14 @@ _DETAILS: tuple[Column, ...] = (
 def sections(
     experiment: ExperimentSpec,
     rows: Sequence[Row],
+    found: Robust | None,
     figures: Mapping[str, Picture],
     environment: Mapping[str, Any] | None,
 ) -> list[Block]:
     """The report below its title.
 
-    figures: pictures by their titles. environment: what is in environment.json, or None where there is no such file.
+    found: what was measured of robustness, if it was. figures: pictures by their titles. environment: what is in
+    environment.json, or None where there is no such file.
     """
     datasets = in_words([row.dataset for row in rows])
     blocks: list[Block] = [
@@ -49,6 +53,7 @@ def sections(
         *_findings(experiment, rows),
         *_where_from(rows),
         *_evidence(rows),
+        *_robustness(found),
         *(block for title, picture in figures.items() for block in (Heading(title), picture)),
         *_network_by_network(rows),
         Heading("Errors by class"),
@@ -127,6 +132,15 @@ def _evidence(rows: Sequence[Row]) -> list[Block]:
             )
         )
     return blocks
+
+
+def _robustness(robust: Robust | None) -> list[Block]:
+    """What networks make of images unlike those of their training; where that was not measured, how to."""
+    heading = Heading("How robust is it?")
+    if robust is None:
+        return [heading, Text(UNMEASURED), Code("stn-train robustness .")]
+    blocks: list[Block] = [heading, Text(ROBUST.format(images=f"{robust.images:,}"))]
+    return [*blocks, Table(crossed(robust), names=2), Text(CROSSED)] if robust.crossed else blocks
 
 
 def _network_by_network(rows: Sequence[Row]) -> list[Block]:

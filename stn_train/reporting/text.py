@@ -3,8 +3,19 @@
 import textwrap
 from collections.abc import Sequence
 
-from stn_train.reporting.cells import COLUMNS, MULTIPLY_ADDS, PAPER, SPEED, comparisons, details, in_the_papers_layout
+from stn_train.reporting.cells import (
+    COLUMNS,
+    MULTIPLY_ADDS,
+    PAPER,
+    SPEED,
+    comparisons,
+    crossed,
+    details,
+    held,
+    in_the_papers_layout,
+)
 from stn_train.reporting.evidence import Undoing
+from stn_train.reporting.robustness import Robust
 from stn_train.reporting.tables import Row
 from stn_train.specs import ExperimentSpec, trials_of
 from stn_train.statistics import verdict, where_from
@@ -82,6 +93,18 @@ def aligned(lines: Sequence[Sequence[str]], names: int) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def robustness(robust: Robust) -> str:
+    """The errors at each level of what is held, and of networks trained on one dataset and tested on others."""
+    blocks = [
+        f"{dataset}, error in % against the {factor}:\n{aligned(held(curves), names=1)}"
+        for dataset in dict.fromkeys(curve.dataset for curve in robust.curves)
+        for factor, curves in robust.of(dataset).items()
+    ]
+    if robust.crossed:
+        blocks.append(aligned(crossed(robust), names=2))
+    return "\n\n".join(blocks)
 
 
 def _wrapped(sentences: Sequence[str]) -> list[str]:

@@ -57,7 +57,7 @@ def test_the_files_say_what_was_done(finished):
 def test_the_pictures_are_drawn_from_what_the_network_does(finished):
     folder = RunFolder(finished[0])
     _, st_cnn = (folder.trial(trial) for trial in trials_of(folder.load_experiment()))
-    examples, means, turning, training = (st_cnn.load_gallery(kind) for kind in KINDS)
+    examples, means, turning, training = st_cnn.load_gallery().values()
     label, predicted, kind = examples["label"], examples["predicted"], examples["kind"]
     assert ((label != predicted) == (kind == 2)).all(), "the worst are all wrong, the others right"
     assert len(set(label[kind == 0])) == len(label[kind == 0]), "of each class one"

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 from PIL import Image
 
 from stn_train.reporting import figures
-from stn_train.reporting.gallery import KINDS
+from stn_train.reporting.gallery import KINDS, drawings
 
 SEEN = made_up_gallery()
 RED = (255, 0, 0)
@@ -37,12 +37,15 @@ def test_every_kind_is_a_file_of_its_ending(kind):
     assert opened(kind, SEEN[kind]).format == KINDS[kind].ending.upper()
 
 
-def test_titles_and_words_name_model_dataset_and_seed(tmp_path):
+def test_titles_words_and_files_name_model_and_dataset(tmp_path):
     _, (_, trial) = begin(tmp_path)
-    for kind in KINDS.values():
-        assert kind.titled(trial).endswith(" on rts, seed 0")
-        assert "st_cnn" in kind.titled(trial)
-        assert "of rts" in kind.described(trial)
+    few = {kind: SEEN[kind] for kind in ("turning", "means")}
+    means, turning = drawings(trial, few)
+    assert (means.name, turning.name) == ("means_st_cnn@rts.png", "turning_st_cnn@rts.png")
+    assert means.title == "The mean image of each class, st_cnn on rts, seed 0"
+    for drawing in (means, turning):
+        assert "st_cnn" in drawing.words
+        assert "of rts" in drawing.words
 
 
 def test_kinds_of_examples_stand_in_rows_of_their_own_and_mistakes_in_red(axes_of):

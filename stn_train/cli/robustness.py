@@ -1,0 +1,51 @@
+"""`stn-train robustness`: measure a run's networks on images unlike those of their training."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from stn_train.cli.options import DataRoot, Device, Quiet, Run, Threads
+from stn_train.cli.stopping import stop_on_signal, stopped
+from stn_train.errors import Stopped
+
+if TYPE_CHECKING:
+    from stn_train.experiment.robustness import Progress
+
+
+def robustness(
+    run: Run, data_root: DataRoot = None, device: Device = None, threads: Threads = None, quiet: Quiet = False
+) -> None:
+    """Measure the error against angle, scale, shift and clutter, also beyond what training has seen.
+
+    And of networks trained on one dataset of the run and tested on another. Each finished trial is measured once; the
+    report then shows it.
+
+    For instance: stn-train robustness runs/rts
+    """
+    from stn_train.experiment.report import report_run
+    from stn_train.experiment.robustness import measure_robustness
+    from stn_train.experiment.session import open_session
+    from stn_train.reporting.records import RunFolder
+    from stn_train.reporting.robustness import robust
+    from stn_train.reporting.text import robustness as in_words
+
+    folder = RunFolder(run)
+    experiment = folder.load_experiment()
+    session = open_session(device, threads, data_root or experiment.data_root, None)
+    with stop_on_signal() as stopping:
+        try:
+            for progress in measure_robustness(folder, session, lambda: bool(stopping())):
+                _tell(progress, quiet)
+        except Stopped:
+            raise stopped("what was measured is saved", stopping()) from None
+    report_run(folder)
+    found = robust(folder, experiment)
+    assert found is not None
+    typer.echo(in_words(found))
+    typer.echo(f"\nreport: {folder.path / 'report.html'}")
+
+
+def _tell(progress: "Progress", quiet: bool) -> None:
+    if not quiet:
+        words = "was measured before" if progress.skipped else "measured"
+        typer.echo(f"trial {progress.number} of {progress.total}  {progress.trial.key}  {words}", err=True)

@@ -1,0 +1,60 @@
+"""`stn-train visualize`: draw pictures of checkpoints."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stn_train.cli.options import DataRoot, Device, Threads
+from stn_train.errors import UserError, did_you_mean
+
+
+def visualize(
+    target: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run's or a trial's folder, or a checkpoint.pt.")
+    ],
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Some of: curves, examples, means, turning, training, confusion; all if not given.",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where pictures go; beside each checkpoint if not given.")
+    ] = None,
+    data_root: DataRoot = None,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Draw what checkpoints have learnt, also of trainings that have not ended.
+
+    Learning curves; the best, typical and worst images; the mean image of each class; a digit turned right round; an
+    animation of the training; what is taken for what.
+
+    For instance: stn-train visualize runs/rts --only turning,training
+    """
+    from stn_train.experiment.session import open_session
+    from stn_train.experiment.trained import checkpoints_in
+    from stn_train.experiment.visualize import PICTURES, visualize
+    from stn_train.storage import write_bytes
+
+    wanted = only.split(",") if only is not None else list(PICTURES)
+    for name in wanted:
+        if name not in PICTURES:
+            raise UserError(f"--only {only}: there is no picture {name!r}{did_you_mean(name, PICTURES)}")
+    checkpoints = checkpoints_in(target)
+    session = open_session(device, threads, data_root, None)
+    above = target.parent if target.is_file() else target
+    drawn = False
+    for checkpoint in checkpoints:
+        trial = checkpoint.parent
+        folder = trial if output_dir is None else output_dir / trial.relative_to(above)
+        for drawing in visualize(checkpoint, wanted, session):
+            write_bytes(folder / drawing.name, drawing.content)
+            typer.echo(f"wrote {folder / drawing.name}")
+            drawn = True
+    if not drawn:
+        raise UserError(
+            f"{target} has no such picture: {', '.join(wanted)}; transformers at the input have all of them"
+        )

@@ -1,0 +1,75 @@
+"""How the error grows with one quantity of the distortion, as plain records that are saved and reported. Torch-free."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stn_train.specs import ClutterSpec, DatasetSpec, Spec
+
+Factor = Literal["angle", "scale", "shift", "clutter"]
+
+LEVELS: dict[Factor, tuple[float, ...]] = {
+    "angle": tuple(range(-180, 181, 30)),
+    "scale": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6),
+    "shift": (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0),
+    "clutter": (0, 2, 4, 6, 8, 12, 16),
+}
+"""The levels at which each quantity is held.
+
+Degrees; a factor; the share of the room along both axes (-1: the upper left corner, 1: the lower right one); patches.
+"""
+
+
+class Point(Spec):
+    """What a network gets wrong where one quantity is the same for every image."""
+
+    factor: Factor
+    level: float
+    errors: int
+    clipped: int = Field(description="images that lose ink at the canvas's edge")
+
+
+class Crossed(Spec):
+    """What a network gets wrong on the fixed images of a dataset that it was not trained on, drawn on its canvas."""
+
+    dataset: DatasetSpec
+    images: int
+    errors: int
+
+
+class Robustness(Spec):
+    """What a trained network gets wrong where images differ from those that it was trained on."""
+
+    format: Literal[1] = 1
+    images: int = Field(description="of each point")
+    points: Annotated[tuple[Point, ...], Field(strict=False)]
+    crossed: Annotated[tuple[Crossed, ...], Field(strict=False)]
+
+
+def held(dataset: DatasetSpec, factor: Factor, level: float) -> DatasetSpec:
+    """The dataset with one quantity the same for every image; everything else is drawn as before."""
+    match factor:
+        case "angle":
+            return dataset.model_copy(update={"rotation": (level, level)})
+        case "scale":
+            return dataset.model_copy(update={"scale": (level, level)})
+        case "shift":
+            return dataset.model_copy(update={"translation": (level, level)})
+        case "clutter":
+            clutter = dataset.clutter or ClutterSpec.model_validate({})
+            patches = clutter.model_copy(update={"patches": int(level)}) if level else None
+            return dataset.model_copy(update={"clutter": patches})
+
+
+def trained_range(dataset: DatasetSpec, factor: Factor) -> tuple[float, float]:
+    """From where to where training has seen a quantity."""
+    match factor:
+        case "angle":
+            return dataset.rotation or (0.0, 0.0)
+        case "scale":
+            return dataset.scale or (1.0, 1.0)
+        case "shift":
+            return dataset.translation or (0.0, 0.0)
+        case "clutter":
+            patches = dataset.clutter.patches if dataset.clutter else 0
+            return patches, patches

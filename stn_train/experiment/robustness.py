@@ -1,0 +1,127 @@
+"""How trained networks do on images that differ from those that they were trained on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from stn_train import storage
+from stn_train.data.digits import Digits
+from stn_train.data.pose import true_poses
+from stn_train.data.variant import Variant, draw_variant
+from stn_train.errors import Stopped
+from stn_train.evaluation.classify import classify
+from stn_train.evaluation.robustness import LEVELS, Crossed, Factor, Point, Robustness, held
+from stn_train.experiment.session import Session, load_splits
+from stn_train.experiment.trained import Trained, load_trained
+from stn_train.models.precision import precision_on
+from stn_train.reporting.records import RunFolder, TrialFolder
+from stn_train.reporting.tables import finished_trials
+from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec, is_told
+
+_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Trial `number` of `total` has been measured, now or (`skipped`) before."""
+
+    trial: TrialSpec
+    number: int
+    total: int
+    skipped: bool = False
+
+
+def measure_robustness(
+    folder: RunFolder, session: Session, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Progress]:
+    """Measure every finished trial of a run and write its robustness.json; skips those that have been measured.
+
+    The fixed images' digits (at most 1,000 of them) are drawn anew with one quantity held at each of its LEVELS; and
+    all of them as each other dataset of the run has them, on the canvas that the network knows. Where `stop` says so
+    after a trial, raises Stopped. Raises UserError where a checkpoint is missing or damaged.
+    """
+    experiment = folder.load_experiment()
+    finished = finished_trials(folder, experiment)
+    number = 0
+    for dataset in experiment.datasets:
+        others = _others(dataset, experiment)
+        exams: _Exams | None = None
+        for trial in (trial for trial in finished if trial.dataset.name == dataset.name):
+            number += 1
+            files = folder.trial(trial)
+            asked = [other for other in others if other.has_true_pose or not is_told(trial.model)]
+            if _is_measured(files, asked):
+                yield Progress(trial, number, len(finished), skipped=True)
+                continue
+            exams = exams or _Exams.of(trial, others, session)
+            storage.write_json(files.robustness, exams.take(files, asked, session).model_dump(mode="json"))
+            yield Progress(trial, number, len(finished))
+            if stop():
+                raise Stopped
+
+
+def _others(own: DatasetSpec, experiment: ExperimentSpec) -> list[DatasetSpec]:
+    """The other datasets that networks of this one can be asked about, on the canvas that they know."""
+    return [
+        other.model_copy(update={"canvas": own.canvas})
+        for other in experiment.datasets
+        if other.name != own.name and (other.channels, other.classes) == (own.channels, own.classes)
+    ]
+
+
+def _is_measured(files: TrialFolder, asked: list[DatasetSpec]) -> bool:
+    found = files.load_robustness()
+    return found is not None and {crossed.dataset.name for crossed in found.crossed} >= {other.name for other in asked}
+
+
+@dataclass(frozen=True)
+class _Exams:
+    """Images for all networks of one dataset: by the quantity that is held and its level; and of other datasets."""
+
+    points: dict[tuple[Factor, float], Variant]
+    crossed: list[tuple[DatasetSpec, Variant]]
+
+    @staticmethod
+    def of(trial: TrialSpec, others: list[DatasetSpec], session: Session) -> "_Exams":
+        """For the networks of a trial's dataset."""
+        _, digits, split = load_splits(trial, session)
+        few = Digits(digits.images, digits.labels).subset(torch.arange(0, len(digits), -(-len(digits) // _IMAGES)))
+        points = {
+            (factor, level): draw_variant(held(trial.dataset, factor, level), few, split)[0]
+            for factor, levels in LEVELS.items()
+            for level in levels
+        }
+        return _Exams(points, [(other, draw_variant(other, digits, split)[0]) for other in others])
+
+    def take(self, files: TrialFolder, asked: list[DatasetSpec], session: Session) -> Robustness:
+        """What the network of a trial gets wrong, of other datasets as far as they are `asked` about."""
+        trained = load_trained(files.checkpoint, session)
+        own = trained.trial.dataset
+        points = tuple(
+            Point(
+                factor=factor,
+                level=level,
+                errors=_errors(trained, held(own, factor, level), variant, session),
+                clipped=variant.clipped,
+            )
+            for (factor, level), variant in self.points.items()
+        )
+        crossed = tuple(
+            Crossed(dataset=other, images=len(variant.labels), errors=_errors(trained, other, variant, session))
+            for other, variant in self.crossed
+            if other in asked
+        )
+        return Robustness(
+            images=len(next(iter(self.points.values())).labels),
+            points=points,
+            crossed=crossed,
+        )
+
+
+def _errors(trained: Trained, dataset: DatasetSpec, variant: Variant, session: Session) -> int:
+    """How many of a variant's images a network gets wrong."""
+    poses = true_poses(dataset, variant.theta) if is_told(trained.trial.model) else None
+    precision = precision_on(session.device, trained.trial.training)
+    found = classify(trained.network, variant.images, session.device, precision, poses)
+    return int((found.predicted != variant.labels).sum())

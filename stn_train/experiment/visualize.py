@@ -1,0 +1,45 @@
+"""The pictures of a checkpoint, also of one whose training has not ended."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from stn_train.evaluation.classify import classify
+from stn_train.experiment.gallery import gallery, has_gallery, watch
+from stn_train.experiment.session import Session
+from stn_train.experiment.trained import load_trained
+from stn_train.experiment.trial import build_for
+from stn_train.models.precision import precision_on
+from stn_train.reporting.figures import confusions, learning_curves, png
+from stn_train.reporting.gallery import KINDS, Drawing, drawings
+
+PICTURES = ("curves", *KINDS, "confusion")
+"""What can be drawn, in the order of the report; only "curves" and "confusion" without a transformer at the input."""
+
+
+def visualize(checkpoint: Path, wanted: Collection[str], session: Session) -> Iterator[Drawing]:
+    """Draw the `wanted` pictures, of PICTURES, as far as there are any of this checkpoint.
+
+    Raises UserError where it is missing or damaged.
+    """
+    trained = load_trained(checkpoint, session)
+    trial = trained.trial
+    name, title = f"{trial.model.name}@{trial.dataset.name}.png", f"{trial.model.name} on {trial.dataset.name}"
+    split = "validation" if trial.validation else "test"
+    if "curves" in wanted and trained.records:
+        curves = learning_curves(f"Learning curves of {title}", split, {trial.model.name: [trained.records]})
+        yield Drawing(f"Learning curves of {title}", f"curves_{name}", f"{split} error and training loss", png(curves))
+    if not {*KINDS, "confusion"} & set(wanted):
+        return
+    problem = trained.problem(session)
+    variant, precision = problem.variant, precision_on(session.device, trial.training)
+    predictions = classify(trained.network, variant.images, session.device, precision, problem.poses)
+    if set(KINDS) & set(wanted) and has_gallery(trial):
+        before = watch(trial, session, build_for(trial, session).network, problem)
+        history = [before, *(look["seen"] for look in trained.looks)]
+        seen = gallery(trial, session, trained.network, problem, predictions, history)
+        arrays = {kind: {key: array.numpy() for key, array in of_kind.items()} for kind, of_kind in seen.items()}
+        yield from drawings(trial, {kind: of_kind for kind, of_kind in arrays.items() if kind in wanted})
+    if "confusion" in wanted:
+        counts = predictions.confusion(variant.labels, trial.dataset.classes).numpy()
+        figure = confusions(f"What {title} takes for what", {trial.model.name: counts})
+        yield Drawing(f"What {title} takes for what", f"confusion_{name}", "percent of each true class", png(figure))
