@@ -1,0 +1,87 @@
+"""`stn-train robustness`: what networks make of images unlike those of their training."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stn_train.reporting.records import RunFolder
+from stn_train.specs import trials_of
+
+TWO = """\
+source: digits
+datasets: [plain, r]
+models: [cnn, st_cnn]
+parameters: 100_000
+training: {epochs: 1, batch_size: 96}
+"""
+
+
+@pytest.fixture
+def run(stn) -> RunFolder:
+    Path("two.yaml").write_text(TWO)
+    assert stn("run", "--config", "two.yaml", "-q").code == 0
+    return RunFolder(Path("runs/two"))
+
+
+def test_every_finished_trial_is_measured_once_and_reported(run, stn):
+    assert "stn-train robustness ." in Path("runs/two/report.md").read_text()
+    ended = stn("robustness", "runs/two", "--threads", "1")
+    assert ended.code == 0
+    keys = [f"{dataset}/{model}/seed-0" for dataset in ("plain", "r") for model in ("cnn", "st_cnn")]
+    assert ended.err.splitlines() == [f"trial {n} of 4  {key}  measured" for n, key in enumerate(keys, start=1)]
+    trials = trials_of(run.load_experiment())
+    for trial in trials:
+        found, result = run.trial(trial).load_robustness(), run.trial(trial).load_result()
+        assert found.images == result.images == 120
+        errors = {(point.factor, point.level): point.errors for point in found.points}
+        if trial.dataset.name == "plain":
+            alike = {errors["angle", 0], errors["scale", 1.0], errors["clutter", 0], result.errors}
+            assert len(alike) == 1, "held where they are anyway, the images are the fixed ones"
+            assert errors["angle", 90] > errors["angle", 0]
+            assert errors["angle", 180] == errors["angle", -180]
+        (other,) = found.crossed
+        folder = str(run.trial(trial).path)
+        (evaluation,) = json.loads(stn("eval", folder, "--dataset", other.dataset.name, "--json").out)
+        assert (other.errors, other.images) == (evaluation["errors"], evaluation["images"])
+    again = stn("robustness", "runs/two")
+    assert again.err.splitlines() == [f"trial {n} of 4  {key}  was measured before" for n, key in enumerate(keys, 1)]
+    assert again.out == ended.out
+    assert Path("runs/two/figures/robustness@r.png").exists()
+    report = Path("runs/two/report.md").read_text()
+    assert "stn-train robustness ." not in report
+    assert "| trained on | model | tested on plain, % | tested on r, % |" in report
+
+
+def test_a_dataset_that_joins_the_run_is_asked_about_too(run, stn):
+    assert stn("robustness", "runs/two", "-q").err == ""
+    assert stn("run", "--config", "two.yaml", "--set", "datasets=[shear]", "--set", "models=[cnn]", "-q").code == 0
+    assert all(line.endswith("  measured") for line in stn("robustness", "runs/two").err.splitlines())
+    cnn = json.loads(Path("runs/two/trials/r/cnn/seed-0/robustness.json").read_bytes())
+    assert [crossed["dataset"]["name"] for crossed in cnn["crossed"]] == ["plain", "shear"]
+    assert [crossed["dataset"]["canvas"] for crossed in cnn["crossed"]] == [[28, 28]] * 2
+
+
+def test_networks_that_are_given_the_pose_are_asked_only_where_there_is_one(stn):
+    Path("told.yaml").write_text(
+        TWO.replace("[plain, r]", "[r, e]").replace("[cnn, st_cnn]", "[st_cnn]") + "controls: true\n"
+    )
+    assert stn("run", "--config", "told.yaml", "-q").code == 0
+    assert stn("robustness", "runs/told", "-q").code == 0
+    crossed = {
+        name: json.loads(Path(f"runs/told/trials/r/{name}/seed-0/robustness.json").read_bytes())["crossed"]
+        for name in ("st_cnn", "st_cnn-true")
+    }
+    assert (len(crossed["st_cnn"]), len(crossed["st_cnn-true"])) == (1, 0)
+    lines = [line for line in Path("runs/told/report.md").read_text().splitlines() if line.startswith("| r | st_cnn")]
+    assert any(line.startswith("| r | st_cnn-true |") and line.endswith("| - |") for line in lines)
+
+
+def test_what_cannot_be_measured_is_told(trained, stn):
+    assert stn("robustness", "nowhere").sentence.startswith("nowhere is not a run's folder")
+    checkpoint = Path(trained, "trials/r/cnn/seed-0/checkpoint.pt")
+    checkpoint.unlink()
+    assert str(checkpoint) in stn("robustness", trained, "-q").sentence
+    assert Path(trained, "trials/r/st_cnn/seed-0/robustness.json").exists() is False
+    Path(trained, "trials/r/st_cnn/seed-0/robustness.json").write_text("{")
+    assert "robustness.json is damaged" in stn("report", trained).sentence

@@ -1,0 +1,81 @@
+"""Robustness as a report shows it, from made-up measurements."""
+
+from pathlib import Path
+
+import pytest
+from made_up_run import begin, finish
+
+from stn_train.evaluation.robustness import LEVELS, Crossed, Point, Robustness
+from stn_train.reporting.figures import robustness_curves
+from stn_train.reporting.records import RunFolder
+from stn_train.reporting.report import write_report
+from stn_train.reporting.robustness import robust
+from stn_train.reporting.text import WIDTH, robustness
+from stn_train.specs import DatasetSpec, TrialSpec
+
+
+def measure(folder: RunFolder, trial: TrialSpec, others: list[str], errors: int = 100) -> None:
+    """Of 1,000 images so many errors in each seed more than in the one before; at scale 1.6 most are clipped."""
+    points = tuple(
+        Point(factor=factor, level=level, errors=errors * (trial.seed + 1), clipped=900 if level == 1.6 else 50)
+        for factor, levels in LEVELS.items()
+        for level in levels
+    )
+    crossed = tuple(Crossed(dataset=DatasetSpec.model_validate(name), images=2000, errors=500) for name in others)
+    found = Robustness(images=1000, points=points, crossed=crossed)
+    folder.trial(trial).robustness.write_text(found.model_dump_json())
+
+
+@pytest.fixture
+def two_seeds(tmp_path: Path) -> RunFolder:
+    folder, trials = begin(tmp_path, datasets=["r", "rts"], seeds=[0, 1])
+    for trial in trials:
+        finish(folder, trial, errors=4)
+        measure(folder, trial, ["rts" if trial.dataset.name == "r" else "r"], 0 if trial.model.transformer else 100)
+    return folder
+
+
+def test_curves_are_means_over_seeds_in_percent_and_leave_out_what_is_clipped(two_seeds: RunFolder) -> None:
+    found = robust(two_seeds, two_seeds.load_experiment())
+    assert found is not None
+    cnn, st_cnn = found.of("rts")["scale"]
+    assert (cnn.model, st_cnn.model, cnn.trained) == ("cnn", "st_cnn", (0.7, 1.2))
+    assert cnn.levels == LEVELS["scale"][:-1]
+    assert cnn.errors == ((10.0, 20.0),) * len(cnn.levels)
+    assert cnn.means == (15.0,) * len(cnn.levels)
+    lines = robustness_curves("made up", "test", 1000, found.of("rts")).axes[1].lines
+    assert lines[0].get_ydata().tolist() == pytest.approx(cnn.means)
+    assert lines[1].get_ydata().tolist() == [0.05] * len(cnn.levels), "no error is half an image on a log axis"
+
+
+def test_the_cross_table_has_the_own_error_on_its_diagonal(two_seeds: RunFolder) -> None:
+    found = robust(two_seeds, two_seeds.load_experiment())
+    assert found is not None
+    assert [(one.trained_on, one.model) for one in found.crossed][:2] == [("r", "cnn"), ("r", "st_cnn")]
+    assert found.crossed[0].errors == {"r": 4.0, "rts": 25.0}
+    assert found.crossed[2].errors == {"r": 25.0, "rts": 4.0}
+
+
+def test_it_stands_in_the_report_and_fits_the_terminal(two_seeds: RunFolder) -> None:
+    files = {path.name: path for path in write_report(two_seeds).files}
+    assert {"robustness@r.png", "robustness@rts.png"} <= files.keys()
+    text = files["report.md"].read_text()
+    assert "| trained on | model | tested on r, % | tested on rts, % |" in text
+    assert "| r | cnn | 4.00 | 25.00 |" in text
+    found = robust(two_seeds, two_seeds.load_experiment())
+    assert found is not None
+    assert all(len(line) <= WIDTH for line in robustness(found).splitlines())
+
+
+def test_one_dataset_has_nothing_to_cross_and_nothing_measured_is_told(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path)
+    finish(folder, trials[0], errors=4)
+    assert robust(folder, folder.load_experiment()) is None
+    assert "Not measured yet" in write_report(folder).files[2].read_text()
+    measure(folder, trials[0], [])
+    found = robust(folder, folder.load_experiment())
+    assert found is not None
+    assert found.crossed == ()
+    text = write_report(folder).files[2].read_text()
+    assert "Not measured yet" not in text
+    assert "trained on" not in text.split("## How robust is it?")[1].split("##")[0]
