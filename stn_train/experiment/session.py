@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stn_train.data.batches import BuiltData, FreshData, TrainingData
-from stn_train.data.digits import hold_out, load_digits
+from stn_train.data.digits import few, hold_out, load_digits
 from stn_train.data.pose import true_poses
 from stn_train.data.variant import Variant, draw_variant, load_variant
 from stn_train.errors import UserError
@@ -92,6 +92,8 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
         variant, *_ = draw_variant(trial.dataset, held, "validation")
     else:
         variant, *_ = draw_variant(trial.dataset, test, "test")
+    if trial.training.digits is not None:
+        digits = few(digits, trial.training.digits, trial.seed)
     data = FreshData.of(trial.dataset, digits, session.device, posed)
     return Problem(data, len(digits), variant, poses(variant))
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from stn_train.specs.fields import Spec
 
@@ -23,6 +23,16 @@ class TrainingSpec(Spec):
     clip: float | None = Field(gt=0, description="largest norm of the gradient")
     localisation_rate: float = Field(gt=0, le=1000, description="factor on the rate for the localisation network")
     precision: Literal["auto", "float32"] = Field(description="auto: bfloat16 where the hardware computes in it")
+    digits: int | None = Field(
+        None,
+        ge=100,
+        description="how many of the training digits are used, each shown more often for it; all of them if not given",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever_with_all_digits(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `digits` where all are used: so such a trial is written as it was before there was this key."""
+        return {key: value for key, value in write(self).items() if key != "digits" or value is not None}
 
 
 RECIPES: dict[str, dict[str, Any]] = {
