@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from stn_train.pictures import draw_outline, show_image
+from stn_train.reporting.measured import Measured
 from stn_train.reporting.records import EpochRecord, unnumbered
 from stn_train.storage import atomic
 
@@ -168,3 +169,45 @@ def _widen(axes: Axes, height: int, width: int) -> None:
     axes.set_facecolor("0.85")
     axes.set_xlim(-0.5 - 0.1 * width, 1.1 * width - 0.5)
     axes.set_ylim(1.1 * height - 0.5, -0.5 - 0.1 * height)
+
+
+def errors_by_digits(trials: Sequence[Measured]) -> Figure:
+    """The error in percent against the number of training digits, both on log axes, in a panel for each dataset.
+
+    Each model has one colour: a line for the mean over its seeds, and a band from the lowest to the highest of them.
+    """
+    datasets = list(dict.fromkeys(trial.dataset for trial in trials))
+    models = list(dict.fromkeys(trial.model for trial in trials))
+    figure = Figure(figsize=(0.5 + 4.5 * len(datasets), 4), layout="constrained")
+    for axes, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
+        here = [trial for trial in trials if trial.dataset == dataset]
+        for model in dict.fromkeys(trial.model for trial in here):
+            of_model = [trial for trial in here if trial.model == model]
+            _draw_by_digits(axes, of_model, f"C{models.index(model)}")
+        axes.set_title(dataset)
+        axes.set_xlabel("training digits")
+        axes.set_xscale("log")
+        axes.set_xticks(sorted({trial.result.training_digits for trial in here}))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_ylabel(f"{here[0].result.split} error (%)")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    return figure
+
+
+def _draw_by_digits(axes: Axes, trials: Sequence[Measured], colour: str) -> None:
+    """The line and the band of one model's trials."""
+    digits = sorted({trial.result.training_digits for trial in trials})
+    errors = [
+        [max(trial.result.error, _LEAST_ERROR) for trial in trials if trial.result.training_digits == count]
+        for count in digits
+    ]
+    means = [sum(seeds) / len(seeds) for seeds in errors]
+    axes.plot(digits, means, color=colour, linewidth=1.2, marker=".", markersize=6, label=trials[0].model)
+    axes.fill_between(digits, [*map(min, errors)], [*map(max, errors)], color=colour, alpha=0.2, linewidth=0)
