@@ -17,6 +17,7 @@ from stn_train.errors import UserError, did_you_mean
 from stn_train.specs import (
     DATASETS,
     MODELS,
+    RECIPES,
     ColocalisationSpec,
     DatasetSpec,
     ExperimentSpec,
@@ -155,11 +156,12 @@ def _recipe(source: Source) -> Any:
 
 
 def _forget_changes_to_the_recipe(source: Source) -> None:
-    """Drop what the file, and not an override, has under `training`."""
+    """Drop what the file, and not an override, has under `training`; what is in no recipe stays."""
     training = source.value.get("training")
     if isinstance(training, dict):
-        for key in [key for key in training if source.places["training", key].turn[0] == 0]:
-            del training[key], source.places["training", key]
+        for key in RECIPES["ours"].keys() & training.keys():
+            if source.places["training", key].turn[0] == 0:
+                del training[key], source.places["training", key]
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,12 @@
-"""Images as colours, and images and outlines on matplotlib's axes. Torch-free."""
+"""Images as colours, images and outlines on matplotlib's axes, and figures as files. Torch-free."""
 
+import io
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 OUTLINES = ("orange", "limegreen", "magenta", "deepskyblue")
@@ -36,3 +38,10 @@ def draw_outline(axes: Axes, outline: NDArray[Any], colour: str, width: float) -
     axes.plot(*np.vstack([outline, outline[:1]]).T, color=colour, linewidth=width)
     axes.plot(*outline[0], marker="o", markersize=3 * width, color=colour)
     axes.set(xlim=limits[0], ylim=limits[1])
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file's bytes."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    return file.getvalue()

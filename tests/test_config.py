@@ -105,6 +105,13 @@ def test_another_recipe_is_taken_whole_with_the_changes_of_overrides_alone(writt
     assert load_config(whole, ["recipe=paper"]).training == paper
 
 
+def test_the_number_of_digits_belongs_to_no_recipe(written):
+    mine = written(BASE + "training: {epochs: 3, digits: 500}\n")
+    paper = load_config(mine, ["recipe=paper"]).training
+    assert paper == TrainingSpec(**RECIPES["paper"], digits=500)
+    assert load_config(mine, ["training.digits=null"]).training.digits is None
+
+
 def test_a_mistake_in_the_changes_that_another_recipe_drops_is_none(written):
     mine = written(BASE + "training: {epochs: x}")
     assert load_config(mine, ["recipe=paper"]).training.epochs == RECIPES["paper"]["epochs"]
@@ -143,6 +150,7 @@ def test_a_dumped_configuration_loads_to_the_same(name, written):
         ["training.clip=null"],  # the recipe has one
         ["training.rate=1e-5"],
         ["recipe=paper", "training.clip=0.5"],
+        ["recipe=paper", "training.digits=500"],
         ["datasets=[{name: '1e5', rotation: 12.5, scale: [0.3, 0.30000000000000004]}, {name: 'null', like: tc}]"],
         ["datasets=[{name: '2024-01-01', canvas: [20, 30]}, {name: 'on'}, {name: '0x1F'}, {name: '0'}]"],
         ["models=[{name: a, like: st_cnn, transformer: {output: 14}}, {name: b, like: st_cnn, transformer: null}]"],

@@ -124,6 +124,7 @@ MISTAKES = [
     # values
     (BASE + "training:\n  epochs:\n    0\n", "mine.yaml:4: training.epochs: must be at least 1, not 0"),
     (BASE + "training: {epochs: 0}\n", "mine.yaml:3: training.epochs: must be at least 1, not 0"),
+    (BASE + "training: {digits: 10}\n", "mine.yaml:3: training.digits: must be at least 100, not 10"),
     (BASE + "training: {rate: 0}\n", "mine.yaml:3: training.rate: must be above 0, not 0"),
     (BASE + "training: {averaging: 1}\n", "mine.yaml:3: training.averaging: must be below 1, not 1"),
     (BASE + "parameters: 1_000_000_000\n", "mine.yaml:3: parameters: must be at most 100000000, not 1000000000"),

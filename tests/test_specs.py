@@ -76,9 +76,11 @@ def test_training_is_the_recipe_with_changes() -> None:
 
 
 def test_a_resolved_experiment_resolves_to_itself() -> None:
-    spec = experiment(recipe="paper", datasets=["tc", {"name": "mild", "like": "rts", "rotation": 20}])
-    assert ExperimentSpec.model_validate(spec.model_dump(mode="json")) == spec
-    assert ExperimentSpec.model_validate_json(spec.model_dump_json()) == spec
+    datasets = ["tc", {"name": "mild", "like": "rts", "rotation": 20}]
+    for training in ({}, {"digits": 500}):
+        spec = experiment(recipe="paper", datasets=datasets, training=training)
+        assert ExperimentSpec.model_validate(spec.model_dump(mode="json")) == spec
+        assert ExperimentSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,8 @@ def test_a_resolved_experiment_resolves_to_itself() -> None:
         {"seeds": [-1]},
         {"unknown": 1},
         {"validation": True, "built": "folder"},
+        {"training": {"digits": 1000}, "built": "folder"},
+        {"training": {"digits": 99}},
     ],
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, object]) -> None:

@@ -59,21 +59,35 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of runs; the first is the baseline.")
     ],
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A PNG: the error against the number of training digits.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs: each model with the same model, or the only one, of the first run, on the same test images.
 
     For instance: stn-train compare runs/table1 runs/table1-recipe-paper
+
+    How errors fall with more training digits: stn-train compare runs/rts runs/few_digits --plot digits.png
     """
-    from stn_train.reporting.compare import compare_runs
+    from stn_train.reporting.compare import compare_runs, trials_by_digits
     from stn_train.reporting.documents import row_values
     from stn_train.reporting.records import RunFolder
     from stn_train.reporting.text import side_by_side
 
     if len(set(runs)) < max(len(runs), 2):
         raise UserError("at least two runs are wanted, each named once: stn-train compare RUN RUN")
-    rows = compare_runs([RunFolder(run) for run in runs])
+    folders = [RunFolder(run) for run in runs]
+    rows = compare_runs(folders)
+    if plot is not None:
+        from stn_train.pictures import png
+        from stn_train.reporting.curves import errors_by_digits
+        from stn_train.storage import write_bytes
+
+        write_bytes(plot, png(errors_by_digits(trials_by_digits(folders))))
     typer.echo(json.dumps([row_values(row) for row in rows], indent=2) if as_json else side_by_side(rows))
+    if plot is not None and not as_json:
+        typer.echo(f"\nwrote {plot}")
 
 
 def status(run: Run) -> None:

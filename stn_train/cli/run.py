@@ -25,6 +25,10 @@ def run(
     data_root: DataRoot = None,
     device: Device = None,
     threads: Threads = None,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Log every epoch for TensorBoard, below tensorboard/ in the results."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -50,6 +54,11 @@ def run(
         known = f"{first.dataset.name}/{first.model.name}"
         raise UserError(f"--only {only} matches no dataset/model of {config}, which has for instance {known}")
 
+    from stn_train.experiment.tensorboard import logged, refuse_missing
+
+    if tensorboard:
+        refuse_missing()
+
     from stn_train.cli.results import report_text
     from stn_train.experiment.report import report_run
     from stn_train.experiment.run import run_experiment
@@ -69,7 +78,8 @@ def run(
             return bool(stopping())
 
         try:
-            for progress in run_experiment(experiment, trials, folder, session, after_step):
+            running = run_experiment(experiment, trials, folder, session, after_step)
+            for progress in logged(running, folder) if tensorboard else running:
                 display.show(progress)
         except Stopped:
             display.close()

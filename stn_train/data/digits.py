@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stn_train.data.randomness import chosen
 from stn_train.errors import UserError
 from stn_train.specs import DIGIT, Source
 
@@ -56,6 +57,17 @@ def hold_out(digits: Digits) -> tuple[Digits, Digits]:
     """Split training digits into five sixths to train on and one sixth to tune on: every sixth digit is held out."""
     held = torch.arange(len(digits)) % 6 == 5
     return digits.subset(~held), digits.subset(held)
+
+
+def few(digits: Digits, count: int, seed: int) -> Digits:
+    """`count` of the training digits, chosen by the seed, and repeated so that an epoch is about as long as before.
+
+    What a seed chooses of fewer is among what it chooses of more. Raises UserError where there are not as many.
+    """
+    if count > len(digits):
+        raise UserError(f"training.digits is {count:,}, and there are {len(digits):,} digits to train on; name fewer")
+    repeats = max(round(len(digits) * digits.repeats / count), 1)
+    return replace(digits.subset(chosen(count, len(digits), seed)), repeats=repeats)
 
 
 def _cache() -> Path:

@@ -1,7 +1,5 @@
 """A contact sheet: digits before and after a variant's distortion."""
 
-import io
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +9,7 @@ from stn_train.data.digits import CLASSES, Digits
 from stn_train.data.distortion import Draw
 from stn_train.data.outline import Outline
 from stn_train.data.variant import draw_variant
-from stn_train.pictures import draw_outline, show_image
+from stn_train.pictures import draw_outline, png, show_image
 from stn_train.specs import DatasetSpec
 
 
@@ -35,9 +33,7 @@ def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> bytes:
             _picture(row[column], variant.images[column].numpy(), title)
             for lies in outlines:
                 _draw_outlines(row[column], lies, column)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _pose(spec: DatasetSpec, drawn: Draw, number: int) -> str:

@@ -21,6 +21,7 @@ class Subject(IntEnum):
     ORDER = 2
     BEND = 3
     PARTNER = 4
+    SUBSET = 5
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,8 @@ class Source:
 def order(count: int, seed: int, epoch: int) -> Tensor:
     """The order, a permutation of `count` numbers, in which an epoch shows the training images."""
     return torch.from_numpy(Source(seed, "train", epoch).stream(Subject.ORDER).permutation(count))
+
+
+def chosen(count: int, total: int, seed: int) -> Tensor:
+    """The numbers of the `count` training digits, out of `total`, that a seed chooses: fewer are among more."""
+    return torch.from_numpy(Source(seed, "train").stream(Subject.SUBSET).permutation(total)[:count])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stn_train.data.batches import BuiltData, FreshData, TrainingData
-from stn_train.data.digits import Digits, hold_out, load_digits
+from stn_train.data.digits import Digits, few, hold_out, load_digits
 from stn_train.data.pose import true_poses
 from stn_train.data.randomness import Split
 from stn_train.data.variant import Variant, draw_variant, load_variant
@@ -89,6 +89,8 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
         return Problem(built_data, len(train.digit.unique()), built["test"], poses(built["test"]))
     digits, fixed, split = load_splits(trial, session)
     variant, *_ = draw_variant(trial.dataset, fixed, split)
+    if trial.training.digits is not None:
+        digits = few(digits, trial.training.digits, trial.seed)
     data = FreshData.of(trial.dataset, digits, session.device, posed)
     return Problem(data, len(digits), variant, poses(variant))
 

@@ -9,7 +9,9 @@ from stn_train.experiment.session import Session
 from stn_train.experiment.trained import load_trained
 from stn_train.experiment.trial import build_for
 from stn_train.models.precision import precision_on
-from stn_train.reporting.figures import confusions, learning_curves, png
+from stn_train.pictures import png
+from stn_train.reporting.curves import learning_curves
+from stn_train.reporting.figures import confusions
 from stn_train.reporting.gallery import KINDS, Drawing, drawings
 
 PICTURES = ("curves", *KINDS, "confusion")

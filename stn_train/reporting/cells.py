@@ -15,11 +15,13 @@ Column = tuple[str, Callable[[Row], str]]
 MULTIPLY_ADDS = "multiply-adds"
 PAPER = "paper %"
 SPEED = "training img/s"
+TRAINING_DIGITS = "training digits"
 
 COLUMNS: tuple[Column, ...] = (
     ("dataset", lambda row: row.dataset),
     ("model", lambda row: row.model),
     ("seeds", lambda row: str(len(row.seeds))),
+    (TRAINING_DIGITS, lambda row: f"{row.training_digits:,}"),
     ("parameters", lambda row: f"{row.parameters:,}"),
     (MULTIPLY_ADDS, lambda row: _shortened(row.multiply_adds)),
     ("error % [95 %]", lambda row: estimate(row.error)),
@@ -30,8 +32,13 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def details(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
-    """A line for each row; the paper's figures are left out where it has none for any of them."""
-    shown = [column for column in columns if column[0] != PAPER or any(row.paper_error is not None for row in rows)]
+    """A line for each row.
+
+    The paper's figures are left out where it has none for any of them, the training digits where all have as many.
+    """
+    left_out = {PAPER} if all(row.paper_error is None for row in rows) else set()
+    left_out |= {TRAINING_DIGITS} if len({row.training_digits for row in rows}) == 1 else set()
+    shown = [column for column in columns if column[0] not in left_out]
     return [[header for header, _ in shown], *([cell(row) for _, cell in shown] for row in rows)]
 
 

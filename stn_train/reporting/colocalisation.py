@@ -18,8 +18,9 @@ import numpy as np
 from pydantic import Field
 
 from stn_train.errors import UserError
+from stn_train.pictures import png
 from stn_train.reporting.blocks import Block, Bullets, Code, Heading, Picture, Text
-from stn_train.reporting.figures import located, png
+from stn_train.reporting.figures import located
 from stn_train.reporting.pages import html, markdown
 from stn_train.reporting.records import OutputFolder, TrialFolder, load_arrays, load_record
 from stn_train.reporting.text import aligned

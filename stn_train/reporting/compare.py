@@ -1,12 +1,13 @@
 """Runs side by side: what each model of a run reached, against the same model of the first run. Torch-free."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stn_train.errors import UserError
-from stn_train.reporting.measured import BySeed, measured
+from stn_train.reporting.measured import BySeed, Measured, measured
 from stn_train.reporting.records import RunFolder
 from stn_train.reporting.tables import Row, corrected_rows, finished_trials, row_of
 
@@ -41,6 +42,30 @@ def compare_runs(folders: Sequence[RunFolder]) -> list[Row]:
             "and a seed in common are wanted"
         )
     return corrected_rows(rows)
+
+
+def trials_by_digits(folders: Sequence[RunFolder]) -> list[Measured]:
+    """What there is to plot of runs that `compare_runs` can compare: their finished trials on the first's datasets.
+
+    Raises UserError where all were trained on as many digits, or where two runs hold the same trial.
+    """
+    runs = [_read(folder) for folder in folders]
+    of_models = [run.datasets.get(dataset, {}).values() for dataset in runs[0].datasets for run in runs]
+    trials = [trial for models in of_models for by_seed in models for trial in by_seed.values()]
+    counts = Counter((trial.key, trial.result.training_digits) for trial in trials)
+    numbers = {digits for _, digits in counts}
+    if len(numbers) == 1:
+        raise UserError(
+            f"all of these runs trained on {numbers.pop():,} digits, and a plot wants runs that differ in that: "
+            "`stn-train run --set training.digits=1000` makes one"
+        )
+    for (key, digits), count in counts.items():
+        if count > 1:
+            raise UserError(
+                f"{count} of these runs hold {key} from {digits:,} training digits, which a plot shows once: "
+                "name one of them"
+            )
+    return trials
 
 
 def _read(folder: RunFolder) -> _Run:

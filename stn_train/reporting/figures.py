@@ -1,19 +1,15 @@
-"""Pictures of a run: learning curves, confusions, and what the transformers look at."""
+"""Pictures of images: what transformers look at, and what networks take for what."""
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from stn_train.evaluation.robustness import Factor
-from stn_train.pictures import OUTLINES, draw_outline, show_image
-from stn_train.reporting.records import EpochRecord, unnumbered
-from stn_train.reporting.robustness import Curve
+from stn_train.pictures import OUTLINES, draw_outline, png, show_image
+from stn_train.reporting.records import unnumbered
 
 Array = NDArray[np.generic]
 
@@ -22,93 +18,6 @@ _PICTURES = 8
 
 _KINDS = ("best", "typical", "worst")
 """Of the examples (see Gallery), in words."""
-
-_QUANTITIES: dict[Factor, str] = {
-    "angle": "angle (degrees, clockwise)",
-    "scale": "scale (factor)",
-    "shift": "shift (share of the room: -1 upper left, 1 lower right)",
-    "clutter": "clutter (patches)",
-}
-
-_LEAST_ERROR = 0.01
-"""Percent; on the log axis, errors below stand here."""
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG file's bytes."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
-    return file.getvalue()
-
-
-def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequence[EpochRecord]]]) -> Figure:
-    """The error on `split` in percent and the training loss, per epoch, both on log axes.
-
-    curves: for each model, its epochs seed by seed. Each has one colour: a line for the mean over its seeds, and a band
-    from the lowest to the highest of them. Ends with the epoch that all of a model's seeds have reached.
-    """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    errors, losses = figure.subplots(1, 2)
-    for index, (model, seeds) in enumerate(curves.items()):
-        for axes, of_epoch in ((errors, _shown_error), (losses, _loss)):
-            together = [[of_epoch(epoch) for epoch in epochs] for epochs in zip(*seeds, strict=False)]
-            values = np.array(together).reshape(-1, len(seeds))
-            done, colour = range(1, len(values) + 1), f"C{index}"
-            axes.plot(done, values.mean(axis=1), color=colour, linewidth=1.2, marker=".", markersize=4, label=model)
-            axes.fill_between(done, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.2, linewidth=0)
-    errors.set_ylabel(f"{split} error (%)")
-    losses.set_ylabel("training loss")
-    for axes in (errors, losses):
-        axes.set_xlabel("epoch")
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _logarithmic(axes)
-    errors.legend(frameon=False)
-    figure.suptitle(title)
-    return figure
-
-
-def robustness_curves(title: str, split: str, images: int, curves: Mapping[Factor, Sequence[Curve]]) -> Figure:
-    """The error on `split` in percent against each quantity, on a log axis, with a line for each model.
-
-    As in `learning_curves`, a line is the mean over the seeds and a band reaches from the lowest to the highest. Grey
-    is the range of training. images: of each point; an error of none of them is drawn as one of half an image.
-    """
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True).ravel()
-    for axes, (factor, models) in zip(panels, curves.items(), strict=True):
-        for index, curve in enumerate(models):
-            errors, colour = np.maximum(np.array(curve.errors), 50 / images), f"C{index}"
-            levels = curve.levels
-            axes.plot(levels, errors.mean(1), color=colour, linewidth=1.2, marker=".", label=curve.model)
-            axes.fill_between(levels, errors.min(1), errors.max(1), color=colour, alpha=0.2, linewidth=0)
-        low, high = models[0].trained
-        axes.axvspan(low, high, color="0.5", alpha=0.15, linewidth=1)
-        axes.set_xlabel(_QUANTITIES[factor])
-        _logarithmic(axes)
-    panels[0].legend(frameon=False)
-    for axes in panels[::2]:
-        axes.set_ylabel(f"{split} error (%)")
-    figure.suptitle(title)
-    return figure
-
-
-def _logarithmic(axes: Axes) -> None:
-    """Values as they are, on a log axis upwards."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _shown_error(epoch: EpochRecord) -> float:
-    return max(epoch.error, _LEAST_ERROR)
-
-
-def _loss(epoch: EpochRecord) -> float:
-    return epoch.loss
 
 
 def examples(title: str, seen: Mapping[str, Array]) -> bytes:

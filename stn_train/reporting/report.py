@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from stn_train.errors import UserError
+from stn_train.pictures import png
 from stn_train.reporting.blocks import Picture
+from stn_train.reporting.curves import learning_curves, robustness_curves
 from stn_train.reporting.documents import csv_document, json_document
-from stn_train.reporting.figures import confusions, learning_curves, png, robustness_curves
+from stn_train.reporting.figures import confusions
 from stn_train.reporting.gallery import Drawing, drawings
 from stn_train.reporting.pages import html, markdown
 from stn_train.reporting.records import EpochRecord, RunFolder
@@ -87,7 +89,7 @@ def _robustness(rows: list[Row], found: Robust | None) -> Iterator[Drawing]:
     if found and any(curves.values()):
         title = f"Error against angle, scale, shift and clutter, trained on {dataset}"
         words = f"{split} error of networks trained on {dataset} against angle, scale, shift and number of patches"
-        figure = robustness_curves(title, split, found.images, curves)
+        figure = robustness_curves(title, split, curves)
         yield Drawing(title, f"robustness@{dataset}.png", words, png(figure))
 
 

@@ -57,6 +57,7 @@ class Row:
     evaluation_images_per_second: float
     split: str
     precision: str
+    training_digits: int
     images: int
     digits: int
     """Distinct digits among the images."""
@@ -154,6 +155,7 @@ def row_of(mine: BySeed, theirs: BySeed, baseline: str | None) -> Row:
         evaluation_images_per_second=_mean([trial.timing.evaluation_images_per_second for trial in trials]),
         split=result.split,
         precision=", ".join(sorted({trial.result.precision for trial in trials})),
+        training_digits=result.training_digits,
         images=result.images,
         digits=result.digits,
         clipped=result.clipped,

@@ -46,10 +46,14 @@ class ExperimentSpec(Spec):
         return {**value, "training": merged(RECIPES[recipe], training)}
 
     @model_validator(mode="after")
-    def _tune_on_fresh_images(self) -> "ExperimentSpec":
+    def _built_as_they_are(self) -> "ExperimentSpec":
         if self.validation and self.built is not None:
             raise ValueError(
                 "validation does not go with built variants, which hold nothing out; leave one of them out"
+            )
+        if self.training.digits is not None and self.built is not None:
+            raise ValueError(
+                "training.digits does not go with built variants, which show all digits; leave one of them out"
             )
         return self
 

@@ -23,6 +23,11 @@ class TrainingSpec(Spec):
     clip: float | None = Field(gt=0, description="largest norm of the gradient")
     localisation_rate: float = Field(gt=0, le=1000, description="factor on the rate for the localisation network")
     precision: Literal["auto", "float32"] = Field(description="auto: bfloat16 where the hardware computes in it")
+    digits: int | None = Field(
+        None,
+        ge=100,
+        description="how many of the training digits are used, each shown more often for it; all of them if not given",
+    )
 
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -155,6 +155,26 @@ def test_compare_wants_two_runs(trained, stn, runs):
     assert "RUN" in ended.err
 
 
+def test_compare_plots_the_error_against_the_number_of_training_digits(trained, stn):
+    few = ("--set", "training.digits=120", "--set", "training.epochs=1", "--output-dir", "runs/few", "-q")
+    assert stn("run", "--config", "small.yaml", "--only", "r/cnn", *few).code == 0
+    ended = stn("compare", trained, "runs/few", "--plot", "figures/digits.png")
+    assert (ended.code, ended.err) == (0, "")
+    assert "training digits" in ended.out.splitlines()[0]
+    assert ended.out.endswith("\n\nwrote figures/digits.png\n")
+    assert Path("figures/digits.png").read_bytes().startswith(b"\x89PNG")
+    rows = json.loads(stn("compare", trained, "runs/few", "--plot", "again.png", "--json").out)
+    assert [row["training_digits"] for row in rows] == [480, 480, 120]
+    assert Path("again.png").read_bytes() == Path("figures/digits.png").read_bytes()
+
+
+def test_compare_does_not_plot_runs_of_as_many_training_digits(trained, stn):
+    shutil.copytree(trained, "runs/copy")
+    sentence = stn("compare", trained, "runs/copy", "--plot", "digits.png").sentence
+    assert sentence.startswith("all of these runs trained on 480 digits, and a plot wants runs that differ in that")
+    assert not Path("digits.png").exists()
+
+
 # --- evidence ---------------------------------------------------------------------------------------------------
 
 

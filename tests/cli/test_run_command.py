@@ -188,6 +188,22 @@ def test_validation_says_so(stn):
     assert "validation digits" in stn("report", "tuning").out
 
 
+def test_few_digits_are_shown_more_often_and_the_test_images_stay(finished, stn):
+    once = ("--only", "r/cnn", "--set", "training.epochs=1", "-q")
+    assert stn(*RUN, *once, "--set", "training.digits=120", "--output-dir", "few").code == 0
+    path = "trials/r/cnn/seed-0"
+    result = json.loads(Path("few", path, "result.json").read_bytes())
+    assert (result["training_digits"], result["trial"]["training"]["digits"], result["images"]) == (120, 120, 120)
+    few, everything = (np.load(folder / path / "predictions.npz") for folder in (Path("few"), finished[0]))
+    for name in ("label", "digit"):
+        assert np.array_equal(few[name], everything[name])
+    assert stn("eval", "few").code == 0
+    held = stn(*RUN, *once, "--validate", "--set", "training.digits=401", "--output-dir", "other").sentence
+    assert held.startswith("training.digits is 401, and there are 400 digits to train on")
+    built = stn(*RUN, "--set", "training.digits=120", "--set", "built=built").sentence
+    assert "training.digits does not go with built variants" in built
+
+
 def test_a_dry_run_shows_sizes_and_writes_nothing(stn):
     ended = stn(*RUN, "--dry-run", "--seeds", "0,1")
     assert (ended.code, ended.err) == (0, "")

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits as load_scikit_digits
 from torch.nn import functional as F
 
 from stn_train.data import digits as digits_module
-from stn_train.data.digits import hold_out, load_digits
+from stn_train.data.digits import few, hold_out, load_digits
 from stn_train.errors import UserError
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -71,6 +71,40 @@ def test_a_sixth_is_held_out_and_nothing_is_in_both_parts():
     assert not parts[0] & parts[1]
     assert parts[0] | parts[1] == {image.numpy().tobytes() for image in train.images}
     assert held.labels.bincount(minlength=10).min() > 0
+
+
+# --- few of them --------------------------------------------------------------------------------------------------
+
+
+def test_what_a_seed_chooses_of_fewer_is_among_what_it_chooses_of_more():
+    train, _ = load_digits("digits")
+    everything, many, some = (few(train, count, seed=3) for count in (len(train), 700, 100))
+    assert torch.equal(some.images, many.images[:100])
+    assert torch.equal(many.labels, everything.labels[:700])
+    assert {image.numpy().tobytes() for image in everything.images} == {
+        image.numpy().tobytes() for image in train.images
+    }
+
+
+def test_each_seed_has_digits_of_its_own():
+    train, _ = load_digits("digits")
+    one, again, other = ({image.numpy().tobytes() for image in few(train, 200, seed).images} for seed in (0, 0, 1))
+    assert one == again
+    assert len(one & other) < 100
+
+
+@pytest.mark.parametrize(("count", "repeats"), [(100, 135), (900, 15), (1352, 10)])
+def test_an_epoch_of_few_digits_is_about_as_long_as_one_of_all(count, repeats):
+    train, _ = load_digits("digits")
+    assert (len(few(train, count, 0)), few(train, count, 0).repeats) == (count, repeats)
+    once = digits_module.Digits(train.images, train.labels)
+    assert few(once, 1300, 0).repeats == 1
+
+
+def test_more_digits_than_there_are_cannot_be_had():
+    train, _ = load_digits("digits")
+    with pytest.raises(UserError, match=r"^training.digits is 1,353, and there are 1,352 digits to train on; name "):
+        few(train, 1353, 0)
 
 
 # --- the others' files --------------------------------------------------------------------------------------------

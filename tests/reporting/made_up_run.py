@@ -58,7 +58,7 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
         multiply_adds=31_200_000,
         precision="float32",
         split="validation" if trial.validation else "test",
-        training_digits=60_000,
+        training_digits=trial.training.digits or 60_000,
         digits=len(np.unique(digit)),
         images=IMAGES,
         clipped=31,

@@ -7,7 +7,8 @@ import pytest
 from made_up_run import begin, finish
 
 from stn_train.errors import UserError
-from stn_train.reporting.compare import compare_runs
+from stn_train.reporting.compare import compare_runs, trials_by_digits
+from stn_train.reporting.curves import errors_by_digits
 from stn_train.reporting.records import RunFolder
 from stn_train.reporting.tables import rows_of
 from stn_train.reporting.text import WIDTH, side_by_side
@@ -85,3 +86,54 @@ def test_a_run_without_results_is_told(tmp_path: Path) -> None:
         compare_runs([run(tmp_path / "a", [5, 4]), run(tmp_path / "b", [])])
     with pytest.raises(UserError, match="c is not a run's folder"):
         compare_runs([run(tmp_path / "d", [5, 4]), RunFolder(tmp_path / "c")])
+
+
+# --- of as many training digits, or not -------------------------------------------------------------------------
+
+
+SIZES = {"a": None, "b": 1000, "c": 1000}
+
+
+def few(digits: int | None, **keys: Any) -> dict[str, Any]:
+    return {"training": {"epochs": 4, "digits": digits}, **keys}
+
+
+def test_the_training_digits_have_a_column_where_they_differ(tmp_path: Path) -> None:
+    many, some, copy = (run(tmp_path / name, [5, 4], **few(count)) for name, count in SIZES.items())
+    differing, alike = (
+        side_by_side(compare_runs(folders)).split("\n\n")[0] for folders in ([many, some], [some, copy])
+    )
+    header, *lines = differing.splitlines()
+    assert "  training digits  " in header
+    assert [line.split()[3] for line in lines] == ["60,000", "60,000", "1,000", "1,000"]
+    assert "training digits" not in alike
+
+
+def test_the_plot_has_a_panel_for_each_dataset_and_a_line_and_a_band_for_each_model(tmp_path: Path) -> None:
+    both = few(None, datasets=["rts", "r"], seeds=[0, 1])
+    first = run(tmp_path / "a", [4, 2, 3, 3, 6, 2, 3, 3], **both)
+    second = run(tmp_path / "b", [20, 10], **few(100, seeds=[7]))
+    third = run(tmp_path / "c", [9, 8], **few(1000, datasets=["tc"]))
+    figure = errors_by_digits(trials_by_digits([first, second, third]))
+    assert [axes.get_title() for axes in figure.axes] == ["rts", "r"], "the datasets of the first run"
+    rts, r = figure.axes
+    assert rts.get_xscale() == "log"
+    assert [(line.get_label(), *map(list, line.get_data())) for line in rts.lines] == [
+        ("cnn", [100, 60_000], [20, 5]),
+        ("st_cnn", [100, 60_000], [10, 2]),
+    ]
+    assert [list(line.get_xdata()) for line in r.lines] == [[60_000]] * 2
+    heights = [sorted({float(y) for x, y in band.get_paths()[0].vertices if x == 60_000}) for band in rts.collections]
+    assert heights == [[4, 6], [2]], "from the lowest to the highest seed"
+
+
+def test_runs_of_as_many_digits_are_not_plotted(tmp_path: Path) -> None:
+    folders = [run(tmp_path / name, [5, 4], **few(1000, seeds=[seed])) for seed, name in enumerate("ab")]
+    with pytest.raises(UserError, match="all of these runs trained on 1,000 digits, and a plot wants"):
+        trials_by_digits(folders)
+
+
+def test_what_two_runs_hold_is_not_plotted(tmp_path: Path) -> None:
+    folders = [run(tmp_path / name, [5, 4], **few(count)) for name, count in SIZES.items()]
+    with pytest.raises(UserError, match="2 of these runs hold rts/cnn/seed-0 from 1,000 training digits, which a"):
+        trials_by_digits(folders)

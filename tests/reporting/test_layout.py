@@ -41,6 +41,7 @@ ROW = Row(
     evaluation_images_per_second=2000.0,
     split="test",
     precision="float32",
+    training_digits=60_000,
     images=10_000,
     digits=10_000,
     clipped=0,

@@ -9,7 +9,8 @@ import pytest
 from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, finish, train
 
 from stn_train.errors import UserError
-from stn_train.reporting.figures import confusions, learning_curves
+from stn_train.reporting.curves import learning_curves
+from stn_train.reporting.figures import confusions
 from stn_train.reporting.gallery import KINDS
 from stn_train.reporting.records import EpochRecord, RunFolder
 from stn_train.reporting.report import write_report
@@ -117,7 +118,7 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
 def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
     json_file, csv_file, *_ = write_report(one_seed).files
     document = json.loads(json_file.read_text())
-    assert (document["format"], document["finished"], document["trials"]) == (2, 2, 2)
+    assert (document["format"], document["finished"], document["trials"]) == (3, 2, 2)
     _, st_cnn = document["rows"]
     assert st_cnn["error"]["value"] == 2.0
     assert st_cnn["confusion"][0] == [98, 2, 0, 0, 0, 0, 0, 0, 0, 0]

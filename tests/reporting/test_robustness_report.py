@@ -6,7 +6,7 @@ import pytest
 from made_up_run import begin, finish
 
 from stn_train.evaluation.robustness import LEVELS, Crossed, Point, Robustness
-from stn_train.reporting.figures import robustness_curves
+from stn_train.reporting.curves import robustness_curves
 from stn_train.reporting.records import RunFolder
 from stn_train.reporting.report import write_report
 from stn_train.reporting.robustness import robust
@@ -43,9 +43,9 @@ def test_curves_are_means_over_seeds_in_percent_and_leave_out_what_is_clipped(tw
     assert cnn.levels == LEVELS["scale"][:-1]
     assert cnn.errors == ((10.0, 20.0),) * len(cnn.levels)
     assert cnn.means == (15.0,) * len(cnn.levels)
-    lines = robustness_curves("made up", "test", 1000, found.of("rts")).axes[1].lines
+    lines = robustness_curves("made up", "test", found.of("rts")).axes[1].lines
     assert lines[0].get_ydata().tolist() == pytest.approx(cnn.means)
-    assert lines[1].get_ydata().tolist() == [0.05] * len(cnn.levels), "no error is half an image on a log axis"
+    assert lines[1].get_ydata().tolist() == [0.01] * len(cnn.levels), "a log axis has no zero"
 
 
 def test_the_cross_table_has_the_own_error_on_its_diagonal(two_seeds: RunFolder) -> None:
