@@ -1,94 +1,14 @@
-"""Pictures of images: what transformers look at, and what networks take for what."""
+"""What networks take for what, and where they find it."""
 
 from collections.abc import Mapping
-from itertools import cycle
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stn_train.pictures import OUTLINES, draw_outline, png, show_image
-from stn_train.reporting.records import unnumbered
+from stn_train.pictures import draw_outline, show_image
 
 Array = NDArray[np.generic]
-
-_PICTURES = 8
-"""How many inputs and outputs stand side by side in a picture of a transformer, if they are not more for one image."""
-
-_KINDS = ("best", "typical", "worst")
-"""Of the examples (see Gallery), in words."""
-
-
-def examples(title: str, seen: Mapping[str, Array]) -> bytes:
-    """A PNG of inputs with the outlines of the sampling grids on them, beside what the transformers put out.
-
-    The best images come first, then typical ones, then the worst mistakes. A transformer has one colour for its outline
-    and for the frame of its output. A dot marks the output's top left corner, so that a rotation can be seen; below
-    stand the true and the predicted label, wrong ones in red. seen: the arrays of examples.npz (see Gallery).
-    """
-    images, outputs, outlines = (unnumbered(name, seen) for name in ("image", "output", "outline"))
-    side = 1 + len(outputs)
-    groups = max(_PICTURES // side, 1)
-    rows = _rows(seen["kind"], groups)
-    height = 1.6 * len(rows) + 0.4
-    figure = Figure(figsize=(1.375 * groups * side, height))
-    grid = figure.add_gridspec(
-        len(rows),
-        (side + 1) * groups - 1,
-        width_ratios=([1] * side + [0.15]) * (groups - 1) + [1] * side,
-        left=0.03,
-        right=0.99,
-        bottom=0.25 / height,
-        top=1 - 0.4 / height,
-        wspace=0.06,
-        hspace=0.2,
-    )
-    places = [(row, group, index) for row, line in enumerate(rows) for group, index in enumerate(line)]
-    for row, group, index in places:
-        label, predicted = seen["label"][index], seen["predicted"][index]
-        inside, *made = (figure.add_subplot(grid[row, (side + 1) * group + place]) for place in range(side))
-        _picture(inside, images[0][index], f"true {label}")
-        _widen(inside, *images[0].shape[-2:])
-        if group == 0:
-            inside.set_ylabel(_KINDS[int(seen["kind"][index])], fontsize=9)
-        for axes, output, colour in zip(made, outputs, cycle(OUTLINES), strict=False):
-            _picture(axes, output[index], frame=colour if len(outputs) > 1 else "black")
-        made[-1].set_xlabel(
-            f"predicted {predicted}", color="black" if label == predicted else "red", fontsize=8, labelpad=2
-        )
-        for outline, colour in zip(outlines, cycle(OUTLINES), strict=False):
-            draw_outline(inside, outline[index], colour, width=1.2)
-    figure.suptitle(
-        f"{title}: the input with the sampling grid's outline (dot: the output's top left), and the output",
-        y=1 - 0.1 / height,
-        fontsize=10,
-    )
-    return png(figure)
-
-
-def _rows(kinds: Array, most: int) -> list[list[int]]:
-    """The numbers of images by rows of at most so many; each kind begins a row."""
-    of_kind = [[int(index) for index in np.flatnonzero(kinds == kind)] for kind in np.unique(kinds)]
-    return [numbers[start : start + most] for numbers in of_kind for start in range(0, len(numbers), most)]
-
-
-def means(title: str, seen: Mapping[str, Array]) -> bytes:
-    """A PNG of the mean image of each class, above, and of what the classifier reads, below.
-
-    Each is as bright as it can be, so that how sharp they are can be compared. seen: the arrays of means.npz.
-    """
-    before, after = seen["image"], seen["output"]
-    figure = Figure(figsize=(1.1 * len(before), 2.7), layout="constrained")
-    grid = figure.subplots(2, len(before), squeeze=False)
-    for row, images, words in zip(grid, (before, after), ("before", "after"), strict=True):
-        row[0].set_ylabel(words, fontsize=9)
-        for label, (axes, image) in enumerate(zip(row, images, strict=True)):
-            show_image(axes, image.astype(float) * (255 / max(float(image.max()), 1.0)))
-            if images is after:
-                axes.set_xlabel(str(label), fontsize=9, labelpad=2)
-    figure.suptitle(title, fontsize=10)
-    return png(figure)
 
 
 def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
@@ -137,17 +57,3 @@ def located(title: str, samples: Mapping[str, Mapping[str, Array]]) -> Figure:
                 draw_outline(axes, corners, colour, width=1.2)
     figure.suptitle(f"{title}: true (green) and predicted (orange) box", fontsize=10)
     return figure
-
-
-def _picture(axes: Axes, image: Array, caption: str = "", frame: str = "black") -> None:
-    show_image(axes, image)
-    axes.set_anchor("N")
-    axes.set_xlabel(caption, fontsize=8, labelpad=2)
-    axes.spines[:].set_color(frame)
-
-
-def _widen(axes: Axes, height: int, width: int) -> None:
-    """Widens the view by a fifth, for outlines that leave the image."""
-    axes.set_facecolor("0.85")
-    axes.set_xlim(-0.5 - 0.1 * width, 1.1 * width - 0.5)
-    axes.set_ylim(1.1 * height - 0.5, -0.5 - 0.1 * height)

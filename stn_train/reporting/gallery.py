@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_train.reporting.figures import examples, means
 from stn_train.reporting.records import Gallery
-from stn_train.reporting.tiles import training, turning
+from stn_train.reporting.tiles import examples, means, training, turning
 from stn_train.specs import TrialSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]

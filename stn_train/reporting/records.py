@@ -14,6 +14,8 @@ runs/<experiment>/
     evidence.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
     robustness.json   Robustness       only after `stn-train robustness`
     checkpoint.pt
+  tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --tensorboard`
+  report.json report.csv report.md report.html figures/
 """
 
 from collections.abc import Iterable, Mapping

@@ -21,10 +21,38 @@ _FINE = 2
 """Everything is drawn so many times larger and brought down, which makes lines smooth."""
 _MARGIN = 0.1
 """Of an image's side: the grey border, for outlines that leave the image."""
+_KINDS = ("best", "typical", "worst mistakes")
+"""Of the examples (see Gallery), in words."""
 _STEPS = 30
 """At most so many steps of an animation; of more epochs, some are left out."""
 _FIRST, _EACH, _LAST = 1000, 300, 2500
 """Milliseconds that a step is shown."""
+
+
+def examples(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A PNG of the best images, of typical ones and of the worst mistakes: inputs above, what is made of them below.
+
+    On the inputs lie the outlines of the sampling grids; a dot marks the output's top left corner, so that a rotation
+    can be seen. Then the true and the predicted label, wrong ones in red. seen: the arrays of examples.npz (Gallery).
+    """
+    strips = []
+    for kind in np.unique(seen["kind"]):
+        few = {name: array[seen["kind"] == kind] for name, array in seen.items()}
+        strips.append(_titled(_KINDS[kind], _strip(few, _labels(few))))
+    return _png(_titled(title, _stacked(strips)))
+
+
+def means(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A PNG of the mean image of each class, above, and of what the classifier reads, below.
+
+    Each is as bright as it can be, so that how sharp they are can be compared. seen: the arrays of means.npz.
+    """
+    classes = np.arange(len(seen["image"]))
+    bright = {
+        name: images * (255 / np.maximum(images.max(axis=(1, 2, 3), keepdims=True).astype(float), 1))
+        for name, images in seen.items()
+    }
+    return _png(_titled(title, _strip(bright | {"label": classes, "predicted": classes}, list(map(str, classes)))))
 
 
 def turning(title: str, seen: Mapping[str, Array]) -> bytes:
@@ -47,13 +75,17 @@ def training(title: str, seen: Mapping[str, Array]) -> bytes:
         fixed = ("image", "label")
         step = {name: array if name in fixed else array[epoch] for name, array in seen.items()}
         when = f"epoch {epoch} of {epochs}" if epoch else "before training"
-        captions = [f"{label} → {predicted}" for label, predicted in zip(step["label"], step["predicted"], strict=True)]
-        frames.append(_titled(f"{title}: {when}", _strip(step, captions)))
+        frames.append(_shown(_titled(f"{title}: {when}", _strip(step, _labels(step)))))
     durations = [_EACH] * len(frames)
     durations[0], durations[-1] = _FIRST, _LAST
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     return file.getvalue()
+
+
+def _labels(seen: Mapping[str, Array]) -> list[str]:
+    """What each image shows, and what it is taken for."""
+    return [f"{label} → {predicted}" for label, predicted in zip(seen["label"], seen["predicted"], strict=True)]
 
 
 def _strip(seen: Mapping[str, Array], captions: Sequence[str]) -> Image.Image:
@@ -64,7 +96,10 @@ def _strip(seen: Mapping[str, Array], captions: Sequence[str]) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     for column, caption in enumerate(captions):
         tiles = [_outlined(images[column], [outline[column] for outline in outlines])]
-        tiles += [_enlarged(output[column], _FINE * _TILE) for output in outputs]
+        tiles += [
+            _framed(output[column], colour if len(outputs) > 1 else "black")
+            for output, colour in zip(outputs, cycle(OUTLINES), strict=False)
+        ]
         for row, tile in enumerate(tiles):
             sheet.paste(tile, (column * step + _FINE * _GAP // 2, row * step + _FINE * _GAP // 2))
         colour = "black" if seen["label"][column] == seen["predicted"][column] else "red"
@@ -77,8 +112,18 @@ def _enlarged(image: Array, side: int) -> Image.Image:
     return ImageOps.pad(Image.fromarray(coloured(image)), (side, side), Image.Resampling.NEAREST, color="white")
 
 
+def _framed(image: Array, colour: str) -> Image.Image:
+    """An image in a thin frame, for instance in the colour of the outline of what was sampled."""
+    return ImageOps.expand(_enlarged(image, _FINE * (_TILE - 2)), _FINE, colour)
+
+
 def _outlined(image: Array, outlines: Sequence[Array]) -> Image.Image:
-    """An image with a grey border, and polygons (V x 2, in its pixels) with a dot at the first point of each."""
+    """An image with a grey border, and polygons (V x 2, in its pixels) with a dot at the first point of each.
+
+    Without polygons, there is no border.
+    """
+    if not outlines:
+        return _enlarged(image, _FINE * _TILE)
     inner = round(_FINE * _TILE / (1 + 2 * _MARGIN))
     border = (_FINE * _TILE - inner) // 2
     tile = Image.new("RGB", (_FINE * _TILE, _FINE * _TILE), (217, 217, 217))
@@ -104,16 +149,20 @@ def _stacked(sheets: Sequence[Image.Image]) -> Image.Image:
 
 
 def _titled(title: str, sheet: Image.Image) -> Image.Image:
-    """The sheet below its title, brought down to the size in which it is shown."""
+    """The sheet below its title."""
     heading = Image.new("RGB", (sheet.width, _FINE * _TEXT), "white")
     ImageDraw.Draw(heading).text((_FINE * _GAP // 2, 0), title, "black", _font())
-    whole = _stacked([heading, sheet])
-    return whole.resize((whole.width // _FINE, whole.height // _FINE), Image.Resampling.LANCZOS)
+    return _stacked([heading, sheet])
 
 
-def _png(image: Image.Image) -> bytes:
+def _shown(sheet: Image.Image) -> Image.Image:
+    """A sheet brought down to the size in which it is shown."""
+    return sheet.resize((sheet.width // _FINE, sheet.height // _FINE), Image.Resampling.LANCZOS)
+
+
+def _png(sheet: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, "PNG")
+    _shown(sheet).save(file, "PNG")
     return file.getvalue()
 
 

@@ -5,27 +5,12 @@ import io
 import numpy as np
 import pytest
 from made_up_run import EPOCHS, SQUARE, begin, made_up_gallery
-from matplotlib.colors import to_rgba
-from PIL import Image
+from PIL import Image, ImageColor
 
-from stn_train.reporting import figures
+from stn_train.pictures import OUTLINES
 from stn_train.reporting.gallery import KINDS, drawings
 
 SEEN = made_up_gallery()
-RED = (255, 0, 0)
-
-
-@pytest.fixture
-def axes_of(monkeypatch):
-    """Gives the axes of the picture of some examples."""
-
-    def draw(seen):
-        drawn = []
-        monkeypatch.setattr(figures, "png", drawn.append)
-        figures.examples("made up", seen)
-        return drawn[0].axes
-
-    return draw
 
 
 def opened(kind, seen):
@@ -48,42 +33,41 @@ def test_titles_words_and_files_name_model_and_dataset(tmp_path):
         assert "of rts" in drawing.words
 
 
-def test_kinds_of_examples_stand_in_rows_of_their_own_and_mistakes_in_red(axes_of):
-    axes = axes_of(SEEN["examples"])
-    assert [one.get_ylabel() for one in axes[::2]] == ["best", "typical", "worst"]
-    assert len({one.get_subplotspec().rowspan.start for one in axes[::2]}) == 3
-    captions = [one.xaxis.label for one in axes]
-    assert [caption.get_text() for caption in captions[-2:]] == ["true 3", "predicted 5"]
-    assert [caption.get_color() for caption in captions[1::2]] == ["black", "black", "red"]
+def test_kinds_of_examples_stand_below_each_other():
+    """All three are of the best, or each is of a kind of its own."""
+    alike, apart = (opened("examples", SEEN["examples"] | {"kind": kind}) for kind in (np.zeros(3, int), np.arange(3)))
+    assert alike.width == pytest.approx(3 * apart.width, abs=2)
+    assert apart.height > 2.5 * alike.height
 
 
-def test_each_transformer_has_a_picture_and_an_outline_in_its_own_colour(axes_of):
+def test_mean_images_are_as_bright_as_can_be():
+    shown = np.asarray(opened("means", SEEN["means"]).convert("L"))
+    before, after = (shown[top : top + 60, 10:80] for top in (40, 134))
+    assert before.min() == after.min() == 255
+
+
+def test_each_transformer_has_an_output_and_an_outline_in_its_own_colour():
     """Two digits, a channel each, seen by two transformers side by side, behind which stands a third."""
-    image = np.zeros((5, 2, 42, 42), np.uint8)
+    image = np.zeros((2, 2, 42, 42), np.uint8)
     image[:, 0, 10:20], image[:, 1, 15:30] = 255, 255
-    axes = axes_of(
-        {
-            "image": image,
-            **{name: np.zeros((5, 2, 28, 28), np.uint8) for name in ("output", "output_1")},
-            "output_2": np.zeros((5, 4, 28, 28), np.uint8),
-            **{name: np.tile(SQUARE / half, (5, 1, 1)) for name, half in (("outline", 1), ("outline_1", 2))},
-            "label": np.arange(5),
-            "predicted": np.arange(5),
-            "kind": np.zeros(5, int),
-        }
-    )
-    assert len(axes) == 5 * 4
-    seen, *made = axes[:4]
-    first, _, second, _ = seen.lines
-    assert len(first.get_xydata()) == 4 + 1, "closed"
-    assert np.array_equal(second.get_xydata()[:4], SQUARE / 2)
-    colours = [line.get_color() for line in (first, second)]
-    frames = [one.spines["left"].get_edgecolor() for one in made]
-    assert len(set(colours)) == 2
-    assert frames[:2] == [to_rgba(colour) for colour in colours]
-    assert len(set(frames)) == 3
-    shown = seen.images[0].get_array()
-    only_first, both, only_second, neither = (tuple(shown[row, 0]) for row in (12, 17, 25, 40))
+    seen = {
+        "image": image,
+        **{name: np.zeros((2, 2, 28, 28), np.uint8) for name in ("output", "output_1")},
+        "output_2": np.zeros((2, 4, 28, 28), np.uint8),
+        **{name: np.tile(SQUARE / half, (2, 1, 1)) for name, half in (("outline", 1), ("outline_1", 2))},
+        "label": np.arange(2),
+        "predicted": np.arange(2),
+        "angle": np.array([0, 180]),
+    }
+    picture = np.asarray(opened("turning", seen).convert("RGB")).astype(int)
+    first, *outputs = (picture[22 + row * 94 : 22 + (row + 1) * 94, :94] for row in range(4))
+    colours = [np.array(ImageColor.getrgb(name)) for name in OUTLINES[:3]]
+    for number, colour in enumerate(colours):
+        like = [(abs(part - colour) < 60).all(axis=2).any() for part in outputs]
+        assert like == [number == other for other in range(3)], "each output in its frame"
+    seen_first = [(abs(first - colour) < 60).all(axis=2).any() for colour in colours]
+    assert seen_first == [True, True, False], "what the third reads is no part of the image"
+    only_first, both, only_second, neither = (tuple(first[10 + int(row * 1.75), 60]) for row in (12, 17, 25, 35))
     assert neither == (0, 0, 0)
     assert len({only_first, both, only_second, neither}) == 4
 
