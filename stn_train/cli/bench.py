@@ -40,8 +40,10 @@ def bench(
     measurements: list[Measurement] = []
     for number, row in enumerate(rows, start=1):
         if not quiet:
-            typer.echo(f"row {number} of {len(rows)}  {row.name}", err=True)
+            typer.echo(f"row {number} of {len(rows)}  {row.name}  ", nl=False, err=True)
         measurements.append(measure(row, setting))
+        if not quiet:
+            typer.echo(_spread(measurements[-1]), err=True)
     where = environment(session)
     if as_json:
         found = {"environment": where, "source": setting.source, "rows": [_values(one) for one in measurements]}
@@ -71,6 +73,11 @@ def _table(measurements: "list[Measurement]") -> str:
 
     lines = [["row", "against", "median [lowest, highest]", "target", "reached"]]
     for one in measurements:
-        spread = f"{one.median:.2f} [{min(one.values):.2f}, {max(one.values):.2f}] {one.row.target.unit}"
-        lines.append([one.row.name, one.row.opponent, spread, str(one.row.target), "yes" if one.reached else "no"])
+        reached = "yes" if one.reached else "no"
+        lines.append([one.row.name, one.row.opponent, _spread(one), str(one.row.target), reached])
     return aligned(lines, names=2)
+
+
+def _spread(measurement: "Measurement") -> str:
+    low, high = min(measurement.values), max(measurement.values)
+    return f"{measurement.median:.2f} [{low:.2f}, {high:.2f}] {measurement.row.target.unit}"
