@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stn_train.cli import colocalise, config, data, results, robustness, run, visualize
+from stn_train.cli import bench, colocalise, config, data, results, robustness, run, visualize
 from stn_train.errors import UserError
 
 # Click's UsageError, wherever this version of typer keeps it.
@@ -37,6 +37,7 @@ app.command()(visualize.visualize)
 app.command()(results.report)
 app.command()(results.compare)
 app.command()(results.status)
+app.command()(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 

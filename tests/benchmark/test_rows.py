@@ -1,0 +1,69 @@
+"""The rows: what is compared does the same work on both sides."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import stn_train
+from stn_train.benchmark.images import PilDigits
+from stn_train.benchmark.rows import Setting, source_at_hand
+from stn_train.benchmark.steps import TRIALS
+from stn_train.benchmark.table import ROWS, rows_of
+from stn_train.benchmark.tutorial import TutorialNetwork
+from stn_train.experiment.session import Session
+from stn_train.experiment.trial import model_of
+
+DOCUMENT = Path(stn_train.__file__).parents[1] / "docs/performance.md"
+
+
+def test_every_row_has_a_name_of_its_own_and_is_described():
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names)
+    described = re.findall(r"^\| `(.+?)` \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert described == names
+
+
+def test_rows_are_chosen_by_a_pattern():
+    assert {row.name for row in rows_of("tutorial/*")} == {"tutorial/64", "tutorial/256"}
+    assert rows_of("*") == list(ROWS)
+
+
+def test_the_measured_networks_are_of_one_budget():
+    sizes = {name: model_of(trial).parameters for name, trial in TRIALS.items()}
+    assert all(abs(size / 400_000 - 1) <= 0.02 for size in sizes.values())
+    assert [trial.model.transformer and trial.model.transformer.output for trial in TRIALS.values()] == [
+        None,
+        TRIALS["cnn"].dataset.canvas,
+        (16, 16),
+    ]
+
+
+def test_the_tutorials_network_starts_at_the_identity_and_has_its_size():
+    network = TutorialNetwork().eval()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 27_360
+    images = torch.rand(2, 1, 28, 28)
+    assert torch.allclose(network(images), network.classifier(images), atol=1e-4)
+
+
+def test_a_small_source_is_shown_over_and_over():
+    digits = Setting(Session(torch.device("cpu")), "digits").digits
+    assert len(digits) == len(digits.labels) == 60_000
+    assert digits.repeats == 1
+
+
+@pytest.mark.parametrize("named", ["option", "variable", "nowhere"])
+def test_mnist_is_taken_where_it_is_at_hand(named, tmp_path, monkeypatch):
+    (tmp_path / "MNIST/raw").mkdir(parents=True)
+    monkeypatch.delenv("STN_TRAIN_DATA", raising=False)
+    if named == "variable":
+        monkeypatch.setenv("STN_TRAIN_DATA", str(tmp_path))
+    found = source_at_hand(str(tmp_path) if named == "option" else None)
+    assert found == ("digits" if named == "nowhere" else "mnist")
+
+
+def test_pil_images_show_the_digits(real_digits):
+    digits = real_digits[0].subset(torch.arange(3))
+    shown = PilDigits(digits, lambda image: image.size)
+    assert [shown[number] for number in range(3)] == [((28, 28), int(label)) for label in digits.labels]
