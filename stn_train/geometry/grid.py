@@ -44,9 +44,10 @@ def perspective_divide(homogeneous: Tensor) -> Tensor:
 def _linear(rows: Tensor, size: tuple[int, int]) -> Tensor:
     """The product of `rows`, N x k x 3, with every output pixel's (x, y, 1): N x H x W x k.
 
-    The sum of a column's share and a row's share, by broadcasting: one pass over the grid and no matrix product.
+    The sum of a column's share and a row's share, by broadcasting: one pass over the grid and no matrix product. Lies
+    in memory as k planes, H x W each: a CPU adds long rows many times as fast as pairs.
     """
     height, width = size
-    across = pixel_centres(width, rows)[:, None] * rows[:, None, :, 0]
-    down = pixel_centres(height, rows)[:, None] * rows[:, None, :, 1] + rows[:, None, :, 2]
-    return down[:, :, None] + across[:, None]
+    across = rows[:, :, 0, None] * pixel_centres(width, rows)
+    down = rows[:, :, 1, None] * pixel_centres(height, rows) + rows[:, :, 2, None]
+    return (down[:, :, :, None] + across[:, :, None]).movedim(1, -1)

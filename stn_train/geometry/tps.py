@@ -35,9 +35,13 @@ class ThinPlateSpline(Family):
         return source
 
     def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
-        """See Family. The weights of a size are computed once."""
+        """See Family. The weights of a size are computed once.
+
+        A product of its own for each map, so that rounding does not depend on the batch; it gives planes of x and y.
+        """
         weights = _grid_weights(self.control, size, aspect, theta.dtype, theta.device)
-        grid: Tensor = (weights @ self.control_points(theta)).unflatten(1, size)
+        planes = torch.bmm(self.control_points(theta).mT, weights.mT.expand(len(theta), -1, -1))
+        grid: Tensor = planes.unflatten(2, size).movedim(1, -1)
         return grid
 
     def control_points(self, theta: Tensor) -> Tensor:
