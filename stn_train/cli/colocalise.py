@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
-from tqdm import tqdm
 
 from stn_train.cli.options import Config, DataRoot, Device, OutputDir, Overrides, Quiet, Threads, Validate
 from stn_train.cli.stopping import stop_on_signal, stopped
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from stn_train.experiment.colocalisation import Progress
 
 
@@ -95,6 +96,8 @@ class _Display:
         elif progress.done == 0:
             self.began = time.monotonic()
             if sys.stderr.isatty():
+                from tqdm import tqdm
+
                 self.bar = tqdm(total=1.0, desc=progress.part, bar_format=_FORMAT, file=sys.stderr, leave=False)
         elif self.bar is not None:
             self.bar.update(progress.done - self.bar.n)
