@@ -22,7 +22,8 @@ def render(spec: DatasetSpec, digits: Digits, draws: tuple[Draw, ...], index: Te
 
     The digits' device is where it happens; `draws` and `index` lie on the CPU.
     """
-    return torch.cat([_render_channel(spec, digits, drawn, index) for drawn in draws], dim=1)
+    channels = [_render_channel(spec, digits, drawn, index) for drawn in draws]
+    return channels[0] if len(channels) == 1 else torch.cat(channels, dim=1)
 
 
 def labels_of(digits: Digits, draws: tuple[Draw, ...]) -> Tensor:
@@ -33,7 +34,7 @@ def labels_of(digits: Digits, draws: tuple[Draw, ...]) -> Tensor:
 
 def _render_channel(spec: DatasetSpec, digits: Digits, drawn: Draw, index: Tensor) -> Tensor:
     device, (height, width) = digits.images.device, spec.canvas
-    sources = digits.images[torch.from_numpy(drawn.digit)[index].to(device)][:, None].float() / 255
+    sources = digits.images[torch.from_numpy(drawn.digit)[index].to(device)][:, None].float().div_(255)
     # Only a spline takes the aspect to heart: it was bent on the canvas.
     grid = distortion_family(spec).grid(drawn.theta[index].to(device), spec.canvas, width / height)
     images = bilinear_sampler(sources, grid)
