@@ -84,6 +84,7 @@ def _component(spreads: Sequence[Spread]) -> Undone:
 
 def _covered(overlaps: Sequence[Overlap]) -> Covered:
     def percent(name: str) -> Estimate:
-        return mean_over_seeds([100 * getattr(overlap, name) for overlap in overlaps])
+        share = mean_over_seeds([100 * getattr(overlap, name) for overlap in overlaps])
+        return Estimate(share.value, max(share.low, 0.0), min(share.high, 100.0))
 
     return Covered(*(percent(name) for name in SHARES))

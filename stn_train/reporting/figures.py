@@ -21,7 +21,7 @@ def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
     }
     wrong = {model: np.where(np.eye(len(share), dtype=bool), np.nan, share) for model, share in shares.items()}
     highest = max(float(np.nanmax(share)) for share in wrong.values())
-    columns = min(len(wrong), 3)
+    columns = 2 if len(wrong) == 4 else min(len(wrong), 3)
     rows = -(-len(wrong) // columns)
     figure = Figure(figsize=(3.4 * columns + 0.8, 3.4 * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()

@@ -20,7 +20,7 @@ from stn_train.reporting.cells import (
 from stn_train.reporting.meaning import CROSSED, HEALTHY, POSE, REGIONS, ROBUST, UNMEASURED, meaning
 from stn_train.reporting.robustness import Robust
 from stn_train.reporting.tables import Row
-from stn_train.reporting.text import gains, in_words, undoings, verdicts, warnings
+from stn_train.reporting.text import gains, in_words, undoings, verdicts, warnings, without_controls
 from stn_train.specs import ExperimentSpec
 from stn_train.statistics import p_value
 
@@ -32,6 +32,9 @@ _DETAILS: tuple[Column, ...] = (
     ("evaluation img/s", lambda row: f"{row.evaluation_images_per_second:,.0f}"),
 )
 """What the question is about comes first, so that it is seen on a phone as well."""
+
+_SENTENCES = 5
+"""More verdicts than so many, on several datasets, are left to the table."""
 
 
 def sections(
@@ -83,16 +86,18 @@ def _warnings(rows: Sequence[Row]) -> list[Block]:
 
 
 def _findings(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[Block]:
-    """The verdicts; of several datasets, the paper's layout before, and a line for each comparison in place of them."""
-    sentences = Bullets([f"{sentence}." for sentence in verdicts(rows)], strong=True)
+    """The verdicts; of several datasets, a line for each comparison as well, which is enough where there are many."""
+    said = verdicts(without_controls(rows))
+    sentences = Bullets([f"{sentence}." for sentence in said], strong=True)
     everything = Table(details(rows, _DETAILS), names=2)
     if len({row.dataset for row in rows}) == 1:
         return [sentences, everything]
     compared = comparisons(rows)
     return [
+        *([sentences] if len(said) <= _SENTENCES else []),
         Text(f"{rows[0].split.capitalize()} error in %, the mean over the seeds:"),
         Table(in_the_papers_layout(experiment, rows), names=1),
-        Table(compared, names=4) if len(compared) > 1 else sentences,
+        *([Table(compared, names=4)] if len(compared) > 1 else []),
         Heading("Every model on every dataset"),
         everything,
     ]

@@ -17,7 +17,7 @@ from stn_train.reporting.cells import (
 from stn_train.reporting.evidence import Undoing
 from stn_train.reporting.robustness import Robust
 from stn_train.reporting.tables import Row
-from stn_train.specs import ExperimentSpec, trials_of
+from stn_train.specs import ExperimentSpec, control_names, trials_of
 from stn_train.statistics import verdict, where_from
 
 WIDTH = 110
@@ -40,9 +40,15 @@ def gains(rows: Sequence[Row]) -> list[str]:
 
 
 def undoings(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each model of which it can be told: what of the digits' varying pose it undoes."""
-    told = [(row, undoes(row.undoing)) for row in rows if row.undoing]
+    """A sentence for each model, no control, of which it can be told: what of the digits' varying pose it undoes."""
+    told = [(row, undoes(row.undoing)) for row in without_controls(rows) if row.undoing]
     return [f"{row.dataset}: of what varies in the digits' pose, {row.model} {words}" for row, words in told if words]
+
+
+def without_controls(rows: Sequence[Row]) -> list[Row]:
+    """The rows of models that stand for themselves: controls only say where a gain comes from."""
+    controls = {name for row in rows for name in control_names(row.model)}
+    return [row for row in rows if row.model not in controls]
 
 
 def undoes(undoing: Undoing) -> str:

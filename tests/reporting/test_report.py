@@ -176,6 +176,10 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     assert "rts: st_cnn against cnn: -2.00 [-2.87, -1.13] points come with the size of its output alone" in text
     assert ", -3.00 [" in text
     assert "the true pose would give -1.00 [" in text
+    bold = [line for line in text.splitlines() if line.startswith("- **")]
+    assert ["errs on 5.00 points fewer" in line for line in bold] == [True], "no verdicts on controls"
+    assert "of what varies in the digits' pose, st_cnn undoes" in text
+    assert "pose, st_cnn-true undoes" not in text
 
 
 def test_of_several_datasets_the_terminal_says_where_each_gain_comes_from(tmp_path: Path) -> None:
@@ -185,6 +189,22 @@ def test_of_several_datasets_the_terminal_says_where_each_gain_comes_from(tmp_pa
     last = " ".join(summary(folder.load_experiment(), rows_of(folder)).split("\n\n")[-1].split())
     for dataset in ("r", "rts"):
         assert f"{dataset}: st_cnn against cnn: -2.00 [-2.87, -1.13] points come with the size" in last
+
+
+def test_of_a_few_datasets_the_verdicts_come_first_in_words_of_many_in_a_table(tmp_path: Path) -> None:
+    few, many = (begin(path, datasets=datasets) for path, datasets in _folders(tmp_path))
+    for (folder, trials), said in ((few, 2), (many, 0)):
+        for trial in trials:
+            finish(folder, trial, errors=3 if trial.model.transformer else 5)
+        first = write_report(folder).files[2].read_text().split("| model |")[0]
+        assert first.count("errs on 2.00 points fewer images") == said
+
+
+def _folders(path: Path) -> list[tuple[Path, list[str]]]:
+    folders = [(path / "few", ["r", "rts"]), (path / "many", ["r", "rts", "p", "e", "shear", "scale"])]
+    for folder, _ in folders:
+        folder.mkdir()
+    return folders
 
 
 def test_without_a_true_pose_there_is_a_gain_and_no_ceiling(tmp_path: Path) -> None:
