@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +17,9 @@ from stn_train.errors import UserError
 
 if sys.platform != "win32":
     import fcntl
+
+_AT_WORK = ".at-work"
+"""The file that says who is alone in a folder; it is the folder itself that is locked."""
 
 
 @contextmanager
@@ -62,16 +67,31 @@ def sha256(path: Path) -> str:
 def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
     """Keep out of a folder, made as needed, every other process that asks here for the same folder.
 
-    Where one is inside, waits for it, or raises UserError. The system lets go when a process ends, however it ends;
-    where it cannot lock (Windows, some network drives), nobody is kept out.
+    Where one is inside, waits for it, or raises UserError, which says which process it is. The system lets go when a
+    process ends, however it ends; where it cannot lock (Windows, some network drives), nobody is kept out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locking(folder) as lock:
         if not lock(wait):
             time.sleep(0.05)  # `is_at_work` holds the lock for the moment in which it looks
             if not lock(wait):
-                raise UserError(f"another process is at work in {folder}; wait until it has ended, or stop it")
-        yield
+                raise UserError(
+                    f"another process is at work in {folder}{_who(folder)}; wait until it has ended, or stop it"
+                )
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        write_text(folder / _AT_WORK, f"process {os.getpid()} on {platform.node()}, since {since}")
+        try:
+            yield
+        finally:
+            (folder / _AT_WORK).unlink(missing_ok=True)
+
+
+def _who(folder: Path) -> str:
+    """What a process that is alone in a folder has written there of itself."""
+    try:
+        return f" ({(folder / _AT_WORK).read_text(encoding='utf-8')})"
+    except OSError:
+        return ""
 
 
 def is_at_work(folder: Path) -> bool:

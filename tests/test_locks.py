@@ -25,7 +25,8 @@ def test_another_process_is_kept_out_until_the_first_is_killed(tmp_path):
         assert process.stdout is not None
         assert process.stdout.readline() == "inside\n"
         assert is_at_work(tmp_path / "new")
-        with pytest.raises(UserError, match="another process is at work in "), alone_in(tmp_path / "new"):
+        who = rf"new \(process {process.pid} on .+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d.*\); wait until it has ended"
+        with pytest.raises(UserError, match=f"another process is at work in .*{who}"), alone_in(tmp_path / "new"):
             pass
         with alone_in(tmp_path / "other"):
             pass
@@ -36,6 +37,7 @@ def test_another_process_is_kept_out_until_the_first_is_killed(tmp_path):
             pass
         with alone_in(tmp_path / "new", wait=True):
             pass
+        assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_an_error_lets_go(tmp_path):
