@@ -9,5 +9,5 @@ stn-train run --config tc
 stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,shear,r,rts,p_literal,p,e,tc,addition]' \
     -o docs/distortions.png
 python scripts/family_grids.py docs/families.png
-cp "runs/rts/figures/transformer_st_cnn@rts.png" docs/transformer_rts.png
-cp "runs/tc/figures/transformer_st_cnn@tc.png" docs/transformer_tc.png
+cp "runs/rts/figures/examples_st_cnn@rts.png" docs/transformer_rts.png
+cp "runs/tc/figures/examples_st_cnn_paper@tc.png" docs/transformer_tc.png
