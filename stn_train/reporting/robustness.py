@@ -9,7 +9,8 @@ from stn_train.reporting.tables import finished_trials
 from stn_train.specs import ExperimentSpec
 
 _CLIPPED = 0.05
-"""The share of images that may lose ink at the canvas's edge: where more do, a level is left out."""
+"""The share of images that may lose ink at the canvas's edge beyond the dataset's own: where more do, a level is left
+out."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def robust(folder: RunFolder, experiment: ExperimentSpec) -> Robust | None:
 def _curve(seeds: Sequence[tuple[TrialResult, Robustness]], factor: Factor) -> Curve:
     trial = seeds[0][0].trial
     of_seeds = [[point for point in found.points if point.factor == factor] for _, found in seeds]
-    images = seeds[0][1].images
-    levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped <= _CLIPPED * images]
+    images, own = seeds[0][1].images, seeds[0][0].clipped / seeds[0][0].images
+    levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped / images <= own + _CLIPPED]
     return Curve(
         dataset=trial.dataset.name,
         model=trial.model.name,
