@@ -154,15 +154,15 @@ def where_from(model: str, baseline: str, size: Comparison, transforming: Compar
     its control that is given the true pose against the model.
     """
     told = (
-        f"{model} against {baseline}: {_points(size)} points come with the size of its output alone (frozen at the "
-        f"identity), {_points(transforming)} with transforming"
+        f"{model} against {baseline}, in points of error: {_points(size)} with the size of its output alone (frozen at "
+        f"the identity), {_points(transforming)} with transforming"
     )
-    return told if left is None else f"{told}; the true pose would give {_points(left)} more"
+    return told if left is None else f"{told}; the true pose would add {_points(left)}"
 
 
 def _points(comparison: Comparison) -> str:
     ends = comparison.difference
-    return f"{ends.value:z.2f} [{ends.low:z.2f}, {ends.high:z.2f}]"
+    return f"{ends.value:+z.2f} [{ends.low:z.2f}, {ends.high:z.2f}]"
 
 
 def p_value(p: float) -> str:

@@ -173,9 +173,9 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     assert [row.baseline for row in controls] == ["cnn", "cnn"]
     text = write_report(folder).files[2].read_text()
     assert "## Where does the gain come from?" in text
-    assert "rts: st_cnn against cnn: -2.00 [-2.87, -1.13] points come with the size of its output alone" in text
+    assert "rts: st_cnn against cnn, in points of error: -2.00 [-2.87, -1.13] with the size of its output alone" in text
     assert ", -3.00 [" in text
-    assert "the true pose would give -1.00 [" in text
+    assert "the true pose would add -1.00 [" in text
     bold = [line for line in text.splitlines() if line.startswith("- **")]
     assert ["errs on 5.00 points fewer" in line for line in bold] == [True], "no verdicts on controls"
     assert "of what varies in the digits' pose, st_cnn undoes" in text
@@ -188,7 +188,7 @@ def test_of_several_datasets_the_terminal_says_where_each_gain_comes_from(tmp_pa
         finish(folder, trial, errors)
     last = " ".join(summary(folder.load_experiment(), rows_of(folder)).split("\n\n")[-1].split())
     for dataset in ("r", "rts"):
-        assert f"{dataset}: st_cnn against cnn: -2.00 [-2.87, -1.13] points come with the size" in last
+        assert f"{dataset}: st_cnn against cnn, in points of error: -2.00 [-2.87, -1.13] with the size" in last
 
 
 def test_of_a_few_datasets_the_verdicts_come_first_in_words_of_many_in_a_table(tmp_path: Path) -> None:
