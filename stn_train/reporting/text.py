@@ -53,9 +53,9 @@ def without_controls(rows: Sequence[Row]) -> list[Row]:
 
 def undoes(undoing: Undoing) -> str:
     """What a transformer undoes, in words: `undoes 75 % of the place`; empty where there was nothing to undo."""
-    scores = [(one.component, one.score.value) for one in undoing.pose if one.score]
-    undone = in_words([f"{score:.0f} % of the {component}" for component, score in scores if score >= 0])
-    worse = in_words([f"the {component} vary {-score:.0f} % more" for component, score in scores if score < 0])
+    scores = [(one.component, round(one.score.value)) for one in undoing.pose if one.score]
+    undone = in_words([f"{score} % of the {component}" for component, score in scores if score >= 0])
+    worse = in_words([f"the {component} vary {-score} % more" for component, score in scores if score < 0])
     parts = [f"undoes {undone}"] * bool(undone) + [f"makes {worse}"] * bool(worse)
     return " and ".join(parts)
 

@@ -309,7 +309,7 @@ def test_controls_are_trained_and_told_apart(stn):
     assert ended.code == 0
     models = [line.split()[0] for line in ended.out.splitlines()[1:5]]
     assert models == ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-true"]
-    assert "st_cnn against cnn: " in ended.out
+    assert "r: st_cnn against cnn, in points of error: " in ended.out
     folder = RunFolder(Path("controlled"))
     _, _, frozen, told = trials_of(folder.load_experiment())
     scores = {}
