@@ -78,8 +78,8 @@ def _apart(
 
 
 def add_clutter(images: Tensor, digits: Digits, clutter: Clutter, size: int) -> None:
-    """Lay patches over images (B x 1 x H x W), in place; where two meet, the brighter pixel stays."""
-    device, (count, _, _, width) = images.device, images.shape
+    """Lay patches over images (B x H x W), in place; where two meet, the brighter pixel stays."""
+    device, (count, _, width) = images.device, images.shape
     inside = torch.arange(size, device=device)
     rows, columns = inside[:, None], inside
 

@@ -22,22 +22,20 @@ def render(spec: DatasetSpec, digits: Digits, draws: tuple[Draw, ...], index: Te
 
     The digits' device is where it happens; `draws` and `index` lie on the CPU.
     """
-    channels = [_render_channel(spec, digits, drawn, index) for drawn in draws]
-    return channels[0] if len(channels) == 1 else torch.cat(channels, dim=1)
+    device, (height, width) = digits.images.device, spec.canvas
+    shown = torch.cat([torch.from_numpy(drawn.digit)[index] for drawn in draws]).to(device)
+    theta = torch.cat([drawn.theta[index] for drawn in draws]).to(device)
+    sources = digits.images[shown][:, None].float().div_(255)
+    # Only a spline takes the aspect to heart: it was bent on the canvas.
+    grid = distortion_family(spec).grid(theta, spec.canvas, width / height)
+    channels = bilinear_sampler(sources, grid).view(len(draws), len(index), height, width)
+    for channel, drawn in zip(channels, draws, strict=True):
+        if spec.clutter is not None and drawn.clutter is not None:
+            add_clutter(channel, digits, drawn.clutter[index], spec.clutter.size)
+    return channels.movedim(0, 1)
 
 
 def labels_of(digits: Digits, draws: tuple[Draw, ...]) -> Tensor:
     """The labels of all M images, on the digits' device: the sum of the digits that an image shows."""
     shown = (torch.from_numpy(drawn.digit).to(digits.labels.device) for drawn in draws)
     return torch.stack([digits.labels[digit] for digit in shown]).sum(dim=0)
-
-
-def _render_channel(spec: DatasetSpec, digits: Digits, drawn: Draw, index: Tensor) -> Tensor:
-    device, (height, width) = digits.images.device, spec.canvas
-    sources = digits.images[torch.from_numpy(drawn.digit)[index].to(device)][:, None].float().div_(255)
-    # Only a spline takes the aspect to heart: it was bent on the canvas.
-    grid = distortion_family(spec).grid(drawn.theta[index].to(device), spec.canvas, width / height)
-    images = bilinear_sampler(sources, grid)
-    if spec.clutter is not None and drawn.clutter is not None:
-        add_clutter(images, digits, drawn.clutter[index], spec.clutter.size)
-    return images
