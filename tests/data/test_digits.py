@@ -62,10 +62,11 @@ def test_a_bundled_digit_is_scikit_learns_enlarged_and_centred_by_mass():
     assert centres == pytest.approx([13.5, 13.5], abs=0.5)
 
 
-def test_a_sixth_is_held_out_and_nothing_is_in_both_parts():
+def test_the_last_sixth_is_held_out_and_nothing_is_in_both_parts():
     train, _ = load_digits("digits")
     rest, held = hold_out(train)
     assert len(held) == len(train) // 6
+    assert torch.equal(held.images, train.images[-len(held) :])
     assert rest.repeats == held.repeats == train.repeats
     parts = [{image.numpy().tobytes() for image in part.images} for part in (rest, held)]
     assert not parts[0] & parts[1]
