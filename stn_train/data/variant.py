@@ -123,7 +123,7 @@ def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits]
         with storage.atomic(target / split / "digits.npy") as file:
             np.save(file, variant.sources.numpy())
         with storage.atomic(target / split / "parameters.npz") as file:
-            np.savez(file, allow_pickle=False, label=variant.labels.numpy(), **arrays)
+            np.savez(file, label=variant.labels.numpy(), **arrays)
         for name in ("images.npy", "digits.npy", "parameters.npz"):
             files[f"{split}/{name}"] = storage.sha256(target / split / name)
     family = distortion_family(spec).name

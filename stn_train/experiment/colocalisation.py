@@ -130,7 +130,7 @@ def _run_cell(
     few = slice(_SAMPLES)
     samples = {"image": pictures[few, 0], "predicted": boxes[few], "true": true[few]}
     with storage.atomic(folder.samples(cell)) as file:
-        np.savez(file, allow_pickle=False, **{name: values.numpy() for name, values in samples.items()})
+        np.savez(file, **{name: values.numpy() for name, values in samples.items()})
     latest = losses[-max(len(losses) // 10, 1) :]
     result = CellResult(
         cell=cell,

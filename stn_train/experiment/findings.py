@@ -68,4 +68,4 @@ def write_findings(
 
 def _write_arrays(path: Path, arrays: Arrays) -> None:
     with storage.atomic(path) as file:
-        np.savez(file, allow_pickle=False, **{name: values.numpy() for name, values in arrays.items()})
+        np.savez(file, **{name: values.numpy() for name, values in arrays.items()})
