@@ -1,6 +1,7 @@
 """What all tests share: one thread for small tensors, and real digits."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,17 @@ if TYPE_CHECKING:
 
 # Read by torch when it is first imported: on small tensors, more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def trials(short: int, full: int) -> int:
+    """How often a test of random inputs tries: `full` where STN_TRAIN_TESTS is `full`, else `short`."""
+    return full if os.environ.get("STN_TRAIN_TESTS") == "full" else short
+
+
+@pytest.fixture(name="trials", scope="session")
+def _trials() -> Callable[[int, int], int]:
+    """The function of this name, which test files cannot import: several folders have a conftest."""
+    return trials
 
 
 @pytest.fixture(scope="session")

@@ -101,8 +101,9 @@ def _about_a_file(error: OSError) -> str | None:
     """A sentence for what the system refuses to do with a file or a disk of the user's; None for all else."""
     name = error.filename2 or error.filename
     path = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else None
-    if path is not None and path.suffix == ".tmp":
-        path = path.parent  # the name under which storage.atomic writes says nothing to the user
+    if path is not None and path.suffix == ".tmp":  # the name under which storage.atomic writes
+        written = path.name.removeprefix(".").rsplit(".", 2)[0]
+        path = path.parent / written if error.errno == errno.ENAMETOOLONG else path.parent
     if error.errno in _FULL:
         return f"no space is left on the disk{f' for {path}' if path else ''}"
     if error.errno not in _REFUSED or path is None:

@@ -46,8 +46,9 @@ def open_session(device: str | None, threads: int | None, data_root: str | None,
         raise UserError(f"--device {name}: there is no such device; cpu, cuda or cuda:1 is wanted") from None
     try:
         torch.zeros(1, device=chosen).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # each kind of device has errors of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--device {name} cannot be used here: {reason}") from None
     return Session(chosen, data_root, built)
 
 

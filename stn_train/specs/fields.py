@@ -114,7 +114,7 @@ def preset(value: Any, presets: Mapping[str, Mapping[str, Any]], kind: str) -> A
         return value
     like = value["like"]
     if not isinstance(like, str) or like not in presets:
-        raise ValueError(f"there is no {kind} preset {like!r}{did_you_mean(str(like), presets)}")
+        raise ValueError(f"there is no {kind} preset {str(like)[:LONGEST_NAME]!r}{did_you_mean(str(like), presets)}")
     changes = {key: change for key, change in value.items() if key != "like"}
     if changes and "name" not in changes:
         raise ValueError(f"a changed {kind} needs a name of its own beside `like: {like}`")
