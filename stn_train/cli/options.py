@@ -22,4 +22,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, for in
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutputDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where results go; runs/NAME if not given.")]
 Validate = Annotated[bool, typer.Option("--validate", help="Hold out training digits and report on them: for tuning.")]
+AllowImports = Annotated[
+    bool, typer.Option("--allow-imports", help="Run the code of classifiers that a checkpoint or a run's folder names.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]

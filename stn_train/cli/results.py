@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stn_train.cli.options import AsJson, DataRoot, Device, Run, Threads
+from stn_train.cli.options import AllowImports, AsJson, DataRoot, Device, Run, Threads
 from stn_train.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def eval_(
     data_root: DataRoot = None,
     device: Device = None,
     threads: Threads = None,
+    allow_imports: AllowImports = False,
 ) -> None:
     """Measure checkpoints on any dataset, also one that they were not trained on.
 
@@ -34,7 +35,7 @@ def eval_(
     from stn_train.experiment.session import open_session
     from stn_train.experiment.trained import checkpoints_in
 
-    session = open_session(device, threads, data_root, None)
+    session = open_session(device, threads, data_root, allow_imports=allow_imports)
     evaluations = [evaluate(checkpoint, dataset, session) for checkpoint in checkpoints_in(target)]
     if as_json:
         typer.echo(json.dumps([_values(evaluation) for evaluation in evaluations], indent=2))

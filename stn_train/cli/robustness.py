@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from stn_train.cli.options import DataRoot, Device, Quiet, Run, Threads
+from stn_train.cli.options import AllowImports, DataRoot, Device, Quiet, Run, Threads
 from stn_train.cli.stopping import stop_on_signal, stopped
 from stn_train.errors import Stopped
 
@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def robustness(
-    run: Run, data_root: DataRoot = None, device: Device = None, threads: Threads = None, quiet: Quiet = False
+    run: Run,
+    data_root: DataRoot = None,
+    device: Device = None,
+    threads: Threads = None,
+    allow_imports: AllowImports = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure the error against angle, scale, shift and clutter, also beyond what training has seen.
 
@@ -31,7 +36,7 @@ def robustness(
 
     folder = RunFolder(run)
     experiment = folder.load_experiment()
-    session = open_session(device, threads, data_root or experiment.data_root, None)
+    session = open_session(device, threads, data_root or experiment.data_root, allow_imports=allow_imports)
     with stop_on_signal() as stopping:
         try:
             for progress in measure_robustness(folder, session, lambda: bool(stopping())):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stn_train.cli.options import Config, DataRoot, Device, OutputDir, Overrides, Quiet, Threads, Validate
+from stn_train.cli.options import AllowImports, Config, DataRoot, Device, OutputDir, Overrides, Quiet, Threads, Validate
 from stn_train.cli.stopping import stop_on_signal, stopped
 from stn_train.errors import Stopped, UserError
 
@@ -29,6 +29,7 @@ def run(
         bool,
         typer.Option("--tensorboard", help="Log every epoch for TensorBoard, below tensorboard/ in the results."),
     ] = False,
+    allow_imports: AllowImports = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -40,6 +41,7 @@ def run(
     """
     from stn_train.cli.progress import ProgressDisplay
     from stn_train.config import load_config
+    from stn_train.imports import is_in_a_run, refuse_import
     from stn_train.specs import trials_of
 
     options: dict[str, str] = {}
@@ -53,6 +55,10 @@ def run(
         first = trials_of(experiment)[0]
         known = f"{first.dataset.name}/{first.model.name}"
         raise UserError(f"--only {only} matches no dataset/model of {config}, which has for instance {known}")
+
+    if not allow_imports and is_in_a_run(Path(config)):
+        for trial in trials:
+            refuse_import(trial.model, Path(config))
 
     from stn_train.experiment.tensorboard import logged, refuse_missing
 

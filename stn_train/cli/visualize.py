@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stn_train.cli.options import DataRoot, Device, Threads
+from stn_train.cli.options import AllowImports, DataRoot, Device, Threads
 from stn_train.errors import UserError, did_you_mean
 
 
@@ -26,6 +26,7 @@ def visualize(
     data_root: DataRoot = None,
     device: Device = None,
     threads: Threads = None,
+    allow_imports: AllowImports = False,
 ) -> None:
     """Draw what checkpoints have learnt, also of trainings that have not ended.
 
@@ -44,7 +45,7 @@ def visualize(
         if name not in PICTURES:
             raise UserError(f"--only {only}: there is no picture {name!r}{did_you_mean(name, PICTURES)}")
     checkpoints = checkpoints_in(target)
-    session = open_session(device, threads, data_root, None)
+    session = open_session(device, threads, data_root, allow_imports=allow_imports)
     above = target.parent if target.is_file() else target
     drawn = False
     for checkpoint in checkpoints:

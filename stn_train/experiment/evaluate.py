@@ -60,13 +60,14 @@ def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluat
     )
 
 
-def load_network(checkpoint: str | Path) -> nn.Sequential:
+def load_network(checkpoint: str | Path, allow_imports: bool = False) -> nn.Sequential:
     """The network of a checkpoint.pt on the CPU, with the weights that are evaluated, ready to be called.
 
     It maps images (N x C x H x W, float32 from 0 to 1) to logits (N x classes); its parts are `classifier` and, where
-    something stands at the input, `transformer`. Raises UserError where the file is missing or damaged.
+    something stands at the input, `transformer`. Raises UserError where the file is missing or damaged, or names a
+    classifier that is not ours, whose code is run only where `allow_imports` says so.
     """
-    return load_trained(Path(checkpoint), Session(torch.device("cpu"))).network
+    return load_trained(Path(checkpoint), Session(torch.device("cpu"), allow_imports=allow_imports)).network
 
 
 def _dataset(name: str, trained: Trained) -> DatasetSpec:

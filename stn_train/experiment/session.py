@@ -22,14 +22,24 @@ _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 
 @dataclass(frozen=True)
 class Session:
-    """Where computing happens and where data comes from; nothing here changes what a trial finds on one machine."""
+    """Where computing happens and where data comes from; nothing here changes what a trial finds on one machine.
+
+    `allow_imports` says that classifiers which a checkpoint names may be imported.
+    """
 
     device: torch.device
     data_root: str | None = None
     built: str | None = None
+    allow_imports: bool = False
 
 
-def open_session(device: str | None, threads: int | None, data_root: str | None, built: str | None) -> Session:
+def open_session(
+    device: str | None,
+    threads: int | None,
+    data_root: str | None,
+    built: str | None = None,
+    allow_imports: bool = False,
+) -> Session:
     """Choose the device (the GPU where there is one) and the number of CPU threads.
 
     Raises UserError for a device that is not there.
@@ -49,7 +59,7 @@ def open_session(device: str | None, threads: int | None, data_root: str | None,
     except Exception as error:  # each kind of device has errors of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"--device {name} cannot be used here: {reason}") from None
-    return Session(chosen, data_root, built)
+    return Session(chosen, data_root, built, allow_imports)
 
 
 def environment(session: Session) -> dict[str, object]:

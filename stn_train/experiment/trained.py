@@ -9,6 +9,7 @@ from torch import nn
 from stn_train.errors import UserError
 from stn_train.experiment.session import Problem, Session, prepare
 from stn_train.experiment.trial import build_for, records_of
+from stn_train.imports import refuse_import
 from stn_train.reporting.records import EpochRecord, RunFolder
 from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec
 from stn_train.training.checkpoint import read_checkpoint, restore
@@ -50,9 +51,14 @@ def checkpoints_in(target: Path) -> list[Path]:
 
 
 def load_trained(checkpoint: Path, session: Session) -> Trained:
-    """Read a checkpoint onto the session's device. Raises UserError where it is missing or damaged."""
+    """Read a checkpoint onto the session's device.
+
+    Raises UserError where it is missing or damaged, or names a classifier that the session does not let it import.
+    """
     content = read_checkpoint(checkpoint)
     trial: TrialSpec = content["trial"]
+    if not session.allow_imports:
+        refuse_import(trial.model, checkpoint)
     state = TrainingState.start(build_for(trial, session).network, trial.training)
     looks = restore(state, content, checkpoint)
     return Trained(

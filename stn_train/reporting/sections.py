@@ -21,7 +21,7 @@ from stn_train.reporting.meaning import CROSSED, HEALTHY, POSE, REGIONS, ROBUST,
 from stn_train.reporting.robustness import Robust
 from stn_train.reporting.tables import Row
 from stn_train.reporting.text import gains, in_words, undoings, verdicts, warnings, without_controls
-from stn_train.specs import ExperimentSpec
+from stn_train.specs import CLASSIFIERS, ExperimentSpec
 from stn_train.statistics import p_value
 
 _FIRST = ("dataset", "model", "error % [95 %]", PAPER, "vs baseline [95 %]")
@@ -66,11 +66,17 @@ def sections(
         Bullets(meaning(experiment, rows)),
         Heading("To run it again"),
         Text("In this folder, or with what stands below as config.yaml:"),
-        Code("stn-train run --config config.yaml"),
+        Code(f"stn-train run --config config.yaml{_allowed(experiment)}"),
         *_environment(environment),
         Code(dump(experiment)),
     ]
     return blocks if len({row.dataset for row in rows}) > 1 else list(map(_without_dataset, blocks))
+
+
+def _allowed(experiment: ExperimentSpec) -> str:
+    """What a run's own configuration needs where classifiers are the user's: see imports."""
+    ours = all(model.classifier in CLASSIFIERS for model in experiment.models)
+    return "" if ours else " --allow-imports"
 
 
 def _without_dataset(block: Block) -> Block:

@@ -63,11 +63,12 @@ def test_every_kind_of_network_is_trained_saved_and_reported(stn):
     figures = {path.name for path in folder.figures.iterdir()}
     drawn = {f"{kind}_{model}@r.{shown.ending}" for kind, shown in KINDS.items() for model in ("two", "row")}
     assert figures == {"learning_curves@r.png", "confusions@r.png", *drawn}
-    assert stn("eval", str(files["two"])).code == 0
+    assert stn("eval", str(files["two"]), "--allow-imports").code == 0
     assert (
-        "transformer.transformers.1.localisation.1.weight" in load_network(files["two"] / "checkpoint.pt").state_dict()
+        "transformer.transformers.1.localisation.1.weight"
+        in load_network(files["two"] / "checkpoint.pt", allow_imports=True).state_dict()
     )
-    assert "2 channels" in stn("eval", "runs/networks", "--dataset", "addition").sentence
+    assert "2 channels" in stn("eval", "runs/networks", "--allow-imports", "--dataset", "addition").sentence
 
 
 def test_a_classifier_that_is_not_there_is_told_before_anything_is_trained(stn):

@@ -1,0 +1,23 @@
+"""Whose code is imported: what a user's own configuration names, and what files name only if the user says so.
+
+Torch-free. Importing a classifier's module runs it, so a checkpoint or a run's folder of somebody else's may not.
+"""
+
+from pathlib import Path
+
+from stn_train.errors import UserError
+from stn_train.specs import CLASSIFIERS, ModelSpec
+
+
+def refuse_import(model: ModelSpec, named_in: Path) -> None:
+    """Raise UserError where a model that a stored file names has a classifier that is not ours."""
+    if model.classifier not in CLASSIFIERS:
+        raise UserError(
+            f"{named_in} names the classifier {model.classifier}, whose code would be run; "
+            "where you trust it, say so by --allow-imports"
+        )
+
+
+def is_in_a_run(config: Path) -> bool:
+    """Whether a configuration lies in a run's folder, and so may be whoever's made the run."""
+    return config.is_file() and any((config.parent / name).exists() for name in ("trials", "environment.json"))

@@ -1,0 +1,121 @@
+"""Code that a stored file names is run only where the user says so; what a user's own configuration names always is."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from stn_train import load_network
+from stn_train.errors import UserError
+from stn_train.training.checkpoint import read_checkpoint
+
+NET = """
+from pathlib import Path
+from torch import nn
+
+Path("was_run").touch()
+
+def mine(size, channels, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], classes))
+"""
+CONFIG = """
+source: digits
+datasets: [r, plain]
+models: [{name: mine, classifier: "net:mine"}]
+training: {epochs: 1, batch_size: 96}
+"""
+RUN = "runs/config"
+TRIAL = f"{RUN}/trials/r/mine/seed-0"
+TOLD = " names the classifier net:mine, whose code would be run; where you trust it, say so by --allow-imports"
+
+
+@pytest.fixture
+def forget():
+    """What makes the next import of `net` run its code; to be called when it may have been imported."""
+
+    def forget() -> None:
+        sys.modules.pop("net", None)
+        Path("was_run").unlink(missing_ok=True)
+
+    yield forget
+    sys.modules.pop("net", None)
+
+
+@pytest.fixture
+def run_of_a_stranger(stn, forget) -> str:
+    Path("net.py").write_text(NET)
+    Path("config.yaml").write_text(CONFIG)
+    assert stn("run", "--config", "config.yaml", "-q").code == 0
+    assert Path("was_run").exists()
+    forget()
+    return RUN
+
+
+@pytest.mark.parametrize(
+    ("command", "named_in"),
+    [
+        (("eval", RUN), f"{RUN}/trials/plain/mine/seed-0/checkpoint.pt"),
+        (("eval", TRIAL, "--dataset", "plain"), f"{TRIAL}/checkpoint.pt"),
+        (("eval", f"{TRIAL}/checkpoint.pt"), f"{TRIAL}/checkpoint.pt"),
+        (("robustness", RUN), f"{TRIAL}/checkpoint.pt"),
+        (("visualize", TRIAL), f"{TRIAL}/checkpoint.pt"),
+        (("visualize", TRIAL, "--only", "curves"), f"{TRIAL}/checkpoint.pt"),
+        (("run", "--config", f"{RUN}/config.yaml", "--output-dir", "again"), f"{RUN}/config.yaml"),
+        (("run", "--config", f"{RUN}/config.yaml", "--dry-run"), f"{RUN}/config.yaml"),
+    ],
+)
+def test_a_stored_files_code_is_run_only_where_it_is_allowed(
+    stn, run_of_a_stranger, forget, contents, command, named_in
+):
+    before = contents(Path())
+    assert stn(*command).sentence == named_in + TOLD
+    assert contents(Path()) == before
+    assert stn(*command, "--allow-imports").code == 0
+    assert Path("was_run").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("report", RUN), ("status", RUN), ("compare", RUN, "runs/copy"), ("config", "check", f"{RUN}/config.yaml")],
+)
+def test_commands_that_need_no_network_run_no_code(stn, run_of_a_stranger, command):
+    Path("runs/copy").symlink_to("config")
+    assert stn(*command).code == 0
+    assert not Path("was_run").exists()
+
+
+def test_taken_up_again_a_run_imports_what_the_users_configuration_names_and_no_checkpoint(stn, run_of_a_stranger):
+    Path(TRIAL, "result.json").unlink()
+    Path("mine.yaml").write_text(CONFIG.replace("net:mine", "other:mine"))
+    Path("other.py").write_text(NET.replace("was_run", "my_own"))
+    refused = stn("run", "--config", "mine.yaml", "--output-dir", RUN).sentence
+    assert "holds another trial: model.classifier was net:mine and is other:mine" in refused
+    assert Path("my_own").exists()
+    assert not Path("was_run").exists()
+    assert stn("run", "--config", "config.yaml", "-q").code == 0
+    assert Path("was_run").exists()
+
+
+def test_the_encoder_of_a_colocalisation_runs_no_code(stn, run_of_a_stranger, contents):
+    """Its result may say that it is ours, and its checkpoint that it is not."""
+    command = ("colocalise", "--config", "paper/colocalisation", "--set", "source=digits", "--only", "t/3", "-q")
+    small = ("--set", "encoder.epochs=1", "--set", "localiser.steps=1", "--set", "localiser.batch_size=8")
+    assert stn(*command, *small, "--output-dir", "where").code == 0
+    Path("where/encoder/checkpoint.pt").write_bytes(Path(TRIAL, "checkpoint.pt").read_bytes())
+    Path("where/cells/t/3/result.json").unlink()
+    assert stn(*command, *small, "--output-dir", "where").sentence.startswith("where/encoder/checkpoint.pt")
+    assert not Path("was_run").exists()
+
+
+def test_from_python_it_is_asked_for_too(run_of_a_stranger):
+    checkpoint = Path(TRIAL, "checkpoint.pt")
+    with pytest.raises(UserError, match="whose code would be run"):
+        load_network(checkpoint)
+    assert read_checkpoint(checkpoint)["trial"].model.classifier == "net:mine"
+    assert not Path("was_run").exists()
+    assert load_network(checkpoint, allow_imports=True)(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+
+
+def test_the_report_says_how_its_own_configuration_is_run(run_of_a_stranger):
+    assert "\nstn-train run --config config.yaml --allow-imports\n" in Path(RUN, "report.md").read_text()
