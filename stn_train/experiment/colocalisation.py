@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from stn_train import storage
+from stn_train import sealed, storage
 from stn_train.config import dump
 from stn_train.data.digits import Digits, hold_out, load_digits
 from stn_train.data.one_class import OneClass
@@ -69,7 +68,7 @@ def run_colocalisation(
                 pending.append(cell)
         if not pending:
             return
-        storage.write_json(folder.environment, environment(session))
+        sealed.write_json(folder.environment, environment(session))
         yield from _train_encoder(spec.encoder_trial, folder.encoder, session, stop)
         encoder = Encoder(load_network(folder.encoder.checkpoint)).to(session.device)
         train, scored = load_digits(spec.source, session.data_root)
@@ -129,8 +128,7 @@ def _run_cell(
     overlaps = overlap(boxes, true)
     few = slice(_SAMPLES)
     samples = {"image": pictures[few, 0], "predicted": boxes[few], "true": true[few]}
-    with storage.atomic(folder.samples(cell)) as file:
-        np.savez(file, allow_pickle=False, **{name: values.numpy() for name, values in samples.items()})
+    sealed.write_arrays(folder.samples(cell), {name: values.numpy() for name, values in samples.items()})
     latest = losses[-max(len(losses) // 10, 1) :]
     result = CellResult(
         cell=cell,
@@ -138,7 +136,7 @@ def _run_cell(
         overlap=tuple(round(float(each), 4) for each in overlaps),
         digit=tuple(digit.tolist()),
     )
-    storage.write_json(folder.result(cell), result.model_dump(mode="json"))
+    sealed.write_json(folder.result(cell), result.model_dump(mode="json"))
     yield Progress(cell.key, 1.0, result.found)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from stn_train import storage
+from stn_train import sealed, storage
 from stn_train.config import dump
 from stn_train.errors import UserError
 from stn_train.experiment.plan import differences, joined
@@ -52,7 +52,7 @@ def run_experiment(
             clear_leftovers(folder.path, file.name)
         storage.write_text(folder.config, dump(everything))
         if pending:
-            storage.write_json(folder.environment, environment(session))
+            sealed.write_json(folder.environment, environment(session))
     for number, trial in enumerate(trials, start=1):
         files = folder.trial(trial)
         if files.result.exists():

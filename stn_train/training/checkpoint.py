@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 
+from stn_train import sealed
 from stn_train.errors import UserError
 from stn_train.specs import TrialSpec
-from stn_train.storage import write_bytes
 from stn_train.training.loop import TrainingState
 
-FORMAT = 3
+FORMAT = 4
 
+_NO_COMMENT = bytes(2)
+"""How an archive ends that was never sealed: one of an earlier format, or somebody else's."""
 _UNREADABLE = (
     *(OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError),
     *(pickle.UnpicklingError, zipfile.BadZipFile),
@@ -37,29 +39,32 @@ def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, looks: l
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
+    sealed.write_archive(path, buffer.getvalue())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU; its `trial` is a TrialSpec. Raises UserError where it is none or damaged."""
+    """A checkpoint's content, on the CPU; its `trial` is a TrialSpec. Raises UserError where there is none.
+
+    Raises DamagedError where it is not as it was written.
+    """
+    mend = "delete it to start its trial again"
     try:
-        stored = io.BytesIO(path.read_bytes())
+        stored = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    whole = sealed.opened(stored, sealed.ARCHIVE) is not None
     try:
-        with zipfile.ZipFile(stored) as archive:
-            if archive.testzip() is not None:  # torch does not look at the checksums
-                raise ValueError
-        stored.seek(0)
-        content = torch.load(stored, map_location="cpu", weights_only=True)
+        if not whole and not stored.endswith(_NO_COMMENT):
+            raise ValueError
+        content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise TypeError
-        if content["format"] != FORMAT:
-            raise UserError(f"{path} has format {content['format']}, and this version reads format {FORMAT}")
+        sealed.refuse_format(path, content["format"], FORMAT, mend)
+        if not whole:
+            raise ValueError
         return {**content, "trial": TrialSpec.model_validate_json(content["trial"])}
     except _UNREADABLE:
-        mend = "delete it to start its trial again"
-        raise UserError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
+        raise sealed.DamagedError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
 
 
 def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
