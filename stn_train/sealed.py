@@ -52,10 +52,10 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     write_bytes(path, sealed("".join(f"{line}\n" for line in lines).encode(), LINES))
 
 
-def write_archive(path: Path, archive: bytes) -> None:
-    """Write a zip archive that has no comment to `path`, atomically."""
+def write_archive(path: Path, archive: bytes, before: Path | None = None) -> None:
+    """Write a zip archive that has no comment to `path`, atomically; what stood there goes to `before`, if given."""
     length_of_comment = len(sealed(b"", ARCHIVE)).to_bytes(2, "little")
-    write_bytes(path, sealed(archive[:-2] + length_of_comment, ARCHIVE))
+    write_bytes(path, sealed(archive[:-2] + length_of_comment, ARCHIVE), before)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -23,6 +23,7 @@ from stn_train.models.transformer import SpatialTransformer
 from stn_train.reporting.colocalisation import CellResult, ColocalisationFolder
 from stn_train.reporting.records import TrialFolder
 from stn_train.specs import CellSpec, ColocalisationSpec, TrialSpec
+from stn_train.training.checkpoint import fall_back
 from stn_train.training.colocalisation import train_localiser
 
 _SAMPLES = 8
@@ -34,13 +35,14 @@ class Progress:
     """Where it is: of `part`, the encoder or a cell's key, a share `done` is done.
 
     `found`, once it has ended: how many digits the cell found, or the encoder told right, in percent; `skipped` says
-    that the cell had been finished before.
+    that the cell had been finished before; `warning` is what the user must know.
     """
 
     part: str
     done: float
     found: float | None = None
     skipped: bool = False
+    warning: str | None = None
 
 
 def run_colocalisation(
@@ -95,7 +97,7 @@ def _train_encoder(
 ) -> Iterator[Progress]:
     if files.result.exists():
         return
-    yield Progress("encoder", 0.0)
+    yield Progress("encoder", 0.0, warning=fall_back(files.checkpoint))
     for record in run_trial(trial, files, session, lambda epochs: stop()):
         yield Progress("encoder", record.epoch / trial.training.epochs)
     yield Progress("encoder", 1.0, 100 - files.load_result().error)

@@ -15,6 +15,7 @@ from stn_train.models import Model
 from stn_train.models.precision import precision_on
 from stn_train.reporting.records import Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import TrialSpec
+from stn_train.training.checkpoint import kept_before
 
 
 def write_findings(
@@ -61,6 +62,7 @@ def write_findings(
         errors=int((predictions.predicted != variant.labels).sum()),
         confusion=tuple(tuple(row) for row in predictions.confusion(variant.labels, trial.dataset.classes).tolist()),
     )
+    kept_before(folder.checkpoint).unlink(missing_ok=True)
     sealed.write_json(folder.timing, timing.model_dump(mode="json"))
     sealed.write_json(folder.result, result.model_dump(mode="json"))
 

@@ -13,7 +13,7 @@ runs/<experiment>/
                                        what pictures are drawn from, only with a transformer at the input: see Gallery
     evidence.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
     robustness.json   Robustness       only after `stn-train robustness`
-    checkpoint.pt
+    checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
   tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --tensorboard`
   report.json report.csv report.md report.html figures/
 

@@ -142,6 +142,8 @@ def test_code_hidden_in_a_checkpoint_is_not_run(checkpoint, tmp_path, save):
     assert (tmp_path / "exploded").exists(), "the bomb of this test is a dud"
 
 
-def test_saving_leaves_nothing_else_behind(checkpoint):
+def test_saving_leaves_the_one_before_and_nothing_else(checkpoint):
+    first = checkpoint.read_bytes()
     save_checkpoint(checkpoint, TRIAL, state_of(), [])
-    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.pt"]
+    assert {path.name for path in checkpoint.parent.iterdir()} == {"checkpoint.pt", "checkpoint-before.pt"}
+    assert checkpoint.with_name("checkpoint-before.pt").read_bytes() == first
