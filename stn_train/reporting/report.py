@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stn_train import sealed
 from stn_train.errors import UserError
 from stn_train.pictures import png
 from stn_train.reporting.blocks import Picture
@@ -59,12 +60,7 @@ def write_report(folder: RunFolder) -> Report:
 def _load_environment(folder: RunFolder) -> dict[str, Any] | None:
     if not folder.environment.exists():
         return None
-    try:
-        environment = json.loads(folder.environment.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{folder.environment} is damaged: {error}") from None
-    if not isinstance(environment, dict):
-        raise UserError(f"{folder.environment} is damaged: it holds no mapping")
+    environment: dict[str, Any] = json.loads(sealed.read_json(folder.environment, "delete it to report without it"))
     return environment
 
 
