@@ -147,8 +147,9 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: larger than {LARGEST // 1_000_000} MB, which no configuration is")
     try:
         return content.decode()
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8; save it as UTF-8") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not a text file in UTF-8; save it as UTF-8") from None
 
 
 def _recipe(source: Source) -> Any:
@@ -244,8 +245,10 @@ def _wrong(kind: type[Kind], error: ErrorDetails, loc: Loc, value: Any) -> str:
             return f"a number or a list of two numbers is wanted, not {shown}"
         case "int_type":
             return f"a whole number is wanted, not {shown}"
-        case "float_type" | "finite_number":
+        case "float_type":
             return f"a number is wanted, not {shown}"
+        case "finite_number":
+            return f"a finite number is wanted, not {shown}"
         case "bool_type":
             return f"true or false is wanted, not {shown}"
         case "string_type":

@@ -15,6 +15,9 @@ Loc = tuple[str | int, ...]
 DEEPEST = 20
 """Levels of nesting that are read."""
 
+MOST_VALUES = 20_000
+"""Keys and values that are read; the largest experiment has half as many."""
+
 _LONGEST_NUMBER = 100
 _TAG = "tag:yaml.org,2002:"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -69,7 +72,7 @@ class _Reader(yaml.SafeLoader):
         super().__init__(text)
         self.name_of_line, self.turn = name, turn
         self.places: dict[Loc, Place] = {}
-        self.depth = 0
+        self.depth = self.values = 0
 
     def place(self, mark: yaml.Mark) -> Place:
         return Place((self.turn, mark.index), self.name_of_line(mark.line + 1))
@@ -87,6 +90,9 @@ class _Reader(yaml.SafeLoader):
             raise self.refuse(event.start_mark, f"{show(event.value)} holds a line break or a control character")
         if self.depth == DEEPEST:
             raise self.refuse(event.start_mark, f"nested more than {DEEPEST} levels deep")
+        if self.values == MOST_VALUES:
+            raise self.refuse(event.start_mark, f"more than {MOST_VALUES:,} keys and values, which nothing here needs")
+        self.values += 1
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1

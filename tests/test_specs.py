@@ -3,12 +3,17 @@
 import pytest
 from pydantic import ValidationError
 
+from stn_train.config import schema
 from stn_train.specs import (
     DATASETS,
     MODELS,
+    CellSpec,
+    ColocalisationSpec,
     DatasetSpec,
     ExperimentSpec,
     ModelSpec,
+    Spec,
+    TrialSpec,
     baseline_of,
     merged,
     trials_of,
@@ -112,6 +117,39 @@ def test_trials_are_the_product_with_seeds_outermost() -> None:
     keys = [trial.key for trial in trials_of(experiment(datasets=["r", "rts"], seeds=[5, 6]))]
     assert keys[:4] == ["r/cnn/seed-5", "r/st_cnn/seed-5", "rts/cnn/seed-5", "rts/st_cnn/seed-5"]
     assert len(set(keys)) == 8
+
+
+def test_an_experiment_has_a_bounded_number_of_trials() -> None:
+    datasets = [{"name": f"d{number}", "like": "r"} for number in range(100)]
+    experiment(datasets=datasets, seeds=list(range(500)))
+    with pytest.raises(ValidationError, match=r"100 datasets x 2 models x 501 seeds are 100,200 trials, and at most"):
+        experiment(datasets=datasets, seeds=list(range(501)))
+
+
+def bare(schema: object, way: str = "") -> list[str]:
+    """The ways to the numbers, texts and lists below a JSON schema that lack a lower or an upper bound."""
+    if isinstance(schema, list):
+        return [found for number, below in enumerate(schema) for found in bare(below, f"{way}/{number}")]
+    if not isinstance(schema, dict):
+        return []
+    bounds = {
+        "number": [{"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}],
+        "string": [{"maxLength", "enum", "const"}],
+        "array": [{"maxItems"}],
+    }
+    bounds["integer"] = bounds["number"]
+    lacking = [kind for kind in bounds.get(str(schema.get("type")), []) if not kind & schema.keys()]
+    return [way] * bool(lacking) + [found for key, below in schema.items() for found in bare(below, f"{way}/{key}")]
+
+
+@pytest.mark.parametrize("spec", [ExperimentSpec, ColocalisationSpec, TrialSpec, CellSpec])
+def test_every_number_text_and_list_is_bounded_in_the_schema(spec: type[Spec]) -> None:
+    assert bare({"properties": {"a": {"type": "integer", "minimum": 0}, "b": {"type": "string"}}}) == [
+        "/properties/a",
+        "/properties/b",
+    ]
+    assert bare(spec.model_json_schema()) == []
+    assert bare(schema()) == []
 
 
 def test_only_chooses_by_dataset_and_model() -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from stn_train.cli import bench, colocalise, config, data, results, robustness, run, visualize
+from stn_train.cli.sentences import in_one_line
 from stn_train.errors import UserError
 
 # Click's UsageError, wherever this version of typer keeps it.
@@ -42,6 +43,9 @@ app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 
 
+LONGEST_ARGUMENT = 100_000
+"""Characters of an argument: a thousand seeds have a tenth of that."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = {
     errno.EACCES: "you have no permission",
@@ -60,8 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     A mistake of the user's is a sentence on stderr and exit code 2; what we got wrong keeps its traceback.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(args=arguments, prog_name="stn-train", standalone_mode=False)
+        _refuse_long(given)
+        code = app(args=given, prog_name="stn-train", standalone_mode=False)
         sys.stdout.flush()
     except UserError as error:
         code = _complain(str(error))
@@ -82,6 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+def _refuse_long(arguments: Sequence[str]) -> None:
+    for number, argument in enumerate(arguments, start=1):
+        if len(argument) > LONGEST_ARGUMENT:
+            raise UserError(
+                f"argument {number}, {argument[:20]!r}..., has {len(argument):,} characters, and at most "
+                f"{LONGEST_ARGUMENT:,} are read"
+            )
+
+
 def _about_a_file(error: OSError) -> str | None:
     """A sentence for what the system refuses to do with a file or a disk of the user's; None for all else."""
     name = error.filename2 or error.filename
@@ -95,8 +110,8 @@ def _about_a_file(error: OSError) -> str | None:
     return f"{path} cannot be used: {_REFUSED[error.errno]}"
 
 
-def _complain(sentence: str) -> int:
-    typer.echo(f"stn-train: error: {sentence}", err=True)
+def _complain(sentence: str, way_out: str = "") -> int:
+    typer.echo(f"stn-train: error: {in_one_line(sentence)}{way_out}", err=True)
     return 2
 
 
@@ -107,7 +122,7 @@ def _complain_of_usage(error: typer.BadParameter) -> int:
         typer.echo(message, err=True)
         return 2
     command = error.ctx.command_path if error.ctx else "stn-train"
-    return _complain(f"{message.rstrip('.')}\nTry '{command} --help'.")
+    return _complain(message.rstrip("."), f"\nTry '{command} --help'.")
 
 
 def _version(wanted: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stn_train.cli.options import Overrides
+from stn_train.cli.sentences import in_one_line
 from stn_train.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def check(
         try:
             spec = load_any(config, overrides or ())
         except UserError as error:
-            typer.echo(str(error), err=True)
+            typer.echo(in_one_line(str(error)), err=True)
             failed = True
             continue
         typer.echo(f"{config}: {_product(spec)}")

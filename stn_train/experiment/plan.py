@@ -2,20 +2,33 @@
 
 from typing import Any
 
+from pydantic import ValidationError
+
+from stn_train.errors import UserError
 from stn_train.specs import ExperimentSpec, Spec
 
 
 def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
     """The experiment of a folder that `now` is run in after `before`: the datasets, models and seeds of both.
 
-    Everything else, and an entry that both name, is as `now` has it.
+    Everything else, and an entry that both name, is as `now` has it. Raises UserError where that is more than an
+    experiment may have.
     """
     datasets = {entry.name: entry for entry in (*before.datasets, *now.datasets)}
     models = {entry.name: entry for entry in (*before.models, *now.models)}
     seeds = tuple(dict.fromkeys((*before.seeds, *now.seeds)))
-    return now.model_copy(
+    both = now.model_copy(
         update={"datasets": tuple(datasets.values()), "models": tuple(models.values()), "seeds": seeds}
     )
+    try:
+        ExperimentSpec.model_validate(both.model_dump(mode="json"))
+    except ValidationError as error:
+        where, what = error.errors()[0]["loc"], error.errors()[0]["msg"]
+        raise UserError(
+            f"with the {'.'.join(map(str, where)) or 'trials'} that the folder holds already, this is no experiment: "
+            f"{what}; name another folder by --output-dir"
+        ) from None
+    return both
 
 
 def differences(before: Spec, now: Spec) -> list[str]:

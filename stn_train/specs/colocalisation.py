@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from stn_train.specs.datasets import DatasetSpec
-from stn_train.specs.experiments import Seed, Source, TrialSpec, no_twins
-from stn_train.specs.fields import DIGIT, Name, Spec
+from stn_train.specs.experiments import MOST, Seed, Source, TrialSpec, no_twins
+from stn_train.specs.fields import DIGIT, Folder, Name, Parameters, Spec
 from stn_train.specs.models import Localisation, ModelSpec
 from stn_train.specs.training import RECIPES, TrainingSpec
 
@@ -31,7 +31,7 @@ class EncoderSpec(Spec):
     """The network whose activations say how alike two crops are: the paper's CNN, trained with labels beforehand."""
 
     dataset: DatasetSpec = Field(description="the digits that it is trained on, each on a canvas of a digit's size")
-    parameters: int = Field(ge=1_000, le=100_000_000, description="budget that its width is fitted to, within 2 %")
+    parameters: Parameters = Field(description="budget that its width is fitted to, within 2 %")
     epochs: int = Field(ge=1, le=10_000)
 
     @field_validator("dataset")
@@ -58,8 +58,8 @@ class ColocalisationSpec(Spec):
     task: Literal["colocalisation"]
     name: Name
     source: Source = Field("mnist", description="where the digits come from; `digits` needs no network")
-    data_root: str | None = Field(None, min_length=1, description="folder of the digits, as torchvision lays it out")
-    datasets: Annotated[tuple[_Moved, ...], Field(strict=False, min_length=1, max_length=100)]
+    data_root: Folder | None = Field(None, description="folder of the digits, as torchvision lays it out")
+    datasets: Annotated[tuple[_Moved, ...], Field(strict=False, min_length=1, max_length=MOST)]
     classes: Annotated[tuple[_Class, ...], Field(strict=False, min_length=1, max_length=10)]
     encoder: EncoderSpec
     localiser: LocaliserSpec
@@ -97,7 +97,7 @@ class CellSpec(Spec):
     """One localiser: of a class on a dataset. What is written here is its identity."""
 
     dataset: DatasetSpec
-    label: int
+    label: _Class
     localiser: LocaliserSpec
     encoder: TrialSpec
     seed: Seed

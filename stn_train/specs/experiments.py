@@ -7,12 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stn_train.specs.datasets import DatasetSpec
-from stn_train.specs.fields import Name, Spec, merged
+from stn_train.specs.fields import LONGEST_NAME, Folder, Name, Parameters, Spec, merged
 from stn_train.specs.models import ModelSpec, controls_of, is_told
 from stn_train.specs.training import RECIPES, TrainingSpec
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+MOST = 100
+"""Datasets, or models, of an experiment."""
+MOST_TRIALS = 100_000
 
 
 class ExperimentSpec(Spec):
@@ -20,16 +24,14 @@ class ExperimentSpec(Spec):
 
     name: Name
     source: Source = Field("mnist", description="where the digits come from; `digits` needs no network")
-    data_root: str | None = Field(None, min_length=1, description="folder of the digits, as torchvision lays it out")
-    built: str | None = Field(None, min_length=1, description="folder of built variants to train on, for fresh ones")
-    datasets: Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=100)]
+    data_root: Folder | None = Field(None, description="folder of the digits, as torchvision lays it out")
+    built: Folder | None = Field(None, description="folder of built variants to train on, for fresh ones")
+    datasets: Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=MOST)]
     controls: bool = Field(
         False, description="add two controls to each model with a transformer at the input: frozen, and told the pose"
     )
-    models: Annotated[tuple[ModelSpec, ...], Field(strict=False, min_length=1, max_length=100)]
-    parameters: int | None = Field(
-        None, ge=1_000, le=100_000_000, description="budget that each model's width is fitted to, within 2 %"
-    )
+    models: Annotated[tuple[ModelSpec, ...], Field(strict=False, min_length=1, max_length=MOST)]
+    parameters: Parameters | None = Field(None, description="budget that each model's width is fitted to, within 2 %")
     recipe: Literal["ours", "paper"] = "ours"
     training: TrainingSpec = Field(description="changes to the recipe")
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=1000)] = (0,)
@@ -57,6 +59,16 @@ class ExperimentSpec(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _not_too_many(self) -> "ExperimentSpec":
+        count = len(self.datasets) * len(self.models) * len(self.seeds)
+        if count > MOST_TRIALS:
+            raise ValueError(
+                f"{len(self.datasets)} datasets x {len(self.models)} models x {len(self.seeds)} seeds are {count:,} "
+                f"trials, and at most {MOST_TRIALS:,} are allowed; leave some of them out"
+            )
+        return self
+
     @field_validator("models")
     @classmethod
     def _with_controls(cls, models: tuple[ModelSpec, ...], info: ValidationInfo) -> tuple[ModelSpec, ...]:
@@ -65,7 +77,13 @@ class ExperimentSpec(Spec):
             return models
         names = {model.name for model in models}
         added = ((control for control in controls_of(model) if control.name not in names) for model in models)
-        return tuple(entry for model, controls in zip(models, added, strict=True) for entry in (model, *controls))
+        everything = tuple(entry for model, controls in zip(models, added, strict=True) for entry in (model, *controls))
+        if len(everything) > MOST:
+            raise ValueError(f"with their controls these are {len(everything)} models, and at most {MOST} are allowed")
+        for model in everything:
+            if len(model.name) > LONGEST_NAME:
+                raise ValueError(f"{model.name} is a control's name of more than {LONGEST_NAME} characters; shorten it")
+        return everything
 
     @field_validator("datasets", "models")
     @classmethod
@@ -94,9 +112,9 @@ class TrialSpec(Spec):
     built: bool
     dataset: DatasetSpec
     model: ModelSpec
-    parameters: int | None
+    parameters: Parameters | None
     training: TrainingSpec
-    seed: int
+    seed: Seed
     validation: bool
 
     @property

@@ -1,5 +1,6 @@
 """What specs are made of: the record that refuses mistakes, intervals, sizes, names and presets."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -41,7 +42,24 @@ def _pair_schema(low: float, high: float, alone: str, kind: str = "number") -> W
     return WithJsonSchema({"anyOf": [{**number, "description": alone}, pair]})
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+_KEPT_BY_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
+
+
+def _a_folders_name(name: str) -> str:
+    if _KEPT_BY_WINDOWS.fullmatch(name):
+        raise ValueError(f"{name} cannot be the name of a folder on Windows; choose another")
+    return name
+
+
+LONGEST_NAME = 64
+Name = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST_NAME), AfterValidator(_a_folders_name)
+]
+"""Names what is trained, and the folder that it is kept in."""
+
+Folder = Annotated[str, Field(min_length=1, max_length=4096)]
+Parameters = Annotated[int, Field(ge=1_000, le=100_000_000)]
+"""A budget of a network's parameters."""
 
 _Degrees = Annotated[float, Field(ge=-180, le=180)]
 _ShearDegrees = Annotated[float, Field(ge=-75, le=75)]

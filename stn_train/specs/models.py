@@ -12,11 +12,12 @@ CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
 """Our classifiers; any other is a function of the user's, written `package.module:function`."""
 _OF_A_USER = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper"]
+_LONGEST_CLASSIFIER = 256
 _Layer = Annotated[int, Field(ge=0, le=64)]
 
 
 def _known_classifier(value: str) -> str:
-    if value not in CLASSIFIERS and not re.match(_OF_A_USER, value):
+    if value not in CLASSIFIERS and not re.fullmatch(_OF_A_USER, value):
         raise ValueError(
             f"there is no classifier {value!r} (one of your own is written package.module:function)"
             f"{did_you_mean(value, CLASSIFIERS)}"
@@ -25,8 +26,8 @@ def _known_classifier(value: str) -> str:
 
 
 def _classifier_schema() -> WithJsonSchema:
-    own = {"type": "string", "pattern": _OF_A_USER, "description": "a function of your own"}
-    return WithJsonSchema({"anyOf": [{"enum": [*CLASSIFIERS]}, own]})
+    own = {"type": "string", "pattern": _OF_A_USER, "maxLength": _LONGEST_CLASSIFIER}
+    return WithJsonSchema({"anyOf": [{"enum": [*CLASSIFIERS]}, {**own, "description": "a function of your own"}]})
 
 
 class TransformerSpec(Spec):
@@ -76,7 +77,9 @@ class ModelSpec(Spec):
     """A classifier, with or without spatial transformers."""
 
     name: Name
-    classifier: Annotated[str, AfterValidator(_known_classifier), _classifier_schema()]
+    classifier: Annotated[
+        str, Field(max_length=_LONGEST_CLASSIFIER), AfterValidator(_known_classifier), _classifier_schema()
+    ]
     transformer: TransformerSpec | None = None
 
     @model_validator(mode="before")

@@ -20,12 +20,13 @@ class TrainingSpec(Spec):
     weight_decay: float = Field(ge=0, le=10)
     label_smoothing: float = Field(ge=0, lt=1)
     averaging: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
-    clip: float | None = Field(gt=0, description="largest norm of the gradient")
+    clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient")
     localisation_rate: float = Field(gt=0, le=1000, description="factor on the rate for the localisation network")
     precision: Literal["auto", "float32"] = Field(description="auto: bfloat16 where the hardware computes in it")
     digits: int | None = Field(
         None,
         ge=100,
+        le=60_000,
         description="how many of the training digits are used, each shown more often for it; all of them if not given",
     )
 

@@ -135,6 +135,26 @@ def test_wrong_usage_is_two_lines_with_a_way_out_and_exit_code_2(run, arguments,
     assert second == f"Try '{command} --help'."
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\x1b[31mb", "a\u2028b", "x" * 50_000])
+def test_a_sentence_is_one_line_of_text_whatever_is_named_in_it(run, name):
+    for arguments in (("eval", name), ("config", "check", name), ("config", "show", "rts", "--set", name), (name,)):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, "")
+        first, *way_out = err.removesuffix("\n").split("\n")
+        assert first.isprintable()
+        assert len(first) < 2000
+        assert len(way_out) == (arguments == (name,))
+
+
+def test_an_argument_that_is_too_long_is_refused_with_the_bound(run):
+    code, _, err = run("run", "--config", "rts", "--seeds", "0," * 1_000_000)
+    assert (code, err) == (
+        2,
+        "stn-train: error: argument 5, '0,0,0,0,0,0,0,0,0,0,'..., has 2,000,000 characters, "
+        "and at most 100,000 are read\n",
+    )
+
+
 @pytest.mark.parametrize("arguments", [(), ("config",)])
 def test_without_a_command_comes_the_help(run, arguments):
     code, out, err = run(*arguments)

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from stn_train.errors import UserError
 from stn_train.experiment.plan import differences, joined
 from stn_train.specs import ExperimentSpec, trials_of
 
@@ -23,6 +26,13 @@ def test_joining_what_is_there_changes_nothing():
     before = experiment(datasets=["r", "rts"], seeds=[0, 1])
     assert joined(before, before) == before
     assert joined(before, experiment()) == before
+
+
+def test_what_joining_would_make_too_large_is_refused():
+    """Or the folder's configuration could not be read again."""
+    before, now = (experiment(seeds=list(range(start, start + 600))) for start in (0, 600))
+    with pytest.raises(UserError, match=r"^with the seeds that the folder holds already.* 1000 .*--output-dir"):
+        joined(before, now)
 
 
 def test_what_both_name_is_as_it_is_now():
