@@ -1,13 +1,15 @@
 """Runs command lines of stn-train, each in a process of its own that need not import torch again.
 
-Reads one JSON object a line, {"arguments": [...], "folder": "..."}; forks, and answers with the child's id, then with
-its exit code (negative: the signal that ended it). The child works in the folder and writes to `stdout` and `stderr`
-there. It knows as many digits as this one's two arguments say, to train on and to test, each shown once an epoch.
+Reads one JSON object a line, {"arguments": [...], "folder": "...", "drag": 0.0}; forks, and answers with the child's
+id, then with its exit code (negative: the signal that ended it). The child works in the folder and writes to `stdout`
+and `stderr` there; its disk takes `drag` seconds for each file. It knows as many digits as this one's two arguments
+say, to train on and to test, each shown once an epoch.
 """
 
 import json
 import os
 import sys
+import time
 import traceback
 from typing import NoReturn
 
@@ -21,8 +23,10 @@ from stn_train.models import build_model
 from stn_train.specs import ModelSpec
 
 
-def child(arguments: list[str], folder: str) -> NoReturn:
+def child(arguments: list[str], folder: str, drag: float) -> NoReturn:
     os.chdir(folder)
+    if drag:
+        os.fsync = lambda file: time.sleep(drag)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = ["stn-train", *arguments]
@@ -50,6 +54,6 @@ for line in sys.stdin:
     order = json.loads(line)
     process = os.fork()
     if process == 0:
-        child(order["arguments"], order["folder"])
+        child(**order)
     print(process, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
