@@ -54,7 +54,7 @@ class Command:
     def __init__(self, server: subprocess.Popen[str], folder: Path, arguments: tuple[str, ...], **how: float) -> None:
         self.server, self.folder = server, folder
         assert server.stdin is not None
-        server.stdin.write(json.dumps({"arguments": arguments, "folder": str(folder), "drag": 0.0, **how}) + "\n")
+        server.stdin.write(json.dumps({"arguments": arguments, "folder": str(folder), **how}) + "\n")
         server.stdin.flush()
         self.process = int(self._answer())
         self.began = time.monotonic()

@@ -1,13 +1,14 @@
 """Runs command lines of stn-train, each in a process of its own that need not import torch again.
 
-Reads one JSON object a line, {"arguments": [...], "folder": "...", "drag": 0.0}; forks, and answers with the child's
-id, then with its exit code (negative: the signal that ended it). The child works in the folder and writes to `stdout`
-and `stderr` there; its disk takes `drag` seconds for each file. It knows as many digits as this one's two arguments
-say, to train on and to test, each shown once an epoch.
+Reads one JSON object a line, {"arguments": [...], "folder": "..."}; forks, and answers with the child's id, then with
+its exit code (negative: the signal that ended it). The child works in the folder and writes to `stdout` and `stderr`
+there. Where the object has them, its disk takes `drag` seconds for each file, and no file has more than `largest` bytes.
+It knows as many digits as this one's two arguments say, to train on and to test, each shown once an epoch.
 """
 
 import json
 import os
+import resource
 import sys
 import time
 import traceback
@@ -23,8 +24,10 @@ from stn_train.models import build_model
 from stn_train.specs import ModelSpec
 
 
-def child(arguments: list[str], folder: str, drag: float) -> NoReturn:
+def child(arguments: list[str], folder: str, drag: float = 0.0, largest: int = 0) -> NoReturn:
     os.chdir(folder)
+    if largest:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if drag:
         os.fsync = lambda file: time.sleep(drag)
     for number, name in ((1, "stdout"), (2, "stderr")):

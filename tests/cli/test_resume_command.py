@@ -9,17 +9,14 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
+from undisturbed import SAME, assert_undisturbed, findings, leftovers
 
 from stn_train import storage
 from stn_train.reporting.gallery import KINDS
-from stn_train.training.checkpoint import read_checkpoint
 
 RUN = ("run", "--config", "small.yaml", "--threads", "1")
-SAME = ("result.json", "predictions.npz", "metrics.jsonl")
 GALLERY = tuple(f"{kind}.npz" for kind in KINDS)
 DRAG = 0.05
 """Seconds that the disk takes for each file, so that many a kill hits while one is written."""
@@ -40,36 +37,6 @@ WRITES = (
     "report.html",
 )
 """The files of a trial and its report, in the order of writing."""
-
-
-def findings(folder: Path) -> dict[str, bytes]:
-    """What must not depend on how often a run was stopped."""
-    found = {str(path.relative_to(folder)): path.read_bytes() for name in SAME for path in folder.rglob(name)}
-    return found | {"config.yaml": (folder / "config.yaml").read_bytes()}
-
-
-def leftovers(folder: Path) -> set[Path]:
-    return set(folder.rglob("*.tmp"))
-
-
-def assert_undisturbed(ours: Path, theirs: Path) -> None:
-    """The same findings, byte for byte; the same training, tensor for tensor; the same files and no others."""
-    assert findings(ours) == findings(theirs)
-    for path in theirs.rglob("checkpoint.pt"):
-        one, other = (read_checkpoint(folder / path.relative_to(theirs)) for folder in (ours, theirs))
-        assert all(same(one[name], other[name]) for name in other if name != "seconds")
-    files, expected = ({path.relative_to(folder) for path in folder.rglob("*")} for folder in (ours, theirs))
-    assert files == expected
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(other, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in other)
-    if isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
 
 
 def test_killed_at_random_moments_it_ends_as_if_it_never_had_been(finished, start, tmp_path, trials):
