@@ -2,7 +2,7 @@
 
 Reads one JSON object a line, {"arguments": [...], "folder": "..."}; forks, and answers with the child's id, then with
 its exit code (negative: the signal that ended it). The child works in the folder and writes to `stdout` and `stderr`
-there. Where the object has them, its disk takes `drag` seconds for each file, and no file has more than `largest` bytes.
+there. Where the object has them, its disk takes `drag` seconds for each file, and none has more than `largest` bytes.
 It knows as many digits as this one's two arguments say, to train on and to test, each shown once an epoch.
 """
 
