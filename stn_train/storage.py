@@ -27,21 +27,27 @@ def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     """Open a file to write that appears under `path`, whole and on disk, when the block ends without an error.
 
     Until then, and after an error, whatever stood under `path` stays as it was; afterwards it stands under `before`,
-    where that is given. Folders are made as needed.
+    where that is given. Folders are made as needed. Raises UserError where it vanishes meanwhile.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            if before is not None and path.exists():
-                _keep(path, before)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                if before is not None and path.exists():
+                    _keep(path, before)
+                os.replace(file.name, path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except FileNotFoundError:
+        raise UserError(f"{path} vanished while it was written; give the command again") from None
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a file that cannot be written to does not say its name
+        raise
 
 
 def _keep(path: Path, before: Path) -> None:

@@ -1,6 +1,7 @@
-"""What all tests share: one thread for small tensors, and real digits."""
+"""What all tests share: one thread for small tensors, real digits, and how often chance is tried."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,3 +21,9 @@ def real_digits() -> "tuple[Digits, Digits]":
 
     folder = Path(os.environ.get("STN_TRAIN_DATA", "/nowhere"))
     return load_digits("mnist" if (folder / "MNIST/raw").is_dir() else "digits", str(folder))
+
+
+@pytest.fixture(scope="session")
+def trials() -> Callable[[int, int], int]:
+    """How often a test tries its luck, of a few and of many times: many where STN_TRAIN_TESTS is `full`."""
+    return lambda short, full: full if os.environ.get("STN_TRAIN_TESTS") == "full" else short
