@@ -23,27 +23,45 @@ _AT_WORK = ".at-work"
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
+def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     """Open a file to write that appears under `path`, whole and on disk, when the block ends without an error.
 
-    Until then, and after an error, whatever stood under `path` stays as it was. Folders are made as needed.
+    Until then, and after an error, whatever stood under `path` stays as it was; afterwards it stands under `before`,
+    where that is given. Folders are made as needed. Raises UserError where it vanishes meanwhile.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                if before is not None and path.exists():
+                    _keep(path, before)
+                os.replace(file.name, path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except FileNotFoundError:
+        raise UserError(f"{path} vanished while it was written; give the command again") from None
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a file that cannot be written to does not say its name
+        raise
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, atomically."""
-    with atomic(path) as file:
+def _keep(path: Path, before: Path) -> None:
+    """Put what stands under `path` under `before` too."""
+    before.unlink(missing_ok=True)
+    try:
+        os.link(path, before)
+    except OSError:  # a file system without hard links
+        os.replace(path, before)
+
+
+def write_bytes(path: Path, content: bytes, before: Path | None = None) -> None:
+    """Write `content` to `path`, atomically; what stood there goes to `before`, where that is given."""
+    with atomic(path, before) as file:
         file.write(content)
 
 
@@ -78,6 +96,7 @@ def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
                 raise UserError(
                     f"another process is at work in {folder}{_who(folder)}; wait until it has ended, or stop it"
                 )
+        clear_leftovers(folder, _AT_WORK)
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         write_text(folder / _AT_WORK, f"process {os.getpid()} on {platform.node()}, since {since}")
         try:

@@ -1,4 +1,4 @@
-"""What all tests share: one thread for small tensors, and real digits."""
+"""What all tests share: one thread for small tensors, real digits, and how often chance is tried."""
 
 import os
 from collections.abc import Callable
@@ -14,17 +14,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def trials(short: int, full: int) -> int:
-    """How often a test of random inputs tries: `full` where STN_TRAIN_TESTS is `full`, else `short`."""
-    return full if os.environ.get("STN_TRAIN_TESTS") == "full" else short
-
-
-@pytest.fixture(name="trials", scope="session")
-def _trials() -> Callable[[int, int], int]:
-    """The function of this name, which test files cannot import: several folders have a conftest."""
-    return trials
-
-
 @pytest.fixture(scope="session")
 def real_digits() -> "tuple[Digits, Digits]":
     """MNIST where STN_TRAIN_DATA names a folder that has it, else the bundled digits: training and test split."""
@@ -32,3 +21,9 @@ def real_digits() -> "tuple[Digits, Digits]":
 
     folder = Path(os.environ.get("STN_TRAIN_DATA", "/nowhere"))
     return load_digits("mnist" if (folder / "MNIST/raw").is_dir() else "digits", str(folder))
+
+
+@pytest.fixture(scope="session")
+def trials() -> Callable[[int, int], int]:
+    """How often a test tries its luck, of a few and of many times: many where STN_TRAIN_TESTS is `full`."""
+    return lambda short, full: full if os.environ.get("STN_TRAIN_TESTS") == "full" else short

@@ -40,6 +40,13 @@ def test_another_process_is_kept_out_until_the_first_is_killed(tmp_path):
         assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_what_a_process_left_that_was_killed_as_it_came_in_goes(tmp_path):
+    (tmp_path / "..at-work.abcdefgh.tmp").touch()
+    with alone_in(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".at-work"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_error_lets_go(tmp_path):
     with pytest.raises(ZeroDivisionError), alone_in(tmp_path):
         raise ZeroDivisionError

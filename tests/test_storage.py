@@ -1,5 +1,6 @@
 """Atomic writes: a file is whole or as it was."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,23 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
         file.flush()
         assert target.read_text() == "old"
     assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_stood_there_before_is_kept_and_nothing_older(tmp_path: Path, monkeypatch, links: bool) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(storage.os, "link", no_links)
+    target, before = tmp_path / "file.txt", tmp_path / "before.txt"
+    for content in (b"one", b"two", b"three"):
+        storage.write_bytes(target, content, before)
+    assert (target.read_bytes(), before.read_bytes()) == (b"three", b"two")
+    with pytest.raises(ZeroDivisionError), storage.atomic(target, before):
+        raise ZeroDivisionError
+    assert (target.read_bytes(), before.read_bytes()) == (b"three", b"two")
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_checksum_is_sha256(tmp_path: Path) -> None:

@@ -46,7 +46,13 @@ app.add_typer(config.app, name="config")
 LONGEST_ARGUMENT = 100_000
 """Characters of an argument: a thousand seeds have a tenth of that."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FAILED = {
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "no space is left on the disk",
+    errno.EFBIG: "the limit to the size of files (`ulimit -f`) leaves no room",
+    errno.EIO: "the disk fails",
+}
+"""What the system says where a disk fails (exit code 1), in our words."""
 _REFUSED = {
     errno.EACCES: "you have no permission",
     errno.EPERM: "you have no permission",
@@ -83,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if sentence is None:
             raise
         code = _complain(sentence)
-        if error.errno in _FULL:
+        if error.errno in _FAILED:
             code = 1
     sys.exit(code)
 
@@ -104,8 +110,9 @@ def _about_a_file(error: OSError) -> str | None:
     if path is not None and path.suffix == ".tmp":  # the name under which storage.atomic writes
         written = path.name.removeprefix(".").rsplit(".", 2)[0]
         path = path.parent / written if error.errno == errno.ENAMETOOLONG else path.parent
-    if error.errno in _FULL:
-        return f"no space is left on the disk{f' for {path}' if path else ''}"
+    if error.errno in _FAILED:
+        where = f" for {path}" if path else ""
+        return f"{_FAILED[error.errno]}{where}; what is saved is whole: give the command again when that is mended"
     if error.errno not in _REFUSED or path is None:
         return None
     return f"{path} cannot be used: {_REFUSED[error.errno]}"

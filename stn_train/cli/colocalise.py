@@ -70,7 +70,7 @@ def colocalise(
 
 
 class _Display:
-    """Progress on stderr: a bar on a terminal, and a line for each part that has ended; nothing when quiet.
+    """Progress on stderr: a bar on a terminal, and a line for each part that has ended; only warnings when quiet.
 
     `where` says on what and into which folder, and is told first.
     """
@@ -83,6 +83,8 @@ class _Display:
 
     def show(self, progress: "Progress") -> None:
         """A part begins, goes on, or has ended."""
+        if progress.warning is not None:
+            self._line(f"warning: {progress.warning}")
         if self.quiet:
             return
         if self.where:

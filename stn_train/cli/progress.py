@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, one line an epoch elsewhere, nothing when quiet."""
+"""Progress on stderr: bars on a terminal, one line an epoch elsewhere, only what went wrong when quiet."""
 
 import sys
 import time
@@ -26,6 +26,8 @@ class ProgressDisplay:
 
     def show(self, progress: "Progress") -> None:
         """A trial begins, has finished an epoch, has finished, or was finished before."""
+        if progress.warning is not None:
+            self._line(f"warning: {progress.warning}")
         if self.quiet:
             return
         if not self.told_where:

@@ -19,10 +19,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor
 
-from stn_train import storage
+from stn_train import sealed, storage
 from stn_train.data.digits import Digits
 from stn_train.data.distortion import Draw, distortion_family, draw
 from stn_train.data.ink import Ink
@@ -86,7 +85,7 @@ def draw_variant(
 class Manifest(Spec):
     """What a built variant is made of, and the checksums (SHA-256) of its files."""
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     source: Source
     dataset: DatasetSpec
     family: str
@@ -105,7 +104,7 @@ def build_variant(spec: DatasetSpec, source: Source, digits: dict[Split, Digits]
         for part in (target, *(target / split for split in digits)):
             storage.clear_leftovers(part)
         manifest = _write_splits(spec, source, digits, target)
-        storage.write_json(target / "manifest.json", manifest.model_dump(mode="json"))
+        sealed.write_json(target / "manifest.json", manifest.model_dump(mode="json"))
     return target
 
 
@@ -117,7 +116,7 @@ def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits]
         variant, draws, outlines = draw_variant(spec, of_split, split, seeds[split])
         counts[split] = len(variant.images)
         channels = [_parameters(spec, *channel) for channel in zip(draws, outlines, strict=True)]
-        arrays = {name: _joined([channel[name] for channel in channels]) for name in channels[0]}
+        arrays: dict[str, Any] = {name: _joined([channel[name] for channel in channels]) for name in channels[0]}
         with storage.atomic(target / split / "images.npy") as file:
             np.save(file, _joined(list(variant.images.numpy().swapaxes(0, 1))))
         with storage.atomic(target / split / "digits.npy") as file:
@@ -157,12 +156,7 @@ def load_variant(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, V
     target = folder / spec.name
     path = target / "manifest.json"
     mend = f"build it again by `stn-train data build --config CONFIG --output-dir {folder}`"
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; {mend}") from None
-    except ValidationError as error:
-        raise UserError(f"{path} is damaged: {error.errors()[0]['msg']}; {mend}") from None
+    manifest = sealed.read_record(Manifest, path, mend)
     if (manifest.source, manifest.dataset) != (source, spec):
         raise UserError(f"{target} holds another variant than the configuration's {spec.name} of {source}; {mend}")
     for name, checksum in manifest.files.items():

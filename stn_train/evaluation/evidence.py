@@ -68,7 +68,7 @@ class Evidence(Spec):
     do not project, the components are angle, scale, aspect, shear and place; of others, place and shape.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     pose: _Spreads
     pose_by_class: Annotated[tuple[_Spreads, ...], Field(strict=False)]
     overlap: Overlap

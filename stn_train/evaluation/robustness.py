@@ -40,7 +40,7 @@ class Crossed(Spec):
 class Robustness(Spec):
     """What a trained network gets wrong where images differ from those that it was trained on."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     images: int = Field(description="of each point")
     points: Annotated[tuple[Point, ...], Field(strict=False)]
     crossed: Annotated[tuple[Crossed, ...], Field(strict=False)]

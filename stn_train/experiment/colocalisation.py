@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from stn_train import storage
+from stn_train import sealed, storage
 from stn_train.config import dump
 from stn_train.data.digits import Digits, hold_out, load_digits
 from stn_train.data.one_class import OneClass
@@ -24,6 +23,7 @@ from stn_train.models.transformer import SpatialTransformer
 from stn_train.reporting.colocalisation import CellResult, ColocalisationFolder
 from stn_train.reporting.records import TrialFolder
 from stn_train.specs import CellSpec, ColocalisationSpec, TrialSpec
+from stn_train.training.checkpoint import fall_back
 from stn_train.training.colocalisation import train_localiser
 
 _SAMPLES = 8
@@ -35,13 +35,14 @@ class Progress:
     """Where it is: of `part`, the encoder or a cell's key, a share `done` is done.
 
     `found`, once it has ended: how many digits the cell found, or the encoder told right, in percent; `skipped` says
-    that the cell had been finished before.
+    that the cell had been finished before; `warning` is what the user must know.
     """
 
     part: str
     done: float
     found: float | None = None
     skipped: bool = False
+    warning: str | None = None
 
 
 def run_colocalisation(
@@ -69,7 +70,7 @@ def run_colocalisation(
                 pending.append(cell)
         if not pending:
             return
-        storage.write_json(folder.environment, environment(session))
+        sealed.write_json(folder.environment, environment(session))
         yield from _train_encoder(spec.encoder_trial, folder.encoder, session, stop)
         encoder = Encoder(load_network(folder.encoder.checkpoint)).to(session.device)
         train, scored = load_digits(spec.source, session.data_root)
@@ -96,7 +97,7 @@ def _train_encoder(
 ) -> Iterator[Progress]:
     if files.result.exists():
         return
-    yield Progress("encoder", 0.0)
+    yield Progress("encoder", 0.0, warning=fall_back(files.checkpoint))
     for record in run_trial(trial, files, session, lambda epochs: stop()):
         yield Progress("encoder", record.epoch / trial.training.epochs)
     yield Progress("encoder", 1.0, 100 - files.load_result().error)
@@ -129,8 +130,7 @@ def _run_cell(
     overlaps = overlap(boxes, true)
     few = slice(_SAMPLES)
     samples = {"image": pictures[few, 0], "predicted": boxes[few], "true": true[few]}
-    with storage.atomic(folder.samples(cell)) as file:
-        np.savez(file, **{name: values.numpy() for name, values in samples.items()})
+    sealed.write_arrays(folder.samples(cell), {name: values.numpy() for name, values in samples.items()})
     latest = losses[-max(len(losses) // 10, 1) :]
     result = CellResult(
         cell=cell,
@@ -138,7 +138,7 @@ def _run_cell(
         overlap=tuple(round(float(each), 4) for each in overlaps),
         digit=tuple(digit.tolist()),
     )
-    storage.write_json(folder.result(cell), result.model_dump(mode="json"))
+    sealed.write_json(folder.result(cell), result.model_dump(mode="json"))
     yield Progress(cell.key, 1.0, result.found)
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-from stn_train import storage
+from stn_train import sealed
 from stn_train.evaluation.classify import classify
 from stn_train.experiment.evidence import gather
 from stn_train.experiment.gallery import Arrays, gallery
@@ -16,6 +15,7 @@ from stn_train.models import Model
 from stn_train.models.precision import precision_on
 from stn_train.reporting.records import Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import TrialSpec
+from stn_train.training.checkpoint import kept_before
 
 
 def write_findings(
@@ -40,7 +40,7 @@ def write_findings(
         _write_arrays(folder.gallery(kind), arrays)
     evidence = gather(trial.dataset, variant, final, predictions.thetas)
     if evidence is not None:
-        storage.write_json(folder.evidence, evidence.model_dump(mode="json"))
+        sealed.write_json(folder.evidence, evidence.model_dump(mode="json"))
     timing = Timing(
         device=str(session.device),
         threads=torch.get_num_threads(),
@@ -62,10 +62,10 @@ def write_findings(
         errors=int((predictions.predicted != variant.labels).sum()),
         confusion=tuple(tuple(row) for row in predictions.confusion(variant.labels, trial.dataset.classes).tolist()),
     )
-    storage.write_json(folder.timing, timing.model_dump(mode="json"))
-    storage.write_json(folder.result, result.model_dump(mode="json"))
+    kept_before(folder.checkpoint).unlink(missing_ok=True)
+    sealed.write_json(folder.timing, timing.model_dump(mode="json"))
+    sealed.write_json(folder.result, result.model_dump(mode="json"))
 
 
 def _write_arrays(path: Path, arrays: Arrays) -> None:
-    with storage.atomic(path) as file:
-        np.savez(file, **{name: values.numpy() for name, values in arrays.items()})
+    sealed.write_arrays(path, {name: values.numpy() for name, values in arrays.items()})

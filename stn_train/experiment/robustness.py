@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stn_train import storage
+from stn_train import sealed
 from stn_train.data.digits import Digits
 from stn_train.data.pose import true_poses
 from stn_train.data.variant import Variant, draw_variant
@@ -55,7 +55,7 @@ def measure_robustness(
                 yield Progress(trial, number, len(finished), skipped=True)
                 continue
             exams = exams or _Exams.of(trial, others, session)
-            storage.write_json(files.robustness, exams.take(files, asked, session).model_dump(mode="json"))
+            sealed.write_json(files.robustness, exams.take(files, asked, session).model_dump(mode="json"))
             yield Progress(trial, number, len(finished))
             if stop():
                 raise Stopped

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from stn_train import storage
+from stn_train import sealed, storage
 from stn_train.config import dump
 from stn_train.errors import UserError
 from stn_train.experiment.plan import differences, joined
@@ -12,14 +12,14 @@ from stn_train.experiment.trial import model_of, run_trial
 from stn_train.reporting.records import EpochRecord, RunFolder, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import alone_in, clear_leftovers
-from stn_train.training.checkpoint import read_checkpoint
+from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a run is: trial `number` of `total`; `record` is its latest epoch's, None at its start.
 
-    `skipped` says that it was finished before, `finished` that it is now.
+    `skipped` says that it was finished before, `finished` that it is now; `warning` is what the user must know.
     """
 
     trial: TrialSpec
@@ -28,6 +28,7 @@ class Progress:
     record: EpochRecord | None = None
     skipped: bool = False
     finished: bool = False
+    warning: str | None = None
 
 
 def run_experiment(
@@ -52,15 +53,15 @@ def run_experiment(
             clear_leftovers(folder.path, file.name)
         storage.write_text(folder.config, dump(everything))
         if pending:
-            storage.write_json(folder.environment, environment(session))
+            sealed.write_json(folder.environment, environment(session))
     for number, trial in enumerate(trials, start=1):
         files = folder.trial(trial)
         if files.result.exists():
             yield Progress(trial, number, len(trials), skipped=True)
             continue
-        yield Progress(trial, number, len(trials))
         with alone_in(files.path):
             clear_leftovers(files.path)
+            yield Progress(trial, number, len(trials), warning=fall_back(files.checkpoint))
             for record in run_trial(trial, files, session, after_step):
                 yield Progress(trial, number, len(trials), record)
         yield Progress(trial, number, len(trials), finished=True)
@@ -82,8 +83,8 @@ def refuse_other(trial: TrialSpec, files: TrialFolder) -> None:
     """Raise UserError where a trial's folder holds another trial."""
     if files.result.exists():
         before = files.load_result().trial
-    elif files.checkpoint.exists():
-        before = read_checkpoint(files.checkpoint)["trial"]
+    elif checkpoint := newest_whole(files.checkpoint):
+        before = read_checkpoint(checkpoint)["trial"]
     else:
         return
     if before != trial:

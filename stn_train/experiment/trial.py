@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from stn_train import storage
+from stn_train import sealed
 from stn_train.data.variant import Variant
 from stn_train.errors import Stopped
 from stn_train.evaluation.classify import Predictions, classify
@@ -105,7 +105,7 @@ def _write_metrics(
     folder: TrialFolder, recipe: TrainingSpec, state: TrainingState, looks: list[dict[str, Any]]
 ) -> list[EpochRecord]:
     records = records_of(recipe, state, looks)
-    storage.write_text(folder.metrics, "".join(record.model_dump_json() + "\n" for record in records))
+    sealed.write_lines(folder.metrics, [record.model_dump_json() for record in records])
     return records
 
 

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from stn_train import sealed
 from stn_train.errors import UserError
 from stn_train.pictures import png
 from stn_train.reporting.blocks import Block, Bullets, Code, Heading, Picture, Text
 from stn_train.reporting.figures import located
 from stn_train.reporting.pages import html, markdown
-from stn_train.reporting.records import OutputFolder, TrialFolder, load_arrays, load_record
+from stn_train.reporting.records import OutputFolder, TrialFolder, load_arrays
 from stn_train.reporting.text import aligned
 from stn_train.specs import CellSpec, ColocalisationSpec, DatasetSpec, Spec, cells_of
 from stn_train.statistics import Estimate, error_over_seeds
@@ -35,7 +37,7 @@ FOUND = 0.5
 class CellResult(Spec):
     """What a finished cell found: for each image of its class, the overlap and the number of the digit shown."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     cell: CellSpec
     loss: float = Field(description="mean over the last tenth of the steps")
     overlap: Annotated[tuple[float, ...], Field(strict=False, min_length=2)]
@@ -70,7 +72,15 @@ class ColocalisationFolder(OutputFolder):
 
     def load_result(self, cell: CellSpec) -> CellResult:
         """Raises UserError where the file is missing or damaged."""
-        return load_record(CellResult, self.result(cell))
+        return sealed.read_record(CellResult, self.result(cell), self._anew(cell))
+
+    def load_samples(self, cell: CellSpec) -> dict[str, NDArray[np.generic]]:
+        """Raises UserError where the file is missing or damaged."""
+        return load_arrays(self.samples(cell), self._anew(cell))
+
+    def _anew(self, cell: CellSpec) -> str:
+        """How to mend a cell's files."""
+        return f"delete {self.cell(cell)} and give the run's command again, which trains it anew"
 
 
 @dataclass(frozen=True)
@@ -168,7 +178,7 @@ def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[s
     figures = {}
     for dataset in dict.fromkeys(result.cell.dataset.name for result in results):
         samples = {
-            f"class {result.cell.label}": load_arrays(folder.samples(result.cell))
+            f"class {result.cell.label}": folder.load_samples(result.cell)
             for result in results
             if result.cell.dataset.name == dataset
         }

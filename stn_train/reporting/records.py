@@ -13,9 +13,11 @@ runs/<experiment>/
                                        what pictures are drawn from, only with a transformer at the input: see Gallery
     evidence.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
     robustness.json   Robustness       only after `stn-train robustness`
-    checkpoint.pt
+    checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
   tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --tensorboard`
   report.json report.csv report.md report.html figures/
+
+A trial's files, and environment.json, are sealed: see stn_train.sealed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from stn_train import sealed
 from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.evaluation.evidence import Evidence, Health
@@ -47,7 +50,6 @@ image itself; label and predicted (S). Besides:
 - training: output, outline and predicted have an axis of E + 1 before the others: before training, after each epoch.
 """
 
-T = TypeVar("T", bound=Spec)
 Array = TypeVar("Array")
 _Row = Annotated[tuple[int, ...], Field(strict=False)]
 
@@ -55,7 +57,7 @@ _Row = Annotated[tuple[int, ...], Field(strict=False)]
 class TrialResult(Spec):
     """What a finished trial found, on the test split (or on the held-out digits, where it was asked to validate)."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     trial: TrialSpec
     parameters: int
     width: float | None = Field(description="of the classifier; none where it has no such parameter")
@@ -90,7 +92,7 @@ class EpochRecord(Spec):
 class Timing(Spec):
     """How long a trial took; kept apart from its result, which is the same every time."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     device: str
     threads: int
     seconds: float = Field(description="training in all, over every session, looks at the test split included")
@@ -143,40 +145,46 @@ class TrialFolder:
         """The state of training after the last whole epoch."""
         return self.path / "checkpoint.pt"
 
+    @property
+    def _anew(self) -> str:
+        """How to mend what was found."""
+        return f"delete {self.result} and give the run's command again, which writes it anew"
+
     def load_result(self) -> TrialResult:
         """Raises UserError where the file is missing or damaged."""
-        return load_record(TrialResult, self.result)
+        return sealed.read_record(TrialResult, self.result, self._anew)
 
     def load_timing(self) -> Timing:
         """Raises UserError where the file is missing or damaged."""
-        return load_record(Timing, self.timing)
+        return sealed.read_record(Timing, self.timing, self._anew)
 
     def load_evidence(self) -> Evidence | None:
         """None where there is none of this trial. Raises UserError where the file is damaged."""
-        return load_record(Evidence, self.evidence) if self.evidence.exists() else None
+        return sealed.read_record(Evidence, self.evidence, self._anew) if self.evidence.exists() else None
 
     def load_robustness(self) -> Robustness | None:
         """None where it has not been measured. Raises UserError where the file is damaged."""
-        return load_record(Robustness, self.robustness) if self.robustness.exists() else None
+        mend = "delete it and measure again by `stn-train robustness`"
+        return sealed.read_record(Robustness, self.robustness, mend) if self.robustness.exists() else None
 
     def load_metrics(self) -> list[EpochRecord]:
         """The epochs so far; none where training has not begun. Raises UserError where the file is damaged."""
         if not self.metrics.exists():
             return []
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        lines = sealed.read_lines(self.metrics, self._anew)
         try:
             return [EpochRecord.model_validate_json(line) for line in lines]
         except ValidationError as error:
-            raise UserError(f"{self.metrics} is damaged: {error.errors()[0]['msg']}") from None
+            raise UserError(f"{self.metrics} is damaged: {error.errors()[0]['msg']}; {self._anew}") from None
 
     def load_predictions(self) -> dict[str, NDArray[np.generic]]:
         """Raises UserError where the file is missing or damaged."""
-        return load_arrays(self.predictions)
+        return load_arrays(self.predictions, self._anew)
 
     def load_gallery(self) -> dict[Gallery, dict[str, NDArray[np.generic]]]:
         """What there is to draw pictures from, by kind. Raises UserError where a file is damaged."""
         paths = {kind: self.gallery(kind) for kind in get_args(Gallery)}
-        return {kind: load_arrays(path) for kind, path in paths.items() if path.exists()}
+        return {kind: load_arrays(path, self._anew) for kind, path in paths.items() if path.exists()}
 
 
 @dataclass(frozen=True)
@@ -231,22 +239,12 @@ def unnumbered(name: str, arrays: Mapping[str, Array]) -> list[Array]:
     return [arrays[each] for each in names if each in arrays]
 
 
-def load_record(kind: type[T], path: Path) -> T:
-    """Read a JSON file that holds a record of this kind. Raises UserError where it is missing or damaged."""
+def load_arrays(path: Path, mend: str) -> dict[str, NDArray[np.generic]]:
+    """Read an .npz file. `mend` ends the sentence of the UserError where it is missing or damaged."""
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        raise UserError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
-
-
-def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Read an .npz file. Raises UserError where it is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(sealed.read_archive(path, mend), allow_pickle=False) as arrays:
             return dict(arrays)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UserError:
+        raise
     except Exception as error:  # numpy and zipfile raise many kinds on damaged files
-        raise UserError(f"{path} is damaged: {error}") from None
+        raise UserError(f"{path} is damaged: {error}; {mend}") from None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stn_train import sealed
 from stn_train.errors import UserError
 from stn_train.pictures import png
 from stn_train.reporting.blocks import Picture
@@ -43,7 +44,7 @@ def write_report(folder: RunFolder) -> Report:
     if not finished_trials(folder, experiment):
         raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
     rows = rows_of(folder)
-    environment = _load_environment(folder)
+    environment = load_environment(folder.environment)
     found = robust(folder, experiment)
     figures = _draw(folder, experiment, rows, found)
     blocks = sections(experiment, rows, found, figures, environment)
@@ -56,15 +57,11 @@ def write_report(folder: RunFolder) -> Report:
     return Report(experiment, rows, [document, table, reading, page, *pictures])
 
 
-def _load_environment(folder: RunFolder) -> dict[str, Any] | None:
-    if not folder.environment.exists():
+def load_environment(path: Path) -> dict[str, Any] | None:
+    """What is known of the machine, by name; None where there is no such file. Raises UserError where it is damaged."""
+    if not path.exists():
         return None
-    try:
-        environment = json.loads(folder.environment.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{folder.environment} is damaged: {error}") from None
-    if not isinstance(environment, dict):
-        raise UserError(f"{folder.environment} is damaged: it holds no mapping")
+    environment: dict[str, Any] = json.loads(sealed.read_json(path, "delete it to report without it"))
     return environment
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: the whole state of a training, written atomically, loaded as data and never as code."""
 
 import io
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any
 
 import torch
 
+from stn_train import sealed
 from stn_train.errors import UserError
 from stn_train.specs import TrialSpec
-from stn_train.storage import write_bytes
 from stn_train.training.loop import TrainingState
 
-FORMAT = 3
+FORMAT = 4
 
+_NO_COMMENT = bytes(2)
+"""How an archive ends that was never sealed: one of an earlier format, or somebody else's."""
 _UNREADABLE = (
     *(OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError),
     *(pickle.UnpicklingError, zipfile.BadZipFile),
@@ -22,7 +25,10 @@ _UNREADABLE = (
 
 
 def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, looks: list[dict[str, Any]]) -> None:
-    """Write the state of a trial's training, with what was seen after each epoch, as plain values and tensors."""
+    """Write the state of a trial's training, with what was seen after each epoch, as plain values and tensors.
+
+    The checkpoint that stood there is kept: see `kept_before`.
+    """
     content = {
         "format": FORMAT,
         "trial": trial.model_dump_json(),
@@ -37,29 +43,72 @@ def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, looks: l
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
+    sealed.write_archive(path, buffer.getvalue(), before=kept_before(path))
+
+
+def kept_before(path: Path) -> Path:
+    """Where the checkpoint before the newest is kept until its trial has finished."""
+    return path.with_stem(f"{path.stem}-before")
+
+
+def newest_whole(path: Path) -> Path | None:
+    """The newest checkpoint that is whole, `path` or the one before it; None where there is no checkpoint at all.
+
+    Raises UserError where none of them is whole.
+    """
+    found = [each for each in (path, kept_before(path)) if each.exists()]
+    for each in found:
+        if _is_whole(each):
+            return each
+    if len(found) == 2:
+        raise sealed.DamagedError(f"{found[0]} and {found[1]} are damaged; delete both to start their trial again")
+    for each in found:
+        read_checkpoint(each)  # which says what is wrong with it
+    return None
+
+
+def fall_back(path: Path) -> str | None:
+    """Put the checkpoint before the newest in its place where that is damaged or missing; a sentence that says so.
+
+    None where there was no need. Raises UserError where neither is whole.
+    """
+    newest = newest_whole(path)
+    if newest in (path, None):
+        return None
+    os.replace(kept_before(path), path)
+    return f"{path} was damaged or missing; going on from the checkpoint before it"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU; its `trial` is a TrialSpec. Raises UserError where it is none or damaged."""
+    """A checkpoint's content, on the CPU; its `trial` is a TrialSpec. Raises UserError where there is none.
+
+    Raises DamagedError where it is not as it was written.
+    """
+    mend = "delete it to start its trial again"
     try:
-        stored = io.BytesIO(path.read_bytes())
+        stored = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    whole = sealed.opened(stored, sealed.ARCHIVE) is not None
     try:
-        with zipfile.ZipFile(stored) as archive:
-            if archive.testzip() is not None:  # torch does not look at the checksums
-                raise ValueError
-        stored.seek(0)
-        content = torch.load(stored, map_location="cpu", weights_only=True)
+        if not whole and not stored.endswith(_NO_COMMENT):
+            raise ValueError
+        content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise TypeError
-        if content["format"] != FORMAT:
-            raise UserError(f"{path} has format {content['format']}, and this version reads format {FORMAT}")
+        sealed.refuse_format(path, content["format"], FORMAT, mend)
+        if not whole:
+            raise ValueError
         return {**content, "trial": TrialSpec.model_validate_json(content["trial"])}
     except _UNREADABLE:
-        mend = "delete it to start its trial again"
-        raise UserError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
+        raise sealed.DamagedError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return sealed.opened(path.read_bytes(), sealed.ARCHIVE) is not None
+    except OSError:
+        return False
 
 
 def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[dict[str, Any]]:

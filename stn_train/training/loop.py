@@ -19,7 +19,7 @@ from stn_train.specs import TrainingSpec
 from stn_train.training.recipe import make_average, make_optimiser, scheduled_rate, set_rate
 
 _LOOK_EVERY = 32
-_NORMALISED_ON = 4096
+_NORMALISED_ON = 2048
 
 
 @dataclass
@@ -130,7 +130,7 @@ def _normalise_average(
 ) -> None:
     """Recompute the batch normalisation statistics of the averaged network: those it copied belong to other weights.
 
-    From the first 4,096 images of the epoch just trained.
+    From the first 2,048 images of the epoch just trained.
     """
     if state.average is None:
         return

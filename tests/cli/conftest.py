@@ -51,10 +51,10 @@ class Ended:
 class Command:
     """A command that runs in a process of its own."""
 
-    def __init__(self, server: subprocess.Popen[str], folder: Path, arguments: tuple[str, ...]) -> None:
+    def __init__(self, server: subprocess.Popen[str], folder: Path, arguments: tuple[str, ...], **how: float) -> None:
         self.server, self.folder = server, folder
         assert server.stdin is not None
-        server.stdin.write(json.dumps({"arguments": arguments, "folder": str(folder)}) + "\n")
+        server.stdin.write(json.dumps({"arguments": arguments, "folder": str(folder), **how}) + "\n")
         server.stdin.flush()
         self.process = int(self._answer())
         self.began = time.monotonic()
@@ -64,12 +64,13 @@ class Command:
         with suppress(ProcessLookupError):
             os.kill(self.process, number)
 
-    def wait_for(self, file: str) -> None:
-        """Wait until it has written a file."""
-        for _ in range(6000):
-            if (self.folder / file).exists():
+    def wait_for(self, file: str, seconds: float = 60) -> None:
+        """Wait until it has written a file; `file` may be a pattern. Raises TimeoutError."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if any(self.folder.glob(file)):
                 return
-            time.sleep(0.01)
+            time.sleep(0.002)
         raise TimeoutError(file)
 
     def end(self) -> Ended:
@@ -103,9 +104,9 @@ def server() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def start(server, tmp_path) -> Start:
-    """Start a command line in a process of its own, in the folder of `stn`."""
+    """Start a command line in a process of its own, in the folder of `stn`; for `how` see fork_server.py."""
     (tmp_path / "small.yaml").write_text(SMALL)
-    return lambda *arguments: Command(server, tmp_path, arguments)
+    return lambda *arguments, **how: Command(server, tmp_path, arguments, **how)
 
 
 @pytest.fixture(scope="session")

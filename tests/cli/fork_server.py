@@ -2,12 +2,15 @@
 
 Reads one JSON object a line, {"arguments": [...], "folder": "..."}; forks, and answers with the child's id, then with
 its exit code (negative: the signal that ended it). The child works in the folder and writes to `stdout` and `stderr`
-there. It knows as many digits as this one's two arguments say, to train on and to test, each shown once an epoch.
+there. Where the object has them, its disk takes `drag` seconds for each file, and none has more than `largest` bytes.
+It knows as many digits as this one's two arguments say, to train on and to test, each shown once an epoch.
 """
 
 import json
 import os
+import resource
 import sys
+import time
 import traceback
 from typing import NoReturn
 
@@ -21,8 +24,12 @@ from stn_train.models import build_model
 from stn_train.specs import ModelSpec
 
 
-def child(arguments: list[str], folder: str) -> NoReturn:
+def child(arguments: list[str], folder: str, drag: float = 0.0, largest: int = 0) -> NoReturn:
     os.chdir(folder)
+    if largest:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    if drag:
+        os.fsync = lambda file: time.sleep(drag)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = ["stn-train", *arguments]
@@ -50,6 +57,6 @@ for line in sys.stdin:
     order = json.loads(line)
     process = os.fork()
     if process == 0:
-        child(order["arguments"], order["folder"])
+        child(**order)
     print(process, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)

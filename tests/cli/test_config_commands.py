@@ -176,7 +176,8 @@ def test_version_names_torch_too(run):
         (
             OSError(errno.ENOSPC, "No space left on device", "runs/a"),
             1,
-            "stn-train: error: no space is left on the disk for runs/a\n",
+            "stn-train: error: no space is left on the disk for runs/a; what is saved is whole: give the command again "
+            "when that is mended\n",
         ),
     ],
 )

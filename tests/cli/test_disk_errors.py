@@ -23,7 +23,9 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(stn, finished, mo
 
         full.setattr(storage.os, "replace", no_space)
         ended = stn(*RUN)
-    assert (ended.code, ended.out, ended.err) == (1, "", "stn-train: error: no space is left on the disk\n")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert ended.err.startswith("stn-train: error: no space is left on the disk for runs/small/")
+    assert f"{file}; what is saved is whole: give the command again when that is mended" in ended.err
     assert list(Path().rglob("*.tmp")) == []
     assert stn(*RUN).code == 0
     result = Path("trials/r/cnn/seed-0/result.json")

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from stn_train import sealed
 from stn_train.experiment import session
 
 TRIAL = "runs/small/trials/r/st_cnn/seed-0"
@@ -28,7 +29,7 @@ def test_eval_finds_again_what_the_run_found(trained, stn):
         assert error["low"] <= error["value"] <= error["high"]
         assert one["dataset"]["name"] == "r"
         evidence = Path(one["checkpoint"]).with_name("evidence.json")
-        assert one["evidence"] == (json.loads(evidence.read_bytes()) if one["model"] == "st_cnn" else None)
+        assert one["evidence"] == (json.loads(sealed.read_json(evidence, "")) if one["model"] == "st_cnn" else None)
         for label, row in enumerate(result["confusion"]):
             assert one["class_errors"][label] == pytest.approx(100 - 100 * row[label] / sum(row))
 
@@ -121,7 +122,7 @@ def test_status_tells_what_is_done_interrupted_and_pending(trained, stn):
     done = f"error {100 * result['errors'] / result['images']:.2f} %"
     Path(TRIAL, "result.json").unlink()
     metrics = Path(TRIAL, "metrics.jsonl")
-    metrics.write_text(metrics.read_text().splitlines()[0] + "\n")
+    sealed.write_lines(metrics, metrics.read_text().splitlines()[:1])
     config = yaml.safe_load(Path(trained, "config.yaml").read_text())
     Path(trained, "config.yaml").write_text(yaml.safe_dump({**config, "seeds": [0, 1]}))
     ended = stn("status", trained)

@@ -159,7 +159,7 @@ def test_a_flipped_bit_or_a_missing_file_is_refused_by_name(real_digits, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda text: text[:-20], lambda text: "", lambda text: text.replace('"format": 3', '"format": 2')]
+    "damage", [lambda text: text[:-20], lambda text: "", lambda text: text.replace('"format": 4', '"format": 3')]
 )
 def test_a_damaged_or_missing_manifest_is_refused_by_name(real_digits, tmp_path, damage):
     build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
@@ -177,7 +177,7 @@ def test_another_specification_of_the_same_name_and_another_source_are_refused(r
 
 
 def test_a_build_that_was_cut_off_is_refused(real_digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(variant_module.storage, "write_json", lambda path, value: None)
+    monkeypatch.setattr(variant_module.sealed, "write_json", lambda path, value: None)
     build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
     assert "manifest.json cannot be read" in refusal(tmp_path)
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from stn_train import sealed
 from stn_train.evaluation.evidence import Evidence, Overlap, Spread
 from stn_train.reporting.records import EpochRecord, Gallery, RunFolder, Timing, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
@@ -72,13 +73,13 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
         training_images_per_second=9000.0,
         evaluation_images_per_second=20_000.0,
     )
-    files.result.write_text(result.model_dump_json())
-    files.timing.write_text(timing.model_dump_json())
-    np.savez(files.predictions, predicted=predicted, label=LABEL, digit=digit)
+    sealed.write_json(files.result, result.model_dump(mode="json"))
+    sealed.write_json(files.timing, timing.model_dump(mode="json"))
+    sealed.write_arrays(files.predictions, {"predicted": predicted, "label": LABEL, "digit": digit})
     if trial.model.transformer and trial.model.transformer.at == (0,):
-        files.evidence.write_text(made_up_evidence(trial.seed).model_dump_json())
+        sealed.write_json(files.evidence, made_up_evidence(trial.seed).model_dump(mode="json"))
         for kind, arrays in made_up_gallery().items():
-            np.savez(files.gallery(kind), **arrays)
+            sealed.write_arrays(files.gallery(kind), arrays)
 
 
 def made_up_gallery() -> dict[Gallery, dict[str, np.ndarray]]:
@@ -102,6 +103,5 @@ def made_up_gallery() -> dict[Gallery, dict[str, np.ndarray]]:
 def train(folder: RunFolder, trial: TrialSpec, epochs: int) -> None:
     """The learning curve of a trial that has come so far."""
     files = folder.trial(trial)
-    files.path.mkdir(parents=True)
     records = [EpochRecord(epoch=epoch, loss=1 / (epoch + 1), error=5.0, rate=0.1) for epoch in range(epochs)]
-    files.metrics.write_text("".join(record.model_dump_json() + "\n" for record in records))
+    sealed.write_lines(files.metrics, [record.model_dump_json() for record in records])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, finish, train
 
+from stn_train import sealed
 from stn_train.errors import UserError
 from stn_train.reporting.curves import learning_curves
 from stn_train.reporting.figures import confusions
@@ -81,9 +82,8 @@ def test_trials_that_answered_for_different_images_are_refused(tmp_path: Path) -
 
 
 def test_predictions_that_contradict_the_result_are_refused(one_seed: RunFolder) -> None:
-    np.savez(
-        one_seed.path / "trials/rts/cnn/seed-0/predictions.npz", predicted=LABEL, label=LABEL, digit=np.arange(IMAGES)
-    )
+    path = one_seed.path / "trials/rts/cnn/seed-0/predictions.npz"
+    sealed.write_arrays(path, {"predicted": LABEL, "label": LABEL, "digit": np.arange(IMAGES)})
     with pytest.raises(UserError, match="do not agree"):
         rows_of(one_seed)
 
@@ -100,7 +100,7 @@ def test_summary_is_an_aligned_table_and_the_verdict(one_seed: RunFolder) -> Non
 
 
 def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None:
-    one_seed.environment.write_text(json.dumps({"device": "cpu", "versions": {"python": "3.11", "torch": "2.6"}}))
+    sealed.write_json(one_seed.environment, {"device": "cpu", "versions": {"python": "3.11", "torch": "2.6"}})
     report = write_report(one_seed)
     names = [path.relative_to(one_seed.path).as_posix() for path in report.files]
     gallery = [f"{kind}_st_cnn@rts.{shown.ending}" for kind, shown in KINDS.items()]
@@ -317,8 +317,8 @@ def test_a_transformer_between_layers_has_no_picture(tmp_path: Path) -> None:
 def test_a_classifier_without_a_width_is_reported_without_one(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, models=[{"name": "mine", "classifier": "nets:mine"}])
     finish(folder, trials[0], errors=3)
-    result = folder.trial(trials[0]).result
-    result.write_text(json.dumps({**json.loads(result.read_text()), "width": None}))
+    files = folder.trial(trials[0])
+    sealed.write_json(files.result, files.load_result().model_copy(update={"width": None}).model_dump(mode="json"))
     line = next(line for line in write_report(folder).files[2].read_text().splitlines() if line.startswith("| mine "))
     assert "| - |" in line
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from made_up_run import begin, finish
 
+from stn_train import sealed
 from stn_train.evaluation.robustness import LEVELS, Crossed, Point, Robustness
 from stn_train.reporting.curves import robustness_curves
 from stn_train.reporting.records import RunFolder
@@ -26,7 +27,7 @@ def measure(folder: RunFolder, trial: TrialSpec, others: list[str], errors: int 
     )
     crossed = tuple(Crossed(dataset=DatasetSpec.model_validate(name), images=2000, errors=500) for name in others)
     found = Robustness(images=1000, points=points, crossed=crossed)
-    folder.trial(trial).robustness.write_text(found.model_dump_json())
+    sealed.write_json(folder.trial(trial).robustness, found.model_dump(mode="json"))
 
 
 @pytest.fixture

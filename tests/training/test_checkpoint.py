@@ -1,5 +1,6 @@
 """Checkpoints: read as data and never as code, and refused where they are damaged or another's."""
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from stn_train import sealed
 from stn_train.errors import UserError
 from stn_train.specs import RECIPES, ExperimentSpec, TrainingSpec, trials_of
 from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
@@ -34,7 +36,7 @@ def test_a_checkpoint_says_whose_it_is(checkpoint):
 
 def test_a_checkpoint_needs_no_code_to_be_read(checkpoint):
     content = torch.load(checkpoint, weights_only=True)
-    assert content["format"] == 3
+    assert content["format"] == 4
     assert set(content["network"]) == {"0.weight", "0.bias", "1.weight", "1.bias"}
 
 
@@ -44,6 +46,12 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(checkpoint, other, tmp
     with pytest.raises(UserError, match=r"other\.pt belongs to another model") as caught:
         restore(state_of(), read_checkpoint(tmp_path / "other.pt"), tmp_path / "other.pt")
     assert "\n" not in str(caught.value)
+
+
+def save_sealed(content: Any, path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    sealed.write_archive(path, buffer.getvalue())
 
 
 def refusal(path: Path) -> str:
@@ -83,14 +91,15 @@ def test_what_is_no_checkpoint_is_refused_by_name(checkpoint, content):
         [1, 2],
         "words",
         None,
-        {"format": 3},
-        {"format": 3, "trial": "{}"},
+        {"format": 4},
+        {"format": 4, "trial": "{}"},
         torch.zeros(3),
     ],
     ids=repr,
 )
-def test_somebody_elses_file_of_torchs_is_refused_by_name(checkpoint, content):
-    torch.save(content, checkpoint)
+@pytest.mark.parametrize("save", [torch.save, save_sealed])
+def test_somebody_elses_file_of_torchs_is_refused_by_name(checkpoint, content, save):
+    save(content, checkpoint)
     assert "is not a checkpoint of stn-train" in refusal(checkpoint)
 
 
@@ -99,10 +108,15 @@ def test_a_file_that_is_not_there_is_told_by_name(tmp_path):
     assert "cannot be read" in refusal(tmp_path)
 
 
-def test_a_future_format_is_told_by_its_number(checkpoint):
-    content = torch.load(checkpoint, weights_only=True)
-    torch.save({**content, "format": 4}, checkpoint)
-    assert "has format 4, and this version reads format 3" in refusal(checkpoint)
+@pytest.mark.parametrize(("number", "save"), [(3, torch.save), (5, save_sealed)], ids=["before seals", "future"])
+def test_another_format_is_told_by_its_number(checkpoint, number, save):
+    save({**torch.load(checkpoint, weights_only=True), "format": number}, checkpoint)
+    assert f"has format {number}, and this version reads format 4" in refusal(checkpoint)
+
+
+def test_a_checkpoint_without_a_seal_is_refused_by_name(checkpoint):
+    torch.save(torch.load(checkpoint, weights_only=True), checkpoint)
+    assert "damaged" in refusal(checkpoint)
 
 
 class Bomb:
@@ -115,16 +129,21 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb, protocol=2))])
+@pytest.mark.parametrize(
+    "save", [torch.save, save_sealed, lambda bomb, path: path.write_bytes(pickle.dumps(bomb, protocol=2))]
+)
 def test_code_hidden_in_a_checkpoint_is_not_run(checkpoint, tmp_path, save):
     content = {**torch.load(checkpoint, weights_only=True), "network": Bomb(tmp_path / "exploded")}
     save(content, checkpoint)
+    pickled = checkpoint.read_bytes().startswith(b"\x80")
     refusal(checkpoint)
     assert not (tmp_path / "exploded").exists()
-    torch.load(checkpoint, weights_only=False) if save is torch.save else pickle.loads(checkpoint.read_bytes())
+    pickle.loads(checkpoint.read_bytes()) if pickled else torch.load(checkpoint, weights_only=False)
     assert (tmp_path / "exploded").exists(), "the bomb of this test is a dud"
 
 
-def test_saving_leaves_nothing_else_behind(checkpoint):
+def test_saving_leaves_the_one_before_and_nothing_else(checkpoint):
+    first = checkpoint.read_bytes()
     save_checkpoint(checkpoint, TRIAL, state_of(), [])
-    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.pt"]
+    assert {path.name for path in checkpoint.parent.iterdir()} == {"checkpoint.pt", "checkpoint-before.pt"}
+    assert checkpoint.with_name("checkpoint-before.pt").read_bytes() == first
