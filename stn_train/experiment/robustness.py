@@ -18,6 +18,7 @@ from stn_train.models.precision import precision_on
 from stn_train.reporting.records import RunFolder, TrialFolder
 from stn_train.reporting.tables import finished_trials
 from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec, is_told
+from stn_train.storage import alone_in, clear_leftovers
 
 _IMAGES = 1000
 
@@ -55,7 +56,9 @@ def measure_robustness(
                 yield Progress(trial, number, len(finished), skipped=True)
                 continue
             exams = exams or _Exams.of(trial, others, session)
-            sealed.write_json(files.robustness, exams.take(files, asked, session).model_dump(mode="json"))
+            with alone_in(files.path):
+                clear_leftovers(files.path)
+                sealed.write_json(files.robustness, exams.take(files, asked, session).model_dump(mode="json"))
             yield Progress(trial, number, len(finished))
             if stop():
                 raise Stopped

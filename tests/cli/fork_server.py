@@ -2,10 +2,12 @@
 
 Reads one JSON object a line, {"arguments": [...], "folder": "..."}; forks, and answers with the child's id, then with
 its exit code (negative: the signal that ended it). The child works in the folder and writes to `stdout` and `stderr`
-there. Where the object has them, its disk takes `drag` seconds for each file, and none has more than `largest` bytes.
+there. Where the object has them, its disk takes `drag` seconds for each file, none has more than `largest` bytes, and
+memory of `exact` bytes and more goes back to the system as soon as it is free.
 It knows as many digits as this one's two arguments say, to train on and to test, each shown once an epoch.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -23,9 +25,13 @@ from stn_train.data import digits
 from stn_train.models import build_model
 from stn_train.specs import ModelSpec
 
+_MMAP_THRESHOLD = -3  # malloc.h
 
-def child(arguments: list[str], folder: str, drag: float = 0.0, largest: int = 0) -> NoReturn:
+
+def child(arguments: list[str], folder: str, drag: float = 0.0, largest: int = 0, exact: int = 0) -> NoReturn:
     os.chdir(folder)
+    if exact:
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, exact)
     if largest:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if drag:

@@ -26,8 +26,11 @@ def run(stn) -> RunFolder:
 
 def test_every_finished_trial_is_measured_once_and_reported(run, stn):
     assert "stn-train robustness ." in Path("runs/two/report.md").read_text()
+    leftover = Path("runs/two/trials/r/cnn/seed-0/.robustness.json.abcdefgh.tmp")  # of one that was killed
+    leftover.touch()
     ended = stn("robustness", "runs/two", "--threads", "1")
     assert ended.code == 0
+    assert not leftover.exists()
     keys = [f"{dataset}/{model}/seed-0" for dataset in ("plain", "r") for model in ("cnn", "st_cnn")]
     assert ended.err.splitlines() == [f"trial {n} of 4  {key}  measured" for n, key in enumerate(keys, start=1)]
     trials = trials_of(run.load_experiment())
