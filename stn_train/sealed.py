@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from stn_train.errors import UserError
+from stn_train.plain import read_bytes
 from stn_train.specs import Spec
 from stn_train.storage import write_bytes
 
 JSON: Final = b',\n  "sha256": "%b"\n}\n'
 LINES: Final = b'{"sha256": "%b"}\n'
 ARCHIVE: Final = b"sha256 %b"
+
+_LARGEST = {JSON: 2**28, LINES: 2**28, ARCHIVE: 2**33}
+"""Bytes of a file of each kind that are read."""
 
 T = TypeVar("T", bound=Spec)
 
@@ -122,7 +126,7 @@ def _format_in(text: bytes) -> object:
 
 def _read(path: Path, seal: bytes, mend: str) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, _LARGEST[seal])
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; {mend}") from None
     body = opened(content, seal)

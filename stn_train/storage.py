@@ -121,6 +121,16 @@ def is_at_work(folder: Path) -> bool:
         return not lock(False)
 
 
+def refuse_links(folder: Path) -> None:
+    """Raise UserError where a folder below this one is a link: what is written there would go elsewhere."""
+    for place, folders, _ in os.walk(folder):
+        for name in folders:
+            if Path(place, name).is_symlink():
+                raise UserError(
+                    f"{Path(place, name)} is a link, which leads out of {folder}; put the folder itself there"
+                )
+
+
 def clear_leftovers(folder: Path, name: str = "*") -> None:
     """Delete what a killed process left half-written of the files of this name, a pattern; to be called alone."""
     for leftover in folder.glob(f".{name}.*.tmp"):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stn_train.data.randomness import chosen
 from stn_train.errors import UserError
+from stn_train.plain import read_bytes
 from stn_train.specs import DIGIT, Source
 
 CLASSES = 10
@@ -124,15 +125,16 @@ def _read_split(source: Source, folder: Path, split: str) -> Digits:
 
 def _read_idx(source: Source, path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The bytes of an idx file that holds uint8 values of just this shape; anything else is refused by name."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     header = np.array([0x800 + len(shape), *shape], dtype=">u4").tobytes()
     size = len(header) + int(np.prod(shape))
     mend = "delete it to have it downloaded again, or bring a sound copy"
-    if len(content) != size:
-        raise UserError(f"{path} is damaged: it has {len(content)} bytes, not {size}; {mend}")
+    try:
+        found = path.stat().st_size
+        if found != size:
+            raise UserError(f"{path} is damaged: it has {found} bytes, not {size}; {mend}")
+        content = read_bytes(path, size)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if not content.startswith(header):
         raise UserError(f"{path} is damaged: its header is not that of {shape[0]} {source} entries; {mend}")
     if source == "mnist" and hashlib.md5(content, usedforsecurity=False).hexdigest() != _MNIST_MD5[path.name]:

@@ -29,13 +29,16 @@ from stn_train.data.outline import Outline, outline
 from stn_train.data.randomness import Split
 from stn_train.data.render import labels_of, render
 from stn_train.errors import UserError
-from stn_train.specs import DatasetSpec, Source, Spec
+from stn_train.plain import arrays_in, read_array, refuse_other_axes
+from stn_train.specs import DIGIT, DatasetSpec, Source, Spec
 
 VARIANT_SEED = 20_150_605
 """The seed of every test and validation variant, apart from all seeds of trainings."""
 BUILD_SEED = 0
 """The seed of built training images: those of epoch 0 of a training with this seed."""
 _BATCH = 1000
+_SPLITS: tuple[Split, ...] = ("train", "test")
+_FILES = ("images.npy", "digits.npy", "parameters.npz")
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits]
             np.save(file, variant.sources.numpy())
         with storage.atomic(target / split / "parameters.npz") as file:
             np.savez(file, label=variant.labels.numpy(), **arrays)
-        for name in ("images.npy", "digits.npy", "parameters.npz"):
+        for name in _FILES:
             files[f"{split}/{name}"] = storage.sha256(target / split / name)
     family = distortion_family(spec).name
     return Manifest(source=source, dataset=spec, family=family, seeds=seeds, images=counts, files=files)
@@ -159,17 +162,32 @@ def load_variant(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, V
     manifest = sealed.read_record(Manifest, path, mend)
     if (manifest.source, manifest.dataset) != (source, spec):
         raise UserError(f"{target} holds another variant than the configuration's {spec.name} of {source}; {mend}")
+    if manifest.files.keys() != {f"{split}/{name}" for split in _SPLITS for name in _FILES}:
+        raise UserError(f"{path} is damaged: it names other files than those of a variant; {mend}")
     for name, checksum in manifest.files.items():
         if not (target / name).is_file() or storage.sha256(target / name) != checksum:
             raise UserError(f"{target / name} is missing or damaged: its checksum is not the manifest's; {mend}")
-    return {split: _read_split(target / split) for split in manifest.images}
+    try:
+        return {split: _read_split(target / split, spec) for split in _SPLITS}
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{target} is damaged: {error}; {mend}") from None
 
 
-def _read_split(folder: Path) -> Variant:
-    images, sources = (torch.from_numpy(np.load(folder / name)) for name in ("images.npy", "digits.npy"))
-    with np.load(folder / "parameters.npz") as parameters:
-        names = ("label", "digit", "theta", "clipped")
-        labels, digit, theta, clipped = (torch.from_numpy(parameters[name]) for name in names)
+def _read_split(folder: Path, spec: DatasetSpec) -> Variant:
+    arrays = {"images": read_array(folder / "images.npy"), "sources": read_array(folder / "digits.npy")}
+    parameters = arrays_in((folder / "parameters.npz").read_bytes())
+    arrays |= {name: parameters[name] for name in ("label", "digit", "theta", "clipped")}
+    channels = "C" if spec.channels > 1 else ""
+    axes = {"images": f"u M{channels}HW", "sources": "u NDD", "label": "i M"}
+    axes |= {"digit": f"i M{channels}", "theta": f"f M{channels}P", "clipped": f"b M{channels}"}
+    lengths = {"C": spec.channels, "H": spec.canvas[0], "W": spec.canvas[1], "D": DIGIT}
+    refuse_other_axes(arrays, axes, lengths | {"P": len(distortion_family(spec).identity)})
+    for name, most in (("label", spec.classes), ("digit", len(arrays["sources"]))):
+        if arrays[name].min() < 0 or arrays[name].max() >= most:
+            raise ValueError(f"{folder.name}: {name} is not between 0 and {most - 1}")
+    if not np.isfinite(arrays["theta"]).all():
+        raise ValueError(f"{folder.name}: theta is not finite")
+    images, sources, labels, digit, theta, clipped = map(torch.from_numpy, arrays.values())
     if images.ndim == 3:
         return Variant(images[:, None], labels, digit, theta, sources, int(clipped.sum()))
     return Variant(images, labels, digit[:, 0], theta, sources, int(clipped.any(dim=1).sum()))

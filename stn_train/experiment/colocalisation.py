@@ -58,6 +58,7 @@ def run_colocalisation(
     UserError before anything is trained where the folder holds a cell, or an encoder, of another specification.
     """
     with storage.alone_in(folder.path):
+        storage.refuse_links(folder.path)
         _refuse_changed(spec, cells, folder)
         for path in (folder.path, folder.encoder.path, *(folder.cell(cell) for cell in cells)):
             storage.clear_leftovers(path)

@@ -18,7 +18,7 @@ from stn_train.models.precision import precision_on
 from stn_train.reporting.records import RunFolder, TrialFolder
 from stn_train.reporting.tables import finished_trials
 from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec, is_told
-from stn_train.storage import alone_in, clear_leftovers
+from stn_train.storage import alone_in, clear_leftovers, refuse_links
 
 _IMAGES = 1000
 
@@ -43,6 +43,7 @@ def measure_robustness(
     after a trial, raises Stopped. Raises UserError where a checkpoint is missing or damaged.
     """
     experiment = folder.load_experiment()
+    refuse_links(folder.path)
     finished = finished_trials(folder, experiment)
     number = 0
     for dataset in experiment.datasets:

@@ -11,7 +11,7 @@ from stn_train.experiment.session import Session, environment
 from stn_train.experiment.trial import model_of, run_trial
 from stn_train.reporting.records import EpochRecord, RunFolder, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
-from stn_train.storage import alone_in, clear_leftovers
+from stn_train.storage import alone_in, clear_leftovers, refuse_links
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
 
 
@@ -47,6 +47,7 @@ def run_experiment(
     pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
     refuse_unbuildable(pending)
     with alone_in(folder.path, wait=True):
+        refuse_links(folder.path)
         everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
         refuse_changed(everything, folder)
         for file in (folder.config, folder.environment):

@@ -1,13 +1,14 @@
 """One trial: trains a model on a dataset, keeps its checkpoint, and writes what it found."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from stn_train import sealed
 from stn_train.data.variant import Variant
-from stn_train.errors import Stopped
+from stn_train.errors import Stopped, UserError
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.evaluation.evidence import Health
 from stn_train.evaluation.health import examine
@@ -18,6 +19,7 @@ from stn_train.models import Model, build_model
 from stn_train.models.precision import precision_on
 from stn_train.reporting.records import EpochRecord, TrialFolder
 from stn_train.specs import TrainingSpec, TrialSpec
+from stn_train.training.checked import tensors_like
 from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
 from stn_train.training.loop import TrainingState, steps_per_epoch, train
 from stn_train.training.recipe import scheduled_rate
@@ -55,6 +57,7 @@ def run_trial(
     before = _watch(trial, session, state, problem)
     if folder.checkpoint.exists():
         looks = restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
+        refuse_other_pictures(before, looks, folder.checkpoint)
         _write_metrics(folder, recipe, state, looks)
 
     precision = precision_on(session.device, recipe)
@@ -87,6 +90,17 @@ def run_trial(
 
 def _watch(trial: TrialSpec, session: Session, state: TrainingState, problem: Problem) -> Arrays:
     return watch(trial, session, state.final, problem) if has_gallery(trial) else {}
+
+
+def refuse_other_pictures(before: Arrays, looks: list[dict[str, Any]], checkpoint: Path) -> None:
+    """Raise UserError where looks at a training hold other arrays than the one `before` it (see `watch`)."""
+    try:
+        for look in looks:
+            tensors_like(look["seen"], before)
+    except ValueError as error:
+        raise UserError(
+            f"{checkpoint} is damaged: of what its training is drawn from, {error}; delete it to start its trial again"
+        ) from None
 
 
 def _examine(trial: TrialSpec, state: TrainingState, problem: Problem) -> list[dict[str, float]]:

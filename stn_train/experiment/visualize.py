@@ -7,7 +7,7 @@ from stn_train.evaluation.classify import classify
 from stn_train.experiment.gallery import gallery, has_gallery, watch
 from stn_train.experiment.session import Session
 from stn_train.experiment.trained import load_trained
-from stn_train.experiment.trial import build_for
+from stn_train.experiment.trial import build_for, refuse_other_pictures
 from stn_train.models.precision import precision_on
 from stn_train.pictures import png
 from stn_train.reporting.curves import learning_curves
@@ -37,6 +37,7 @@ def visualize(checkpoint: Path, wanted: Collection[str], session: Session) -> It
     predictions = classify(trained.network, variant.images, session.device, precision, problem.poses)
     if set(KINDS) & set(wanted) and has_gallery(trial):
         before = watch(trial, session, build_for(trial, session).network, problem)
+        refuse_other_pictures(before, trained.looks, checkpoint)
         history = [before, *(look["seen"] for look in trained.looks)]
         seen = gallery(trial, session, trained.network, problem, predictions, history)
         arrays = {kind: {key: array.numpy() for key, array in of_kind.items()} for kind, of_kind in seen.items()}

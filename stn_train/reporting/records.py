@@ -34,6 +34,7 @@ from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.evaluation.evidence import Evidence, Health
 from stn_train.evaluation.robustness import Robustness
+from stn_train.plain import arrays_in
 from stn_train.reporting.blocks import Picture
 from stn_train.specs import ExperimentSpec, Spec, TrialSpec
 
@@ -241,10 +242,8 @@ def unnumbered(name: str, arrays: Mapping[str, Array]) -> list[Array]:
 
 def load_arrays(path: Path, mend: str) -> dict[str, NDArray[np.generic]]:
     """Read an .npz file. `mend` ends the sentence of the UserError where it is missing or damaged."""
+    content = sealed.read_archive(path, mend).getvalue()
     try:
-        with np.load(sealed.read_archive(path, mend), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except UserError:
-        raise
-    except Exception as error:  # numpy and zipfile raise many kinds on damaged files
+        return arrays_in(content)
+    except ValueError as error:
         raise UserError(f"{path} is damaged: {error}; {mend}") from None

@@ -2,8 +2,6 @@
 
 import io
 import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +9,17 @@ import torch
 
 from stn_train import sealed
 from stn_train.errors import UserError
+from stn_train.plain import read_bytes, refuse_bomb
 from stn_train.specs import TrialSpec
+from stn_train.training.checked import optimiser_state, refuse_other_course, tensors_like
 from stn_train.training.loop import TrainingState
 
 FORMAT = 4
 
 _NO_COMMENT = bytes(2)
 """How an archive ends that was never sealed: one of an earlier format, or somebody else's."""
-_UNREADABLE = (
-    *(OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError),
-    *(pickle.UnpicklingError, zipfile.BadZipFile),
-)
+_LARGEST = 2**33
+"""Bytes of a checkpoint that are read: the largest network, its averages and its optimiser have a quarter of it."""
 
 
 def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, looks: list[dict[str, Any]]) -> None:
@@ -86,40 +84,47 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     mend = "delete it to start its trial again"
     try:
-        stored = path.read_bytes()
+        stored = read_bytes(path, _LARGEST)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     whole = sealed.opened(stored, sealed.ARCHIVE) is not None
     try:
         if not whole and not stored.endswith(_NO_COMMENT):
             raise ValueError
+        refuse_bomb(stored)
         content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise TypeError
         sealed.refuse_format(path, content["format"], FORMAT, mend)
         if not whole:
             raise ValueError
-        return {**content, "trial": TrialSpec.model_validate_json(content["trial"])}
-    except _UNREADABLE:
+        trial = TrialSpec.model_validate_json(content["trial"])
+        refuse_other_course(content, trial)
+        return {**content, "trial": trial}
+    except UserError:
+        raise
+    except Exception:  # what torch, zipfile and pickle raise, of many kinds
         raise sealed.DamagedError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
 
 
 def _is_whole(path: Path) -> bool:
     try:
-        return sealed.opened(path.read_bytes(), sealed.ARCHIVE) is not None
-    except OSError:
+        return sealed.opened(read_bytes(path, _LARGEST), sealed.ARCHIVE) is not None
+    except (OSError, UserError):
         return False
 
 
 def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     """Bring a fresh state to where a checkpoint left it; what was seen so far. Raises UserError for another model's."""
     try:
-        state.network.load_state_dict(content["network"])
-        state.optimiser.load_state_dict(content["optimiser"])
+        if (content["average"] is None) != (state.average is None):
+            raise ValueError("of its network's weights there is an average, or none, against the recipe")
+        state.network.load_state_dict(tensors_like(content["network"], state.network.state_dict()))
+        state.optimiser.load_state_dict(optimiser_state(content["optimiser"], state.optimiser))
         if state.average is not None:
-            state.average.load_state_dict(content["average"])
-    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} belongs to another model: {str(error).splitlines()[0]}") from None
+            state.average.load_state_dict(tensors_like(content["average"], state.average.state_dict()))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} belongs to another model, or is damaged: {str(error).splitlines()[0]}") from None
     state.epoch, state.seconds, state.losses = content["epoch"], content["seconds"], content["losses"]
     device = next(state.network.parameters()).device
     state.step_losses = [torch.tensor(loss, device=device) for loss in content["step_losses"]]
