@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stn_train.specs import ClutterSpec, DatasetSpec, Spec
+from stn_train.specs import ClutterSpec, Count, DatasetSpec, Spec
 
 Factor = Literal["angle", "scale", "shift", "clutter"]
 
@@ -25,23 +25,23 @@ class Point(Spec):
 
     factor: Factor
     level: float
-    errors: int
-    clipped: int = Field(description="images that lose ink at the canvas's edge")
+    errors: Count
+    clipped: Count = Field(description="images that lose ink at the canvas's edge")
 
 
 class Crossed(Spec):
     """What a network gets wrong on the fixed images of a dataset that it was not trained on, drawn on its canvas."""
 
     dataset: DatasetSpec
-    images: int
-    errors: int
+    images: Count = Field(ge=1)
+    errors: Count
 
 
 class Robustness(Spec):
     """What a trained network gets wrong where images differ from those that it was trained on."""
 
     format: Literal[2] = 2
-    images: int = Field(description="of each point")
+    images: Count = Field(ge=1, description="of each point")
     points: Annotated[tuple[Point, ...], Field(strict=False)]
     crossed: Annotated[tuple[Crossed, ...], Field(strict=False)]
 

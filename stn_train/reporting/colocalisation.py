@@ -21,6 +21,7 @@ from pydantic import Field
 from stn_train import sealed
 from stn_train.errors import UserError
 from stn_train.pictures import png
+from stn_train.plain import refuse_other_axes
 from stn_train.reporting.blocks import Block, Bullets, Code, Heading, Picture, Text
 from stn_train.reporting.figures import located
 from stn_train.reporting.pages import html, markdown
@@ -76,7 +77,11 @@ class ColocalisationFolder(OutputFolder):
 
     def load_samples(self, cell: CellSpec) -> dict[str, NDArray[np.generic]]:
         """Raises UserError where the file is missing or damaged."""
-        return load_arrays(self.samples(cell), self._anew(cell))
+        return load_arrays(
+            self.samples(cell),
+            self._anew(cell),
+            lambda arrays: refuse_other_axes(arrays, {"image": "u Shw", "predicted": "f SB", "true": "f SB"}, {"B": 4}),
+        )
 
     def _anew(self, cell: CellSpec) -> str:
         """How to mend a cell's files."""

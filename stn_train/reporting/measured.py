@@ -11,6 +11,8 @@ from stn_train.reporting.records import EpochRecord, Timing, TrialFolder, TrialR
 from stn_train.specs import TrialSpec
 from stn_train.statistics import Comparison, compare
 
+_MOST_DIGITS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -37,7 +39,16 @@ BySeed = dict[int, Measured]
 def measured(folder: TrialFolder, spec: TrialSpec) -> Measured:
     """Read what a trial wrote. Raises UserError where a file is missing or damaged."""
     result, arrays, epochs = folder.load_result(), folder.load_predictions(), folder.load_metrics()
-    wrong = arrays["predicted"] != arrays["label"]
+    classes = result.trial.dataset.classes
+    label, predicted, digit = (arrays[name].astype(np.int64) for name in ("label", "predicted", "digit"))
+    for name, numbers, most in (
+        ("label", label, classes),
+        ("predicted", predicted, classes),
+        ("digit", digit, _MOST_DIGITS),
+    ):
+        if ((numbers < 0) | (numbers >= most)).any():
+            raise UserError(f"{folder.predictions} is damaged: {name} is not between 0 and {most - 1}; run it again")
+    wrong = predicted != label
     if (len(wrong), int(wrong.sum())) != (result.images, result.errors):
         raise UserError(f"{folder.predictions} and {folder.result} do not agree; delete both and run the trial again")
     return Measured(
@@ -47,8 +58,8 @@ def measured(folder: TrialFolder, spec: TrialSpec) -> Measured:
         seed=spec.seed,
         result=result,
         timing=folder.load_timing(),
-        label=arrays["label"].astype(np.int64),
-        digit=arrays["digit"].astype(np.int64),
+        label=label,
+        digit=digit,
         wrong=wrong,
         evidence=folder.load_evidence(),
         latest=epochs[-1] if epochs else None,

@@ -20,23 +20,23 @@ runs/<experiment>/
 A trial's files, and environment.json, are sealed: see stn_train.sealed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from stn_train import sealed
 from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.evaluation.evidence import Evidence, Health
 from stn_train.evaluation.robustness import Robustness
-from stn_train.plain import arrays_in
+from stn_train.plain import arrays_in, refuse_other_axes
 from stn_train.reporting.blocks import Picture
-from stn_train.specs import ExperimentSpec, Spec, TrialSpec
+from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec
 
 Gallery = Literal["examples", "means", "turning", "training"]
 """The pictures of a trial's transformers, and the files of what they are drawn from.
@@ -51,8 +51,18 @@ image itself; label and predicted (S). Besides:
 - training: output, outline and predicted have an axis of E + 1 before the others: before training, after each epoch.
 """
 
+_AXES: dict[Gallery, dict[str, str]] = {
+    "examples": {"kind": "i S"},
+    "means": {},
+    "turning": {"angle": "i S"},
+    "training": {"output": "u EScyx", "outline?": "f ESvT", "predicted": "i ES"},
+}
+"""What differs from the axes of all kinds, as `refuse_other_axes` has them."""
+_IMAGES = {"image": "u Schw", "output": "u Scyx"}
+_SEEN = {**_IMAGES, "outline?": "f SvT", "label": "i S", "predicted": "i S"}
+
 Array = TypeVar("Array")
-_Row = Annotated[tuple[int, ...], Field(strict=False)]
+_Row = Annotated[tuple[Count, ...], Field(strict=False)]
 
 
 class TrialResult(Spec):
@@ -60,17 +70,28 @@ class TrialResult(Spec):
 
     format: Literal[2] = 2
     trial: TrialSpec
-    parameters: int
+    parameters: Count
     width: float | None = Field(description="of the classifier; none where it has no such parameter")
-    multiply_adds: int = Field(description="of convolutions and matrix products, for one image")
+    multiply_adds: Count = Field(description="of convolutions and matrix products, for one image")
     precision: Literal["bfloat16", "float32"]
     split: Literal["test", "validation"]
-    training_digits: int
-    digits: int = Field(description="distinct digits that were classified")
-    images: int = Field(description="images that were classified; a digit can stand in several")
-    clipped: int = Field(description="of these images, those that lost ink at the canvas's edge")
-    errors: int = Field(description="images classified wrongly")
+    training_digits: Count
+    digits: Count = Field(description="distinct digits that were classified")
+    images: Count = Field(ge=1, description="images that were classified; a digit can stand in several")
+    clipped: Count = Field(description="of these images, those that lost ink at the canvas's edge")
+    errors: Count = Field(description="images classified wrongly")
     confusion: Annotated[tuple[_Row, ...], Field(strict=False, description="rows: true class, columns: predicted")]
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> "TrialResult":
+        classes = self.trial.dataset.classes
+        if [len(row) for row in self.confusion] != [classes] * classes:
+            raise ValueError(f"its confusion is not {classes} x {classes}")
+        images = sum(map(sum, self.confusion))
+        right = sum(self.confusion[label][label] for label in range(classes))
+        if (images, images - right) != (self.images, self.errors):
+            raise ValueError("its confusion is not that of its images and errors")
+        return self
 
     @property
     def error(self) -> float:
@@ -81,7 +102,7 @@ class TrialResult(Spec):
 class EpochRecord(Spec):
     """One epoch of training, as the learning curve shows it."""
 
-    epoch: int
+    epoch: Count
     loss: float = Field(description="mean over the epoch's training images")
     error: float = Field(description="percent, averaged weights, on the split that the trial reports on")
     rate: float = Field(description="learning rate at the epoch's end")
@@ -95,7 +116,7 @@ class Timing(Spec):
 
     format: Literal[2] = 2
     device: str
-    threads: int
+    threads: Count
     seconds: float = Field(description="training in all, over every session, looks at the test split included")
     training_images_per_second: float
     evaluation_images_per_second: float
@@ -180,12 +201,25 @@ class TrialFolder:
 
     def load_predictions(self) -> dict[str, NDArray[np.generic]]:
         """Raises UserError where the file is missing or damaged."""
-        return load_arrays(self.predictions, self._anew)
+        axes = {"predicted": "i M", "label": "i M", "digit": "i M", "theta?": "f Mp"}
+        return load_arrays(self.predictions, self._anew, lambda arrays: refuse_other_axes(arrays, axes))
 
     def load_gallery(self) -> dict[Gallery, dict[str, NDArray[np.generic]]]:
         """What there is to draw pictures from, by kind. Raises UserError where a file is damaged."""
         paths = {kind: self.gallery(kind) for kind in get_args(Gallery)}
-        return {kind: load_arrays(path, self._anew) for kind, path in paths.items() if path.exists()}
+        return {kind: self._load_gallery(kind, path) for kind, path in paths.items() if path.exists()}
+
+    def _load_gallery(self, kind: Gallery, path: Path) -> dict[str, NDArray[np.generic]]:
+        axes = (_IMAGES if kind == "means" else _SEEN) | _AXES[kind]
+
+        def check(arrays: dict[str, NDArray[Any]]) -> None:
+            refuse_other_axes(arrays, axes, {"T": 2})
+            if not all(np.isfinite(array).all() for array in arrays.values()):
+                raise ValueError("it holds numbers that are not finite")
+            if "kind" in arrays and not np.isin(arrays["kind"], range(3)).all():
+                raise ValueError("it knows kinds that there are not")
+
+        return load_arrays(path, self._anew, check)
 
 
 @dataclass(frozen=True)
@@ -240,10 +274,17 @@ def unnumbered(name: str, arrays: Mapping[str, Array]) -> list[Array]:
     return [arrays[each] for each in names if each in arrays]
 
 
-def load_arrays(path: Path, mend: str) -> dict[str, NDArray[np.generic]]:
-    """Read an .npz file. `mend` ends the sentence of the UserError where it is missing or damaged."""
+def load_arrays(
+    path: Path, mend: str, check: Callable[[dict[str, NDArray[Any]]], None]
+) -> dict[str, NDArray[np.generic]]:
+    """Read an .npz file. `mend` ends the sentence of the UserError where it is missing or damaged.
+
+    `check` raises ValueError where the arrays are not those that are wanted.
+    """
     content = sealed.read_archive(path, mend).getvalue()
     try:
-        return arrays_in(content)
+        arrays = arrays_in(content)
+        check(arrays)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}; {mend}") from None
+    return arrays

@@ -57,6 +57,7 @@ Name = Annotated[
 ]
 """Names what is trained, and the folder that it is kept in."""
 
+Count = Annotated[int, Field(ge=0, le=10**15)]
 Folder = Annotated[str, Field(min_length=1, max_length=4096)]
 Parameters = Annotated[int, Field(ge=1_000, le=100_000_000)]
 """A budget of a network's parameters."""

@@ -280,3 +280,48 @@ def test_digits_of_another_size_are_not_read(stn, size):
     assert sentence.startswith(
         f"digits/MNIST/raw/train-images-idx3-ubyte is damaged: it has {size} bytes, not 47040016"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("result.json", lambda record: record.update(images=0)),
+        ("result.json", lambda record: record.update(errors=-1)),
+        ("result.json", lambda record: record.update(parameters=10**400)),
+        ("result.json", lambda record: record.update(confusion=[[1, 2], [3]])),
+        ("result.json", lambda record: record["trial"].update(seed=10**20)),
+        ("result.json", lambda record: record["trial"]["dataset"].update(name="../../up")),
+        ("timing.json", lambda record: record.update(seconds=float("nan"))),
+        ("evidence.json", lambda record: record.update(pose=3)),
+    ],
+)
+def test_a_record_adds_up_or_is_refused(trained, stn, name, change):
+    record = json.loads((TRIAL / name).read_bytes())
+    del record["sha256"]
+    change(record)
+    sealed.write_json(TRIAL / name, record)
+    assert stn("report", "runs/small").sentence.startswith(f"{TRIAL / name} is damaged: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "make"),
+    [
+        ("predictions.npz", "predicted", lambda array: array - 100),
+        ("predictions.npz", "label", lambda array: array + 100),
+        ("predictions.npz", "digit", lambda array: -array - 1),
+        ("predictions.npz", "digit", lambda array: array.astype(float)),
+        ("predictions.npz", "theta", lambda array: array[:7]),
+        ("examples.npz", "kind", lambda array: array + 9),
+        ("examples.npz", "outline", lambda array: array * np.nan),
+        ("turning.npz", "image", lambda array: array[:, 0]),
+        ("training.npz", "predicted", lambda array: array[:, :2]),
+        ("means.npz", "output", lambda array: array[:0]),
+        ("means.npz", "more", lambda array: np.zeros(3)),
+    ],
+)
+def test_arrays_of_another_shape_or_range_are_refused(trained, stn, name, array, make):
+    with np.load(TRIAL / name) as file:
+        arrays = dict(file)
+    arrays[array] = make(arrays.get(array))
+    sealed.write_arrays(TRIAL / name, arrays)
+    assert stn("report", "runs/small").sentence.startswith(f"{TRIAL / name} is damaged: ")
