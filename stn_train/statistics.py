@@ -201,8 +201,10 @@ def _reach(chances: Sequence[_Chance], level: float) -> float:
 
 def _level_that_reaches(distance: float, chances: Sequence[_Chance]) -> float:
     """The level of the interval whose half-width is `distance`."""
-    if _reach(chances, _SMALLEST) <= distance:
-        return _SMALLEST if distance else 1.0
+    if distance <= _reach(chances, 1.0):  # which is zero, but for rounding
+        return 1.0
+    if distance >= _reach(chances, _SMALLEST):
+        return _SMALLEST
     return float(brentq(lambda level: _reach(chances, level) - distance, _SMALLEST, 1.0))
 
 
