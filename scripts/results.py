@@ -14,24 +14,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "results.md"
 KEPT = DOCS / "results"
 MARK = "<!-- From here on written by scripts/results.py -->"
 CONFIGS = {"table1": "paper/table1", "tc_paper": "paper/tc", "addition": "paper/addition"}
-"""The configuration of each run that the page shows, in its order."""
+"""The configuration of each experiment that the page shows, by its name, in this order."""
+OF_A_RUN = ("config.yaml", "environment.json", "report.json")
 
 
 def keep(run: Path) -> None:
     """Copy what the page is made of from a run's folder, after its report has been written."""
-    place = KEPT / run.name
-    shutil.rmtree(place, ignore_errors=True)
-    names = ["config.yaml", "environment.json", "report.json"]
+    missing = [name for name in OF_A_RUN if not (run / name).exists()]
+    if missing:
+        sys.exit(f"{run} has no {missing[0]}: name a run's folder whose report has been written")
+    name = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["name"]
+    if name not in CONFIGS:
+        sys.exit(f"{run} is a run of {name}, and the page shows those of {', '.join(CONFIGS)}")
+    copy = KEPT / f".{name}"
+    shutil.rmtree(copy, ignore_errors=True)
+    names = list(OF_A_RUN)
     for result in run.glob("trials/*/*/*/result.json"):
-        names += [str(result.with_name(name).relative_to(run)) for name in ("result.json", "timing.json")]
-    for name in names:
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run / name, place / name)
+        names += [str(result.with_name(each).relative_to(run)) for each in ("result.json", "timing.json")]
+    for each in names:
+        (copy / each).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / each, copy / each)
+    shutil.rmtree(KEPT / name, ignore_errors=True)
+    copy.rename(KEPT / name)
 
 
 def tables() -> str:
@@ -48,9 +59,9 @@ def tables() -> str:
             comparisons(rows),
             "Every cell: the error of each seed, and what it cost.",
             cells(name, rows),
-            above_the_paper(rows),
+            *above_the_paper(rows),
         ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts or ["Nothing has been kept yet."]) + "\n"
 
 
 def read(path: Path) -> Any:
@@ -60,9 +71,10 @@ def read(path: Path) -> Any:
 def made_by(name: str) -> str:
     """The command of a run and where it ran."""
     environment = read(KEPT / name / "environment.json")
-    versions = environment["versions"]
+    versions, (commit, *dirty) = environment["versions"], (environment["commit"] or "unknown").split("-")
+    version = "-".join([commit[:7], *dirty])
     return (
-        f"`stn-train run --config {CONFIGS[name]}`, at commit `{environment['commit'][:7]}`, with torch "
+        f"`stn-train run --config {CONFIGS[name]}`, its last part at commit `{version}`, with torch "
         f"{versions['torch']} on {environment['device']}; one cell and seed again: "
         f"`stn-train run --config {CONFIGS[name]} --only DATASET/NETWORK --seeds SEED`."
     )
@@ -133,14 +145,17 @@ def cells(name: str, rows: list[dict[str, Any]]) -> str:
     return table(["cell", "error % of each seed", "parameters", "multiply-adds", "training", "threads"], lines)
 
 
-def above_the_paper(rows: list[dict[str, Any]]) -> str:
-    """Names the cells whose mean error, rounded as the paper's, is above the paper's."""
+def above_the_paper(rows: list[dict[str, Any]]) -> list[str]:
+    """Names the cells whose mean error, rounded as the paper's, is above the paper's; nothing if the paper has none."""
+    known = [row for row in rows if row["paper_error"] is not None]
     above = [
         f"{row['dataset']}/{row['model']} ({row['error']['value']:.2f} against {row['paper_error']})"
-        for row in rows
-        if row["paper_error"] is not None and round(row["error"]["value"], 1) > row["paper_error"]
+        for row in known
+        if round(row["error"]["value"], 1) > row["paper_error"]
     ]
-    return f"Above the paper's figure: {', '.join(above)}." if above else "No cell is above the paper's figure."
+    if above:
+        return [f"Above the paper's figure: {', '.join(above)}."]
+    return ["No cell is above the paper's figure."] if known else []
 
 
 if __name__ == "__main__":

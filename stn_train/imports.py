@@ -20,4 +20,5 @@ def refuse_import(model: ModelSpec, named_in: Path) -> None:
 
 def is_in_a_run(config: Path) -> bool:
     """Whether a configuration lies in a run's folder, and so may be whoever's made the run."""
-    return config.is_file() and any((config.parent / name).exists() for name in ("trials", "environment.json"))
+    folder = config.resolve().parent
+    return config.is_file() and any((folder / name).exists() for name in ("trials", "environment.json"))

@@ -122,13 +122,11 @@ def is_at_work(folder: Path) -> bool:
 
 
 def refuse_links(folder: Path) -> None:
-    """Raise UserError where a folder below this one is a link: what is written there would go elsewhere."""
+    """Raise UserError where a folder below this one is a link out of it: what is written there would go elsewhere."""
     for place, folders, _ in os.walk(folder):
-        for name in folders:
-            if Path(place, name).is_symlink():
-                raise UserError(
-                    f"{Path(place, name)} is a link, which leads out of {folder}; put the folder itself there"
-                )
+        for link in (Path(place, name) for name in folders):
+            if link.is_symlink() and not link.resolve().is_relative_to(folder.resolve()):
+                raise UserError(f"{link} is a link, which leads out of {folder}; put the folder itself there")
 
 
 def clear_leftovers(folder: Path, name: str = "*") -> None:

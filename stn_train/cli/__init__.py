@@ -111,8 +111,8 @@ def _about_a_file(error: OSError) -> str | None:
         written = path.name.removeprefix(".").rsplit(".", 2)[0]
         path = path.parent / written if error.errno == errno.ENAMETOOLONG else path.parent
     if error.errno in _FAILED:
-        where = f" for {path}" if path else ""
-        return f"{_FAILED[error.errno]}{where}; what is saved is whole: give the command again when that is mended"
+        later = f" for {path}; what is saved is whole: give the command again when that is mended" if path else ""
+        return _FAILED[error.errno] + later
     if error.errno not in _REFUSED or path is None:
         return None
     return f"{path} cannot be used: {_REFUSED[error.errno]}"

@@ -45,6 +45,8 @@ def checkpoints_in(target: Path) -> list[Path]:
     if not target.exists():
         raise UserError(f"{target} does not exist: name a run's folder, a trial's folder or a checkpoint.pt")
     found = sorted(target.rglob("checkpoint.pt"))
+    if not found and any(target.rglob("checkpoint-before.pt")):
+        raise UserError(f"{target} holds no checkpoint.pt, but one before it: give the run's command again to go on")
     if not found:
         raise UserError(f"{target} holds no checkpoint.pt: nothing has been trained there yet")
     return found

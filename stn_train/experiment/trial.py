@@ -99,7 +99,8 @@ def refuse_other_pictures(before: Arrays, looks: list[dict[str, Any]], checkpoin
             tensors_like(look["seen"], before)
     except ValueError as error:
         raise UserError(
-            f"{checkpoint} is damaged: of what its training is drawn from, {error}; delete it to start its trial again"
+            f"{checkpoint} is damaged: of what its training is drawn from, {error}; "
+            "delete it and give the run's command again, which trains it anew"
         ) from None
 
 

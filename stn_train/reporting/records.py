@@ -170,7 +170,8 @@ class TrialFolder:
     @property
     def _anew(self) -> str:
         """How to mend what was found."""
-        return f"delete {self.result} and give the run's command again, which writes it anew"
+        delete = f"delete {self.result} and " if self.result.exists() else ""
+        return f"{delete}give the run's command again, which writes it anew"
 
     def load_result(self) -> TrialResult:
         """Raises UserError where the file is missing or damaged."""

@@ -52,14 +52,17 @@ def kept_before(path: Path) -> Path:
 def newest_whole(path: Path) -> Path | None:
     """The newest checkpoint that is whole, `path` or the one before it; None where there is no checkpoint at all.
 
-    Raises UserError where none of them is whole.
+    Raises UserError where none of them is whole, or one cannot be read.
     """
     found = [each for each in (path, kept_before(path)) if each.exists()]
     for each in found:
         if _is_whole(each):
             return each
     if len(found) == 2:
-        raise sealed.DamagedError(f"{found[0]} and {found[1]} are damaged; delete both to start their trial again")
+        both = " and ".join(map(str, found))
+        raise sealed.DamagedError(
+            f"{both} are damaged; delete them and give the run's command again, which trains anew"
+        )
     for each in found:
         read_checkpoint(each)  # which says what is wrong with it
     return None
@@ -82,11 +85,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises DamagedError where it is not as it was written.
     """
-    mend = "delete it to start its trial again"
-    try:
-        stored = read_bytes(path, _LARGEST)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    stored, mend = _stored(path), _mend(path)
     whole = sealed.opened(stored, sealed.ARCHIVE) is not None
     try:
         if not whole and not stored.endswith(_NO_COMMENT):
@@ -107,11 +106,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise sealed.DamagedError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
 
 
-def _is_whole(path: Path) -> bool:
+def _stored(path: Path) -> bytes:
     try:
-        return sealed.opened(read_bytes(path, _LARGEST), sealed.ARCHIVE) is not None
-    except (OSError, UserError):
-        return False
+        return read_bytes(path, _LARGEST)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {_mend(path)}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _is_whole(path: Path) -> bool:
+    return sealed.opened(_stored(path), sealed.ARCHIVE) is not None
+
+
+def _mend(path: Path) -> str:
+    """What helps where a checkpoint is missing or damaged."""
+    result = path.with_name("result.json")
+    if kept_before(path).exists() and not result.exists():
+        return "give the run's command again, which goes on from the checkpoint before it"
+    found = [str(each) for each in (path, result) if each.exists()]
+    delete = f"delete {' and '.join(found)} and " if found else ""
+    return f"{delete}give the run's command again, which trains it anew"
 
 
 def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[dict[str, Any]]:

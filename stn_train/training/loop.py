@@ -82,6 +82,7 @@ def train(
             if len(state.step_losses) % _LOOK_EVERY == 0 or len(state.step_losses) == steps:
                 _refuse_infinite(state)
             if after_step():
+                _refuse_infinite(state)
                 state.seconds += time.perf_counter() - began
                 raise Stopped
         _normalise_average(state, data, recipe, seed, device)

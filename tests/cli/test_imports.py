@@ -75,6 +75,12 @@ def test_a_stored_files_code_is_run_only_where_it_is_allowed(
     assert Path("was_run").exists()
 
 
+def test_a_link_to_a_strangers_configuration_is_none_of_the_users(stn, run_of_a_stranger):
+    Path("mine.yaml").symlink_to(f"{RUN}/config.yaml")
+    assert stn("run", "--config", "mine.yaml", "--dry-run").sentence == "mine.yaml" + TOLD
+    assert not Path("was_run").exists()
+
+
 @pytest.mark.parametrize(
     "command",
     [("report", RUN), ("status", RUN), ("compare", RUN, "runs/copy"), ("config", "check", f"{RUN}/config.yaml")],

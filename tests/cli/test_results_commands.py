@@ -117,6 +117,17 @@ def test_report_of_what_is_not_finished_or_damaged(trained, stn):
     assert stn("report", trained).sentence == f"{trained} has nothing to report yet: none of its trials has finished"
 
 
+def test_what_the_sentence_says_mends_the_metrics_of_a_trial_that_has_not_ended(trained, stn):
+    metrics = Path(TRIAL, "metrics.jsonl")
+    whole = metrics.read_bytes()
+    Path(TRIAL, "result.json").unlink()
+    metrics.write_bytes(whole[:-5])
+    mend = "; give the run's command again, which writes it anew"
+    assert stn("status", trained).sentence.endswith(mend)
+    assert stn("run", "--config", "small.yaml", "--threads", "1", "-q").code == 0
+    assert metrics.read_bytes() == whole
+
+
 def test_status_tells_what_is_done_interrupted_and_pending(trained, stn):
     result = json.loads(Path(trained, "trials/r/cnn/seed-0/result.json").read_bytes())
     done = f"error {100 * result['errors'] / result['images']:.2f} %"

@@ -260,6 +260,11 @@ def test_a_link_below_a_runs_folder_leads_nowhere(trained, stn, contents, below,
     assert contents(Path("elsewhere")) == before
 
 
+def test_a_link_within_a_runs_folder_does_no_harm(trained, stn):
+    Path(trained, "latest").symlink_to("trials/r")
+    assert stn("report", "runs/small").code == 0
+
+
 @pytest.mark.parametrize("name", ["../up", "/tmp/up", "a/b", "..", "CON", "nul.txt", "a.", "", "a\\b"])
 @pytest.mark.parametrize("key", ["name", "datasets=[{{name: {}}}]", "models=[{{name: {}, classifier: cnn}}]"])
 def test_no_name_makes_a_path(stn, name, key):

@@ -1,5 +1,6 @@
 """The last two checkpoints are kept: where the newest is damaged, a training goes on from the one before."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -64,7 +65,8 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(killed_before
 def test_both_damaged_is_one_sentence_and_both_stay(killed_before, stn, finished):
     killed_before("predictions.npz")
     flip(NEWEST), flip(BEFORE)
-    assert stn(*RUN).sentence == f"{NEWEST} and {BEFORE} are damaged; delete both to start their trial again"
+    mend = "delete them and give the run's command again, which trains anew"
+    assert stn(*RUN).sentence == f"{NEWEST} and {BEFORE} are damaged; {mend}"
     NEWEST.unlink(), BEFORE.unlink()
     assert stn(*RUN).code == 0
     assert_undisturbed(NEWEST.parent, finished[0] / TRIAL)
@@ -88,9 +90,45 @@ def test_an_interrupted_write_leaves_the_last_good_one_and_the_one_before(killed
 def test_what_eval_cannot_read_it_does_not_replace(killed_before, stn):
     killed_before("predictions.npz")
     flip(NEWEST)
-    assert stn("eval", str(NEWEST)).sentence.startswith(f"{NEWEST} is not a checkpoint of stn-train, or it is damaged")
+    assert stn("eval", str(NEWEST)).sentence == (
+        f"{NEWEST} is not a checkpoint of stn-train, or it is damaged; "
+        "give the run's command again, which goes on from the checkpoint before it"
+    )
     assert "after epoch 1 of 2" in stn("eval", str(BEFORE)).out
-    assert NEWEST.exists()
+    NEWEST.unlink()
+    assert stn("eval", "runs/small").sentence == (
+        "runs/small holds no checkpoint.pt, but one before it: give the run's command again to go on"
+    )
+
+
+def test_one_that_cannot_be_read_is_not_replaced(killed_before, stn, monkeypatch):
+    killed_before("predictions.npz")
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "checkpoint.pt":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    newest = NEWEST.read_bytes()
+    with monkeypatch.context() as refused:
+        refused.setattr(Path, "read_bytes", refuse)
+        assert stn(*RUN).sentence == f"{NEWEST} cannot be read: Permission denied"
+    assert NEWEST.read_bytes() == newest
+    assert BEFORE.exists()
+
+
+@pytest.mark.parametrize("harm", [flip, Path.unlink])
+def test_what_the_sentence_says_mends_a_finished_trial(trained, stn, finished, harm):
+    harm(NEWEST)
+    result = NEWEST.with_name("result.json")
+    delete = f"{NEWEST} and {result}" if NEWEST.exists() else f"{result}"
+    mend = f"delete {delete} and give the run's command again, which trains it anew"
+    assert stn("eval", str(NEWEST)).sentence.endswith(mend) == NEWEST.exists()
+    assert stn("robustness", "runs/small").sentence.endswith(mend)
+    NEWEST.unlink(missing_ok=True), result.unlink()
+    assert stn(*RUN).code == 0
+    assert_undisturbed(NEWEST.parent, finished[0] / TRIAL)
 
 
 def test_the_encoder_of_a_colocalisation_falls_back_too(stn):

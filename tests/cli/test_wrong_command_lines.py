@@ -248,5 +248,7 @@ def test_each_ends_with_exit_code_2_and_a_sentence_that_names_it(trained, stn, t
         assert "Traceback" not in ended.err
         assert contents(Path()).keys() == before.keys()
 
-    print(f"{kind.__name__}: {fuzz(trials(3, 40), kind, check)} command lines")
+    tried = fuzz(trials(3, 40), kind, check)
+    print(f"{kind.__name__}: {tried} command lines")
+    assert tried >= trials(3, 10)
     assert contents(Path()) == before

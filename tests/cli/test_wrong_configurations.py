@@ -268,4 +268,6 @@ def test_each_ends_with_exit_code_2_and_a_sentence_that_names_the_place(stn, tri
         assert len(sentence) < 600
         assert {path.name for path in Path().iterdir()} == {"small.yaml", str(file)}
 
-    print(f"{kind.__name__}, {command}: {fuzz(trials(short, full), make, check)} inputs")
+    tried = fuzz(trials(short, full), make, check)
+    print(f"{kind.__name__}, {command}: {tried} inputs")
+    assert tried >= trials(short, 20)

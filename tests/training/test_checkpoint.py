@@ -104,7 +104,7 @@ def test_somebody_elses_file_of_torchs_is_refused_by_name(checkpoint, content, s
 
 
 def test_a_file_that_is_not_there_is_told_by_name(tmp_path):
-    assert "cannot be read" in refusal(tmp_path / "absent.pt")
+    assert "absent.pt is missing; give the run's command again" in refusal(tmp_path / "absent.pt")
     assert "cannot be read" in refusal(tmp_path)
 
 
