@@ -39,6 +39,25 @@ def splits(real_digits: tuple[Digits, Digits]) -> dict[Any, Digits]:
     }
 
 
+@pytest.fixture
+def threads():
+    """Sets torch's number of threads; afterwards it is as it was."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["rts", "p", "e", "tc", "addition"])
+def test_the_fixed_images_and_poses_do_not_depend_on_the_number_of_threads(real_digits, threads, name):
+    spec, digits = DatasetSpec.model_validate(name), real_digits[1].subset(torch.arange(300))
+    drawn = []
+    for count in (1, 2):
+        threads(count)
+        variant, *_ = draw_variant(spec, digits, "test")
+        drawn.append((variant.images, variant.theta))
+    assert all(map(torch.equal, *drawn))
+
+
 def test_the_fixed_images_are_rounded_to_grey_values_and_do_not_depend_on_batches(real_digits, monkeypatch):
     spec, digits = spec_of(), splits(real_digits)["train"]
     variant, draws, _ = draw_variant(spec, digits, "test")
