@@ -47,7 +47,7 @@ def measured(folder: TrialFolder, spec: TrialSpec) -> Measured:
         ("digit", digit, _MOST_DIGITS),
     ):
         if ((numbers < 0) | (numbers >= most)).any():
-            raise UserError(f"{folder.predictions} is damaged: {name} is not between 0 and {most - 1}; run it again")
+            raise UserError(f"{folder.predictions} is damaged: {name} is not between 0 and {most - 1}; {folder.anew}")
     wrong = predicted != label
     if (len(wrong), int(wrong.sum())) != (result.images, result.errors):
         raise UserError(f"{folder.predictions} and {folder.result} do not agree; delete both and run the trial again")

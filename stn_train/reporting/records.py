@@ -168,22 +168,22 @@ class TrialFolder:
         return self.path / "checkpoint.pt"
 
     @property
-    def _anew(self) -> str:
+    def anew(self) -> str:
         """How to mend what was found."""
         delete = f"delete {self.result} and " if self.result.exists() else ""
         return f"{delete}give the run's command again, which writes it anew"
 
     def load_result(self) -> TrialResult:
         """Raises UserError where the file is missing or damaged."""
-        return sealed.read_record(TrialResult, self.result, self._anew)
+        return sealed.read_record(TrialResult, self.result, self.anew)
 
     def load_timing(self) -> Timing:
         """Raises UserError where the file is missing or damaged."""
-        return sealed.read_record(Timing, self.timing, self._anew)
+        return sealed.read_record(Timing, self.timing, self.anew)
 
     def load_evidence(self) -> Evidence | None:
         """None where there is none of this trial. Raises UserError where the file is damaged."""
-        return sealed.read_record(Evidence, self.evidence, self._anew) if self.evidence.exists() else None
+        return sealed.read_record(Evidence, self.evidence, self.anew) if self.evidence.exists() else None
 
     def load_robustness(self) -> Robustness | None:
         """None where it has not been measured. Raises UserError where the file is damaged."""
@@ -194,16 +194,16 @@ class TrialFolder:
         """The epochs so far; none where training has not begun. Raises UserError where the file is damaged."""
         if not self.metrics.exists():
             return []
-        lines = sealed.read_lines(self.metrics, self._anew)
+        lines = sealed.read_lines(self.metrics, self.anew)
         try:
             return [EpochRecord.model_validate_json(line) for line in lines]
         except ValidationError as error:
-            raise UserError(f"{self.metrics} is damaged: {error.errors()[0]['msg']}; {self._anew}") from None
+            raise UserError(f"{self.metrics} is damaged: {error.errors()[0]['msg']}; {self.anew}") from None
 
     def load_predictions(self) -> dict[str, NDArray[np.generic]]:
         """Raises UserError where the file is missing or damaged."""
         axes = {"predicted": "i M", "label": "i M", "digit": "i M", "theta?": "f Mp"}
-        return load_arrays(self.predictions, self._anew, lambda arrays: refuse_other_axes(arrays, axes))
+        return load_arrays(self.predictions, self.anew, lambda arrays: refuse_other_axes(arrays, axes))
 
     def load_gallery(self) -> dict[Gallery, dict[str, NDArray[np.generic]]]:
         """What there is to draw pictures from, by kind. Raises UserError where a file is damaged."""
@@ -220,7 +220,7 @@ class TrialFolder:
             if "kind" in arrays and not np.isin(arrays["kind"], range(3)).all():
                 raise ValueError("it knows kinds that there are not")
 
-        return load_arrays(path, self._anew, check)
+        return load_arrays(path, self.anew, check)
 
 
 @dataclass(frozen=True)
