@@ -105,6 +105,7 @@ def test_a_resolved_experiment_resolves_to_itself() -> None:
         {"unknown": 1},
         {"validation": True, "built": "folder"},
         {"training": {"digits": 1000}, "built": "folder"},
+        {"training": {"bend": 1.0}, "built": "folder"},
         {"training": {"digits": 99}},
     ],
 )

@@ -36,24 +36,30 @@ class TrainingData(Protocol):
 
 @dataclass(frozen=True)
 class FreshData:
-    """Digits that are distorted afresh for every epoch, on the device where they lie; `posed` asks for true poses."""
+    """Digits that are distorted afresh for every epoch, on the device where they lie.
+
+    `posed` asks for true poses; `bend` pixels is how far each digit is bent before (see `draw`).
+    """
 
     spec: DatasetSpec
     digits: Digits
     ink: Ink
     posed: bool
+    bend: float
 
     @staticmethod
-    def of(spec: DatasetSpec, digits: Digits, device: torch.device, posed: bool = False) -> "FreshData":
+    def of(
+        spec: DatasetSpec, digits: Digits, device: torch.device, posed: bool = False, bend: float = 0.0
+    ) -> "FreshData":
         """From digits on the CPU."""
-        return FreshData(spec, to_device(digits, device), Ink.of(digits), posed)
+        return FreshData(spec, to_device(digits, device), Ink.of(digits), posed, bend)
 
     def __len__(self) -> int:
         return len(self.digits) * self.digits.repeats
 
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
         """See TrainingData. The distortions depend on seed and epoch alone."""
-        draws = draw(self.spec, self.digits, self.ink, seed, "train", epoch)
+        draws = draw(self.spec, self.digits, self.ink, seed, "train", epoch, self.bend)
         labels = labels_of(self.digits, draws)
         for index in whole_batches(len(self), seed, epoch, size):
             images = render(self.spec, self.digits, draws, index)

@@ -15,10 +15,12 @@ Array = NDArray[np.float64]
 _CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
-def elastic_places(spec: ElasticSpec, canvas: tuple[int, int], count: int, source: Source) -> Array:
+def elastic_places(
+    spec: ElasticSpec, canvas: tuple[int, int], count: int, source: Source, subject: Subject = Subject.BEND
+) -> Array:
     """Where the control points, regular on the bent canvas, are read: M x n² x 2."""
     regular = np.array(thin_plate_spline(spec.control).identity).reshape(-1, 2)
-    moves = source.stream(Subject.BEND).standard_normal((count, len(regular), 2))
+    moves = source.stream(subject).standard_normal((count, len(regular), 2))
     return regular + moves * spec.spread * _pixel(canvas)
 
 

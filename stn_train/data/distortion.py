@@ -19,7 +19,7 @@ from stn_train.data.ink import Array, Ink
 from stn_train.data.outline import outline
 from stn_train.data.randomness import Source, Split, Subject
 from stn_train.geometry import AFFINE, PROJECTIVE, ROTATION, SCALE, SHEAR, Family, thin_plate_spline
-from stn_train.specs import DIGIT, DatasetSpec
+from stn_train.specs import DIGIT, DatasetSpec, ElasticSpec
 
 
 def distortion_family(spec: DatasetSpec) -> Family:
@@ -36,7 +36,8 @@ class Draw:
     `digit` (M): the number of the digit that each shows. `theta` (M x p, float32): the map of the dataset's family from
     the canvas to the digit's frame, both normalised. `rotation` in degrees, `scale` a factor, `shear` in degrees,
     `shift` (M x 2) the frame's centre in pixels from the canvas's: the pose before the canvas was bent, in the words
-    of its specification.
+    of its specification. `hand` (M x 32, float32), where there is one: the spline from the frame of the digit as it is
+    placed to that of the digit in the file.
     """
 
     digit: NDArray[np.int64]
@@ -46,28 +47,35 @@ class Draw:
     shear: Array
     shift: Array
     clutter: Clutter | None
+    hand: Tensor | None
 
     def __len__(self) -> int:
         return len(self.theta)
 
 
-def draw(spec: DatasetSpec, digits: Digits, ink: Ink, seed: int, split: Split, epoch: int = 0) -> tuple[Draw, ...]:
+def draw(
+    spec: DatasetSpec, digits: Digits, ink: Ink, seed: int, split: Split, epoch: int = 0, bend: float = 0.0
+) -> tuple[Draw, ...]:
     """Draw the distortion of every image of a split's epoch, one Draw a channel, from (seed, split, epoch) alone.
 
     Image j shows digit j modulo N in its first channel; a second one shows another order of the same digits. Uses a
     counter-based generator on the CPU and float64, so that theta depends neither on the device nor on the size or the
     order of batches.
+
+    With `bend`, each digit is first bent in its own frame as if another hand had written it: by a spline whose 4 x 4
+    control points are off by a normal of so many pixels. Where it is placed goes by its ink before that.
     """
     shown = np.arange(len(digits) * digits.repeats) % len(digits)
     channels = [shown]
     if spec.addition:
         channels.append(Source(seed, split, epoch).stream(Subject.PARTNER).permutation(shown))
     return tuple(
-        _draw_channel(spec, ink, digit, Source(seed, split, epoch, channel)) for channel, digit in enumerate(channels)
+        _draw_channel(spec, ink, digit, Source(seed, split, epoch, channel), bend)
+        for channel, digit in enumerate(channels)
     )
 
 
-def _draw_channel(spec: DatasetSpec, ink: Ink, digit: NDArray[np.int64], source: Source) -> Draw:
+def _draw_channel(spec: DatasetSpec, ink: Ink, digit: NDArray[np.int64], source: Source, bend: float) -> Draw:
     shares = source.stream(Subject.POSE).random((len(digit), 5))
 
     def between(interval: tuple[float, float] | None, column: int, absent: float) -> Array:
@@ -91,7 +99,11 @@ def _draw_channel(spec: DatasetSpec, ink: Ink, digit: NDArray[np.int64], source:
         family = distortion_family(spec)
         boxes = outline(family, theta, spec.canvas, ink.points(digit)).ink if spec.clutter.apart else None
         clutter = draw_clutter(spec.clutter, spec.canvas, digit, boxes, source)
-    return Draw(digit, theta, rotation, scale, shear, shift, clutter)
+    hand = None
+    if bend:
+        places = elastic_places(ElasticSpec(spread=bend, control=4), (DIGIT, DIGIT), len(digit), source, Subject.HAND)
+        hand = torch.from_numpy(places).flatten(1).float()
+    return Draw(digit, theta, rotation, scale, shear, shift, clutter, hand)
 
 
 def _linear(rotation: Array, scale: Array, shear: Array) -> Array:

@@ -22,6 +22,7 @@ class Subject(IntEnum):
     BEND = 3
     PARTNER = 4
     SUBSET = 5
+    HAND = 6
 
 
 @dataclass(frozen=True)

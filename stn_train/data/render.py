@@ -8,8 +8,10 @@ from torch import Tensor
 from stn_train.data.clutter import add_clutter
 from stn_train.data.digits import Digits
 from stn_train.data.distortion import Draw, distortion_family
-from stn_train.geometry import bilinear_sampler
-from stn_train.specs import DatasetSpec
+from stn_train.geometry import bilinear_sampler, thin_plate_spline
+from stn_train.specs import DIGIT, DatasetSpec
+
+_HAND = thin_plate_spline(4)
 
 
 def to_device(digits: Digits, device: torch.device) -> Digits:
@@ -26,6 +28,10 @@ def render(spec: DatasetSpec, digits: Digits, draws: tuple[Draw, ...], index: Te
     shown = torch.cat([torch.from_numpy(drawn.digit)[index] for drawn in draws]).to(device)
     theta = torch.cat([drawn.theta[index] for drawn in draws]).to(device)
     sources = digits.images[shown][:, None].float().div_(255)
+    hands = [drawn.hand[index] for drawn in draws if drawn.hand is not None]
+    if hands:
+        frame = (DIGIT, DIGIT)
+        sources = bilinear_sampler(sources, _HAND.grid(torch.cat(hands).to(device), frame))
     # Only a spline takes the aspect to heart: it was bent on the canvas.
     grid = distortion_family(spec).grid(theta, spec.canvas, width / height)
     channels = bilinear_sampler(sources, grid).view(len(draws), len(index), height, width)

@@ -102,7 +102,7 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
     variant, *_ = draw_variant(trial.dataset, fixed, split)
     if trial.training.digits is not None:
         digits = few(digits, trial.training.digits, trial.seed)
-    data = FreshData.of(trial.dataset, digits, session.device, posed)
+    data = FreshData.of(trial.dataset, digits, session.device, posed, trial.training.bend)
     return Problem(data, len(digits), variant, poses(variant))
 
 

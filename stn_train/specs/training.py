@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from stn_train.specs.fields import Spec
+from stn_train.specs.fields import DIGIT, Spec
 
 
 class TrainingSpec(Spec):
@@ -12,7 +12,9 @@ class TrainingSpec(Spec):
 
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(ge=2, le=16_384, description="at least 2: batch normalisation compares images")
-    optimiser: Literal["adamw", "sgd"]
+    optimiser: Literal["adamw", "muon", "sgd"] = Field(
+        description="muon: for the weights of hidden layers; AdamW for the rest"
+    )
     rate: float = Field(gt=0, le=100, description="the highest learning rate of the schedule")
     schedule: Literal["one_cycle", "steps"] = Field(
         description="one_cycle: up and down once; steps: divided by 10 after each third"
@@ -23,6 +25,13 @@ class TrainingSpec(Spec):
     clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient")
     localisation_rate: float = Field(gt=0, le=1000, description="factor on the rate for the localisation network")
     precision: Literal["auto", "float32"] = Field(description="auto: bfloat16 where the hardware computes in it")
+    bend: float = Field(
+        0.0,
+        ge=0,
+        le=DIGIT,
+        description="how far each training digit is bent before it is distorted, in pixels: the standard deviation of "
+        "4 x 4 control points",
+    )
     digits: int | None = Field(
         None,
         ge=100,
@@ -44,6 +53,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "clip": 1.0,
         "localisation_rate": 0.05,
         "precision": "auto",
+        "bend": 0.0,
     },
     "paper": {
         "epochs": 640,
@@ -57,6 +67,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "clip": None,
         "localisation_rate": 1.0,
         "precision": "float32",
+        "bend": 0.0,
     },
 }
 """Recipes by name; `paper` is appendix A's: 150 k iterations are 640 epochs of 60 k digits."""

@@ -11,6 +11,7 @@ from stn_train.evaluation.evidence import Health
 from stn_train.specs import Spec, TrialSpec
 
 _OF_ADAMW = {"step", "exp_avg", "exp_avg_sq"}
+_OF_MUON = {"momentum", "step"}
 
 
 class _Look(Spec):
@@ -71,12 +72,14 @@ def optimiser_state(found: object, optimiser: torch.optim.Optimizer) -> dict[str
     Raises ValueError where `found` is another's state.
     """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    orthogonal = [group["orthogonal"] for group in optimiser.param_groups for _ in group["params"]]
     entries = found.get("state") if isinstance(found, dict) else None
     if not isinstance(entries, dict) or not entries.keys() <= set(range(len(parameters))):
         raise ValueError("its optimiser has other parameters")
-    names = _OF_ADAMW if isinstance(optimiser, torch.optim.AdamW) else set()
+    rest = _OF_ADAMW if isinstance(optimiser, torch.optim.AdamW) else set()
     state = {}
     for index, entry in entries.items():
+        names = _OF_MUON if orthogonal[index] else rest
         wanted = {name: parameters[index].new_zeros(()) if name == "step" else parameters[index] for name in names}
         kept = {name: value for name, value in entry.items() if value is not None} if isinstance(entry, dict) else entry
         state[index] = tensors_like(kept, wanted)

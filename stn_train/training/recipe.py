@@ -7,16 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from stn_train.models.transformer import Regression
 from stn_train.specs import TrainingSpec
+from stn_train.training.muon import Muon
 
 _WARM_UP = 0.2
 
 
 def make_optimiser(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Optimizer:
-    """AdamW or SGD over a network's parameters.
+    """The recipe's optimiser over a network's parameters.
 
     The localisation networks' rate has a factor of its own; only weights decay, not biases or normalisation. Each
-    group's `factor` multiplies the scheduled rate.
+    group's `factor` multiplies the scheduled rate. Muon turns the weights of hidden layers, those between the image and
+    the classification layer or theta.
     """
     localising = {
         id(parameter)
@@ -24,18 +27,25 @@ def make_optimiser(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
         if name.endswith("localisation")
         for parameter in module.parameters()
     }
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    hidden = _hidden_weights(network) if recipe.optimiser == "muon" else set()
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         factor = recipe.localisation_rate if id(parameter) in localising else 1.0
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((factor, decay), []).append(parameter)
+        groups.setdefault((factor, decay, id(parameter) in hidden), []).append(parameter)
     described = [
-        {"params": parameters, "factor": factor, "weight_decay": decay}
-        for (factor, decay), parameters in groups.items()
+        {"params": parameters, "factor": factor, "weight_decay": decay, "orthogonal": orthogonal}
+        for (factor, decay, orthogonal), parameters in groups.items()
     ]
-    if recipe.optimiser == "adamw":
-        return torch.optim.AdamW(described, lr=recipe.rate, fused=True)
-    return torch.optim.SGD(described, lr=recipe.rate, fused=True)
+    kinds: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "muon": Muon, "sgd": torch.optim.SGD}
+    return kinds[recipe.optimiser](described, lr=recipe.rate, fused=True)  # type: ignore[call-arg]
+
+
+def _hidden_weights(network: nn.Module) -> set[int]:
+    """The identities of all matrices and filters but those of the layers that put out theta and the logits."""
+    theta = {id(module.weight) for module in network.modules() if isinstance(module, Regression)}
+    weights = [id(parameter) for parameter in network.parameters() if parameter.ndim > 1]
+    return {*weights[:-1]} - theta
 
 
 def scheduled_rate(recipe: TrainingSpec, progress: float) -> float:

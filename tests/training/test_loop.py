@@ -28,6 +28,7 @@ TRIAL = trials_of(ExperimentSpec.model_validate({"name": "made_up", "datasets": 
 SIZE = 16
 STEPS = 6
 OURS = {"optimiser": "adamw", "schedule": "one_cycle", "averaging": 0.5, "clip": 1.0, "label_smoothing": 0.1}
+MUON = {**OURS, "optimiser": "muon"}
 PAPER = {"optimiser": "sgd", "schedule": "steps", "averaging": 0.0, "clip": None, "label_smoothing": 0.0}
 
 
@@ -152,7 +153,7 @@ def resumed(state: TrainingState, recipe: TrainingSpec, path: Path) -> TrainingS
     return fresh
 
 
-@pytest.mark.parametrize("keys", [OURS, PAPER], ids=["ours", "paper"])
+@pytest.mark.parametrize("keys", [OURS, MUON, PAPER], ids=["ours", "muon", "paper"])
 @pytest.mark.parametrize("steps", range(1, 2 * STEPS + 1))
 def test_stopped_after_any_step_and_resumed_a_training_ends_the_same_to_the_last_bit(data, tmp_path, keys, steps):
     recipe = recipe_of(**keys)

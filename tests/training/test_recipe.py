@@ -66,7 +66,7 @@ def test_steps_divides_the_rate_by_ten_after_each_third(steps):
 # --- who decays, and who has a rate of its own --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimiser", ["adamw", "muon", "sgd"])
 @pytest.mark.parametrize("factor", [0.1, 1.0])
 def test_every_parameter_is_in_the_group_that_it_belongs_to(optimiser, factor):
     network = small_network()

@@ -1,0 +1,81 @@
+"""Digits bent in their own frame before they are distorted, as if by another hand."""
+
+import numpy as np
+import pytest
+import torch
+from made_up import first, spec_of
+
+from stn_train.data.batches import FreshData
+from stn_train.data.digits import Digits
+from stn_train.data.distortion import draw
+from stn_train.data.ink import Ink
+from stn_train.data.render import render
+from stn_train.geometry import thin_plate_spline
+
+CPU = torch.device("cpu")
+REGULAR = torch.tensor(thin_plate_spline(4).identity)
+
+
+def images_of(spec, digits, bend, seed=0, epoch=0):
+    draws = draw(spec, digits, Ink.of(digits), seed, "train", epoch, bend)
+    return render(spec, digits, draws, torch.arange(len(draws[0])))
+
+
+def test_control_points_are_off_by_a_normal_of_so_many_pixels(real_digits):
+    digits = first(real_digits[0], 500, repeats=4)
+    (drawn,) = draw(spec_of("plain"), digits, Ink.of(digits), 0, "train", bend=0.5)
+    assert drawn.hand is not None
+    pixels = 14 * (drawn.hand - REGULAR)
+    assert pixels.shape == (2000, 32)
+    assert pixels.mean().abs() < 0.01
+    assert abs(pixels.std() - 0.5) < 0.01
+    assert np.abs(np.corrcoef(pixels.T.numpy()) - np.eye(32)).max() < 0.1
+
+
+def test_each_image_shows_its_digit_read_at_the_splines_places(real_digits):
+    digits = first(real_digits[0], 20)
+    (drawn,) = draw(spec_of("plain"), digits, Ink.of(digits), 0, "train", bend=1.0)
+    images = render(spec_of("plain"), digits, (drawn,), torch.arange(20))
+    places = thin_plate_spline(4).grid(drawn.hand, (28, 28))
+    for number in range(20):
+        source = np.pad(digits.images[number].numpy() / 255, 40)
+        x, y = (14 * places[number].double().numpy() + 13.5 + 40).transpose(2, 0, 1)
+        column, row = np.floor(x).astype(int), np.floor(y).astype(int)
+        right, down = x - column, y - row
+        expected = (1 - down) * ((1 - right) * source[row, column] + right * source[row, column + 1]) + down * (
+            (1 - right) * source[row + 1, column] + right * source[row + 1, column + 1]
+        )
+        assert np.abs(images[number, 0].numpy() - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["rts", "p", "e", "tc", "addition"])
+def test_bending_changes_the_digit_and_not_where_it_is_put(real_digits, name):
+    digits, spec = first(real_digits[0], 30), spec_of(name)
+    ink = Ink.of(digits)
+    bent, straight = (draw(spec, digits, ink, 0, "train", 1, bend) for bend in (1.0, 0.0))
+    for one, other in zip(bent, straight, strict=True):
+        assert torch.equal(one.theta, other.theta)
+        assert other.hand is None
+    assert not torch.equal(images_of(spec, digits, 1.0), images_of(spec, digits, 0.0))
+
+
+def test_every_seed_epoch_channel_and_showing_has_a_hand_of_its_own(real_digits):
+    digits = Digits(real_digits[0].images[:1].expand(3, 28, 28), torch.zeros(3, dtype=torch.int64), repeats=2)
+    hands = [
+        hand
+        for seed, epoch in ((0, 0), (0, 1), (1, 0))
+        for drawn in draw(spec_of("addition"), digits, Ink.of(digits), seed, "train", epoch, 1.0)
+        for hand in drawn.hand
+    ]
+    assert len({hand.numpy().tobytes() for hand in hands}) == 3 * 2 * 6
+
+
+@pytest.mark.parametrize("name", ["rts", "addition"])
+def test_training_reads_the_same_bent_images_whatever_the_batch(real_digits, name):
+    data = FreshData.of(spec_of(name), first(real_digits[0], 60), CPU, bend=1.0)
+    together, *_ = data.batches(0, 0, 60)
+    parts = torch.cat([batch.images for batch in data.batches(0, 0, 7)])
+    assert torch.equal(together.images[: len(parts)], parts)
+    plain, *_ = FreshData.of(spec_of(name), first(real_digits[0], 60), CPU).batches(0, 0, 60)
+    assert torch.equal(plain.labels, together.labels)
+    assert not torch.equal(plain.images, together.images)
