@@ -21,6 +21,7 @@ from stn_train.specs import (
     ColocalisationSpec,
     DatasetSpec,
     ExperimentSpec,
+    LongerSpec,
     ModelSpec,
     Spec,
     TrainingSpec,
@@ -157,12 +158,13 @@ def _recipe(source: Source) -> Any:
 
 
 def _forget_changes_to_the_recipe(source: Source) -> None:
-    """Drop what the file, and not an override, has under `training`; what is in no recipe stays."""
-    training = source.value.get("training")
-    if isinstance(training, dict):
-        for key in RECIPES["ours"].keys() & training.keys():
-            if source.places["training", key].turn[0] == 0:
-                del training[key], source.places["training", key]
+    """Drop what the file, and not an override, has under `training` and `longer`; what is in no recipe stays."""
+    for changes, keys in (("training", RECIPES["ours"]), ("longer", LongerSpec.model_fields)):
+        changed = source.value.get(changes)
+        if isinstance(changed, dict):
+            for key in keys & changed.keys():
+                if source.places[changes, key].turn[0] == 0:
+                    del changed[key], source.places[changes, key]
 
 
 def _plain(value: Any) -> Any:

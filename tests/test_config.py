@@ -112,6 +112,14 @@ def test_the_number_of_digits_belongs_to_no_recipe(written):
     assert load_config(mine, ["training.digits=null"]).training.digits is None
 
 
+def test_another_recipe_is_as_long_for_every_classifier(written):
+    mine = written(BASE + "longer: {fcn: 10}\n")
+    assert load_config(mine).longer.fcn == 10
+    assert load_config(mine, ["recipe=paper"]).longer.fcn == 1
+    assert load_config(mine, ["recipe=paper", "longer.fcn=2"]).longer.fcn == 2
+    assert load_config(mine, ["recipe=ours"]).longer.fcn == 10
+
+
 def test_a_mistake_in_the_changes_that_another_recipe_drops_is_none(written):
     mine = written(BASE + "training: {epochs: x}")
     assert load_config(mine, ["recipe=paper"]).training.epochs == RECIPES["paper"]["epochs"]

@@ -107,6 +107,9 @@ def test_a_resolved_experiment_resolves_to_itself() -> None:
         {"training": {"digits": 1000}, "built": "folder"},
         {"training": {"bend": 1.0}, "built": "folder"},
         {"training": {"digits": 99}},
+        {"longer": {"fcn": 0}},
+        {"longer": {"mine": 2}},
+        {"longer": {"fcn": 101}, "training": {"epochs": 100}},
     ],
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, object]) -> None:
@@ -118,6 +121,13 @@ def test_trials_are_the_product_with_seeds_outermost() -> None:
     keys = [trial.key for trial in trials_of(experiment(datasets=["r", "rts"], seeds=[5, 6]))]
     assert keys[:4] == ["r/cnn/seed-5", "r/st_cnn/seed-5", "rts/cnn/seed-5", "rts/st_cnn/seed-5"]
     assert len(set(keys)) == 8
+
+
+def test_a_classifiers_models_train_longer_with_and_without_a_transformer() -> None:
+    models = ["fcn", "st_fcn_tps", "cnn_paper", "st_cnn_paper"]
+    trials = trials_of(experiment(models=models, longer={"fcn": 10}, training={"epochs": 3}))
+    assert [trial.training.epochs for trial in trials] == [30, 30, 3, 3]
+    assert [trial.training.localisation_rate for trial in trials] == [1.0, 0.05, 1.0, 0.05]
 
 
 def test_an_experiment_has_a_bounded_number_of_trials() -> None:

@@ -1,5 +1,7 @@
 """What this process computes with: the device, its threads, and where the digits and built variants lie."""
 
+import contextlib
+import ctypes
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -47,6 +49,7 @@ def open_session(
     # Momenta of weights that get no gradient decay into denormal numbers, on which a CPU is many times slower. Set
     # before the first parallel work, since the threads that share it take it over from this one.
     torch.set_flush_denormal(True)
+    _keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -60,6 +63,18 @@ def open_session(
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"--device {name} cannot be used here: {reason}") from None
     return Session(chosen, data_root, built, allow_imports)
+
+
+def _keep_freed_memory() -> None:
+    """Tell the C library (glibc) to keep what is freed; others are left as they are.
+
+    It would give the memory of every large tensor back to the system, which hands it out again page by page.
+    """
+    trim_threshold, mmap_max, never = -1, -4, 2**31 - 1
+    with contextlib.suppress(OSError, TypeError, AttributeError):
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(mmap_max, 0)
+        c_library.mallopt(trim_threshold, never)
 
 
 def environment(session: Session) -> dict[str, object]:

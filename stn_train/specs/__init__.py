@@ -18,7 +18,7 @@ from stn_train.specs.models import (
     control_names,
     is_told,
 )
-from stn_train.specs.training import RECIPES, TrainingSpec
+from stn_train.specs.training import RECIPES, LongerSpec, TrainingSpec
 
 __all__ = [
     "CLASSIFIERS",
@@ -36,6 +36,7 @@ __all__ = [
     "ExperimentSpec",
     "Localisation",
     "LocaliserSpec",
+    "LongerSpec",
     "ModelSpec",
     "Source",
     "Spec",

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from stn_train.specs.datasets import DatasetSpec
 from stn_train.specs.fields import LONGEST_NAME, Folder, Name, Parameters, Spec, merged
 from stn_train.specs.models import ModelSpec, controls_of, is_told
-from stn_train.specs.training import RECIPES, TrainingSpec
+from stn_train.specs.training import MOST_EPOCHS, RECIPES, LongerSpec, TrainingSpec
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -34,6 +34,9 @@ class ExperimentSpec(Spec):
     parameters: Parameters | None = Field(None, description="budget that each model's width is fitted to, within 2 %")
     recipe: Literal["ours", "paper"] = "ours"
     training: TrainingSpec = Field(description="changes to the recipe")
+    longer: LongerSpec = Field(
+        LongerSpec(), description="by classifier: how many times as many epochs its models train, bare or transformed"
+    )
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=1000)] = (0,)
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
 
@@ -58,6 +61,15 @@ class ExperimentSpec(Spec):
         if self.training.digits is not None and self.built is not None:
             raise ValueError(
                 "training.digits does not go with built variants, which show all digits; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _not_too_long(self) -> "ExperimentSpec":
+        most = self.training.epochs * max(self.longer.model_dump().values())
+        if most > MOST_EPOCHS:
+            raise ValueError(
+                f"with longer, this takes {most:,} epochs, and at most {MOST_EPOCHS:,} are allowed"
             )
         return self
 
@@ -138,7 +150,7 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
             dataset=dataset,
             model=model,
             parameters=experiment.parameters,
-            training=_training_of(model, experiment.training),
+            training=_training_of(model, experiment),
             seed=seed,
             validation=experiment.validation,
         )
@@ -154,6 +166,9 @@ def _makes_sense(dataset: DatasetSpec, model: ModelSpec) -> bool:
     return dataset.has_true_pose or not is_told(model)
 
 
-def _training_of(model: ModelSpec, training: TrainingSpec) -> TrainingSpec:
+def _training_of(model: ModelSpec, experiment: ExperimentSpec) -> TrainingSpec:
     """The recipe as far as it concerns a model: without a localisation network, its rate is not part of the trial."""
-    return training if model.transformer else training.model_copy(update={"localisation_rate": 1.0})
+    training = experiment.training
+    epochs = training.epochs * getattr(experiment.longer, model.classifier, 1)
+    rate = training.localisation_rate if model.transformer else 1.0
+    return training.model_copy(update={"epochs": epochs, "localisation_rate": rate})

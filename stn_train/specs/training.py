@@ -1,16 +1,18 @@
 """Recipes: how a model is trained."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from stn_train.specs.fields import DIGIT, Spec
 
+MOST_EPOCHS = 10_000
+
 
 class TrainingSpec(Spec):
     """A recipe: how a model is trained."""
 
-    epochs: int = Field(ge=1, le=10_000)
+    epochs: int = Field(ge=1, le=MOST_EPOCHS)
     batch_size: int = Field(ge=2, le=16_384, description="at least 2: batch normalisation compares images")
     optimiser: Literal["adamw", "muon", "sgd"] = Field(
         description="muon: for the weights of hidden layers; AdamW for the rest"
@@ -38,6 +40,17 @@ class TrainingSpec(Spec):
         le=60_000,
         description="how many of the training digits are used, each shown more often for it; all of them if not given",
     )
+
+
+_Times = Annotated[int, Field(ge=1, le=1000)]
+
+
+class LongerSpec(Spec):
+    """For each of our classifiers, how many times the recipe's epochs it trains: some learn more slowly, and faster."""
+
+    cnn: _Times = 1
+    cnn_paper: _Times = 1
+    fcn: _Times = 1
 
 
 RECIPES: dict[str, dict[str, Any]] = {
