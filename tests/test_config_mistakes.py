@@ -82,7 +82,7 @@ MISTAKES = [
     ),
     (
         BASE + "zzz: 5\n",
-        "mine.yaml:3: zzz: there is no key 'zzz' here; known: built, controls, data_root, datasets, longer, models, name, ",
+        "mine.yaml:3: zzz: there is no key 'zzz' here; known: built, controls, data_root, datasets, longer, models, ",
     ),
     (BASE + '"a b": 5\n', "mine.yaml:3: 'a b': there is no key 'a b' here"),
     (A + "lik: rts" + Z, "mine.yaml:3: datasets.0.lik: there is no key 'lik' here; did you mean 'like'?"),

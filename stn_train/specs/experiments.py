@@ -68,9 +68,7 @@ class ExperimentSpec(Spec):
     def _not_too_long(self) -> "ExperimentSpec":
         most = self.training.epochs * max(self.longer.model_dump().values())
         if most > MOST_EPOCHS:
-            raise ValueError(
-                f"with longer, this takes {most:,} epochs, and at most {MOST_EPOCHS:,} are allowed"
-            )
+            raise ValueError(f"with longer, this takes {most:,} epochs, and at most {MOST_EPOCHS:,} are allowed")
         return self
 
     @model_validator(mode="after")

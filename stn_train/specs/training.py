@@ -21,6 +21,7 @@ class TrainingSpec(Spec):
     schedule: Literal["one_cycle", "steps"] = Field(
         description="one_cycle: up and down once; steps: divided by 10 after each third"
     )
+    warm_up: float = Field(0.2, gt=0, lt=1, description="one_cycle: the share of all steps in which the rate goes up")
     weight_decay: float = Field(ge=0, le=10)
     label_smoothing: float = Field(ge=0, lt=1)
     averaging: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
@@ -60,6 +61,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "optimiser": "adamw",
         "rate": 0.003,
         "schedule": "one_cycle",
+        "warm_up": 0.2,
         "weight_decay": 0.01,
         "label_smoothing": 0.0,
         "averaging": 0.995,
@@ -74,6 +76,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "optimiser": "sgd",
         "rate": 0.01,
         "schedule": "steps",
+        "warm_up": 0.2,
         "weight_decay": 0.0,
         "label_smoothing": 0.0,
         "averaging": 0.0,

@@ -14,6 +14,7 @@ from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import LocaliserSpec
 from stn_train.training.recipe import one_cycle
 
+_WARM_UP = 0.2
 _SHRINKING = 0.6
 """The share of the steps in which the crop shrinks."""
 
@@ -39,7 +40,7 @@ def train_localiser(
         progress = step / spec.steps
         localiser.size = crop_size(localiser.smallest, progress)
         for group in optimiser.param_groups:
-            group["lr"] = one_cycle(spec.rate, progress)
+            group["lr"] = one_cycle(spec.rate, progress, _WARM_UP)
         crops, _ = transformer.warp(images)
         theta = random_theta(len(images), localiser.smallest, generator).to(images.device)
         random = transformer.sampler(images, transformer.family.grid(theta, transformer.output))

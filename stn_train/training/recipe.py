@@ -11,8 +11,6 @@ from stn_train.models.transformer import Regression
 from stn_train.specs import TrainingSpec
 from stn_train.training.muon import Muon
 
-_WARM_UP = 0.2
-
 
 def make_optimiser(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Optimizer:
     """The recipe's optimiser over a network's parameters.
@@ -55,14 +53,14 @@ def scheduled_rate(recipe: TrainingSpec, progress: float) -> float:
     """
     if recipe.schedule == "steps":
         return recipe.rate / (1.0, 10.0, 100.0)[min(int(3 * progress), 2)]
-    return one_cycle(recipe.rate, progress)
+    return one_cycle(recipe.rate, progress, recipe.warm_up)
 
 
-def one_cycle(highest: float, progress: float) -> float:
-    """The rate goes linearly up to the highest over the first fifth of the steps, then down to zero along a cosine."""
-    if progress < _WARM_UP:
-        return highest * (progress / _WARM_UP)
-    return highest * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP))) / 2
+def one_cycle(highest: float, progress: float, warm_up: float) -> float:
+    """Goes linearly up to the highest rate over a share `warm_up` of the steps, then down to zero along a cosine."""
+    if progress < warm_up:
+        return highest * (progress / warm_up)
+    return highest * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

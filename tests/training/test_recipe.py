@@ -41,17 +41,18 @@ def small_network() -> nn.Sequential:
 # --- the rate over time -------------------------------------------------------------------------------------------
 
 
-def test_one_cycle_rises_once_from_zero_to_the_highest_rate_and_falls_once_to_zero():
-    recipe = recipe_of(schedule="one_cycle", rate=0.5)
+@pytest.mark.parametrize("warm_up", [0.05, 0.2])
+def test_one_cycle_rises_once_from_zero_to_the_highest_rate_and_falls_once_to_zero(warm_up):
+    recipe = recipe_of(schedule="one_cycle", rate=0.5, warm_up=warm_up)
     rates = [scheduled_rate(recipe, step / 1000) for step in range(1001)]
     top = rates.index(max(rates))
+    assert top == 1000 * warm_up
     assert rates[0] == 0
     assert rates[top] == pytest.approx(0.5)
     assert rates[-1] == pytest.approx(0, abs=1e-12)
-    assert 0 < top < 500
     assert all(before < after for before, after in pairwise(rates[: top + 1]))
     assert all(before > after for before, after in pairwise(rates[top:]))
-    assert max(abs(before - after) for before, after in pairwise(rates)) < 0.5 / 100
+    assert max(abs(before - after) for before, after in pairwise(rates)) < 1.01 * 0.5 / (1000 * warm_up)
 
 
 @pytest.mark.parametrize("steps", [3, 9, 300, 3 * 234])
