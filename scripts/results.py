@@ -3,18 +3,36 @@
     python scripts/results.py runs/table1 runs/tc_paper    # keeps what these runs have finished, then writes the tables
     python scripts/results.py                              # writes the tables from what is kept
 
-What stands above MARK in the page stays. Of a run, config.yaml, environment.json and report.json are kept, and of each
-of its finished trials result.json and timing.json. Intervals and comparisons are those of report.json, which
-`stn-train report` makes of the trials' predictions.
+What stands above MARK in the page stays. Of a run, config.yaml is kept, and of each of its finished trials what the
+numbers of a report are made of: result.json, timing.json, evidence.json, metrics.jsonl, the environment.json of the run
+that it was trained in, and predictions.npz without theta. They join what is kept already, and report.json is that of
+all. Checkpoints, and what pictures are drawn from, are not kept.
+
+So what is kept is a run's folder, and a copy of it can be gone on from, on any machine:
+
+    mkdir -p runs && cp -r docs/results/table1 runs/
+    stn-train run --config paper/table1                    # skips the kept trials; its report has them and the others
 """
 
 import json
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
+import numpy as np
+
+from stn_train import sealed
+from stn_train.config import dump
+from stn_train.errors import UserError
+from stn_train.experiment.plan import differences, joined
+from stn_train.reporting.documents import json_document
+from stn_train.reporting.measured import measured
+from stn_train.reporting.records import RunFolder, TrialFolder
+from stn_train.reporting.tables import finished_trials, rows_of
+from stn_train.specs import ExperimentSpec
+from stn_train.storage import write_json, write_text
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "results.md"
@@ -22,27 +40,74 @@ KEPT = DOCS / "results"
 MARK = "<!-- From here on written by scripts/results.py -->"
 CONFIGS = {"table1": "paper/table1", "tc_paper": "paper/tc", "addition": "paper/addition"}
 """The configuration of each experiment that the page shows, by its name, in this order."""
-OF_A_RUN = ("config.yaml", "environment.json", "report.json")
+ENVIRONMENT = "environment.json"
 
 
-def keep(run: Path) -> None:
-    """Copy what the page is made of from a run's folder, after its report has been written."""
-    missing = [name for name in OF_A_RUN if not (run / name).exists()]
-    if missing:
-        sys.exit(f"{run} has no {missing[0]}: name a run's folder whose report has been written")
-    name = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["name"]
-    if name not in CONFIGS:
-        sys.exit(f"{run} is a run of {name}, and the page shows those of {', '.join(CONFIGS)}")
-    copy = KEPT / f".{name}"
-    shutil.rmtree(copy, ignore_errors=True)
-    names = list(OF_A_RUN)
-    for result in run.glob("trials/*/*/*/result.json"):
-        names += [str(result.with_name(each).relative_to(run)) for each in ("result.json", "timing.json")]
-    for each in names:
-        (copy / each).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run / each, copy / each)
-    shutil.rmtree(KEPT / name, ignore_errors=True)
-    copy.rename(KEPT / name)
+def keep(run: RunFolder) -> None:
+    """Add a run's finished trials to those that are kept of its experiment, and write the report of all of them.
+
+    Raises UserError, and leaves what is kept as it was, where the two do not fit together or a file is damaged.
+    """
+    experiment = run.load_experiment()
+    if experiment.name not in CONFIGS:
+        raise UserError(f"{run.path} is a run of {experiment.name}, and the page shows those of {', '.join(CONFIGS)}")
+    finished = finished_trials(run, experiment)
+    if not finished:
+        raise UserError(f"{run.path} has nothing to keep yet: none of its trials has finished")
+    kept = RunFolder(KEPT / experiment.name)
+    if kept.path.exists():
+        experiment = joined(kept.load_experiment(), experiment)
+        refuse_other_recipe(kept, experiment, run)
+    KEPT.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=KEPT, prefix=".") as scratch:
+        merged = RunFolder(Path(scratch) / experiment.name)
+        if kept.path.exists():
+            shutil.copytree(kept.path, merged.path)
+        for trial in finished:
+            measured(run.trial(trial), trial)  # refuses what is damaged
+            keep_trial(run.trial(trial), run.environment, merged.trial(trial))
+        write_text(merged.config, dump(experiment))
+        write_json(merged.path / "report.json", json_document(experiment, rows_of(merged), None))
+        shutil.rmtree(kept.path, ignore_errors=True)
+        merged.path.rename(kept.path)
+
+
+def refuse_other_recipe(kept: RunFolder, experiment: ExperimentSpec, run: RunFolder) -> None:
+    """Raise UserError where a kept trial is not what `experiment`, which a run has joined, says it is."""
+    for trial in finished_trials(kept, experiment):
+        before = measured(kept.trial(trial), trial).result.trial
+        if before != trial:
+            raise UserError(
+                f"{kept.trial(trial).path} keeps another trial: {', '.join(differences(before, trial))}; "
+                f"delete this folder, or all of {kept.path}, to keep what {run.path} holds"
+            )
+
+
+def keep_trial(trial: TrialFolder, environment: Path, kept: TrialFolder) -> None:
+    """Copy what the numbers of a report need of a finished trial; one with the same result stays as it was kept.
+
+    `environment` is that of its run. A trial without a checkpoint may have been kept before: then it has its own.
+    """
+    if kept.result.exists() and kept.result.read_bytes() == trial.result.read_bytes():
+        return
+    own = trial.path / ENVIRONMENT
+    if own.exists() and not trial.checkpoint.exists():
+        environment = own
+    if not environment.exists():
+        raise UserError(f"{environment} is missing, which says where {trial.path} was trained")
+    shutil.rmtree(kept.path, ignore_errors=True)
+    kept.path.mkdir(parents=True)
+    shutil.copyfile(environment, kept.path / ENVIRONMENT)
+    for each in (trial.result, trial.timing, trial.evidence, trial.metrics):
+        if each.exists():
+            shutil.copyfile(each, kept.path / each.name)
+    found = trial.load_predictions()
+    sealed.write_arrays(kept.predictions, {name: smallest(found[name]) for name in ("predicted", "label", "digit")})
+
+
+def smallest(numbers: np.ndarray) -> np.ndarray:
+    """The same numbers, none of them negative, in the smallest type with a sign."""
+    return numbers.astype(np.min_scalar_type(-1 - int(numbers.max())))
 
 
 def tables() -> str:
@@ -53,7 +118,8 @@ def tables() -> str:
         rows = report["rows"]
         parts += [
             f"## {CONFIGS[name]}: {report['finished']} of {report['trials']} trials",
-            made_by(name),
+            f"`stn-train run --config {CONFIGS[name]}`; one cell and seed: the same with "
+            "`--only DATASET/NETWORK --seeds SEED`.",
             paper_layout(rows),
             "Does a transformer help? Differences from the network without one, in percentage points.",
             comparisons(rows),
@@ -66,18 +132,6 @@ def tables() -> str:
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def made_by(name: str) -> str:
-    """The command of a run and where it ran."""
-    environment = read(KEPT / name / "environment.json")
-    versions, (commit, *dirty) = environment["versions"], (environment["commit"] or "unknown").split("-")
-    version = "-".join([commit[:7], *dirty])
-    return (
-        f"`stn-train run --config {CONFIGS[name]}`, its last part at commit `{version}`, with torch "
-        f"{versions['torch']} on {environment['device']}; one cell and seed again: "
-        f"`stn-train run --config {CONFIGS[name]} --only DATASET/NETWORK --seeds SEED`."
-    )
 
 
 def table(header: list[str], lines: list[list[str]]) -> str:
@@ -128,10 +182,14 @@ def comparisons(rows: list[dict[str, Any]]) -> str:
 
 
 def cells(name: str, rows: list[dict[str, Any]]) -> str:
+    """A line for each cell, and below them what the numbers in the last column stand for."""
+    machines: dict[str, int] = {}
     lines = []
     for row in rows:
-        folder = KEPT / name / "trials" / row["dataset"] / row["model"]
-        threads = sorted({read(path)["threads"] for path in folder.glob("*/timing.json")})
+        cell = KEPT / name / "trials" / row["dataset"] / row["model"]
+        trials = [cell / f"seed-{seed}" for seed in row["seeds"]]
+        threads = {read(trial / "timing.json")["threads"] for trial in trials}
+        made_on = {machines.setdefault(machine(trial), len(machines) + 1) for trial in trials}
         lines.append(
             [
                 f"{row['dataset']}/{row['model']}",
@@ -139,10 +197,20 @@ def cells(name: str, rows: list[dict[str, Any]]) -> str:
                 f"{row['parameters']:,}",
                 f"{row['multiply_adds'] / 1e6:.1f} M",
                 f"{row['training_seconds'] / 60:.0f} min",
-                ", ".join(map(str, threads)),
+                ", ".join(map(str, sorted(threads))),
+                ", ".join(map(str, sorted(made_on))),
             ]
         )
-    return table(["cell", "error % of each seed", "parameters", "multiply-adds", "training", "threads"], lines)
+    header = ["cell", "error % of each seed", "parameters", "multiply-adds", "training", "threads", "made on"]
+    return "\n".join([table(header, lines), "", *(f"- {number}: {words}" for words, number in machines.items())])
+
+
+def machine(trial: Path) -> str:
+    """Where a kept trial was trained, and by what."""
+    environment = read(trial / ENVIRONMENT)
+    commit, *dirty = (environment["commit"] or "unknown").split("-")
+    version = "-".join([commit[:7], *dirty])
+    return f"{environment['device']}, torch {environment['versions']['torch']}, commit `{version}`"
 
 
 def above_the_paper(rows: list[dict[str, Any]]) -> list[str]:
@@ -159,7 +227,10 @@ def above_the_paper(rows: list[dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    for run in sys.argv[1:]:
-        keep(Path(run))
+    try:
+        for argument in sys.argv[1:]:
+            keep(RunFolder(Path(argument)))
+    except UserError as error:
+        sys.exit(str(error))
     by_hand, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
     PAGE.write_text(f"{by_hand}{MARK}\n\n{tables()}", encoding="utf-8")

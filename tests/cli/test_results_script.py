@@ -1,0 +1,202 @@
+"""`scripts/results.py`: what it keeps of runs, what the page says of it, and that a copy of it can be gone on from."""
+
+import json
+import re
+import runpy
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stn_train import sealed
+from stn_train.reporting.records import TrialFolder
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+TABLE1 = """\
+name: table1
+source: digits
+datasets: [r]
+models: [cnn_paper, st_cnn_paper]
+parameters: 20_000
+training: {epochs: 1, digits: 100}
+"""
+CNN, ST_CNN = "r/cnn_paper", "r/st_cnn_paper"
+KEPT = Path("docs/results/table1")
+
+
+def kept(cell: str, seed: int = 0) -> Path:
+    return KEPT / "trials" / cell / f"seed-{seed}"
+
+
+def page() -> str:
+    return Path("docs/results.md").read_text()
+
+
+def lines_of(cell: str) -> list[list[str]]:
+    """The cells of the lines of the page's tables that begin with this name."""
+    lines = (re.split(r" *\| *", line)[1:-1] for line in page().splitlines())
+    return [line for line in lines if line and line[0] == cell]
+
+
+@pytest.fixture
+def train(stn, tmp_path) -> Callable[..., str]:
+    """Train trials of table1.yaml into a folder of this name; gives the folder."""
+    (tmp_path / "table1.yaml").write_text(TABLE1)
+
+    def run(name: str, *options: str) -> str:
+        ended = stn("run", "-c", "table1.yaml", "--output-dir", f"runs/{name}", "--threads", "1", "--quiet", *options)
+        assert (ended.code, ended.err) == (0, "")
+        return f"runs/{name}"
+
+    return run
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch) -> Callable[..., None]:
+    """The script, beside a docs/ of its own."""
+    for folder in ("scripts", "docs"):
+        (tmp_path / folder).mkdir()
+    script = shutil.copy(SCRIPTS / "results.py", tmp_path / "scripts")
+    (tmp_path / "docs/results.md").write_text("By hand.\n")
+
+    def run(*runs: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["results.py", *runs])
+        runpy.run_path(script, run_name="__main__")
+
+    return run
+
+
+def refusal(results: Callable[..., None], *runs: str) -> str:
+    """The sentence that it ends with."""
+    with pytest.raises(SystemExit) as end:
+        results(*runs)
+    sentence = str(end.value.code)
+    assert "\n" not in sentence
+    return sentence
+
+
+def move_to(device: str, run: str) -> None:
+    """Have a run's latest session been on another machine."""
+    environment = json.loads(sealed.read_json(Path(run, "environment.json"), ""))
+    sealed.write_json(Path(run, "environment.json"), environment | {"device": device, "commit": f"{device}-dirty"})
+
+
+def test_what_is_kept_and_what_the_page_says(train, results, contents):
+    run = train("table1")
+    results(run)
+    every = {"environment.json", "metrics.jsonl", "predictions.npz", "result.json", "timing.json"}
+    assert set(contents(KEPT)) == {
+        "config.yaml",
+        "report.json",
+        *(f"trials/{CNN}/seed-0/{name}" for name in every),
+        *(f"trials/{ST_CNN}/seed-0/{name}" for name in (*every, "evidence.json")),
+    }
+    whole, short = (TrialFolder(Path(at, "trials", ST_CNN, "seed-0")).load_predictions() for at in (run, KEPT))
+    assert [(name, array.dtype) for name, array in short.items()] == [
+        ("predicted", np.int8),
+        ("label", np.int8),
+        ("digit", np.int8),
+    ]
+    assert all(np.array_equal(short[name], whole[name]) for name in short)
+    assert (KEPT / "report.json").read_bytes() == Path(run, "report.json").read_bytes()
+    assert page().startswith("By hand.\n<!--")
+    assert "## paper/table1: 2 of 2 trials" in page()
+    (row, _) = json.loads((KEPT / "report.json").read_bytes())["rows"]
+    (line,) = lines_of(CNN)
+    assert (line[1], line[2], line[-1]) == (f"{row['seed_errors'][0]:.2f}", f"{row['parameters']:,}", "1")
+
+
+def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results, contents):
+    first = train("first", "--only", CNN)
+    move_to("Machine A", first)
+    results(first)
+    before = contents(kept(CNN))
+    second = train("second", "--only", ST_CNN, "--seeds", "0,1")
+    move_to("Machine B", second)
+    results(second)
+    assert contents(kept(CNN)) == before
+    report = json.loads((KEPT / "report.json").read_bytes())
+    assert [(row["model"], row["seeds"]) for row in report["rows"]] == [("cnn_paper", [0]), ("st_cnn_paper", [0, 1])]
+    assert (report["finished"], report["trials"], report["rows"][1]["paired_seeds"]) == (3, 4, [0])
+    assert "r: st_cnn_paper against cnn_paper" in page()
+    assert (lines_of(CNN)[0][-1], lines_of(ST_CNN)[0][-1]) == ("1", "2")
+    assert re.search(r"^- 1: Machine A, torch \S+, commit `Machine-dirty`$", page(), re.MULTILINE)
+    assert re.search(r"^- 2: Machine B, torch ", page(), re.MULTILINE)
+
+    move_to("Machine C", first)
+    results(first)
+    assert contents(kept(CNN)) == before, "what is kept stays, with its machine"
+
+
+def test_another_recipe_is_refused(train, results, contents):
+    results(train("first", "--only", CNN))
+    before = contents(Path("docs"))
+    other = train("other", "--only", ST_CNN, "--set", "training.epochs=2")
+    sentence = refusal(results, other)
+    assert kept(CNN).as_posix() in sentence
+    assert "keeps another trial: training.epochs was 1 and is 2; delete this folder" in sentence
+    assert contents(Path("docs")) == before
+    shutil.rmtree(kept(CNN))
+    results(other)
+    assert (lines_of(CNN), len(lines_of(ST_CNN))) == ([], 1)
+
+
+def test_what_cannot_be_kept_is_refused(train, results, contents, trained):
+    run = train("table1", "--only", CNN)
+    results(run)
+    before = contents(Path("docs"))
+    assert (
+        refusal(results, trained)
+        == f"{trained} is a run of small, and the page shows those of table1, tc_paper, addition"
+    )
+    assert "is not a run's folder" in refusal(results, "runs")
+    predictions = Path(run, "trials", CNN, "seed-0/predictions.npz")
+    predictions.write_bytes(predictions.read_bytes()[:-1])
+    assert f"{predictions} is damaged" in refusal(results, run)
+    shutil.rmtree(predictions.parent)
+    assert refusal(results, run) == f"{run} has nothing to keep yet: none of its trials has finished"
+    assert contents(Path("docs")) == before
+
+
+def test_a_copy_of_what_is_kept_can_be_gone_on_from(train, results, contents, stn):
+    first = train("first", "--only", ST_CNN)
+    move_to("Machine A", first)
+    results(first)
+    shutil.copytree(KEPT, "runs/table1")
+    assert stn("report", "runs/table1").code == 0, "although there is nothing to draw pictures from"
+    assert Path("runs/table1/report.json").read_bytes() == (KEPT / "report.json").read_bytes()
+
+    before = contents(kept(ST_CNN))
+    run = train("table1")
+    assert contents(Path(run, "trials", ST_CNN)) == {f"seed-0/{name}": found for name, found in before.items()}
+    assert Path(run, "trials", CNN, "seed-0/checkpoint.pt").exists()
+    report = json.loads(Path(run, "report.json").read_bytes())
+    assert (report["finished"], report["rows"][1]["paired_seeds"]) == (2, [0])
+    assert report["rows"][1]["undoing"] is not None
+
+    move_to("Machine B", run)
+    shutil.rmtree("docs/results")
+    results(run)
+    assert contents(kept(ST_CNN)) == before
+    assert (KEPT / "report.json").read_bytes() == Path(run, "report.json").read_bytes()
+    assert re.search(r"^- 1: Machine B,.*\n- 2: Machine A,", page(), re.MULTILINE)
+
+
+def test_cells_above_the_papers_figure_are_named(train, results):
+    results(train("table1"))
+    assert "paper's figure" not in page(), "the paper has none for these digits"
+    file = KEPT / "report.json"
+    report = json.loads(file.read_bytes())
+    for row, ours in zip(report["rows"], (1.26, 1.24), strict=True):
+        row["error"]["value"], row["paper_error"] = ours, 1.2
+    file.write_text(json.dumps(report))
+    results()
+    assert f"Above the paper's figure: {CNN} (1.26 against 1.2).\n" in page()
+    assert "| **1.24** [" in page()
+    report["rows"][0]["error"]["value"] = 1.2
+    file.write_text(json.dumps(report))
+    results()
+    assert "No cell is above the paper's figure." in page()
