@@ -233,7 +233,7 @@ def test_some_cells_of_a_table_of_the_papers(stn):
     assert [line.split()[:2] for line in lines] == [
         ["rts", f"st_cnn_paper{family}"] for family in ("", "_projective", "_tps")
     ]
-    assert [line.split()[-2:] for line in lines] == [["12", "0,1,2"]] * 3
+    assert [line.split()[-2:] for line in lines] == [["20", "0,1,2"]] * 3
     assert count == "9 trials"
     quick = stn(*command, "--set", "training.epochs=1", "--seeds", "0").out.splitlines()
     assert [line.split()[-2:] for line in quick[1:4]] == [["1", "0"]] * 3

@@ -1,0 +1,36 @@
+"""`scripts/paper_tables.sh`: every cell of the paper's tables becomes a run of its own, with the options given."""
+
+import os
+import subprocess
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "scripts/paper_tables.sh"
+FAKE = """\
+#!/bin/sh
+case "$*" in
+    *--dry-run) cat "$(echo "$3" | tr / _).txt" ;;
+    *) echo "$*" >> runs.txt ;;
+esac
+"""
+
+
+def test_every_cell_is_run_once_with_the_options(stn):
+    cells = []
+    for config in ("paper/table1", "paper/tc", "paper/addition"):
+        planned = stn("run", "--config", config, "--dry-run").out
+        Path(f"{config.replace('/', '_')}.txt").write_text(planned)
+        cells += [(config, "/".join(line.split()[:2])) for line in planned.splitlines()[1:-2]]
+    Path("stn-train").write_text(FAKE)
+    Path("stn-train").chmod(0o755)
+    path = f"{Path.cwd()}:{os.environ['PATH']}"
+    subprocess.run([SCRIPT, "2", "--seeds", "0,1"], env={**os.environ, "PATH": path}, check=True)
+    assert len(cells) == 44
+    assert sorted(Path("runs.txt").read_text().splitlines()) == sorted(
+        f"run --threads 1 --config {config} --seeds 0,1 --only {cell}" for config, cell in cells
+    )
+
+
+def test_without_a_number_it_says_how_it_is_called():
+    ended = subprocess.run([SCRIPT], capture_output=True, text=True)
+    assert ended.returncode != 0
+    assert ended.stderr.endswith("how many side by side? For instance: scripts/paper_tables.sh 2 --seeds 0\n")
