@@ -1,0 +1,32 @@
+"""What a session sets for its process."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource
+import torch
+from stn_train.experiment.session import open_session
+
+open_session("cpu", 1, None)
+
+def use():
+    torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+use()
+before = use()
+for _ in range(10):
+    after = use()
+print(after - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_memory_that_a_tensor_has_freed_is_not_fetched_anew_for_the_next():
+    """640 MB in all, which would be thousands of page faults."""
+    ended = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) < 100
