@@ -144,13 +144,13 @@ def test_another_recipe_is_refused(train, results, contents):
     assert (lines_of(CNN), len(lines_of(ST_CNN))) == ([], 1)
 
 
-def test_what_cannot_be_kept_is_refused(train, results, contents, trained):
+def test_what_cannot_be_kept_is_refused(train, results, contents):
     run = train("table1", "--only", CNN)
     results(run)
     before = contents(Path("docs"))
+    other = train("other", "--only", CNN, "--set", "name=other")
     assert (
-        refusal(results, trained)
-        == f"{trained} is a run of small, and the page shows those of table1, tc_paper, addition"
+        refusal(results, other) == f"{other} is a run of other, and the page shows those of table1, tc_paper, addition"
     )
     assert "is not a run's folder" in refusal(results, "runs")
     predictions = Path(run, "trials", CNN, "seed-0/predictions.npz")
