@@ -6,9 +6,11 @@
 set -euo pipefail
 
 processes=${1:?how many side by side? For instance: scripts/paper_tables.sh 2 --seeds 0}
-options=${*:2}
+cells=()
 for config in paper/table1 paper/tc paper/addition; do
-    # shellcheck disable=SC2086
-    stn-train run --config "$config" $options --dry-run | awk -v head="--config $config $options" \
-        'NR > 1 && NF > 2 { print head, "--only", $1 "/" $2 }'
-done | xargs -P "$processes" -L 1 stn-train run --threads 1
+    plan=$(stn-train run --config "$config" "${@:2}" --dry-run)
+    while read -r dataset model canvas _; do
+        [[ $canvas == [0-9]* ]] && cells+=(--config "$config" --only "$dataset/$model")
+    done <<< "$plan"
+done
+printf '%s\0' "${cells[@]}" | xargs -0 -P "$processes" -n 4 stn-train run --threads 1 "${@:2}"

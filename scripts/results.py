@@ -4,9 +4,9 @@
     python scripts/results.py                              # writes the tables from what is kept
 
 What stands above MARK in the page stays. Of a run, config.yaml is kept, and of each of its finished trials what the
-numbers of a report are made of: result.json, timing.json, evidence.json, metrics.jsonl, the environment.json of the run
-that it was trained in, and predictions.npz without theta. They join what is kept already, and report.json is that of
-all. Checkpoints, and what pictures are drawn from, are not kept.
+numbers of a report are made of: result.json, timing.json, environment.json, evidence.json, metrics.jsonl, and
+predictions.npz without theta. They join what is kept already, and report.json is that of all. Checkpoints, and what
+pictures are drawn from, are not kept.
 
 So what is kept is a run's folder, and a copy of it can be gone on from, on any machine:
 
@@ -40,7 +40,6 @@ KEPT = DOCS / "results"
 MARK = "<!-- From here on written by scripts/results.py -->"
 CONFIGS = {"table1": "paper/table1", "tc_paper": "paper/tc", "addition": "paper/addition"}
 """The configuration of each experiment that the page shows, by its name, in this order."""
-ENVIRONMENT = "environment.json"
 
 
 def keep(run: RunFolder) -> None:
@@ -65,10 +64,11 @@ def keep(run: RunFolder) -> None:
             shutil.copytree(kept.path, merged.path)
         for trial in finished:
             measured(run.trial(trial), trial)  # refuses what is damaged
-            keep_trial(run.trial(trial), run.environment, merged.trial(trial))
+            keep_trial(run.trial(trial), merged.trial(trial))
         write_text(merged.config, dump(experiment))
         write_json(merged.path / "report.json", json_document(experiment, rows_of(merged), None))
-        shutil.rmtree(kept.path, ignore_errors=True)
+        if kept.path.exists():
+            kept.path.rename(Path(scratch) / "before")
         merged.path.rename(kept.path)
 
 
@@ -83,22 +83,13 @@ def refuse_other_recipe(kept: RunFolder, experiment: ExperimentSpec, run: RunFol
             )
 
 
-def keep_trial(trial: TrialFolder, environment: Path, kept: TrialFolder) -> None:
-    """Copy what the numbers of a report need of a finished trial; one with the same result stays as it was kept.
-
-    `environment` is that of its run. A trial without a checkpoint may have been kept before: then it has its own.
-    """
+def keep_trial(trial: TrialFolder, kept: TrialFolder) -> None:
+    """Copy what the numbers of a report need of a finished trial; one with the same result stays as it was kept."""
     if kept.result.exists() and kept.result.read_bytes() == trial.result.read_bytes():
         return
-    own = trial.path / ENVIRONMENT
-    if own.exists() and not trial.checkpoint.exists():
-        environment = own
-    if not environment.exists():
-        raise UserError(f"{environment} is missing, which says where {trial.path} was trained")
     shutil.rmtree(kept.path, ignore_errors=True)
     kept.path.mkdir(parents=True)
-    shutil.copyfile(environment, kept.path / ENVIRONMENT)
-    for each in (trial.result, trial.timing, trial.evidence, trial.metrics):
+    for each in (trial.result, trial.timing, trial.environment, trial.evidence, trial.metrics):
         if each.exists():
             shutil.copyfile(each, kept.path / each.name)
     found = trial.load_predictions()
@@ -207,7 +198,7 @@ def cells(name: str, rows: list[dict[str, Any]]) -> str:
 
 def machine(trial: Path) -> str:
     """Where a kept trial was trained, and by what."""
-    environment = read(trial / ENVIRONMENT)
+    environment = read(trial / "environment.json")
     commit, *dirty = (environment["commit"] or "unknown").split("-")
     version = "-".join([commit[:7], *dirty])
     return f"{environment['device']}, torch {environment['versions']['torch']}, commit `{version}`"

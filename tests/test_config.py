@@ -87,9 +87,10 @@ def test_overrides_are_laid_over_in_turn(written):
 @pytest.mark.parametrize("name", ["paper/table1", "paper/tc", "paper/addition"])
 def test_the_papers_tables_are_in_recipe_paper_by_one_key(name):
     ours, paper = load_config(name), load_config(name, ["recipe=paper"])
-    assert (ours.recipe, ours.training.epochs) == ("ours", 12)
+    assert (ours.recipe, ours.training.epochs) == ("ours", 20)
     assert (paper.recipe, paper.training) == ("paper", TrainingSpec(**RECIPES["paper"]))
-    unchanged = {"recipe", "training"}
+    assert (ours.longer.fcn, paper.longer.fcn) == (5, 1)
+    unchanged = {"recipe", "training", "longer"}
     assert paper.model_dump(exclude=unchanged) == ours.model_dump(exclude=unchanged)
 
 

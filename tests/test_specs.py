@@ -109,7 +109,7 @@ def test_a_resolved_experiment_resolves_to_itself() -> None:
         {"training": {"digits": 99}},
         {"longer": {"fcn": 0}},
         {"longer": {"mine": 2}},
-        {"longer": {"fcn": 101}, "training": {"epochs": 100}},
+        {"models": ["fcn"], "longer": {"fcn": 101}, "training": {"epochs": 100}},
     ],
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, object]) -> None:

@@ -37,7 +37,7 @@ _EVALUATED = 3000
 
 def data_of(trial: TrialSpec, setting: Setting) -> FreshData:
     """What a trial trains on."""
-    return FreshData.of(trial.dataset, setting.digits, setting.session.device)
+    return FreshData.of(trial.dataset, setting.digits, setting.session.device, bend=trial.training.bend)
 
 
 def evaluation_images(trial: TrialSpec, setting: Setting, count: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stn_train.geometry.families import Family
 from stn_train.geometry.grid import pixel_grid
+from stn_train.geometry.sampler import without_autocast
 
 _NEWTON_STEPS = 30
 _CLOSE = 1e-9
@@ -38,9 +39,11 @@ class ThinPlateSpline(Family):
         """See Family. The weights of a size are computed once.
 
         A product of its own for each map, so that rounding does not depend on the batch; it gives planes of x and y.
+        In theta's precision, also under autocast.
         """
         weights = _grid_weights(self.control, size, aspect, theta.dtype, theta.device)
-        planes = torch.bmm(self.control_points(theta).mT, weights.mT.expand(len(theta), -1, -1))
+        with without_autocast(theta):
+            planes = torch.bmm(self.control_points(theta).mT, weights.mT.expand(len(theta), -1, -1))
         grid: Tensor = planes.unflatten(2, size).movedim(1, -1)
         return grid
 

@@ -2,11 +2,12 @@
 
 runs/<experiment>/
   config.yaml                          the resolved configuration
-  environment.json                     versions, device, threads
+  environment.json                     versions, device, threads and commit of the latest session
   trials/<dataset>/<model>/seed-<k>/
     result.json       TrialResult      the same bytes for the same trial, resumed or not
     metrics.jsonl     EpochRecord      one line an epoch
     timing.json       Timing
+    environment.json                   versions, device, threads and commit that it was trained with, at last
     predictions.npz                    predicted, label, digit (each M); theta (M x p), theta_1, theta_2, ... of the
                                        transformers, where there are any, in the order of the forward pass
     examples.npz, means.npz, turning.npz, training.npz
@@ -142,6 +143,11 @@ class TrialFolder:
     def timing(self) -> Path:
         """The finished trial's Timing."""
         return self.path / "timing.json"
+
+    @property
+    def environment(self) -> Path:
+        """The machine that trained it, the latest where there were several."""
+        return self.path / "environment.json"
 
     @property
     def predictions(self) -> Path:

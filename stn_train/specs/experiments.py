@@ -66,9 +66,13 @@ class ExperimentSpec(Spec):
 
     @model_validator(mode="after")
     def _not_too_long(self) -> "ExperimentSpec":
-        most = self.training.epochs * max(self.longer.model_dump().values())
-        if most > MOST_EPOCHS:
-            raise ValueError(f"with longer, this takes {most:,} epochs, and at most {MOST_EPOCHS:,} are allowed")
+        for model in self.models:
+            epochs = _training_of(model, self).epochs
+            if epochs > MOST_EPOCHS:
+                raise ValueError(
+                    f"longer makes {epochs:,} epochs for {model.name}, and at most {MOST_EPOCHS:,} are allowed; "
+                    f"lower longer.{model.classifier} or training.epochs"
+                )
         return self
 
     @model_validator(mode="after")

@@ -40,10 +40,12 @@ def make_optimiser(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
 
 
 def _hidden_weights(network: nn.Module) -> set[int]:
-    """The identities of all matrices and filters but those of the layers that put out theta and the logits."""
-    theta = {id(module.weight) for module in network.modules() if isinstance(module, Regression)}
-    weights = [id(parameter) for parameter in network.parameters() if parameter.ndim > 1]
-    return {*weights[:-1]} - theta
+    """The identities of the weights of all linear and convolutional layers but those that put out theta and the logits.
+
+    The layer that puts out the logits is taken to be the last that is defined.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
+    return {id(layer.weight) for layer in layers[:-1] if not isinstance(layer, Regression)}
 
 
 def scheduled_rate(recipe: TrainingSpec, progress: float) -> float:

@@ -22,12 +22,24 @@ def test_every_cell_is_run_once_with_the_options(stn):
         cells += [(config, "/".join(line.split()[:2])) for line in planned.splitlines()[1:-2]]
     Path("stn-train").write_text(FAKE)
     Path("stn-train").chmod(0o755)
+    options = ("--set", "training={epochs: 1}", "--seeds", "0,1")
     path = f"{Path.cwd()}:{os.environ['PATH']}"
-    subprocess.run([SCRIPT, "2", "--seeds", "0,1"], env={**os.environ, "PATH": path}, check=True)
+    subprocess.run([SCRIPT, "2", *options], env={**os.environ, "PATH": path}, check=True)
     assert len(cells) == 44
+    given = " ".join(options)
     assert sorted(Path("runs.txt").read_text().splitlines()) == sorted(
-        f"run --threads 1 --config {config} --seeds 0,1 --only {cell}" for config, cell in cells
+        f"run --threads 1 {given} --config {config} --only {cell}" for config, cell in cells
     )
+
+
+def test_what_cannot_be_planned_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("stn-train").write_text('#!/bin/sh\necho "$*" >> runs.txt\nexit 2\n')
+    Path("stn-train").chmod(0o755)
+    path = f"{Path.cwd()}:{os.environ['PATH']}"
+    ended = subprocess.run([SCRIPT, "2", "--nonsense"], env={**os.environ, "PATH": path})
+    assert ended.returncode == 2
+    assert Path("runs.txt").read_text() == "run --config paper/table1 --nonsense --dry-run\n"
 
 
 def test_without_a_number_it_says_how_it_is_called():

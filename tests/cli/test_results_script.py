@@ -78,10 +78,11 @@ def refusal(results: Callable[..., None], *runs: str) -> str:
     return sentence
 
 
-def move_to(device: str, run: str) -> None:
-    """Have a run's latest session been on another machine."""
-    environment = json.loads(sealed.read_json(Path(run, "environment.json"), ""))
-    sealed.write_json(Path(run, "environment.json"), environment | {"device": device, "commit": f"{device}-dirty"})
+def move_to(device: str, run: str, cell: str) -> None:
+    """Have a cell of a run been trained on another machine."""
+    for path in Path(run, "trials", cell).glob("*/environment.json"):
+        environment = json.loads(sealed.read_json(path, ""))
+        sealed.write_json(path, environment | {"device": device, "commit": f"{device}-dirty"})
 
 
 def test_what_is_kept_and_what_the_page_says(train, results, contents):
@@ -111,11 +112,11 @@ def test_what_is_kept_and_what_the_page_says(train, results, contents):
 
 def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results, contents):
     first = train("first", "--only", CNN)
-    move_to("Machine A", first)
+    move_to("Machine A", first, CNN)
     results(first)
     before = contents(kept(CNN))
     second = train("second", "--only", ST_CNN, "--seeds", "0,1")
-    move_to("Machine B", second)
+    move_to("Machine B", second, ST_CNN)
     results(second)
     assert contents(kept(CNN)) == before
     report = json.loads((KEPT / "report.json").read_bytes())
@@ -126,7 +127,7 @@ def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results, cont
     assert re.search(r"^- 1: Machine A, torch \S+, commit `Machine-dirty`$", page(), re.MULTILINE)
     assert re.search(r"^- 2: Machine B, torch ", page(), re.MULTILINE)
 
-    move_to("Machine C", first)
+    move_to("Machine C", first, CNN)
     results(first)
     assert contents(kept(CNN)) == before, "what is kept stays, with its machine"
 
@@ -163,7 +164,7 @@ def test_what_cannot_be_kept_is_refused(train, results, contents):
 
 def test_a_copy_of_what_is_kept_can_be_gone_on_from(train, results, contents, stn):
     first = train("first", "--only", ST_CNN)
-    move_to("Machine A", first)
+    move_to("Machine A", first, ST_CNN)
     results(first)
     shutil.copytree(KEPT, "runs/table1")
     assert stn("report", "runs/table1").code == 0, "although there is nothing to draw pictures from"
@@ -177,7 +178,7 @@ def test_a_copy_of_what_is_kept_can_be_gone_on_from(train, results, contents, st
     assert (report["finished"], report["rows"][1]["paired_seeds"]) == (2, [0])
     assert report["rows"][1]["undoing"] is not None
 
-    move_to("Machine B", run)
+    move_to("Machine B", run, CNN)
     shutil.rmtree("docs/results")
     results(run)
     assert contents(kept(ST_CNN)) == before

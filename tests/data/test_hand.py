@@ -70,6 +70,15 @@ def test_every_seed_epoch_channel_and_showing_has_a_hand_of_its_own(real_digits)
     assert len({hand.numpy().tobytes() for hand in hands}) == 3 * 2 * 6
 
 
+@pytest.mark.parametrize("name", ["rts", "p", "e"])
+def test_images_are_the_same_under_autocast(real_digits, name):
+    data = FreshData.of(spec_of(name), first(real_digits[0], 20), CPU, bend=1.0)
+    plain, *_ = data.batches(0, 0, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        under, *_ = data.batches(0, 0, 20)
+    assert torch.equal(plain.images, under.images)
+
+
 @pytest.mark.parametrize("name", ["rts", "addition"])
 def test_training_reads_the_same_bent_images_whatever_the_batch(real_digits, name):
     data = FreshData.of(spec_of(name), first(real_digits[0], 60), CPU, bend=1.0)
