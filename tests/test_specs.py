@@ -130,6 +130,13 @@ def test_a_classifiers_models_train_longer_with_and_without_a_transformer() -> N
     assert [trial.training.localisation_rate for trial in trials] == [1.0, 0.05, 1.0, 0.05]
 
 
+def test_what_concerns_localisation_networks_is_no_part_of_a_trial_without_one() -> None:
+    models = ["cnn", "st_cnn"]
+    one, other = (trials_of(experiment(models=models, training={"head_start": share})) for share in (0.0, 0.2))
+    assert one[0] == other[0]
+    assert one[1] != other[1]
+
+
 def test_an_experiment_has_a_bounded_number_of_trials() -> None:
     datasets = [{"name": f"d{number}", "like": "r"} for number in range(100)]
     experiment(datasets=datasets, seeds=list(range(500)))

@@ -169,8 +169,9 @@ def _makes_sense(dataset: DatasetSpec, model: ModelSpec) -> bool:
 
 
 def _training_of(model: ModelSpec, experiment: ExperimentSpec) -> TrainingSpec:
-    """The recipe as far as it concerns a model: without a localisation network, its rate is not part of the trial."""
+    """The recipe as far as it concerns a model: without localisation networks, what concerns them is not part of it."""
     training = experiment.training
-    epochs = training.epochs * getattr(experiment.longer, model.classifier, 1)
-    rate = training.localisation_rate if model.transformer else 1.0
-    return training.model_copy(update={"epochs": epochs, "localisation_rate": rate})
+    changes: dict[str, float] = {"epochs": training.epochs * getattr(experiment.longer, model.classifier, 1)}
+    if model.transformer is None:
+        changes |= {"localisation_rate": 1.0, "head_start": 0.0}
+    return training.model_copy(update=changes)

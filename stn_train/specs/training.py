@@ -27,6 +27,13 @@ class TrainingSpec(Spec):
     averaging: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
     clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient")
     localisation_rate: float = Field(gt=0, le=1000, description="factor on the rate for the localisation network")
+    head_start: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="the share of all steps in which only the localisation networks learn at the full rate, and all "
+        "else at a tenth",
+    )
     precision: Literal["auto", "float32"] = Field(description="auto: bfloat16 where the hardware computes in it")
     bend: float = Field(
         0.0,
@@ -67,6 +74,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "averaging": 0.995,
         "clip": 1.0,
         "localisation_rate": 0.05,
+        "head_start": 0.0,
         "precision": "auto",
         "bend": 0.0,
     },
@@ -82,6 +90,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "averaging": 0.0,
         "clip": None,
         "localisation_rate": 1.0,
+        "head_start": 0.0,
         "precision": "float32",
         "bend": 0.0,
     },

@@ -16,7 +16,7 @@ from stn_train.errors import Stopped, UserError
 from stn_train.models.control import tell
 from stn_train.models.precision import Precision, autocast, precision_on
 from stn_train.specs import TrainingSpec
-from stn_train.training.recipe import make_average, make_optimiser, scheduled_rate, set_rate
+from stn_train.training.recipe import make_average, make_optimiser, set_rate
 
 _LOOK_EVERY = 32
 _NORMALISED_ON = 2048
@@ -77,7 +77,7 @@ def train(
         for batch in islice(batches, len(state.step_losses), None):
             step = state.epoch * steps + len(state.step_losses)
             torch.manual_seed(seed * 1_000_003 + step)
-            set_rate(state.optimiser, scheduled_rate(recipe, step / (recipe.epochs * steps)))
+            set_rate(state.optimiser, recipe, step / (recipe.epochs * steps))
             state.step_losses.append(_step(state, batch, recipe, precision, device))
             if len(state.step_losses) % _LOOK_EVERY == 0 or len(state.step_losses) == steps:
                 _refuse_infinite(state)

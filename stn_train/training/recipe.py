@@ -11,13 +11,15 @@ from stn_train.models.transformer import Regression
 from stn_train.specs import TrainingSpec
 from stn_train.training.muon import Muon
 
+_HELD = 0.1
+
 
 def make_optimiser(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Optimizer:
     """The recipe's optimiser over a network's parameters.
 
     The localisation networks' rate has a factor of its own; only weights decay, not biases or normalisation. Each
-    group's `factor` multiplies the scheduled rate. Muon turns the weights of hidden layers, those between the image and
-    the classification layer or theta.
+    group's `factor` multiplies the scheduled rate, and `localising` says whose it is. Muon turns the weights of hidden
+    layers, those between the image and the classification layer or theta.
     """
     localising = {
         id(parameter)
@@ -26,14 +28,19 @@ def make_optimiser(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
         for parameter in module.parameters()
     }
     hidden = _hidden_weights(network) if recipe.optimiser == "muon" else set()
-    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for parameter in network.parameters():
-        factor = recipe.localisation_rate if id(parameter) in localising else 1.0
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((factor, decay, id(parameter) in hidden), []).append(parameter)
+        groups.setdefault((id(parameter) in localising, decay, id(parameter) in hidden), []).append(parameter)
     described = [
-        {"params": parameters, "factor": factor, "weight_decay": decay, "orthogonal": orthogonal}
-        for (factor, decay, orthogonal), parameters in groups.items()
+        {
+            "params": parameters,
+            "localising": localises,
+            "factor": recipe.localisation_rate if localises else 1.0,
+            "weight_decay": decay,
+            "orthogonal": orthogonal,
+        }
+        for (localises, decay, orthogonal), parameters in groups.items()
     ]
     kinds: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "muon": Muon, "sgd": torch.optim.SGD}
     return kinds[recipe.optimiser](described, lr=recipe.rate, fused=True)  # type: ignore[call-arg]
@@ -65,10 +72,16 @@ def one_cycle(highest: float, progress: float, warm_up: float) -> float:
     return highest * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
 
 
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group of parameters this rate times its factor."""
+def set_rate(optimiser: torch.optim.Optimizer, recipe: TrainingSpec, progress: float) -> None:
+    """Give every group of parameters its rate when a share `progress`, from 0 to 1, of all steps is done.
+
+    That of the schedule times the group's factor; during the head start of the localisation networks, all else learns
+    slowly. A classifier that has learnt to read digits as they lie no longer asks for them to be turned.
+    """
+    rate = scheduled_rate(recipe, progress)
     for group in optimiser.param_groups:
-        group["lr"] = rate * group["factor"]
+        held = progress < recipe.head_start and not group["localising"]
+        group["lr"] = rate * group["factor"] * (_HELD if held else 1.0)
 
 
 def make_average(network: nn.Module, recipe: TrainingSpec) -> AveragedModel | None:

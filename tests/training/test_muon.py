@@ -12,8 +12,12 @@ from stn_train.training.muon import Muon, orthogonalised
 from stn_train.training.recipe import make_optimiser, set_rate
 
 
+def recipe_of(**changes: Any) -> TrainingSpec:
+    return TrainingSpec.model_validate({**RECIPES["ours"], "optimiser": "muon", **changes})
+
+
 def muon_over(network: nn.Module, **changes: Any) -> torch.optim.Optimizer:
-    return make_optimiser(network, TrainingSpec.model_validate({**RECIPES["ours"], "optimiser": "muon", **changes}))
+    return make_optimiser(network, recipe_of(**changes))
 
 
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6), (30, 30)], ids=str)
@@ -52,7 +56,7 @@ def test_the_first_step_moves_a_hidden_layer_by_its_orthogonal_gradient_as_far_a
     weight = network[0].weight
     weight.grad = torch.randn_like(weight)
     before, gradient = weight.detach().clone(), weight.grad.clone()
-    set_rate(optimiser, 0.5)
+    set_rate(optimiser, recipe_of(schedule="steps", rate=0.5), 0.0)
     optimiser.step()
     move = before - weight.detach()
     direction = orthogonalised(gradient.flatten(1)).view_as(move)
@@ -83,7 +87,7 @@ def test_hidden_weights_shrink_under_weight_decay():
     network = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
     before = network[0].weight.detach().clone()
     optimiser = muon_over(network, weight_decay=0.5)
-    set_rate(optimiser, 0.5)
+    set_rate(optimiser, recipe_of(schedule="steps", rate=0.5), 0.0)
     network[0].weight.grad = torch.zeros(4, 5)
     optimiser.step()
     assert torch.allclose(network[0].weight, 0.75 * before)

@@ -19,6 +19,11 @@ def recipe_of(**changes: Any) -> TrainingSpec:
     return TrainingSpec.model_validate({**RECIPES["ours"], **changes})
 
 
+def constant(rate: float) -> TrainingSpec:
+    """A recipe whose rate at the beginning is this."""
+    return recipe_of(schedule="steps", rate=rate)
+
+
 def small_network() -> nn.Sequential:
     """A transformer at the input and another in the middle."""
 
@@ -84,8 +89,23 @@ def test_every_parameter_is_in_the_group_that_it_belongs_to(optimiser, factor):
 def test_setting_the_rate_keeps_each_groups_factor():
     optimiser = make_optimiser(small_network(), recipe_of(localisation_rate=0.1))
     for rate in (0.5, 0.25):
-        set_rate(optimiser, rate)
+        set_rate(optimiser, constant(rate), 0.0)
         assert {(group["factor"], group["lr"]) for group in optimiser.param_groups} == {(1.0, rate), (0.1, 0.1 * rate)}
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_in_their_head_start_only_localisation_networks_learn_at_the_full_rate(factor):
+    recipe = recipe_of(rate=0.5, head_start=0.3, localisation_rate=factor)
+    network = small_network()
+    optimiser = make_optimiser(network, recipe)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    for progress, held in ((0.0, 0.1), (0.29, 0.1), (0.3, 1.0), (0.9, 1.0)):
+        set_rate(optimiser, recipe, progress)
+        rate = scheduled_rate(recipe, progress)
+        for group in optimiser.param_groups:
+            for parameter in group["params"]:
+                expected = factor if "localisation" in names[id(parameter)] else held
+                assert group["lr"] == pytest.approx(rate * expected), names[id(parameter)]
 
 
 def test_localisation_networks_side_by_side_and_between_layers_have_their_own_rate():
@@ -105,7 +125,7 @@ def test_a_step_moves_the_localisation_networks_by_their_factor_and_nothing_else
         network = small_network()
         optimiser = make_optimiser(network, recipe_of(optimiser="sgd", localisation_rate=factor, weight_decay=0))
         before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-        set_rate(optimiser, 0.125)
+        set_rate(optimiser, constant(0.125), 0.0)
         for parameter in network.parameters():
             parameter.grad = torch.ones_like(parameter)
         optimiser.step()
@@ -121,7 +141,7 @@ def test_only_weights_shrink_under_weight_decay():
     network = small_network()
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     optimiser = make_optimiser(network, recipe_of(optimiser="adamw", weight_decay=0.5, localisation_rate=1.0))
-    set_rate(optimiser, 1.0)
+    set_rate(optimiser, constant(1.0), 0.0)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()
