@@ -136,6 +136,7 @@ def _parameters(spec: DatasetSpec, drawn: Draw, lies: Outline) -> dict[str, NDAr
     """What is true of one channel of the images, by the names in the file."""
     values = asdict(drawn)
     clutter = values.pop("clutter") or {}
+    del values["hand"]  # fixed images show the digits of the file as they are
     values |= {
         "frame": lies.frame,
         "frame_box": lies.frame_box,

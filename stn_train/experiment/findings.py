@@ -10,7 +10,7 @@ from stn_train import sealed
 from stn_train.evaluation.classify import classify
 from stn_train.experiment.evidence import gather
 from stn_train.experiment.gallery import Arrays, gallery
-from stn_train.experiment.session import Problem, Session
+from stn_train.experiment.session import Problem, Session, environment
 from stn_train.models import Model
 from stn_train.models.precision import precision_on
 from stn_train.reporting.records import Timing, TrialFolder, TrialResult, numbered
@@ -64,6 +64,7 @@ def write_findings(
     )
     kept_before(folder.checkpoint).unlink(missing_ok=True)
     sealed.write_json(folder.timing, timing.model_dump(mode="json"))
+    sealed.write_json(folder.environment, environment(session))
     sealed.write_json(folder.result, result.model_dump(mode="json"))
 
 

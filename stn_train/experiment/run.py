@@ -62,7 +62,6 @@ def run_experiment(
             continue
         with alone_in(files.path):
             clear_leftovers(files.path)
-            sealed.write_json(files.environment, environment(session))
             yield Progress(trial, number, len(trials), warning=fall_back(files.checkpoint))
             for record in run_trial(trial, files, session, after_step):
                 yield Progress(trial, number, len(trials), record)

@@ -5,6 +5,7 @@ import ctypes
 import platform
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -136,8 +137,12 @@ def _processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+@cache
 def _commit() -> str | None:
-    """The commit of the checkout that this package lies in, if it lies in one; `-dirty` behind it says: and changes."""
+    """The commit of the checkout that this package lies in, if it lies in one; `-dirty` behind it says: and changes.
+
+    As it was when first asked for, at the beginning of a run: the code that runs is not changed by what comes later.
+    """
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
     describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

@@ -35,7 +35,7 @@ def test_the_folder_holds_every_file_that_is_promised_and_the_table_every_cell(c
     ended = colocalise()
     assert ended.code == 0, ended.err
     cells = [f"cells/{dataset}/{label}" for dataset in ("t", "tc") for label in (1, 3)]
-    encoder = ("checkpoint.pt", "metrics.jsonl", "predictions.npz", "result.json", "timing.json")
+    encoder = ("checkpoint.pt", "environment.json", "metrics.jsonl", "predictions.npz", "result.json", "timing.json")
     assert set(contents(FOLDER)) == {
         *("config.yaml", "environment.json", "report.html", "report.md", "report.json"),
         *("figures/boxes@t.png", "figures/boxes@tc.png"),

@@ -18,7 +18,7 @@ RESULT = "trials/r/{}/seed-{}/result.json"
 
 
 def test_the_folder_holds_every_file_that_is_promised(finished, contents):
-    of_a_trial = {"checkpoint.pt", "metrics.jsonl", "predictions.npz", "result.json", "timing.json"}
+    of_a_trial = {"checkpoint.pt", "environment.json", "metrics.jsonl", "predictions.npz", "result.json", "timing.json"}
     assert set(contents(finished[0])) == {
         "config.yaml",
         "environment.json",
