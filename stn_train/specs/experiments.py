@@ -34,8 +34,8 @@ class ExperimentSpec(Spec):
     parameters: Parameters | None = Field(None, description="budget that each model's width is fitted to, within 2 %")
     recipe: Literal["ours", "paper"] = "ours"
     training: TrainingSpec = Field(description="changes to the recipe")
-    longer: LongerSpec = Field(
-        LongerSpec(), description="by classifier: how many times as many epochs its models train, bare or transformed"
+    longer: LongerSpec | None = Field(
+        None, description="by classifier: how many times as many epochs its models train, bare or transformed"
     )
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=1000)] = (0,)
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
