@@ -1,6 +1,7 @@
 """What a session sets for its process."""
 
 import platform
+import resource
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ print(after - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
 def test_memory_that_a_tensor_has_freed_is_not_fetched_anew_for_the_next():
-    """640 MB in all, which would be thousands of page faults."""
+    """Ten tensors of 64 MB; one or two may find their place taken by something small, and get another."""
     ended = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    assert int(ended.stdout) < 100
+    pages = 2**26 // resource.getpagesize()
+    assert int(ended.stdout) < 3 * pages
