@@ -47,7 +47,7 @@ class Muon(torch.optim.AdamW):
 def orthogonalised(matrix: Tensor) -> Tensor:
     """A matrix with the singular vectors of `matrix` and singular values near 1, between about 0.7 and 1.2.
 
-    But for those that are less than about a thousandth of the largest, which grow, and not as far. By a polynomial of
+    But for those below a few thousandths of the matrix's norm, which grow, and not as far. By a polynomial of
     degree five, five times over (Newton and Schulz), in bfloat16; the result is as `matrix` in type.
     """
     a, b, c = _COEFFICIENTS
