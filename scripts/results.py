@@ -64,6 +64,11 @@ def keep(run: RunFolder) -> None:
             shutil.copytree(kept.path, merged.path)
         for trial in finished:
             measured(run.trial(trial), trial)  # refuses what is damaged
+            if not run.trial(trial).environment.exists():
+                raise UserError(
+                    f"{run.trial(trial).environment} is missing, which tells where the trial was trained: delete "
+                    f"{run.trial(trial).path}, and train it again"
+                )
             keep_trial(run.trial(trial), merged.trial(trial))
         write_text(merged.config, dump(experiment))
         write_json(merged.path / "report.json", json_document(experiment, rows_of(merged), None))

@@ -157,6 +157,10 @@ def test_what_cannot_be_kept_is_refused(train, results, contents):
     predictions = Path(run, "trials", CNN, "seed-0/predictions.npz")
     predictions.write_bytes(predictions.read_bytes()[:-1])
     assert f"{predictions} is damaged" in refusal(results, run)
+    results(whole := train("whole", "--only", ST_CNN))
+    before = contents(Path("docs"))
+    Path(whole, "trials", ST_CNN, "seed-0/environment.json").unlink()
+    assert "seed-0/environment.json is missing" in refusal(results, whole)
     shutil.rmtree(predictions.parent)
     assert refusal(results, run) == f"{run} has nothing to keep yet: none of its trials has finished"
     assert contents(Path("docs")) == before
