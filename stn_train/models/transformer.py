@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stn_train.geometry import Family, bilinear_sampler, without_autocast
 
@@ -34,7 +35,8 @@ class SpatialTransformer(nn.Module):
 
     `localisation` maps N x C x H x W to theta, N x p, of `family`; `family.grid` generates the grid, target to source;
     `sampler` reads the input at its points. The output is N x C x h x w for `output` (h, w), which is free: a smaller
-    one zooms or downsamples.
+    one zooms or downsamples. With `supersampling` k, each of its pixels is the mean of k x k points, so that an output
+    coarser than the input misses none of it (paper, appendix A: RTS and TC, "average pooled by 2").
     """
 
     def __init__(
@@ -43,21 +45,25 @@ class SpatialTransformer(nn.Module):
         family: Family,
         output: tuple[int, int],
         sampler: Callable[[Tensor, Tensor], Tensor] = bilinear_sampler,
+        supersampling: int = 1,
     ) -> None:
         super().__init__()
         self.localisation = localisation
         self.family = family
         self.output = output
         self.sampler = sampler
+        self.supersampling = supersampling
 
     def warp(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The warped images, N x C x h x w, and the theta, N x p, that warped them."""
         theta = self.localisation(images)
         aspect = images.shape[-1] / images.shape[-2]
+        height, width = self.output
         with without_autocast(images):
             precise = theta.to(torch.promote_types(theta.dtype, torch.float32))
-            grid = self.family.grid(precise, self.output, aspect)
-        return self.sampler(images, grid), theta
+            grid = self.family.grid(precise, (height * self.supersampling, width * self.supersampling), aspect)
+        sampled = self.sampler(images, grid)
+        return (F.avg_pool2d(sampled, self.supersampling) if self.supersampling > 1 else sampled), theta
 
     def forward(self, images: Tensor) -> Tensor:
         """The warped images, N x C x h x w."""

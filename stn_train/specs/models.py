@@ -39,6 +39,11 @@ class TransformerSpec(Spec):
     control: int = Field(4, ge=2, le=8, description="tps: control points along each side")
     localisation: Localisation = Field("conv", description="the localisation network")
     output: Size = Field((DIGIT, DIGIT), description="height and width of what a transformer at the input puts out")
+    supersampling: Annotated[int, Field(ge=1, le=4)] | Literal["auto"] = Field(
+        1,
+        description="of a transformer at the input: each pixel that it puts out is the mean of so many points along "
+        "each side; auto: as many as the image has pixels for it",
+    )
     at: Annotated[tuple[_Layer, ...], Field(strict=False, min_length=1, max_length=8)] = Field(
         (0,), description="before which layers of the classifier; 0 is the input; a number twice: two in a row"
     )
@@ -88,13 +93,13 @@ class ModelSpec(Spec):
         return preset(value, MODELS, "model")
 
 
-def _presets(name: str, classifier: str, localisation: str) -> dict[str, dict[str, Any]]:
+def _presets(name: str, classifier: str, localisation: str, **others: Any) -> dict[str, dict[str, Any]]:
     """A classifier by itself, and behind a transformer of each family; the affine one needs no ending."""
     families = get_args(TransformerSpec.model_fields["family"].annotation)
     return {name: {"classifier": classifier}} | {
         f"st_{name}" if family == "affine" else f"st_{name}_{family}": {
             "classifier": classifier,
-            "transformer": {"family": family, "localisation": localisation},
+            "transformer": {"family": family, "localisation": localisation, **others},
         }
         for family in families
     }
@@ -102,8 +107,8 @@ def _presets(name: str, classifier: str, localisation: str) -> dict[str, dict[st
 
 MODELS: dict[str, dict[str, Any]] = {
     **_presets("cnn", "cnn", "conv"),
-    **_presets("cnn_paper", "cnn_paper", "conv_paper"),
-    **_presets("fcn", "fcn", "fc_paper"),
+    **_presets("cnn_paper", "cnn_paper", "conv_paper", supersampling="auto"),
+    **_presets("fcn", "fcn", "fc_paper", supersampling="auto"),
 }
 """The models by name."""
 

@@ -134,6 +134,23 @@ def test_two_in_a_row_at_the_input_read_the_canvas_and_what_the_first_puts_out()
     assert torch.equal(network[0].eval()(images), second(first(images)))
 
 
+@pytest.mark.parametrize(
+    ("name", "canvas", "changed", "wanted"),
+    [
+        ("st_fcn", (28, 28), {}, 1),
+        ("st_cnn_paper_tps", (42, 42), {}, 2),
+        ("st_fcn", (60, 60), {}, 2),
+        ("st_fcn", (28, 60), {"output": 14}, 4),
+        ("st_fcn", (28, 28), {"output": 42}, 1),
+        ("st_cnn_paper", (42, 42), {"supersampling": 1}, 1),
+        ("st_cnn", (42, 42), {}, 1),
+        ("st_cnn", (42, 42), {"supersampling": 3}, 3),
+    ],
+)
+def test_the_papers_networks_sample_every_pixel_of_the_canvas(name, canvas, changed, wanted):
+    assert build_model(spec_of(name, **changed), canvas).network.transformer.supersampling == wanted
+
+
 def test_side_by_side_is_each_by_itself_and_the_classifier_gets_all_their_channels():
     """As for addition: two channels in, two transformers, four channels out."""
     network = build_model(spec_of("st_cnn_paper", parallel=2), (42, 42), channels=2, classes=19).network.eval()

@@ -195,6 +195,24 @@ def test_any_sampler_can_be_given():
     assert torch.equal(half_as_large(images), images[..., 2:6, 2:6].repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
+def test_supersampling_is_the_mean_of_what_a_finer_output_would_be(family):
+    noise = torch.linspace(-0.3, 0.2, family.parameters)
+    localisation = Constant(*(torch.tensor(family.identity) + noise).tolist())
+    images = random_images(2, 3, 12, 18)
+    finer = SpatialTransformer(localisation, family, (15, 21))(images)
+    output, theta = SpatialTransformer(localisation, family, (5, 7), supersampling=3).warp(images)
+    expected = finer.view(2, 3, 5, 3, 7, 3).mean(dim=(3, 5))
+    torch.testing.assert_close(output, expected)
+    assert theta.shape == (2, family.parameters)
+
+
+def test_supersampling_at_the_identity_averages_every_pixel_of_a_larger_image():
+    images = random_images(2, 1, 16, 24)
+    transformer = SpatialTransformer(Constant(*AFFINE.identity), AFFINE, (8, 12), supersampling=2)
+    torch.testing.assert_close(transformer(images), images.view(2, 1, 8, 2, 12, 2).mean(dim=(3, 5)))
+
+
 def test_turning_on_a_canvas_that_is_not_square_keeps_shapes_undistorted():
     images = torch.zeros(1, 1, 8, 16)
     images[0, 0, 2:6, 6:10] = torch.arange(16.0).view(4, 4)
