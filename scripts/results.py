@@ -1,12 +1,12 @@
-"""Writes the tables of docs/results.md, the paper's and ours side by side, from the results kept in docs/results.
+"""Writes the tables of docs/results.md and of README.md, the paper's and ours, from the results kept in docs/results.
 
     python scripts/results.py runs/table1 runs/tc_paper    # keeps what these runs have finished, then writes the tables
     python scripts/results.py                              # writes the tables from what is kept
 
-What stands above MARK in the page stays. Of a run, config.yaml is kept, and of each of its finished trials what the
-numbers of a report are made of: result.json, timing.json, environment.json, evidence.json, metrics.jsonl, and
-predictions.npz without theta. They join what is kept already, and report.json is that of all. Checkpoints, and what
-pictures are drawn from, are not kept.
+What stands above MARK in the page stays, and in README.md all that does not stand between BEGIN and END. Of a run,
+config.yaml is kept, and of each of its finished trials what the numbers of a report are made of: result.json,
+timing.json, environment.json, evidence.json, metrics.jsonl, and predictions.npz without theta. They join what is kept
+already, and report.json is that of all. Checkpoints, and what pictures are drawn from, are not kept.
 
 So what is kept is a run's folder, and a copy of it can be gone on from, on any machine:
 
@@ -34,10 +34,13 @@ from stn_train.reporting.tables import finished_trials, rows_of
 from stn_train.specs import ExperimentSpec
 from stn_train.storage import write_json, write_text
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 PAGE = DOCS / "results.md"
+README = ROOT / "README.md"
 KEPT = DOCS / "results"
 MARK = "<!-- From here on written by scripts/results.py -->"
+BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
 CONFIGS = {"table1": "paper/table1", "tc_paper": "paper/tc", "addition": "paper/addition"}
 """The configuration of each experiment that the page shows, by its name, in this order."""
 
@@ -106,9 +109,8 @@ def smallest(numbers: np.ndarray) -> np.ndarray:
     return numbers.astype(np.min_scalar_type(-1 - int(numbers.max())))
 
 
-def tables() -> str:
-    """What stands below MARK, in Markdown."""
-    runs = {name: read(KEPT / name / "report.json") for name in CONFIGS if (KEPT / name).exists()}
+def tables(runs: dict[str, Any]) -> str:
+    """What stands below MARK, in Markdown, from the reports of what is kept."""
     parts = []
     for name, report in runs.items():
         rows = report["rows"]
@@ -116,7 +118,7 @@ def tables() -> str:
             f"## {CONFIGS[name]}: {report['finished']} of {report['trials']} trials",
             f"`stn-train run --config {CONFIGS[name]}`; one cell and seed: the same with "
             "`--only DATASET/NETWORK --seeds SEED`.",
-            paper_layout(rows),
+            paper_layout(name, rows, intervals=True),
             "Does a transformer help? Differences from the network without one, in percentage points.",
             comparisons(rows),
             "Every cell: the error of each seed, and what it cost.",
@@ -136,23 +138,28 @@ def table(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
 
 
-def paper_layout(rows: list[dict[str, Any]]) -> str:
-    """A line for each network, a column for each dataset: our error, its interval, and the paper's error."""
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
-    lines = []
-    for model in dict.fromkeys(row["model"] for row in rows):
-        found = {row["dataset"]: row for row in rows if row["model"] == model}
-        lines.append([model, *(beside_paper(found[name]) if name in found else "" for name in datasets)])
-    return table(["test error % [95 %] (the paper's)", *datasets], lines)
+def short_tables(runs: dict[str, Any]) -> str:
+    """What stands between BEGIN and END in README.md."""
+    return "\n\n".join(paper_layout(name, report["rows"], intervals=False) for name, report in runs.items())
 
 
-def beside_paper(row: dict[str, Any]) -> str:
-    ours = f"{row['error']['value']:.2f}"
-    if row["paper_error"] is None:
-        return f"{ours} {interval(row['error'])}"
-    if round(row["error"]["value"], 1) <= row["paper_error"]:
+def paper_layout(name: str, rows: list[dict[str, Any]], intervals: bool) -> str:
+    """A line for each network, a column for each dataset: our error, with its interval or without, and the paper's."""
+    found = {(row["dataset"], row["model"]): beside_paper(row, intervals) for row in rows}
+    experiment = RunFolder(KEPT / name).load_experiment()
+    datasets, models = ([entry.name for entry in entries] for entries in (experiment.datasets, experiment.models))
+    datasets = [dataset for dataset in datasets if any((dataset, model) in found for model in models)]
+    lines = [[model, *(found.get((dataset, model), "") for dataset in datasets)] for model in models]
+    header = "test error % [95 %] (the paper's)" if intervals else "test error % (the paper's)"
+    return table([header, *datasets], [line for line in lines if any(line[1:])])
+
+
+def beside_paper(row: dict[str, Any], with_interval: bool) -> str:
+    ours, paper = f"{row['error']['value']:.2f}", row["paper_error"]
+    if paper is not None and round(row["error"]["value"], 1) <= paper:
         ours = f"**{ours}**"
-    return f"{ours} {interval(row['error'])} ({row['paper_error']})"
+    parts = [ours, interval(row["error"]) if with_interval else "", "" if paper is None else f"({paper})"]
+    return " ".join(filter(None, parts))
 
 
 def interval(estimate: dict[str, float], sign: str = "") -> str:
@@ -228,5 +235,8 @@ if __name__ == "__main__":
             keep(RunFolder(Path(argument)))
     except UserError as error:
         sys.exit(str(error))
+    reports = {name: read(KEPT / name / "report.json") for name in CONFIGS if (KEPT / name).exists()}
     by_hand, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
-    PAGE.write_text(f"{by_hand}{MARK}\n\n{tables()}", encoding="utf-8")
+    PAGE.write_text(f"{by_hand}{MARK}\n\n{tables(reports)}", encoding="utf-8")
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n\n{short_tables(reports)}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")

@@ -23,6 +23,7 @@ models: [cnn_paper, st_cnn_paper]
 parameters: 20_000
 training: {epochs: 1, digits: 100}
 """
+BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
 CNN, ST_CNN = "r/cnn_paper", "r/st_cnn_paper"
 KEPT = Path("docs/results/table1")
 
@@ -61,6 +62,7 @@ def results(tmp_path, monkeypatch) -> Callable[..., None]:
         (tmp_path / folder).mkdir()
     script = shutil.copy(SCRIPTS / "results.py", tmp_path / "scripts")
     (tmp_path / "docs/results.md").write_text("By hand.\n")
+    (tmp_path / "README.md").write_text(f"Before.\n{BEGIN}\n\nof before\n{END}\nAfter.\n")
 
     def run(*runs: str) -> None:
         monkeypatch.setattr(sys, "argv", ["results.py", *runs])
@@ -201,6 +203,11 @@ def test_cells_above_the_papers_figure_are_named(train, results):
     results()
     assert f"Above the paper's figure: {CNN} (1.26 against 1.2).\n" in page()
     assert "| **1.24** [" in page()
+    short = (
+        f"{BEGIN}\n\n| test error % (the paper's) | r |\n| --- | ---: |\n"
+        f"| cnn_paper | 1.26 (1.2) |\n| st_cnn_paper | **1.24** (1.2) |\n\n{END}"
+    )
+    assert Path("README.md").read_text() == f"Before.\n{short}\nAfter.\n"
     report["rows"][0]["error"]["value"] = 1.2
     file.write_text(json.dumps(report))
     results()
