@@ -3,7 +3,7 @@
 Reads one JSON object a line, {"arguments": [...], "folder": "..."}; forks, and answers with the child's id, then with
 its exit code (negative: the signal that ended it). The child works in the folder and writes to `stdout` and `stderr`
 there. Where the object has them, its disk takes `drag` seconds for each file, none has more than `largest` bytes, and
-memory of `exact` bytes and more goes back to the system as soon as it is free.
+memory of `exact` bytes and more goes back to the system as soon as it is free, which a session would have kept.
 It knows as many digits as this one's two arguments say, to train on and to test, each shown once an epoch.
 """
 
@@ -22,6 +22,7 @@ import stn_train.experiment.run
 import stn_train.reporting.report  # noqa: F401 - what every child would import
 from stn_train.cli import main
 from stn_train.data import digits
+from stn_train.experiment import session
 from stn_train.models import build_model
 from stn_train.specs import ModelSpec
 
@@ -32,6 +33,7 @@ def child(arguments: list[str], folder: str, drag: float = 0.0, largest: int = 0
     os.chdir(folder)
     if exact:
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, exact)
+        session._keep_freed_memory = lambda: None
     if largest:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if drag:
