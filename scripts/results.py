@@ -229,14 +229,25 @@ def above_the_paper(rows: list[dict[str, Any]]) -> list[str]:
     return ["No cell is above the paper's figure."] if known else []
 
 
+def around(path: Path, *marks: str) -> list[str]:
+    """What stands in a page before, between and after the marks. Raises UserError where they are not there in order."""
+    text, parts = path.read_text(encoding="utf-8"), []
+    for mark in marks:
+        part, found, text = text.partition(mark)
+        if not found:
+            raise UserError(f"{path} has no line {mark}, or not in its place; add it where the tables belong")
+        parts.append(part)
+    return [*parts, text]
+
+
 if __name__ == "__main__":
     try:
+        page, _ = around(PAGE, MARK)
+        before, _, after = around(README, BEGIN, END)
         for argument in sys.argv[1:]:
             keep(RunFolder(Path(argument)))
     except UserError as error:
         sys.exit(str(error))
     reports = {name: read(KEPT / name / "report.json") for name in CONFIGS if (KEPT / name).exists()}
-    by_hand, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
-    PAGE.write_text(f"{by_hand}{MARK}\n\n{tables(reports)}", encoding="utf-8")
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n\n{short_tables(reports)}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    PAGE.write_text(f"{page}{MARK}\n\n{tables(reports)}", encoding="utf-8")
+    README.write_text(f"{before}{BEGIN}\n\n{short_tables(reports)}\n\n{END}{after}", encoding="utf-8")

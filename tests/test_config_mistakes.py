@@ -176,6 +176,19 @@ MISTAKES = [
         "mine.yaml:3: models.0.classifier: there is no classifier 'cnn_papr' (one of your own is written "
         "package.module:function); did you mean 'cnn_paper'?",
     ),
+    *(
+        (
+            f"datasets: [r]\nmodels:\n- {{name: m, like: st_cnn, transformer: {{{written}}}}}\n",
+            f"mine.yaml:3: models.0.transformer{told}",
+        )
+        for written, told in (
+            ("supersampling: 0", ".supersampling: must be at least 1, not 0"),
+            ("supersampling: 5", ".supersampling: must be at most 4, not 5"),
+            ("supersampling: true", ".supersampling: a whole number is wanted, not true"),
+            ("supersampling: aut", ".supersampling: a whole number is wanted, not 'aut'"),
+            ("at: [2], supersampling: 2", ": supersampling 2 is for a transformer at the input; leave it out, or "),
+        )
+    ),
     (BASE + "source: [mnist]\n", "mine.yaml:3: source: a list of 1 is not one of mnist, fashion_mnist, kmnist, digits"),
 ]
 

@@ -52,13 +52,13 @@ def family_of(spec: TransformerSpec) -> Family:
 def supersampling_of(spec: TransformerSpec, size: tuple[int, int]) -> int:
     """How many points along each side a pixel of the output is the mean of, for images of this size (H, W).
 
-    `auto` is as many as the image has pixels for one of the output, to the nearest whole number: 2 for the paper's
-    RTS and TC, 1 for its other datasets.
+    `auto` is as many as the image has pixels for one of the output, to the nearest whole number from 1 to 4, of the
+    side where there are more: 2 for the paper's RTS, TC and addition, 1 for its other datasets.
     """
     if spec.supersampling != "auto":
         return spec.supersampling
     pixels = max(have / put_out for have, put_out in zip(size, spec.output, strict=True))
-    return max(1, int(pixels + 0.5))
+    return min(max(int(pixels + 0.5), 1), 4)
 
 
 def build_model(

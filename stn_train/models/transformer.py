@@ -36,7 +36,7 @@ class SpatialTransformer(nn.Module):
     `localisation` maps N x C x H x W to theta, N x p, of `family`; `family.grid` generates the grid, target to source;
     `sampler` reads the input at its points. The output is N x C x h x w for `output` (h, w), which is free: a smaller
     one zooms or downsamples. With `supersampling` k, each of its pixels is the mean of k x k points, so that an output
-    coarser than the input misses none of it (paper, appendix A: RTS and TC, "average pooled by 2").
+    coarser than the input averages what it would skip (paper, appendix A: RTS and TC, "average pooled by 2").
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class TransformerSpec(Spec):
     control: int = Field(4, ge=2, le=8, description="tps: control points along each side")
     localisation: Localisation = Field("conv", description="the localisation network")
     output: Size = Field((DIGIT, DIGIT), description="height and width of what a transformer at the input puts out")
-    supersampling: Annotated[int, Field(ge=1, le=4)] | Literal["auto"] = Field(
+    supersampling: Literal["auto"] | Annotated[int, Field(ge=1, le=4)] = Field(
         1,
         description="of a transformer at the input: each pixel that it puts out is the mean of so many points along "
         "each side; auto: as many as the image has pixels for it",
@@ -74,6 +74,14 @@ class TransformerSpec(Spec):
             raise ValueError(
                 "transformers side by side stand at the input, where the classifier is made for all their channels; "
                 "leave out parallel, or at"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _supersampling_at_the_input(self) -> "TransformerSpec":
+        if self.supersampling not in ("auto", 1) and 0 not in self.at:
+            raise ValueError(
+                f"supersampling {self.supersampling} is for a transformer at the input; leave it out, or add 0 to at"
             )
         return self
 

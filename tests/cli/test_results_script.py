@@ -23,6 +23,7 @@ models: [cnn_paper, st_cnn_paper]
 parameters: 20_000
 training: {epochs: 1, digits: 100}
 """
+MARK = "<!-- From here on written by scripts/results.py -->"
 BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
 CNN, ST_CNN = "r/cnn_paper", "r/st_cnn_paper"
 KEPT = Path("docs/results/table1")
@@ -61,7 +62,7 @@ def results(tmp_path, monkeypatch) -> Callable[..., None]:
     for folder in ("scripts", "docs"):
         (tmp_path / folder).mkdir()
     script = shutil.copy(SCRIPTS / "results.py", tmp_path / "scripts")
-    (tmp_path / "docs/results.md").write_text("By hand.\n")
+    (tmp_path / "docs/results.md").write_text(f"By hand.\n{MARK}\nof before\n")
     (tmp_path / "README.md").write_text(f"Before.\n{BEGIN}\n\nof before\n{END}\nAfter.\n")
 
     def run(*runs: str) -> None:
@@ -105,7 +106,7 @@ def test_what_is_kept_and_what_the_page_says(train, results, contents):
     ]
     assert all(np.array_equal(short[name], whole[name]) for name in short)
     assert (KEPT / "report.json").read_bytes() == Path(run, "report.json").read_bytes()
-    assert page().startswith("By hand.\n<!--")
+    assert page().startswith(f"By hand.\n{MARK}\n\n## paper/table1")
     assert "## paper/table1: 2 of 2 trials" in page()
     (row, _) = json.loads((KEPT / "report.json").read_bytes())["rows"]
     (line,) = lines_of(CNN)
@@ -134,6 +135,36 @@ def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results, cont
     assert contents(kept(CNN)) == before, "what is kept stays, with its machine"
 
 
+@pytest.mark.parametrize(("file", "mark"), [("docs/results.md", MARK), ("README.md", BEGIN), ("README.md", END)])
+def test_a_page_without_its_marks_is_left_as_it_is(train, results, contents, file, mark):
+    run = train("table1", "--only", CNN)
+    page = Path(file)
+    page.write_text(page.read_text().replace(mark, ""))
+    before = page.read_text()
+    assert f"{file} has no line {mark}" in refusal(results, run)
+    assert page.read_text() == before
+    assert not KEPT.exists()
+
+
+def test_a_network_or_dataset_without_a_trial_has_no_line_or_column(train, results):
+    for cell in (ST_CNN, "rts/cnn_paper"):
+        results(
+            train(
+                "table1",
+                "--only",
+                cell,
+                "--set",
+                "datasets=[r, p, rts]",
+                "--set",
+                "models=[fcn, cnn_paper, st_cnn_paper]",
+            )
+        )
+    (header, _, cnn, st_cnn) = Path("README.md").read_text().partition(BEGIN)[2].partition(END)[0].strip().splitlines()
+    assert header.endswith("| r | rts |")
+    assert re.fullmatch(r"\| cnn_paper \|  \| [\d.]+ \|", cnn)
+    assert re.fullmatch(r"\| st_cnn_paper \| [\d.]+ \|  \|", st_cnn)
+
+
 def test_another_recipe_is_refused(train, results, contents):
     results(train("first", "--only", CNN))
     before = contents(Path("docs"))
@@ -159,6 +190,7 @@ def test_what_cannot_be_kept_is_refused(train, results, contents):
     predictions = Path(run, "trials", CNN, "seed-0/predictions.npz")
     predictions.write_bytes(predictions.read_bytes()[:-1])
     assert f"{predictions} is damaged" in refusal(results, run)
+    assert contents(Path("docs")) == before
     results(whole := train("whole", "--only", ST_CNN))
     before = contents(Path("docs"))
     Path(whole, "trials", ST_CNN, "seed-0/environment.json").unlink()

@@ -142,12 +142,13 @@ def test_two_in_a_row_at_the_input_read_the_canvas_and_what_the_first_puts_out()
         ("st_fcn", (60, 60), {}, 2),
         ("st_fcn", (28, 60), {"output": 14}, 4),
         ("st_fcn", (28, 28), {"output": 42}, 1),
+        ("st_fcn", (84, 84), {"output": 14}, 4),
         ("st_cnn_paper", (42, 42), {"supersampling": 1}, 1),
         ("st_cnn", (42, 42), {}, 1),
         ("st_cnn", (42, 42), {"supersampling": 3}, 3),
     ],
 )
-def test_the_papers_networks_sample_every_pixel_of_the_canvas(name, canvas, changed, wanted):
+def test_points_for_a_pixel_are_as_many_as_the_canvas_has_pixels_for_it(name, canvas, changed, wanted):
     assert build_model(spec_of(name, **changed), canvas).network.transformer.supersampling == wanted
 
 
