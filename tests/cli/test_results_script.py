@@ -184,7 +184,8 @@ def test_what_cannot_be_kept_is_refused(train, results, contents):
     before = contents(Path("docs"))
     other = train("other", "--only", CNN, "--set", "name=other")
     assert (
-        refusal(results, other) == f"{other} is a run of other, and the page shows those of table1, tc_paper, addition"
+        refusal(results, other)
+        == f"{other} is a run of other, and the page shows those of table1, tc_paper, addition, fixed"
     )
     assert "is not a run's folder" in refusal(results, "runs")
     predictions = Path(run, "trials", CNN, "seed-0/predictions.npz")
@@ -236,7 +237,7 @@ def test_cells_above_the_papers_figure_are_named(train, results):
     assert f"Above the paper's figure: {CNN} (1.26 against 1.2).\n" in page()
     assert "| **1.24** [" in page()
     short = (
-        f"{BEGIN}\n\n| test error % (the paper's) | r |\n| --- | ---: |\n"
+        f"{BEGIN}\n\n| paper/table1: test error % (the paper's) | r |\n| --- | ---: |\n"
         f"| cnn_paper | 1.26 (1.2) |\n| st_cnn_paper | **1.24** (1.2) |\n\n{END}"
     )
     assert Path("README.md").read_text() == f"Before.\n{short}\nAfter.\n"
