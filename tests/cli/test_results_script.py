@@ -136,7 +136,7 @@ def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results, cont
 
 
 @pytest.mark.parametrize(("file", "mark"), [("docs/results.md", MARK), ("README.md", BEGIN), ("README.md", END)])
-def test_a_page_without_its_marks_is_left_as_it_is(train, results, contents, file, mark):
+def test_a_page_without_its_marks_is_left_as_it_is(train, results, file, mark):
     run = train("table1", "--only", CNN)
     page = Path(file)
     page.write_text(page.read_text().replace(mark, ""))
@@ -147,18 +147,9 @@ def test_a_page_without_its_marks_is_left_as_it_is(train, results, contents, fil
 
 
 def test_a_network_or_dataset_without_a_trial_has_no_line_or_column(train, results):
+    more = ("--set", "datasets=[r, p, rts]", "--set", "models=[fcn, cnn_paper, st_cnn_paper]")
     for cell in (ST_CNN, "rts/cnn_paper"):
-        results(
-            train(
-                "table1",
-                "--only",
-                cell,
-                "--set",
-                "datasets=[r, p, rts]",
-                "--set",
-                "models=[fcn, cnn_paper, st_cnn_paper]",
-            )
-        )
+        results(train("table1", "--only", cell, *more))
     (header, _, cnn, st_cnn) = Path("README.md").read_text().partition(BEGIN)[2].partition(END)[0].strip().splitlines()
     assert header.endswith("| r | rts |")
     assert re.fullmatch(r"\| cnn_paper \|  \| [\d.]+ \|", cnn)
