@@ -106,6 +106,8 @@ def test_a_resolved_experiment_resolves_to_itself() -> None:
         {"validation": True, "built": "folder"},
         {"training": {"digits": 1000}, "built": "folder"},
         {"training": {"bend": 1.0}, "built": "folder"},
+        {"training": {"growth": 0.5}, "built": "folder"},
+        {"training": {"growth": 1.5}},
         {"training": {"digits": 99}},
         {"longer": {"fcn": 0}},
         {"longer": {"mine": 2}},

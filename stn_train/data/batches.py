@@ -38,7 +38,8 @@ class TrainingData(Protocol):
 class FreshData:
     """Digits that are distorted afresh for every epoch, on the device where they lie.
 
-    `posed` asks for true poses; `bend` pixels is how far each digit is bent before (see `draw`).
+    `posed` asks for true poses; `bend` pixels is how far each digit is bent before (see `draw`). The distortions grow
+    from none in epoch 0 to all of them in epoch `grown`.
     """
 
     spec: DatasetSpec
@@ -46,24 +47,31 @@ class FreshData:
     ink: Ink
     posed: bool
     bend: float
+    grown: float
 
     @staticmethod
     def of(
-        spec: DatasetSpec, digits: Digits, device: torch.device, posed: bool = False, bend: float = 0.0
+        spec: DatasetSpec,
+        digits: Digits,
+        device: torch.device,
+        posed: bool = False,
+        bend: float = 0.0,
+        grown: float = 0.0,
     ) -> "FreshData":
         """From digits on the CPU."""
-        return FreshData(spec, to_device(digits, device), Ink.of(digits), posed, bend)
+        return FreshData(spec, to_device(digits, device), Ink.of(digits), posed, bend, grown)
 
     def __len__(self) -> int:
         return len(self.digits) * self.digits.repeats
 
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
         """See TrainingData. The distortions depend on seed and epoch alone."""
-        draws = draw(self.spec, self.digits, self.ink, seed, "train", epoch, self.bend)
+        spec = self.spec if epoch >= self.grown else self.spec.eased(epoch / self.grown)
+        draws = draw(spec, self.digits, self.ink, seed, "train", epoch, self.bend)
         labels = labels_of(self.digits, draws)
         for index in whole_batches(len(self), seed, epoch, size):
-            images = render(self.spec, self.digits, draws, index)
-            poses = true_poses(self.spec, draws[0].theta[index]) if self.posed else None
+            images = render(spec, self.digits, draws, index)
+            poses = true_poses(spec, draws[0].theta[index]) if self.posed else None
             yield Batch(images, labels[index.to(labels.device)], poses)
 
 

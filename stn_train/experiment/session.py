@@ -118,7 +118,8 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
     variant, *_ = draw_variant(trial.dataset, fixed, split)
     if trial.training.digits is not None:
         digits = few(digits, trial.training.digits, trial.seed)
-    data = FreshData.of(trial.dataset, digits, session.device, posed, trial.training.bend)
+    recipe = trial.training
+    data = FreshData.of(trial.dataset, digits, session.device, posed, recipe.bend, recipe.growth * recipe.epochs)
     return Problem(data, len(digits), variant, poses(variant))
 
 

@@ -65,6 +65,22 @@ class DatasetSpec(Spec):
         """Whether the distortion of an image is a matrix, one of a single digit, that a transformer can be given."""
         return self.elastic is None and not self.addition
 
+    def eased(self, share: float) -> "DatasetSpec":
+        """The same distortion, gone only a `share` of the way: 0 is none, 1 is all of it. Clutter stays as it is.
+
+        Angles, shifts and spreads are shortened to this share of theirs, a factor is raised to its power.
+        """
+
+        def shortened(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+            return interval and (share * interval[0], share * interval[1])
+
+        changes: dict[str, Any] = {key: shortened(getattr(self, key)) for key in ("rotation", "shear", "translation")}
+        changes["scale"] = self.scale and (self.scale[0] ** share, self.scale[1] ** share)
+        for key in ("corners", "elastic"):
+            bend = getattr(self, key)
+            changes[key] = bend and bend.model_copy(update={"spread": share * bend.spread})
+        return self.model_copy(update=changes)
+
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, value: Any) -> Any:

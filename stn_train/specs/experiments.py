@@ -56,8 +56,9 @@ class ExperimentSpec(Spec):
             raise ValueError(
                 "validation does not go with built variants, which hold nothing out; leave one of them out"
             )
-        if self.training.bend and self.built is not None:
-            raise ValueError("training.bend does not go with built variants, whose digits are drawn; leave one out")
+        for key in ("bend", "growth"):
+            if getattr(self.training, key) and self.built is not None:
+                raise ValueError(f"training.{key} does not go with built variants, which are drawn; leave one out")
         if self.training.digits is not None and self.built is not None:
             raise ValueError(
                 "training.digits does not go with built variants, which show all digits; leave one of them out"

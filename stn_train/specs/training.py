@@ -42,6 +42,13 @@ class TrainingSpec(Spec):
         description="how far each training digit is bent before it is distorted, in pixels: the standard deviation of "
         "4 x 4 control points",
     )
+    growth: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="the share of all epochs over which the training digits' distortions grow, from none in the first "
+        "epoch to all of them",
+    )
     digits: int | None = Field(
         None,
         ge=100,
@@ -77,6 +84,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "head_start": 0.0,
         "precision": "auto",
         "bend": 0.0,
+        "growth": 0.0,
     },
     "paper": {
         "epochs": 640,
@@ -93,6 +101,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "head_start": 0.0,
         "precision": "float32",
         "bend": 0.0,
+        "growth": 0.0,
     },
 }
 """Recipes by name; `paper` is appendix A's: 150 k iterations are 640 epochs of 60 k digits."""
