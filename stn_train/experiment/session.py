@@ -119,7 +119,7 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
     if trial.training.digits is not None:
         digits = few(digits, trial.training.digits, trial.seed)
     recipe = trial.training
-    data = FreshData.of(trial.dataset, digits, session.device, posed, recipe.bend, recipe.growth * recipe.epochs)
+    data = FreshData.of(trial.dataset, digits, session.device, posed, recipe.bend, recipe.grown)
     return Problem(data, len(digits), variant, poses(variant))
 
 

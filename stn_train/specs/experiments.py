@@ -58,7 +58,9 @@ class ExperimentSpec(Spec):
             )
         for key in ("bend", "growth"):
             if getattr(self.training, key) and self.built is not None:
-                raise ValueError(f"training.{key} does not go with built variants, which are drawn; leave one out")
+                raise ValueError(
+                    f"training.{key} does not go with built variants, whose images are drawn once; leave one out"
+                )
         if self.training.digits is not None and self.built is not None:
             raise ValueError(
                 "training.digits does not go with built variants, which show all digits; leave one of them out"

@@ -46,8 +46,8 @@ class TrainingSpec(Spec):
         0.0,
         ge=0,
         le=1,
-        description="the share of all epochs over which the training digits' distortions grow, from none in the first "
-        "epoch to all of them",
+        description="the share of all epochs over which the training digits' distortions grow, from upright in the "
+        "middle to all that the dataset asks for, in the last epoch at the latest; clutter is there from the start",
     )
     digits: int | None = Field(
         None,
@@ -55,6 +55,11 @@ class TrainingSpec(Spec):
         le=60_000,
         description="how many of the training digits are used, each shown more often for it; all of them if not given",
     )
+
+    @property
+    def grown(self) -> float:
+        """The epoch, counted from 0, from which on training digits are distorted in full."""
+        return min(self.growth * self.epochs, self.epochs - 1)
 
 
 _Times = Annotated[int, Field(ge=1, le=1000)]

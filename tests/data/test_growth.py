@@ -8,6 +8,9 @@ from made_up import first, spec_of
 from stn_train.data.batches import FreshData
 from stn_train.data.distortion import distortion_family, draw
 from stn_train.data.ink import Ink
+from stn_train.data.render import render
+from stn_train.experiment.session import Session, prepare
+from stn_train.specs import CornersSpec, ElasticSpec, ExperimentSpec, trials_of
 
 CPU = torch.device("cpu")
 NAMES = ["r", "rts", "shear", "p", "e", "tc", "addition"]
@@ -24,27 +27,50 @@ def test_all_of_a_distortion_is_the_distortion(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_none_of_a_distortion_leaves_the_digit_as_it_is(real_digits, name):
+def test_none_of_a_distortion_shows_the_digit_upright_in_the_middle(real_digits, name):
     digits, spec = first(real_digits[0], 40), spec_of(name).eased(0.0)
-    for drawn in draw(spec, digits, Ink.of(digits), 0, "train"):
+    ink = Ink.of(digits)
+    (height, width), plain = spec.canvas, torch.arange(40)
+    for drawn in draw(spec, digits, ink, 0, "train"):
         assert np.all(drawn.rotation == 0)
         assert np.all(drawn.scale == 1)
         assert np.all(drawn.shear == 0)
-        frames = distortion_family(spec).grid(drawn.theta, (28, 28), 1.0)
-        assert (frames[:, 1:, 1:] - frames[:, :-1, :-1] - spec.canvas[0] / 28 * 2 / 28).abs().max() < 1e-5
+        frames = distortion_family(spec).grid(drawn.theta, (height, width), 1.0)
+        assert (frames[:, 1:, 1:] - frames[:, :-1, :-1] - 2 / 28).abs().max() < 1e-5
+        if spec.translation is None:
+            assert np.all(drawn.shift == 0)
+        else:
+            bare = spec.model_copy(update={"clutter": None, "addition": False})
+            images = render(bare, digits, (drawn,), plain)[:, 0] > 0
+            for across, pixels in ((1, width), (2, height)):
+                inked = images.any(dim=across)
+                before = inked.int().argmax(dim=1)
+                after = inked.flip(1).int().argmax(dim=1)
+                assert (before - after).abs().max() <= 1, pixels
 
 
-@pytest.mark.parametrize(("name", "share"), [("rts", 0.25), ("shear", 0.5), ("p", 0.5), ("e", 0.3), ("tc", 0.75)])
-def test_a_distortion_is_shortened_along_its_own_way(real_digits, name, share):
+def test_a_distortion_is_shortened_to_its_share():
+    rts = spec_of("rts").eased(0.25)
+    assert rts.rotation == (-11.25, 11.25)
+    assert rts.scale == pytest.approx((0.7**0.25, 1.2**0.25))
+    assert rts.translation == (-0.25, 0.25)
+    assert spec_of("shear").eased(0.5).shear == (-22.5, 22.5)
+    corners, elastic = spec_of("p").eased(0.5).corners, spec_of("e").eased(0.5).elastic
+    assert corners == CornersSpec(spread=2.5, outward=True)
+    assert elastic == ElasticSpec(spread=0.75)
+    assert spec_of("tc").eased(0.5).clutter == spec_of("tc").clutter
+
+
+@pytest.mark.parametrize("name", ["translation", "tc", "r"])
+def test_each_image_goes_its_own_way_in_even_steps(real_digits, name):
+    """Not another distortion at each share: the same one, gone further."""
     digits, spec = first(real_digits[0], 40), spec_of(name)
     ink = Ink.of(digits)
-    (less,), (whole,), (none,) = (draw(spec.eased(part), digits, ink, 3, "train") for part in (share, 1.0, 0.0))
-    assert less.rotation == pytest.approx(share * whole.rotation)
-    assert less.shear == pytest.approx(share * whole.shear)
-    assert spec.scale is None or np.all((less.scale >= spec.scale[0] ** share) & (less.scale <= spec.scale[1] ** share))
-    far, near = ((drawn.theta - none.theta).norm(dim=1) for drawn in (whole, less))
-    assert (near < far).float().mean() > 0.9
-    assert (near > 0).all()
+    (none,), (less,), (whole,) = (draw(spec.eased(share), digits, ink, 3, "train") for share in (0.0, 0.3, 1.0))
+    assert less.rotation == pytest.approx(0.3 * whole.rotation)
+    if name != "r":
+        assert less.shift - none.shift == pytest.approx(0.3 * (whole.shift - none.shift))
+        assert np.abs(whole.shift - none.shift).max() > 5
 
 
 @pytest.mark.parametrize("name", ["rts", "addition"])
@@ -54,3 +80,24 @@ def test_training_images_are_distorted_more_from_epoch_to_epoch_until_all_is_the
         assert torch.equal(images(spec, digits, epoch, grown=4), images(spec.eased(share), digits, epoch))
     assert torch.equal(images(spec, digits, 4, grown=4), images(spec, digits, 4))
     assert not torch.equal(images(spec, digits, 3, grown=4), images(spec, digits, 3))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "growth", "grown"), [(10, 0.6, 6), (10, 0.0, 0), (2, 0.6, 1), (1, 0.6, 0), (4, 1.0, 3)]
+)
+def test_a_trial_trains_on_distortions_that_grow_as_its_recipe_says(epochs, growth, grown):
+    """And sees all of them in its last epoch at the latest; a classifier that trains longer has them grow longer."""
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "growing",
+            "source": "digits",
+            "datasets": ["rts"],
+            "models": ["cnn", "fcn"],
+            "longer": {"fcn": 5},
+            "training": {"epochs": epochs, "growth": growth, "bend": 1.5},
+        }
+    )
+    cnn, fcn = (prepare(trial, Session(CPU)).training for trial in trials_of(spec))
+    assert cnn.bend == fcn.bend == 1.5
+    assert cnn.grown == pytest.approx(grown)
+    assert fcn.grown == pytest.approx(min(5 * epochs * growth, 5 * epochs - 1))
