@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes every table and picture of the README and the docs again; about two hours on two CPU cores.
+# Makes every table and picture of the README and the docs again; about three hours on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,6 +8,8 @@ stn-train run --config rts
 stn-train run --config tc
 stn-train run --config evidence
 stn-train robustness runs/evidence
+stn-train run --config paper/tc --only 'tc/*fcn' --seeds 0
+stn-train run --config paper/addition --only addition/st2_cnn_paper --seeds 0
 stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,shear,r,rts,p_literal,p,e,tc,addition]' \
     -o docs/distortions.png
 python scripts/family_grids.py docs/families.png
@@ -15,3 +17,5 @@ cp "runs/rts/figures/examples_st_cnn@rts.png" docs/transformer_rts.png
 cp "runs/tc/figures/examples_st_cnn_paper@tc.png" docs/transformer_tc.png
 cp "runs/evidence/figures/robustness@rts.png" docs/robustness_rts.png
 cp "runs/evidence/figures/training_st_cnn@rts.gif" docs/training_rts.gif
+cp "runs/tc_paper/figures/examples_st_fcn@tc.png" docs/examples_tc_fcn.png
+cp "runs/addition/figures/examples_st2_cnn_paper@addition.png" docs/examples_addition.png
