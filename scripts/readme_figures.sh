@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes every table and picture of the README and the docs again; about three hours on two CPU cores.
+# Makes every picture of the README and the docs again, and what their tables tell but for the paper's, which are
+# paper_tables.sh's; some three hours on two CPU cores, by the times of its parts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
