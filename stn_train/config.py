@@ -189,7 +189,8 @@ def _complaint(kind: type[Kind], source: Source, errors: Sequence[ErrorDetails])
     shown = min(found, key=lambda loc: source.places[source.nearest(loc)].turn)
     loc = source.nearest(shown)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return f"{source.places[loc].name}: {dotted(shown)}: {_wrong(kind, found[shown], loc, source.at(loc))}{more}"
+    where = ": ".join(filter(None, (source.places[loc].name, dotted(shown))))
+    return f"{where}: {_wrong(kind, found[shown], loc, source.at(loc))}{more}"
 
 
 def _is_missing(error: ErrorDetails) -> bool:
