@@ -16,6 +16,7 @@ from stn_train.models.classifiers import CLASSIFIERS
 from stn_train.models.control import freeze, give_pose
 from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
+from stn_train.models.looks import Looks
 from stn_train.models.transformer import SideBySide, SpatialTransformer
 from stn_train.models.user_classifier import Classifier, load_classifier, natural_width, takes_width
 from stn_train.specs import ModelSpec, TransformerSpec
@@ -131,6 +132,8 @@ def _build(
     if transformer is not None:
         for layer in filter(None, transformer.at):
             _insert(network, transformer, layer, (channels, *canvas))
+    if spec.looks is not None:
+        network[-1] = Looks(network[-1], spec.looks.count, spec.looks.turn)
     return network
 
 

@@ -53,6 +53,13 @@ def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
     )
     if experiment.validation:
         lines.append("These are errors on digits held out of the training set: to tune by, not to report.")
+    lines += [
+        f"{model.name} looks at each image {model.looks.count} times, turned from {-model.looks.turn:g} to "
+        f"{model.looks.turn:g} degrees, and answers with the mean of the probabilities (test-time augmentation); its "
+        "multiply-adds are those of all looks."
+        for model in experiment.models
+        if model.looks is not None
+    ]
     if 1 in seeds:
         lines.append(
             "The error of one seed is that of one network; its 95 % interval says what other digits would give."
