@@ -237,11 +237,11 @@ def _wrong(kind: type[Kind], error: ErrorDetails, loc: Loc, value: Any) -> str:
             return f"a preset's name or a mapping is wanted, not {shown}"
         case "model_type":
             return f"a mapping is wanted, not {shown}; its keys are {', '.join(_spec_at(kind, loc).model_fields)}"
-        case "tuple_type" if len(loc) == 1:
+        case "tuple_type" if _is_list(kind, loc):
             return f"a list is wanted, not {shown}" + (
-                f"; write [{short(str(value))}]" if isinstance(value, str | int) else ""
+                f"; write [{short(str(value))}]" if isinstance(value, str | int | float) else ""
             )
-        case "too_short" | "too_long" if len(loc) == 1:
+        case "too_short" | "too_long" if _is_list(kind, loc):
             least, most = limits.get("min_length"), limits.get("max_length")
             return f"at least {least} entry is wanted" if least else f"at most {most} entries are allowed, not {shown}"
         case "tuple_type" | "too_long" | "missing":
@@ -300,6 +300,12 @@ def _spec_at(kind: type[Kind], loc: Loc) -> type[Spec]:
         if isinstance(step, str):
             spec = next(_specs_in(spec.model_fields[step].annotation))
     return spec
+
+
+def _is_list(kind: type[Kind], loc: Loc) -> bool:
+    """Whether a list of any length is wanted at `loc`, and not a pair."""
+    *above, key = loc
+    return isinstance(key, str) and Ellipsis in get_args(_spec_at(kind, tuple(above)).model_fields[key].annotation)
 
 
 def _specs_in(annotation: Any) -> Iterator[type[Spec]]:

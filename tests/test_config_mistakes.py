@@ -123,6 +123,18 @@ MISTAKES = [
         A + "shear: [1]" + Z,
         "mine.yaml:3: datasets.0.shear: a number or a list of two numbers is wanted, not a list of 1",
     ),
+    (
+        "datasets: [rts]\nmodels:\n- {name: a, like: st_cnn, transformer: {at: 2}}\n",
+        "mine.yaml:3: models.0.transformer.at: a list is wanted, not 2; write [2]",
+    ),
+    (
+        "datasets: [rts]\nmodels:\n- {name: a, like: st_cnn, transformer: {at: []}}\n",
+        "mine.yaml:3: models.0.transformer.at: at least 1 entry is wanted",
+    ),
+    (
+        "datasets: [rts]\nmodels:\n- {name: a, like: cnn, turns: 15.5}\n",
+        "mine.yaml:3: models.0.turns: a list is wanted, not 15.5; write [15.5]",
+    ),
     # values
     (BASE + "training:\n  epochs:\n    0\n", "mine.yaml:4: training.epochs: must be at least 1, not 0"),
     (BASE + "training: {epochs: 0}\n", "mine.yaml:3: training.epochs: must be at least 1, not 0"),

@@ -1,11 +1,14 @@
 """What a network makes of a set of images: classes, poses, confusion."""
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from stn_train.evaluation.turns import turned_images, turned_poses
 from stn_train.evaluation.warps import recorded_warps
 from stn_train.models.control import tell
 from stn_train.models.precision import Precision, autocast
@@ -15,8 +18,8 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Predictions:
-    """`logits` (M x classes, float32); `thetas` (each M x p) of every transformer, in the order of the forward pass;
-    `seconds` it took."""
+    """`logits` (M x classes, float32); `thetas` (each M x p) of every transformer, in the order of the forward pass,
+    for the images as they are; `seconds` it took."""
 
     logits: Tensor
     thetas: tuple[Tensor, ...]
@@ -34,20 +37,49 @@ class Predictions:
 
 @torch.no_grad()
 def classify(
-    network: nn.Module, images: Tensor, device: torch.device, precision: Precision, poses: Tensor | None = None
+    network: nn.Module,
+    images: Tensor,
+    device: torch.device,
+    precision: Precision,
+    poses: Tensor | None = None,
+    turns: Sequence[float] = (),
 ) -> Predictions:
-    """Classify uint8 `images` (M x C x H x W), of which it is told the `poses` (M x 8), with a network on `device`."""
+    """Classify uint8 `images` (M x C x H x W), of which it is told the `poses` (M x 8), with a network on `device`.
+
+    With `turns`, it reads them also turned clockwise by each of so many degrees, and the logits are the logarithm of
+    the mean of its probabilities (test-time augmentation).
+    """
     began = time.perf_counter()
     network.eval()
     logits: list[Tensor] = []
     thetas: list[list[Tensor]] = []
-    with autocast(device, precision), recorded_warps(network) as warps:
-        for start, batch in enumerate(images.split(BATCH)):
-            tell(network, None if poses is None else poses[start * BATCH : (start + 1) * BATCH])
-            answer = network((batch.to(device).float() / 255).to(memory_format=torch.channels_last))
-            logits.append(answer.float().cpu())
+    with autocast(device, precision):
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH].to(device).float() / 255
+            told = None if poses is None else poses[start : start + BATCH]
+            with recorded_warps(network) as warps:
+                answers = [_answer(network, batch, told)]
             thetas.append([warp.theta.cpu() for warp in warps])
-            warps.clear()
+            answers += [_answer(network, *_turned(batch, told, degrees)) for degrees in turns]
+            logits.append(_mean(answers))
     seconds = time.perf_counter() - began
     of_each = tuple(torch.cat(batches) for batches in zip(*thetas, strict=True))
     return Predictions(torch.cat(logits), of_each, seconds)
+
+
+def _answer(network: nn.Module, batch: Tensor, poses: Tensor | None) -> Tensor:
+    tell(network, poses)
+    answer: Tensor = network(batch.to(memory_format=torch.channels_last))
+    return answer.float().cpu()
+
+
+def _turned(batch: Tensor, poses: Tensor | None, degrees: float) -> tuple[Tensor, Tensor | None]:
+    aspect = batch.shape[-1] / batch.shape[-2]
+    return turned_images(batch, degrees), None if poses is None else turned_poses(poses, degrees, aspect)
+
+
+def _mean(answers: list[Tensor]) -> Tensor:
+    """The logarithm of the mean of the probabilities; a single answer as it is."""
+    if len(answers) == 1:
+        return answers[0]
+    return torch.stack([answer.log_softmax(dim=1) for answer in answers]).logsumexp(dim=0) - math.log(len(answers))

@@ -47,7 +47,7 @@ def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluat
     asked = trial.dataset if dataset is None else _dataset(dataset, trained)
     problem = trained.problem(session, asked)
     variant, precision = problem.variant, precision_on(session.device, trial.training)
-    found = classify(trained.network, variant.images, session.device, precision, problem.poses)
+    found = classify(trained.network, variant.images, session.device, precision, problem.poses, trial.model.turns)
     return Evaluation(
         checkpoint,
         trial,
@@ -63,9 +63,10 @@ def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluat
 def load_network(checkpoint: str | Path, allow_imports: bool = False) -> nn.Sequential:
     """The network of a checkpoint.pt on the CPU, with the weights that are evaluated, ready to be called.
 
-    It maps images (N x C x H x W, float32 from 0 to 1) to logits (N x classes); its parts are `classifier` and, where
-    something stands at the input, `transformer`. Raises UserError where the file is missing or damaged, or names a
-    classifier that is not ours, whose code is run only where `allow_imports` says so.
+    It maps images (N x C x H x W, float32 from 0 to 1) to logits (N x classes), each image as it is, without a model's
+    `turns`; its parts are `classifier` and, where something stands at the input, `transformer`. Raises UserError where
+    the file is missing or damaged, or names a classifier that is not ours, whose code is run only where `allow_imports`
+    says so.
     """
     return load_trained(Path(checkpoint), Session(torch.device("cpu"), allow_imports=allow_imports)).network
 

@@ -33,7 +33,7 @@ def write_findings(
     `seconds` is the time that training took; `history` is what was seen for the picture of it (see `gallery`).
     """
     variant, precision = problem.variant, precision_on(session.device, trial.training)
-    predictions = classify(final, variant.images, session.device, precision, problem.poses)
+    predictions = classify(final, variant.images, session.device, precision, problem.poses, trial.model.turns)
     found = {"predicted": predictions.predicted, "label": variant.labels, "digit": variant.digit}
     _write_arrays(folder.predictions, found | numbered("theta", predictions.thetas))
     for kind, arrays in gallery(trial, session, final, problem, predictions, history).items():

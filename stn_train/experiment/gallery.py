@@ -13,9 +13,9 @@ from stn_train.evaluation.means import class_means
 from stn_train.evaluation.warps import sights
 from stn_train.experiment.session import Problem, Session
 from stn_train.models.build import at_input
-from stn_train.models.precision import Precision, precision_on
+from stn_train.models.precision import precision_on
 from stn_train.reporting.records import Gallery, numbered
-from stn_train.specs import DatasetSpec, TrialSpec
+from stn_train.specs import TrialSpec
 
 Arrays = dict[str, Tensor]
 
@@ -46,7 +46,7 @@ def gallery(
     """
     if not has_gallery(trial):
         return {}
-    variant, precision = problem.variant, precision_on(session.device, trial.training)
+    variant = problem.variant
     front, classes = _front(network), trial.dataset.classes
     chosen = _chosen(predictions, variant.labels)
     index = torch.cat(chosen)
@@ -54,7 +54,7 @@ def gallery(
     means = class_means(front, variant.images, variant.labels, classes, session.device)
     first = _first_of_each_class(variant)
     found: dict[Gallery, Arrays] = {
-        "examples": _seen(network, variant.images[index], variant.labels[index], session, precision) | {"kind": kinds},
+        "examples": _seen(trial, network, variant.images[index], variant.labels[index], session) | {"kind": kinds},
         "means": dict(zip(("image", "output"), map(_bytes, means), strict=True)),
         "training": {
             "image": variant.images[first],
@@ -63,15 +63,14 @@ def gallery(
         },
     }
     if trial.dataset.channels == 1:
-        found["turning"] = _turning(trial.dataset, variant, network, session, precision)
+        found["turning"] = _turning(trial, variant, network, session)
     return found
 
 
 def watch(trial: TrialSpec, session: Session, network: nn.Sequential, problem: Problem) -> Arrays:
     """What a network makes of the first fixed image of each class, for the picture of its training."""
     index = _first_of_each_class(problem.variant)
-    precision = precision_on(session.device, trial.training)
-    seen = _seen(network, problem.variant.images[index], problem.variant.labels[index], session, precision)
+    seen = _seen(trial, network, problem.variant.images[index], problem.variant.labels[index], session)
     return {name: array for name, array in seen.items() if name not in ("image", "label")}
 
 
@@ -82,16 +81,16 @@ def _front(network: nn.Module) -> nn.Module:
 
 
 def _seen(
-    network: nn.Sequential, images: Tensor, labels: Tensor, session: Session, precision: Precision
+    trial: TrialSpec, network: nn.Sequential, images: Tensor, labels: Tensor, session: Session
 ) -> dict[str, Tensor]:
     """Images, what every transformer at the input makes of them, and what the network takes them for."""
-    seen = sights(_front(network), images, session.device)
+    seen, precision = sights(_front(network), images, session.device), precision_on(session.device, trial.training)
     return {
         "image": images,
         **numbered("output", [_bytes(sight.output) for sight in seen]),
         **numbered("outline", [sight.outline for sight in seen if sight.outline is not None]),
         "label": labels,
-        "predicted": classify(network, images, session.device, precision).predicted,
+        "predicted": classify(network, images, session.device, precision, turns=trial.model.turns).predicted,
     }
 
 
@@ -123,9 +122,7 @@ def _first_of_each_class(variant: Variant) -> Tensor:
     return torch.stack([(variant.labels == label).nonzero()[0, 0] for label in classes])
 
 
-def _turning(
-    dataset: DatasetSpec, variant: Variant, network: nn.Sequential, session: Session, precision: Precision
-) -> Arrays:
+def _turning(trial: TrialSpec, variant: Variant, network: nn.Sequential, session: Session) -> Arrays:
     """One digit turned right round in steps, distorted for the rest as the dataset's first image is."""
     labels = variant.labels[: len(variant.sources)]
     shown = (labels == _TURNED).int().argmax()
@@ -134,9 +131,10 @@ def _turning(
     images = []
     for angle in _TURNS:
         degrees = angle if angle <= 180 else angle - 360
-        turned, *_ = draw_variant(dataset.model_copy(update={"rotation": (degrees, degrees)}), few, "test")
+        at_angle = trial.dataset.model_copy(update={"rotation": (degrees, degrees)})
+        turned, *_ = draw_variant(at_angle, few, "test")
         images.append(turned.images[0])
-    seen = _seen(network, torch.stack(images), few.labels[:1].expand(len(images)), session, precision)
+    seen = _seen(trial, network, torch.stack(images), few.labels[:1].expand(len(images)), session)
     return seen | {"angle": torch.tensor(_TURNS)}
 
 

@@ -127,5 +127,5 @@ def _errors(trained: Trained, dataset: DatasetSpec, variant: Variant, session: S
     """How many of a variant's images a network gets wrong."""
     poses = true_poses(dataset, variant.theta) if is_told(trained.trial.model) else None
     precision = precision_on(session.device, trained.trial.training)
-    found = classify(trained.network, variant.images, session.device, precision, poses)
+    found = classify(trained.network, variant.images, session.device, precision, poses, trained.trial.model.turns)
     return int((found.predicted != variant.labels).sum())

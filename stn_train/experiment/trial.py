@@ -60,7 +60,7 @@ def run_trial(
         refuse_other_pictures(before, looks, folder.checkpoint)
         _write_metrics(folder, recipe, state, looks)
 
-    precision = precision_on(session.device, recipe)
+    variant, precision, turns = problem.variant, precision_on(session.device, recipe), trial.model.turns
     epochs = train(
         state,
         problem.training,
@@ -71,10 +71,10 @@ def run_trial(
     )
     try:
         for _ in epochs:
-            predictions = classify(state.final, problem.variant.images, session.device, precision, problem.poses)
+            predictions = classify(state.final, variant.images, session.device, precision, problem.poses, turns)
             state.seconds += predictions.seconds
             look = {
-                "error": _percent_wrong(predictions, problem.variant),
+                "error": _percent_wrong(predictions, variant),
                 "transformers": _examine(trial, state, problem),
                 "seen": _watch(trial, session, state, problem),
             }

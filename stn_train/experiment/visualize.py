@@ -34,7 +34,7 @@ def visualize(checkpoint: Path, wanted: Collection[str], session: Session) -> It
         return
     problem = trained.problem(session)
     variant, precision = problem.variant, precision_on(session.device, trial.training)
-    predictions = classify(trained.network, variant.images, session.device, precision, problem.poses)
+    predictions = classify(trained.network, variant.images, session.device, precision, problem.poses, trial.model.turns)
     if set(KINDS) & set(wanted) and has_gallery(trial):
         before = watch(trial, session, build_for(trial, session).network, problem)
         refuse_other_pictures(before, trained.looks, checkpoint)

@@ -16,7 +16,6 @@ from stn_train.models.classifiers import CLASSIFIERS
 from stn_train.models.control import freeze, give_pose
 from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
-from stn_train.models.looks import Looks
 from stn_train.models.transformer import SideBySide, SpatialTransformer
 from stn_train.models.user_classifier import Classifier, load_classifier, natural_width, takes_width
 from stn_train.specs import ModelSpec, TransformerSpec
@@ -27,7 +26,7 @@ _MOST_EIGHTHS = 40_000
 
 @dataclass(frozen=True)
 class Model:
-    """A network with its size: `parameters`, `multiply_adds` for one image, and the classifier's `width`.
+    """A network with its size: `parameters`, `multiply_adds` for one image in all its turns, the classifier's `width`.
 
     The network's part `classifier` is the classifier; `transformer`, where it has that part, is what stands at its
     input (see `at_input`). The width is None for a classifier that has none.
@@ -95,7 +94,7 @@ def build_model(
         assert isinstance(transformer, SpatialTransformer)
         (freeze if spec.transformer.pose == "identity" else give_pose)(transformer)
         count, multiply_adds = _count(network), _multiply_adds(network, (1, channels, *canvas), classes)
-    return Model(network, width, count, multiply_adds)
+    return Model(network, width, count, multiply_adds * (1 + len(spec.turns)))
 
 
 @contextmanager
@@ -132,8 +131,6 @@ def _build(
     if transformer is not None:
         for layer in filter(None, transformer.at):
             _insert(network, transformer, layer, (channels, *canvas))
-    if spec.looks is not None:
-        network[-1] = Looks(network[-1], spec.looks.count, spec.looks.turn)
     return network
 
 

@@ -54,11 +54,10 @@ def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
     if experiment.validation:
         lines.append("These are errors on digits held out of the training set: to tune by, not to report.")
     lines += [
-        f"{model.name} looks at each image {model.looks.count} times, turned from {-model.looks.turn:g} to "
-        f"{model.looks.turn:g} degrees, and answers with the mean of the probabilities (test-time augmentation); its "
-        "multiply-adds are those of all looks."
+        f"{model.name} reads each image also turned by {', '.join(f'{degrees:g}' for degrees in model.turns)} degrees, "
+        "and the mean of its probabilities decides (test-time augmentation); its multiply-adds are those of all of it."
         for model in experiment.models
-        if model.looks is not None
+        if model.turns
     ]
     if 1 in seeds:
         lines.append(

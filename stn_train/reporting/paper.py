@@ -50,11 +50,11 @@ def paper_error(trial: TrialSpec) -> float | None:
     """The paper's test error, in percent, for what a trial measures; None where the paper has no such experiment.
 
     It has one where the digits are MNIST's test digits, the dataset is the preset of the paper's name, unchanged, and
-    the network is the paper's: its classifier, which looks once, with its localisation network and its family at the
-    input. Parameters, recipe, seeds and the transformer's output are the trial's own.
+    the network is the paper's: its classifier, with its localisation network and its family at the input, and not asked
+    about turned images. Parameters, recipe, seeds and the transformer's output are the trial's own.
     """
     dataset, transformer = trial.dataset, trial.model.transformer
-    if trial.source != "mnist" or trial.validation or trial.model.looks is not None or not _is_preset(dataset):
+    if trial.source != "mnist" or trial.validation or trial.model.turns or not _is_preset(dataset):
         return None
     if transformer is None:
         return _ERRORS.get((dataset.name, (trial.model.classifier, None, 0)))

@@ -14,6 +14,7 @@ _OF_A_USER = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper"]
 _LONGEST_CLASSIFIER = 256
 _Layer = Annotated[int, Field(ge=0, le=64)]
+_Turn = Annotated[float, Field(ge=-180, le=180)]
 
 
 def _known_classifier(value: str) -> str:
@@ -86,15 +87,6 @@ class TransformerSpec(Spec):
         return self
 
 
-class LooksSpec(Spec):
-    """Test-time augmentation: how a classifier looks several times at what it reads."""
-
-    count: int = Field(5, ge=2, le=64, description="how many times it looks")
-    turn: float = Field(
-        20.0, gt=0, le=180, description="evenly turned from so many degrees one way to as many the other"
-    )
-
-
 class ModelSpec(Spec):
     """A classifier, with or without spatial transformers."""
 
@@ -103,25 +95,16 @@ class ModelSpec(Spec):
         str, Field(max_length=_LONGEST_CLASSIFIER), AfterValidator(_known_classifier), _classifier_schema()
     ]
     transformer: TransformerSpec | None = None
-    looks: LooksSpec | None = Field(
-        None,
-        description="the classifier looks several times at what it reads, turned a little, and the mean of its "
-        "probabilities decides; in evaluation only, training knows nothing of it",
+    turns: Annotated[tuple[_Turn, ...], Field(strict=False, max_length=36)] = Field(
+        (),
+        description="test-time augmentation: in evaluation, the network reads each image also turned clockwise by each "
+        "of so many degrees, and the mean of its probabilities decides",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, value: Any) -> Any:
         return preset(value, MODELS, "model")
-
-    @model_validator(mode="after")
-    def _looks_behind_the_transformers(self) -> "ModelSpec":
-        if self.looks is not None and self.transformer is not None and any(self.transformer.at):
-            raise ValueError(
-                "looks are behind the transformers, and a transformer inside the classifier would have a pose for each "
-                "of them; leave out looks, or transformer.at"
-            )
-        return self
 
 
 def _presets(name: str, classifier: str, localisation: str, **others: Any) -> dict[str, dict[str, Any]]:
@@ -166,8 +149,8 @@ def control_names(model: str) -> tuple[str, str]:
 
 
 def baseline_of(model: ModelSpec, models: tuple[ModelSpec, ...]) -> ModelSpec | None:
-    """The model that `model` is compared with: the first of the same classifier and looks without a transformer."""
+    """The model that `model` is compared with: the first of the same classifier and turns without a transformer."""
     if model.transformer is None:
         return None
-    alike = (other for other in models if (other.classifier, other.looks) == (model.classifier, model.looks))
+    alike = (other for other in models if (other.classifier, other.turns) == (model.classifier, model.turns))
     return next((other for other in alike if other.transformer is None), None)

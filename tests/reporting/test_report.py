@@ -271,13 +271,12 @@ def test_report_says_that_validation_errors_are_to_tune_by(tmp_path: Path) -> No
     assert "1,000 validation images" in text
 
 
-def test_who_looks_several_times_is_named_and_measured_against_no_figure_of_the_papers(tmp_path: Path) -> None:
-    looking = {"name": "often", "like": "cnn_paper", "looks": {"count": 3, "turn": 15}}
-    folder, trials = begin(tmp_path, models=["cnn_paper", looking])
+def test_who_is_asked_about_turned_images_is_named_and_no_network_of_the_papers(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, models=["cnn_paper", {"name": "sure", "like": "cnn_paper", "turns": [-15, 15]}])
     for trial in trials:
         finish(folder, trial, errors=5)
     report = write_report(folder)
-    assert "often looks at each image 3 times, turned from -15 to 15 degrees" in report.files[2].read_text()
+    assert "sure reads each image also turned by -15, 15 degrees, and the mean" in report.files[2].read_text()
     assert [row.paper_error for row in report.rows] == [0.8, None]
 
 
