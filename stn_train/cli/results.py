@@ -1,6 +1,7 @@
 """`stn-train eval`, `report` and `status`: look at what was trained."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,12 @@ def eval_(
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="A dataset's name, as rts; the checkpoint's own if not given.")
     ] = None,
+    turns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEG,DEG", help="Also asked about images turned so far; as the model has it if not given."
+        ),
+    ] = None,
     as_json: AsJson = False,
     data_root: DataRoot = None,
     device: Device = None,
@@ -30,17 +37,30 @@ def eval_(
     """Measure checkpoints on any dataset, also one that they were not trained on.
 
     For instance: stn-train eval runs/rts --dataset r
+
+    With test-time augmentation: stn-train eval runs/rts --turns=-10,10
     """
     from stn_train.experiment.evaluate import evaluate
     from stn_train.experiment.session import open_session
     from stn_train.experiment.trained import checkpoints_in
 
+    turned = None if turns is None else _degrees(turns)
     session = open_session(device, threads, data_root, allow_imports=allow_imports)
-    evaluations = [evaluate(checkpoint, dataset, session) for checkpoint in checkpoints_in(target)]
+    evaluations = [evaluate(checkpoint, dataset, session, turned) for checkpoint in checkpoints_in(target)]
     if as_json:
         typer.echo(json.dumps([_values(evaluation) for evaluation in evaluations], indent=2))
     else:
         typer.echo("\n\n".join(_words(evaluation) for evaluation in evaluations))
+
+
+def _degrees(text: str) -> tuple[float, ...]:
+    try:
+        turns = tuple(float(degrees) for degrees in text.split(",")) if text else ()
+    except ValueError:
+        turns = (math.nan,)
+    if not all(-180 <= degrees <= 180 for degrees in turns):
+        raise UserError(f"--turns {text}: degrees from -180 to 180 with commas between are wanted, such as -10,10")
+    return turns
 
 
 def report(run: Run) -> None:
@@ -126,6 +146,7 @@ def _values(evaluation: "Evaluation") -> dict[str, Any]:
         "epochs": evaluation.trial.training.epochs,
         "dataset": evaluation.dataset.model_dump(mode="json", exclude_none=True),
         "split": "validation" if evaluation.trial.validation else "test",
+        "turns": list(evaluation.turns),
         "images": len(evaluation.wrong),
         "errors": int(evaluation.wrong.sum()),
         "error": {"value": error.value, "low": error.low, "high": error.high},
@@ -144,6 +165,11 @@ def _undoes(evaluation: "Evaluation") -> list[str]:
     return [f"of what varies in the digits' pose, the transformer {words}"] if words else []
 
 
+def _also_turned(evaluation: "Evaluation") -> str:
+    turns = ", ".join(f"{degrees:g}" for degrees in evaluation.turns)
+    return f", each also turned by {turns} degrees" if turns else ""
+
+
 def _words(evaluation: "Evaluation") -> str:
     from stn_train.reporting.text import aligned
 
@@ -160,7 +186,7 @@ def _words(evaluation: "Evaluation") -> str:
             values["checkpoint"],
             f"{values['model']}, after epoch {values['epoch']} of {values['epochs']} on {values['trained_on']}, "
             f"measured on {values['images']:,} {values['split']} images of {values['dataset']['name']} "
-            f"({canvas[0]} x {canvas[1]} pixels):",
+            f"({canvas[0]} x {canvas[1]} pixels){_also_turned(evaluation)}:",
             f"error {error['value']:.2f} % (95 % interval {error['low']:.2f} to {error['high']:.2f})",
             *_undoes(evaluation),
             "",

@@ -22,37 +22,43 @@ from stn_train.specs import DATASETS, DatasetSpec, TrialSpec, is_told
 class Evaluation:
     """What a checkpoint makes of a variant of M images.
 
-    `wrong` (M, bool) and the numbers of the images' digits, `digit` (M); `confusion` (classes x classes) has a row for
-    each true and a column for each predicted class; `evidence` says what its transformers do, where that can be told.
+    Each was read as it is, and turned by each of the degrees in `turns`. `wrong` (M, bool) and the numbers of the
+    images' digits, `digit` (M); `confusion` (classes x classes) has a row for each true and a column for each predicted
+    class; `evidence` says what its transformers do, where that can be told.
     """
 
     checkpoint: Path
     trial: TrialSpec
     epoch: int
     dataset: DatasetSpec
+    turns: tuple[float, ...]
     wrong: NDArray[np.bool_]
     digit: NDArray[np.int64]
     confusion: NDArray[np.int64]
     evidence: Evidence | None
 
 
-def evaluate(checkpoint: Path, dataset: str | None, session: Session) -> Evaluation:
+def evaluate(
+    checkpoint: Path, dataset: str | None, session: Session, turns: tuple[float, ...] | None = None
+) -> Evaluation:
     """Classify the fixed images of the checkpoint's own dataset, or of another, drawn on the model's canvas.
 
-    Another is one of the run that the checkpoint lies in, or a preset. Raises UserError where the checkpoint is damaged
-    or the dataset is not known.
+    Another is one of the run that the checkpoint lies in, or a preset; `turns`, in degrees (see `classify`), stand in
+    for the model's own. Raises UserError where the checkpoint is damaged or the dataset is not known.
     """
     trained = load_trained(checkpoint, session)
     trial = trained.trial
     asked = trial.dataset if dataset is None else _dataset(dataset, trained)
     problem = trained.problem(session, asked)
     variant, precision = problem.variant, precision_on(session.device, trial.training)
-    found = classify(trained.network, variant.images, session.device, precision, problem.poses, trial.model.turns)
+    turns = trial.model.turns if turns is None else turns
+    found = classify(trained.network, variant.images, session.device, precision, problem.poses, turns)
     return Evaluation(
         checkpoint,
         trial,
         len(trained.records),
         asked,
+        turns,
         (found.predicted != variant.labels).numpy(),
         variant.digit.numpy(),
         found.confusion(variant.labels, asked.classes).numpy(),

@@ -34,6 +34,35 @@ def test_eval_finds_again_what_the_run_found(trained, stn):
             assert one["class_errors"][label] == pytest.approx(100 - 100 * row[label] / sum(row))
 
 
+def test_turns_are_part_of_a_model_and_can_be_had_of_any(stn):
+    results = []
+    for name, model in (("plain", "st_cnn"), ("sure", "{name: st_cnn, like: st_cnn, turns: [-40, 40]}")):
+        options = ("--set", f"models=[{model}]", "--set", "training.epochs=3", "--threads", "1")
+        assert stn("run", "--config", "small.yaml", *options, "--output-dir", name).code == 0
+    plain, sure = (
+        json.loads(Path(name, "trials/r/st_cnn/seed-0/result.json").read_bytes()) for name in ("plain", "sure")
+    )
+    asked = {
+        (name, turns): json.loads(stn("eval", name, *turns, "--json", "--threads", "1").out)[0]
+        for name in ("plain", "sure")
+        for turns in ((), ("--turns=",), ("--turns=-40,40",))
+    }
+    assert plain["confusion"] != sure["confusion"]
+    for (name, turns), found in asked.items():
+        three_times = turns == ("--turns=-40,40",) or (turns == () and name == "sure")
+        assert found["turns"] == ([-40, 40] if three_times else [])
+        assert found["confusion"] == (sure if three_times else plain)["confusion"]
+        assert found["evidence"] == asked["plain", ()]["evidence"]
+    assert "120 test images of r (28 x 28 pixels), each also turned by -40, 40 degrees:" in stn("eval", "sure").out
+
+
+@pytest.mark.parametrize("turns", ["a", "10,", "200", "nan", "1e999", "10;20"])
+def test_turns_that_are_none(trained, stn, turns):
+    assert stn("eval", trained, f"--turns={turns}").sentence == (
+        f"--turns {turns}: degrees from -180 to 180 with commas between are wanted, such as -10,10"
+    )
+
+
 @pytest.mark.parametrize("target", [TRIAL, f"{TRIAL}/checkpoint.pt"])
 def test_eval_of_a_trial_or_a_checkpoint_is_that_one(trained, stn, target):
     ended = stn("eval", target)
