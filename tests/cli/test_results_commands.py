@@ -35,7 +35,6 @@ def test_eval_finds_again_what_the_run_found(trained, stn):
 
 
 def test_turns_are_part_of_a_model_and_can_be_had_of_any(stn):
-    results = []
     for name, model in (("plain", "st_cnn"), ("sure", "{name: st_cnn, like: st_cnn, turns: [-40, 40]}")):
         options = ("--set", f"models=[{model}]", "--set", "training.epochs=3", "--threads", "1")
         assert stn("run", "--config", "small.yaml", *options, "--output-dir", name).code == 0
