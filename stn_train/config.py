@@ -239,7 +239,7 @@ def _wrong(kind: type[Kind], error: ErrorDetails, loc: Loc, value: Any) -> str:
             return f"a mapping is wanted, not {shown}; its keys are {', '.join(_spec_at(kind, loc).model_fields)}"
         case "tuple_type" if _is_list(kind, loc):
             return f"a list is wanted, not {shown}" + (
-                f"; write [{short(str(value))}]" if isinstance(value, str | int | float) else ""
+                f"; write [{short(str(value))}]" if isinstance(value, str | int) else ""
             )
         case "too_short" | "too_long" if _is_list(kind, loc):
             least, most = limits.get("min_length"), limits.get("max_length")

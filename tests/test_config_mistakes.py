@@ -132,8 +132,16 @@ MISTAKES = [
         "mine.yaml:3: models.0.transformer.at: at least 1 entry is wanted",
     ),
     (
-        "datasets: [rts]\nmodels:\n- {name: a, like: cnn, turns: 15.5}\n",
-        "mine.yaml:3: models.0.turns: a list is wanted, not 15.5; write [15.5]",
+        "datasets: [rts]\nmodels:\n- {name: a, like: cnn, turns: 15}\n",
+        "mine.yaml:3: models.0.turns: a list is wanted, not 15; write [15]",
+    ),
+    (
+        "datasets: [rts]\nmodels:\n- {name: a, like: cnn, turns: [10, -10, 10]}\n",
+        "mine.yaml:3: models.0.turns: a turn stands here twice; leave one of them out",
+    ),
+    (
+        "datasets: [rts]\nmodels:\n- {name: a, like: cnn, turns: [0, 10]}\n",
+        "mine.yaml:3: models.0.turns: 0 is no turn: the image as it is is read anyway; leave it out",
     ),
     # values
     (BASE + "training:\n  epochs:\n    0\n", "mine.yaml:4: training.epochs: must be at least 1, not 0"),

@@ -1,7 +1,6 @@
 """`stn-train eval`, `report` and `status`: look at what was trained."""
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +24,8 @@ def eval_(
     turns: Annotated[
         str | None,
         typer.Option(
-            metavar="DEG,DEG", help="Also asked about images turned so far; as the model has it if not given."
+            metavar="DEG,DEG",
+            help="Read each image also turned clockwise by each of these; the model's own if not given, none if empty.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -54,12 +54,17 @@ def eval_(
 
 
 def _degrees(text: str) -> tuple[float, ...]:
+    from pydantic import TypeAdapter
+
+    from stn_train.specs import Turns
+
     try:
-        turns = tuple(float(degrees) for degrees in text.split(",")) if text else ()
+        turns: tuple[float, ...] = TypeAdapter(Turns).validate_python([float(turn) for turn in text.split(",") if text])
     except ValueError:
-        turns = (math.nan,)
-    if not all(-180 <= degrees <= 180 for degrees in turns):
-        raise UserError(f"--turns {text}: degrees from -180 to 180 with commas between are wanted, such as -10,10")
+        raise UserError(
+            f"--turns {text}: at most 36 different degrees from -180 to 180, and none of them 0, with commas between "
+            "are wanted, such as -10,10"
+        ) from None
     return turns
 
 

@@ -21,9 +21,9 @@ Arrays = dict[str, Tensor]
 
 _OF_A_KIND = 8
 _FEW = 10
-_TURNED = 4
+_UNMISTAKABLE = 4
 """A class whose digits look like no other, nor like their own, when they are turned."""
-_TURNS = range(0, 360, 15)
+_ANGLES = range(0, 360, 15)
 
 
 def has_gallery(trial: TrialSpec) -> bool:
@@ -125,17 +125,17 @@ def _first_of_each_class(variant: Variant) -> Tensor:
 def _turning(trial: TrialSpec, variant: Variant, network: nn.Sequential, session: Session) -> Arrays:
     """One digit turned right round in steps, distorted for the rest as the dataset's first image is."""
     labels = variant.labels[: len(variant.sources)]
-    shown = (labels == _TURNED).int().argmax()
+    shown = (labels == _UNMISTAKABLE).int().argmax()
     others = torch.arange(len(labels))[:_FEW]  # to cut clutter from
     few = Digits(variant.sources, labels).subset(torch.cat([shown[None], others]))
     images = []
-    for angle in _TURNS:
+    for angle in _ANGLES:
         degrees = angle if angle <= 180 else angle - 360
         at_angle = trial.dataset.model_copy(update={"rotation": (degrees, degrees)})
         turned, *_ = draw_variant(at_angle, few, "test")
         images.append(turned.images[0])
     seen = _seen(trial, network, torch.stack(images), few.labels[:1].expand(len(images)), session)
-    return seen | {"angle": torch.tensor(_TURNS)}
+    return seen | {"angle": torch.tensor(_ANGLES)}
 
 
 def _bytes(images: Tensor) -> Tensor:

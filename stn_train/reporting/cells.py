@@ -16,12 +16,14 @@ MULTIPLY_ADDS = "multiply-adds"
 PAPER = "paper %"
 SPEED = "training img/s"
 TRAINING_DIGITS = "training digits"
+TURNS = "turns"
 
 COLUMNS: tuple[Column, ...] = (
     ("dataset", lambda row: row.dataset),
     ("model", lambda row: row.model),
     ("seeds", lambda row: str(len(row.seeds))),
     (TRAINING_DIGITS, lambda row: f"{row.training_digits:,}"),
+    (TURNS, lambda row: ", ".join(f"{degrees:g}" for degrees in row.turns) or "-"),
     ("parameters", lambda row: f"{row.parameters:,}"),
     (MULTIPLY_ADDS, lambda row: _shortened(row.multiply_adds)),
     ("error % [95 %]", lambda row: estimate(row.error)),
@@ -34,10 +36,12 @@ COLUMNS: tuple[Column, ...] = (
 def details(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
     """A line for each row.
 
-    The paper's figures are left out where it has none for any of them, the training digits where all have as many.
+    The paper's figures are left out where it has none for any of them, the training digits and the turns where all have
+    the same.
     """
     left_out = {PAPER} if all(row.paper_error is None for row in rows) else set()
     left_out |= {TRAINING_DIGITS} if len({row.training_digits for row in rows}) == 1 else set()
+    left_out |= {TURNS} if len({row.turns for row in rows}) == 1 else set()
     shown = [column for column in columns if column[0] not in left_out]
     return [[header for header, _ in shown], *([cell(row) for _, cell in shown] for row in rows)]
 

@@ -58,7 +58,7 @@ def _flat(row: Row) -> dict[str, Any]:
             flat |= _flat_comparison(row.comparison)
         elif key == "class_errors":
             flat |= {f"error_of_class_{label}": error for label, error in enumerate(value)}
-        elif key in ("seeds", "seed_errors", "paired_seeds"):
+        elif key in ("seeds", "seed_errors", "paired_seeds", "turns"):
             flat[key] = " ".join(map(str, value))
         elif key == "undoing":
             flat |= _flat_evidence(row)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from stn_train.reporting.tables import Row
-from stn_train.specs import ExperimentSpec, trials_of
+from stn_train.reporting.text import in_words
+from stn_train.specs import ExperimentSpec, baseline_of, trials_of
 
 POSE = (
     "How much of the digits' varying pose is gone in what the classifier reads: 100 % is all, 0 % is what a "
@@ -53,12 +54,21 @@ def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
     )
     if experiment.validation:
         lines.append("These are errors on digits held out of the training set: to tune by, not to report.")
-    lines += [
-        f"{model.name} reads each image also turned by {', '.join(f'{degrees:g}' for degrees in model.turns)} degrees, "
-        "and the mean of its probabilities decides (test-time augmentation); its multiply-adds are those of all of it."
-        for model in experiment.models
-        if model.turns
+    for turns in dict.fromkeys(row.turns for row in rows if row.turns):
+        degrees, models = [f"{one:g}" for one in turns], [row.model for row in rows if row.turns == turns]
+        lines.append(
+            f"Each image is read as it is and turned clockwise by {in_words(degrees)} degrees, and the mean of the "
+            f"probabilities decides (test-time augmentation), by {in_words(models)}; multiply-adds and evaluation "
+            f"speed are those of all {len(turns) + 1} readings."
+        )
+    alone = [
+        model.name for model in experiment.models if model.transformer and not baseline_of(model, experiment.models)
     ]
+    if alone:
+        lines.append(
+            f"Compared with nothing, for want of a model of the same classifier and turns without a transformer: "
+            f"{in_words(alone)}."
+        )
     if 1 in seeds:
         lines.append(
             "The error of one seed is that of one network; its 95 % interval says what other digits would give."

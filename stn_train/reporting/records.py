@@ -73,7 +73,7 @@ class TrialResult(Spec):
     trial: TrialSpec
     parameters: Count
     width: float | None = Field(description="of the classifier; none where it has no such parameter")
-    multiply_adds: Count = Field(description="of convolutions and matrix products, for one image")
+    multiply_adds: Count = Field(description="of convolutions and matrix products, for one image in all its turns")
     precision: Literal["bfloat16", "float32"]
     split: Literal["test", "validation"]
     training_digits: Count

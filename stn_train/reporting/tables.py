@@ -50,6 +50,8 @@ class Row:
     """Where both controls are (see ExperimentSpec), or the one that can be."""
     parameters: int
     width: float | None
+    turns: tuple[float, ...]
+    """By how many degrees images were turned, to be read again; the multiply-adds are those of all readings."""
     multiply_adds: int
     training_seconds: float
     """Of one trial, as are the speeds below: means over the seeds."""
@@ -149,6 +151,7 @@ def row_of(mine: BySeed, theirs: BySeed, baseline: str | None) -> Row:
         gain=None,
         parameters=result.parameters,
         width=result.width,
+        turns=result.trial.model.turns,
         multiply_adds=result.multiply_adds,
         training_seconds=_mean([trial.timing.seconds for trial in trials]),
         training_images_per_second=_mean([trial.timing.training_images_per_second for trial in trials]),

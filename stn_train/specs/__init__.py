@@ -7,7 +7,7 @@ those refusals into sentences with file and line.
 from stn_train.specs.colocalisation import CellSpec, ColocalisationSpec, LocaliserSpec, cells_of
 from stn_train.specs.datasets import DATASETS, ClutterSpec, CornersSpec, DatasetSpec, ElasticSpec
 from stn_train.specs.experiments import ExperimentSpec, Source, TrialSpec, trials_of
-from stn_train.specs.fields import DIGIT, Count, Spec, merged
+from stn_train.specs.fields import DIGIT, Count, Spec, Turns, merged
 from stn_train.specs.models import (
     CLASSIFIERS,
     MODELS,
@@ -43,6 +43,7 @@ __all__ = [
     "TrainingSpec",
     "TransformerSpec",
     "TrialSpec",
+    "Turns",
     "baseline_of",
     "cells_of",
     "control_names",

@@ -36,6 +36,15 @@ def _in_order(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
+def _turns(turns: tuple[float, ...]) -> tuple[float, ...]:
+    """In ascending order. Raises ValueError where one is nothing new."""
+    if 0 in turns:
+        raise ValueError("0 is no turn: the image as it is is read anyway; leave it out")
+    if len(set(turns)) < len(turns):
+        raise ValueError("a turn stands here twice; leave one of them out")
+    return tuple(sorted(turns))
+
+
 def _pair_schema(low: float, high: float, alone: str, kind: str = "number") -> WithJsonSchema:
     number = {"type": kind, "minimum": low, "maximum": high}
     pair = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
@@ -68,6 +77,9 @@ _Share = Annotated[float, Field(ge=-1, le=1)]
 _Factor = Annotated[float, Field(ge=0.1, le=10)]
 _Pixels = Annotated[int, Field(ge=8, le=256)]
 _Pair = Field(strict=False)
+
+Turns = Annotated[tuple[_Degrees, ...], Field(strict=False, max_length=36), AfterValidator(_turns)]
+"""Degrees by which images are turned, clockwise: each once, in ascending order."""
 
 # Intervals to draw from uniformly, [low end, high end]; one number stands for [-a, a], or for a factor always applied.
 Degrees = Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from stn_train.errors import did_you_mean
-from stn_train.specs.fields import DIGIT, Name, Size, Spec, preset
+from stn_train.specs.fields import DIGIT, Name, Size, Spec, Turns, preset
 
 CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
 """Our classifiers; any other is a function of the user's, written `package.module:function`."""
@@ -14,7 +14,6 @@ _OF_A_USER = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper"]
 _LONGEST_CLASSIFIER = 256
 _Layer = Annotated[int, Field(ge=0, le=64)]
-_Turn = Annotated[float, Field(ge=-180, le=180)]
 
 
 def _known_classifier(value: str) -> str:
@@ -95,7 +94,7 @@ class ModelSpec(Spec):
         str, Field(max_length=_LONGEST_CLASSIFIER), AfterValidator(_known_classifier), _classifier_schema()
     ]
     transformer: TransformerSpec | None = None
-    turns: Annotated[tuple[_Turn, ...], Field(strict=False, max_length=36)] = Field(
+    turns: Turns = Field(
         (),
         description="test-time augmentation: in evaluation, the network reads each image also turned clockwise by each "
         "of so many degrees, and the mean of its probabilities decides",

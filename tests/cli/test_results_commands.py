@@ -10,6 +10,7 @@ import yaml
 
 from stn_train import sealed
 from stn_train.experiment import session
+from stn_train.reporting.records import TrialFolder
 
 TRIAL = "runs/small/trials/r/st_cnn/seed-0"
 
@@ -35,30 +36,38 @@ def test_eval_finds_again_what_the_run_found(trained, stn):
 
 
 def test_turns_are_part_of_a_model_and_can_be_had_of_any(stn):
+    """Training knows nothing of them, so that both networks are the same."""
+    found, epochs, held = {}, {}, {}
     for name, model in (("plain", "st_cnn"), ("sure", "{name: st_cnn, like: st_cnn, turns: [-40, 40]}")):
         options = ("--set", f"models=[{model}]", "--set", "training.epochs=3", "--threads", "1")
         assert stn("run", "--config", "small.yaml", *options, "--output-dir", name).code == 0
-    plain, sure = (
-        json.loads(Path(name, "trials/r/st_cnn/seed-0/result.json").read_bytes()) for name in ("plain", "sure")
-    )
+        assert stn("robustness", name, "--threads", "1").code == 0
+        folder = TrialFolder(Path(name, "trials/r/st_cnn/seed-0"))
+        found[name], epochs[name], held[name] = folder.load_result(), folder.load_metrics(), folder.load_robustness()
+        examples = folder.load_gallery()["examples"]
+        assert (examples["kind"] == 2).tolist() == (examples["predicted"] != examples["label"]).tolist()
     asked = {
         (name, turns): json.loads(stn("eval", name, *turns, "--json", "--threads", "1").out)[0]
         for name in ("plain", "sure")
         for turns in ((), ("--turns=",), ("--turns=-40,40",))
     }
-    assert plain["confusion"] != sure["confusion"]
-    for (name, turns), found in asked.items():
+    assert found["plain"].confusion != found["sure"].confusion
+    for (name, turns), one in asked.items():
         three_times = turns == ("--turns=-40,40",) or (turns == () and name == "sure")
-        assert found["turns"] == ([-40, 40] if three_times else [])
-        assert found["confusion"] == (sure if three_times else plain)["confusion"]
-        assert found["evidence"] == asked["plain", ()]["evidence"]
+        assert one["turns"] == ([-40, 40] if three_times else [])
+        assert one["confusion"] == [list(row) for row in found["sure" if three_times else "plain"].confusion]
+        assert one["evidence"] == asked["plain", ()]["evidence"]
+    assert [epoch.loss for epoch in epochs["plain"]] == [epoch.loss for epoch in epochs["sure"]]
+    assert epochs["sure"][-1].error == pytest.approx(found["sure"].error) != epochs["plain"][-1].error
+    assert held["plain"].points != held["sure"].points
     assert "120 test images of r (28 x 28 pixels), each also turned by -40, 40 degrees:" in stn("eval", "sure").out
 
 
-@pytest.mark.parametrize("turns", ["a", "10,", "200", "nan", "1e999", "10;20"])
-def test_turns_that_are_none(trained, stn, turns):
+@pytest.mark.parametrize("turns", ["a", "10,", "200", "nan", "1e999", "10;20", "0", "10,10"])
+def test_turns_that_are_no_degrees(trained, stn, turns):
     assert stn("eval", trained, f"--turns={turns}").sentence == (
-        f"--turns {turns}: degrees from -180 to 180 with commas between are wanted, such as -10,10"
+        f"--turns {turns}: at most 36 different degrees from -180 to 180, and none of them 0, with commas between are "
+        "wanted, such as -10,10"
     )
 
 

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import rotate
 
+from stn_train.evaluation import classify as classify_module
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.turns import turned_images, turned_poses
 from stn_train.geometry import PROJECTIVE, bilinear_sampler
 from stn_train.models import Model, build_model
-from stn_train.models.control import tell
 from stn_train.specs import ModelSpec, baseline_of
 
 CPU = torch.device("cpu")
@@ -88,16 +88,23 @@ def test_theta_is_that_of_the_image_as_it_is():
     assert len(turned.thetas) == 1
 
 
-def test_who_is_told_the_pose_is_told_the_turned_one():
-    told = build("st_cnn", transformer={"pose": "true"}).network
+@pytest.mark.parametrize("size", [(28, 28), (28, 36)])
+def test_who_is_told_the_pose_is_told_the_turned_one_of_each_image(monkeypatch, size):
+    monkeypatch.setattr(classify_module, "BATCH", 4)
+    spec = ModelSpec.model_validate({"name": "told", "like": "st_cnn", "transformer": {"pose": "true"}})
+    told = build_model(spec, size, 100_000).network
     seen: list[Tensor] = []
     told[0].register_forward_hook(lambda transformer, read, output: seen.append(output))
-    pose = torch.tensor([[0.4, 0, 0.1, 0, 0.4, 0, 0, 0]]).expand(6, -1)
-    classify(told, images(), CPU, "float32", pose, turns=(30.0,))
-    as_it_is, turned = seen
-    assert (turned - as_it_is).abs().mean() < 0.06 * as_it_is.mean()
-    tell(told, pose)
-    assert (told[0](turned_images(images().float() / 255, 30.0)) - as_it_is).abs().mean() > 0.2 * as_it_is.mean()
+    shift = torch.linspace(-0.2, 0.2, 6)[:, None]
+    poses = torch.tensor([[0.4, 0, 0, 0, 0.4, 0, 0, 0]]) + shift * torch.tensor([[0, 0, 1, 0, 0, 1, 0, 0]])
+    classify(told, images(size), CPU, "float32", poses, turns=(30.0,))
+    as_it_is, turned = torch.cat(seen[::2]), torch.cat(seen[1::2])
+    read = images(size).float() / 255
+    wanted = bilinear_sampler(read, PROJECTIVE.grid(poses, (28, 28)))
+    torch.testing.assert_close(as_it_is, wanted, rtol=0, atol=1e-5)
+    assert (turned - wanted).abs().mean() < 0.06 * wanted.mean(), "what reading twice between pixels costs"
+    not_told = bilinear_sampler(turned_images(read, 30.0), PROJECTIVE.grid(poses, (28, 28)))
+    assert (not_told - wanted).abs().mean() > 0.2 * wanted.mean()
 
 
 @pytest.mark.parametrize("name", ["cnn", "st_cnn"])
@@ -112,7 +119,7 @@ def test_a_model_is_compared_with_one_of_the_same_turns():
         for model in (
             "cnn",
             {"name": "sure", "like": "cnn", "turns": [-15, 15]},
-            {"name": "st", "like": "st_cnn", "turns": [-15, 15]},
+            {"name": "st", "like": "st_cnn", "turns": [15, -15]},
         )
     )
     assert baseline_of(st, (once, sure, st)) == sure

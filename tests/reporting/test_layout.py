@@ -35,6 +35,7 @@ ROW = Row(
     undoing=None,
     parameters=400_000,
     width=64.0,
+    turns=(),
     multiply_adds=9_000_000,
     training_seconds=100.0,
     training_images_per_second=1000.0,

@@ -272,12 +272,24 @@ def test_report_says_that_validation_errors_are_to_tune_by(tmp_path: Path) -> No
 
 
 def test_who_is_asked_about_turned_images_is_named_and_no_network_of_the_papers(tmp_path: Path) -> None:
-    folder, trials = begin(tmp_path, models=["cnn_paper", {"name": "sure", "like": "cnn_paper", "turns": [-15, 15]}])
+    models = [
+        {"name": name, "like": like, "turns": [15, -15]} for name, like in (("sure", "cnn_paper"), ("st", "st_cnn"))
+    ]
+    folder, trials = begin(tmp_path, models=["cnn_paper", *models])
     for trial in trials:
         finish(folder, trial, errors=5)
     report = write_report(folder)
-    assert "sure reads each image also turned by -15, 15 degrees, and the mean" in report.files[2].read_text()
-    assert [row.paper_error for row in report.rows] == [0.8, None]
+    reading = report.files[2].read_text()
+    assert "turned clockwise by -15 and 15 degrees" in reading
+    assert "(test-time augmentation), by sure and st;" in reading
+    assert "of the same classifier and turns without a transformer: st." in reading
+    assert [row.paper_error for row in report.rows] == [0.8, None, None]
+    json_file, csv_file, _ = (path.read_text() for path in report.files[:3])
+    assert [row["turns"] for row in json.loads(json_file)["rows"]] == [[], [-15, 15], [-15, 15]]
+    assert [line["turns"] for line in csv.DictReader(csv_file.splitlines())] == ["", "-15.0 15.0", "-15.0 15.0"]
+    header, *lines = summary(report.experiment, report.rows).split("\n\n")[0].splitlines()
+    assert "turns" in header
+    assert ["-15, 15" in line for line in lines] == [False, True, True]
 
 
 def test_nothing_finished_is_nothing_to_report(tmp_path: Path) -> None:
