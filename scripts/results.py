@@ -41,7 +41,13 @@ README = ROOT / "README.md"
 KEPT = DOCS / "results"
 MARK = "<!-- From here on written by scripts/results.py -->"
 BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
-CONFIGS = {"table1": "paper/table1", "tc_paper": "paper/tc", "addition": "paper/addition", "fixed": "paper/fixed"}
+CONFIGS = {
+    "table1": "paper/table1",
+    "tc_paper": "paper/tc",
+    "addition": "paper/addition",
+    "fixed": "paper/fixed",
+    "best": "best",
+}
 """The configuration of each experiment that the page shows, by its name, in this order."""
 
 
@@ -150,7 +156,8 @@ def paper_layout(name: str, rows: list[dict[str, Any]], intervals: bool) -> str:
     datasets, models = ([entry.name for entry in entries] for entries in (experiment.datasets, experiment.models))
     datasets = [dataset for dataset in datasets if any((dataset, model) in found for model in models)]
     lines = [[model, *(found.get((dataset, model), "") for dataset in datasets)] for model in models]
-    header = f"{CONFIGS[name]}: test error %{' [95 %]' if intervals else ''} (the paper's)"
+    beside = " (the paper's)" if any(row["paper_error"] is not None for row in rows) else ""
+    header = f"{CONFIGS[name]}: test error %{' [95 %]' if intervals else ''}{beside}"
     return table([header, *datasets], [line for line in lines if any(line[1:])])
 
 
