@@ -2,7 +2,7 @@
 # Trains the networks of the paper's tables, several side by side, one thread each. What has finished is skipped, what was
 # stopped goes on. The options go to every `stn-train run`: scripts/paper_tables.sh 2 --seeds 0 --data-root DIR
 # What it has trained is kept, and written into docs/results.md, by
-# python scripts/results.py runs/table1 runs/tc_paper runs/addition runs/fixed runs/best
+# python scripts/results.py runs/table1 runs/tc_paper runs/addition
 set -euo pipefail
 
 processes=${1:?how many side by side? For instance: scripts/paper_tables.sh 2 --seeds 0}

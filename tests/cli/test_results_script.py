@@ -151,7 +151,7 @@ def test_a_network_or_dataset_without_a_trial_has_no_line_or_column(train, resul
     for cell in (ST_CNN, "rts/cnn_paper"):
         results(train("table1", "--only", cell, *more))
     (header, _, cnn, st_cnn) = Path("README.md").read_text().partition(BEGIN)[2].partition(END)[0].strip().splitlines()
-    assert header.endswith("| r | rts |")
+    assert header == "| paper/table1: test error % | r | rts |"
     assert re.fullmatch(r"\| cnn_paper \|  \| [\d.]+ \|", cnn)
     assert re.fullmatch(r"\| st_cnn_paper \| [\d.]+ \|  \|", st_cnn)
 
