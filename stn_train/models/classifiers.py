@@ -3,6 +3,7 @@
 from torch import nn
 
 from stn_train.models.blocks import conv_block, refuse_small
+from stn_train.models.image_convolution import ImageConvolution
 
 _LEAST = {"cnn_paper": 24, "cnn": 8, "fcn": 1}
 """How many pixels each needs, height and width."""
@@ -42,7 +43,7 @@ def cnn_paper(size: tuple[int, int], channels: int, classes: int, width: float =
     w = round(width)
     height, breadth = (((side - 8) // 2 - 6) // 2 for side in size)
     return nn.Sequential(
-        nn.Sequential(nn.Conv2d(channels, w, 9), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
+        nn.Sequential(ImageConvolution(channels, w, 9), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
         nn.Sequential(nn.Conv2d(w, w, 7), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
         nn.Sequential(nn.Flatten(), nn.Linear(w * height * breadth, classes)),
     )

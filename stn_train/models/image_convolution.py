@@ -1,0 +1,42 @@
+"""A convolution of images that a transformer has put out, quick to tell them their gradient on a CPU."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
+
+
+class ImageConvolution(nn.Conv2d):
+    """A convolution with biases, without padding: what `nn.Conv2d` is, but for how it finds the images' gradient.
+
+    A transformer learns from that gradient. On a CPU, oneDNN takes about as long for it as for all the rest of a step
+    of the paper's CNN, since images have few channels. As a matrix product, whose patches are then added up in float32,
+    it takes a quarter of that time or less (docs/performance.md).
+    """
+
+    def __init__(self, channels: int, filters: int, kernel: int) -> None:
+        super().__init__(channels, filters, kernel)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature maps, N x filters x h x w, of N x C x H x W."""
+        if not images.requires_grad or images.device.type != "cpu":
+            return super().forward(images)
+        return cast(Tensor, _Convolve.apply(images, self.weight, self.bias))
+
+
+class _Convolve(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        maps = F.conv2d(images, weight, bias)  # in bfloat16 under autocast
+        ctx.save_for_backward(images.to(maps.dtype), weight.to(maps.dtype))
+        return maps
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        images, weight = ctx.saved_tensors
+        patches = weight.flatten(1).mT @ gradient.flatten(2)
+        precise = patches.to(torch.promote_types(patches.dtype, torch.float32))
+        for_images = F.fold(precise, images.shape[2:], weight.shape[2:])
+        return for_images, conv2d_weight(images, weight.shape, gradient), gradient.sum((0, 2, 3))

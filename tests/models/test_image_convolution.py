@@ -1,0 +1,63 @@
+"""The convolution of images: it is `nn.Conv2d`, its values and all of its gradients, whatever it computes in."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stn_train.models.image_convolution import ImageConvolution
+
+
+def two_alike(channels: int, kernel: int, dtype: torch.dtype) -> tuple[ImageConvolution, nn.Conv2d]:
+    torch.manual_seed(0)
+    ours, theirs = ImageConvolution(channels, 5, kernel).to(dtype), nn.Conv2d(channels, 5, kernel).to(dtype)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+def maps_and_gradients(convolution: nn.Conv2d, images: Tensor) -> list[Tensor]:
+    """What it puts out, and the gradients of a sum of all that, weighted, for its images, weights and biases."""
+    images = images.clone().requires_grad_()
+    maps = convolution(images)
+    weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(maps.dtype)
+    return [maps, *torch.autograd.grad(maps, [images, convolution.weight, convolution.bias], weights)]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize(("channels", "kernel", "size"), [(1, 9, (20, 20)), (1, 3, (9, 14)), (4, 5, (11, 8))], ids=str)
+def test_it_is_the_convolution_of_the_library(channels, kernel, size, layout):
+    images = torch.rand(3, channels, *size, dtype=torch.float64).to(memory_format=layout)
+    ours, theirs = (maps_and_gradients(one, images) for one in two_alike(channels, kernel, torch.float64))
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-12, atol=1e-12)
+
+
+def test_its_gradients_are_those_of_finite_differences():
+    ours, _ = two_alike(2, 3, torch.float64)
+    images = torch.rand(2, 2, 5, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(ours, images)
+
+
+def test_under_autocast_it_puts_out_the_same_and_its_gradient_is_at_least_as_precise():
+    ours, theirs = two_alike(1, 9, torch.float32)
+    images = torch.rand(8, 1, 20, 20)
+    exact = maps_and_gradients(theirs, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, rounded = (maps_and_gradients(one, images) for one in (ours, theirs))
+    assert found[0].dtype == torch.bfloat16
+    assert torch.equal(found[0], rounded[0])
+    for our, their, true in zip(found[1:], rounded[1:], exact[1:], strict=True):
+        assert our.dtype == true.dtype
+        assert (our - true).norm() <= 1.1 * (their - true).norm()
+
+
+def test_images_that_do_not_learn_are_convolved_by_the_library():
+    ours, theirs = two_alike(1, 5, torch.float32)
+    images = torch.rand(4, 1, 12, 12)
+    assert torch.equal(ours(images), theirs(images))
+    for our, their in zip(*(one(images).grad_fn.next_functions for one in (ours, theirs)), strict=True):
+        assert our[0].__class__ is their[0].__class__
+
+
+def test_it_computes_wherever_its_weights_are():
+    ours = ImageConvolution(1, 5, 3).to("meta")
+    assert ours(torch.rand(2, 1, 6, 7, device="meta", requires_grad=True)).shape == (2, 5, 4, 5)
