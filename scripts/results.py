@@ -26,6 +26,7 @@ import numpy as np
 from stn_train import sealed
 from stn_train.config import dump
 from stn_train.errors import UserError
+from stn_train.evaluation.evidence import LEAST
 from stn_train.experiment.plan import differences, joined
 from stn_train.reporting.documents import json_document
 from stn_train.reporting.measured import measured
@@ -127,6 +128,7 @@ def tables(runs: dict[str, Any]) -> str:
             paper_layout(name, rows, intervals=True),
             "Does a transformer help? Differences from the network without one, in percentage points.",
             comparisons(rows),
+            *what_is_undone(rows),
             "Every cell: the error of each seed, and what it cost.",
             cells(name, rows),
             *above_the_paper(rows),
@@ -189,6 +191,30 @@ def comparisons(rows: list[dict[str, Any]]) -> str:
                 ]
             )
     return table(["network", "difference [95 %]", "p (Holm)", "seeds", "verdict"], lines)
+
+
+def what_is_undone(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each network whose transformer's pose can be told; nothing where there is none."""
+    told = [row for row in rows if row["undoing"] and row["undoing"]["pose"]]
+    poses = [{one["component"]: one for one in row["undoing"]["pose"] if one["score"]} for row in told]
+    components = [component for component in LEAST if any(component in pose for pose in poses)]
+    lines = [
+        [
+            f"{row['dataset']}: {row['model']}",
+            *(spread(pose[component]) if component in pose else "" for component in components),
+            *(f"{row['undoing']['overlap'][share]['value']:.0f} %" for share in ("iou", "ink")),
+            ", ".join(f"{100 * one['folded']:.0f} %" for one in row["health"]),
+        ]
+        for row, pose in zip(told, poses, strict=True)
+    ]
+    question = "Does it undo the distortion? How much of each component's spread is gone, and that before and after."
+    return [question, table(["network", *components, "IoU", "ink in view", "folded"], lines)] if lines else []
+
+
+def spread(one: dict[str, Any]) -> str:
+    """A component of the pose: `41 % (51.9 to 30.5 °)`."""
+    digits = 2 if one["unit"] == "log" else 1
+    return f"{one['score']['value']:z.0f} % ({one['before']:.{digits}f} to {one['after']:.{digits}f} {one['unit']})"
 
 
 def cells(name: str, rows: list[dict[str, Any]]) -> str:

@@ -113,6 +113,24 @@ def test_what_is_kept_and_what_the_page_says(train, results, contents):
     assert (line[1], line[2], line[-1]) == (f"{row['seed_errors'][0]:.2f}", f"{row['parameters']:,}", "1")
 
 
+def test_the_page_says_what_the_transformers_undo(train, results):
+    results(train("table1"))
+    cnn, st_cnn = json.loads((KEPT / "report.json").read_bytes())["rows"]
+    (angle,) = (one for one in st_cnn["undoing"]["pose"] if one["score"])
+    ((_, told, iou, ink, folded),) = lines_of("r: st_cnn_paper")
+    assert [float(number) for number in re.findall(r"-?[0-9.]+", told)] == [
+        pytest.approx(angle["score"]["value"], abs=0.5),
+        pytest.approx(angle["before"], abs=0.05),
+        pytest.approx(angle["after"], abs=0.05),
+    ]
+    overlap = st_cnn["undoing"]["overlap"]
+    shares = overlap["iou"]["value"], overlap["ink"]["value"], 100 * st_cnn["health"][0]["folded"]
+    assert [iou, ink, folded] == [f"{share:.0f} %" for share in shares]
+    assert ("network", "angle") in {tuple(line[:2]) for line in lines_of("network")}
+    assert cnn["undoing"] is None
+    assert lines_of("r: cnn_paper") == []
+
+
 def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results, contents):
     first = train("first", "--only", CNN)
     move_to("Machine A", first, CNN)
