@@ -197,24 +197,29 @@ def what_is_undone(rows: list[dict[str, Any]]) -> list[str]:
     """A line for each network whose transformer's pose can be told; nothing where there is none."""
     told = [row for row in rows if row["undoing"] and row["undoing"]["pose"]]
     poses = [{one["component"]: one for one in row["undoing"]["pose"] if one["score"]} for row in told]
+    of_a_digit = [{one["component"]: one for one in row["undoing"]["pose_of_a_digit"] if one["score"]} for row in told]
     components = [component for component in LEAST if any(component in pose for pose in poses)]
     lines = [
         [
             f"{row['dataset']}: {row['model']}",
-            *(spread(pose[component]) if component in pose else "" for component in components),
+            *(spread(pose[name], draws.get(name)) if name in pose else "" for name in components),
             *(f"{row['undoing']['overlap'][share]['value']:.0f} %" for share in ("iou", "ink")),
             ", ".join(f"{100 * one['folded']:.0f} %" for one in row["health"]),
         ]
-        for row, pose in zip(told, poses, strict=True)
+        for row, pose, draws in zip(told, poses, of_a_digit, strict=True)
     ]
-    question = "Does it undo the distortion? How much of each component's spread is gone, and that before and after."
+    question = (
+        "Does it undo the distortion? How much of each component's spread is gone, and that before and after; last, "
+        "where it was measured, how much between two draws of one digit."
+    )
     return [question, table(["network", *components, "IoU", "ink in view", "folded"], lines)] if lines else []
 
 
-def spread(one: dict[str, Any]) -> str:
-    """A component of the pose: `41 % (51.9 to 30.5 °)`."""
+def spread(one: dict[str, Any], of_a_digit: dict[str, Any] | None) -> str:
+    """A component of the pose: `41 % (51.9 to 30.5 °); 43 %`."""
     digits = 2 if one["unit"] == "log" else 1
-    return f"{one['score']['value']:z.0f} % ({one['before']:.{digits}f} to {one['after']:.{digits}f} {one['unit']})"
+    words = f"{one['score']['value']:z.0f} % ({one['before']:.{digits}f} to {one['after']:.{digits}f} {one['unit']})"
+    return words if of_a_digit is None else f"{words}; {of_a_digit['score']['value']:z.0f} %"
 
 
 def cells(name: str, rows: list[dict[str, Any]]) -> str:

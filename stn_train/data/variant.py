@@ -85,6 +85,16 @@ def draw_variant(
     return variant, draws, outlines
 
 
+def drawn_again(spec: DatasetSpec, variant: Variant, digits: int) -> Variant:
+    """So many of a variant's digits, the first ones, each distorted once more, otherwise than there.
+
+    `variant` is of one channel, so that its labels are those of its digits.
+    """
+    labels = variant.labels.new_empty(len(variant.sources)).index_put((variant.digit,), variant.labels)
+    first = Digits(variant.sources[:digits], labels[:digits])
+    return draw_variant(spec, first, "test", VARIANT_SEED + 1)[0]
+
+
 class Manifest(Spec):
     """What a built variant is made of, and the checksums (SHA-256) of its files."""
 

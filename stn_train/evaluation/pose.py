@@ -137,15 +137,18 @@ def unshrunk(poses: Tensor) -> Tensor:
     return grown
 
 
-def spreads(undoing: Undoing) -> tuple[Spread, ...]:
+def spreads(undoing: Undoing, digit: Tensor | None = None) -> tuple[Spread, ...]:
     """How far the poses vary before and after: see Evidence. Empty where no canonical pose can be told.
 
     There is none of fewer than two images, none where the mean pose is singular, as where the transformer shows a
     single point or a line, and none where that is so of a single image.
+
+    With the number of the digit that each image shows (M), how far they vary among the images of one and the same
+    digit; empty where none is shown twice.
     """
     if len(undoing) < 2 or is_singular(canonical(undoing.poses())):
         return ()
-    pairs = _of_matrices(*undoing.matrices()) if undoing.is_affine else _of_points(undoing)
+    pairs = _of_matrices(*undoing.matrices(), digit) if undoing.is_affine else _of_points(undoing, digit)
     if not all(isfinite(value) for pair in pairs.values() for value in pair):
         return ()
     return tuple(Spread(component=name, before=before, after=after) for name, (before, after) in pairs.items())
@@ -157,9 +160,9 @@ def is_singular(pose: Tensor) -> bool:
     return not float(smallest) > _SINGULAR * max(float(largest), 1.0)
 
 
-def _of_matrices(distortion: Tensor, composed: Tensor) -> dict[Component, tuple[float, float]]:
+def _of_matrices(distortion: Tensor, composed: Tensor, digit: Tensor | None) -> dict[Component, tuple[float, float]]:
     before, after = (_components(poses @ torch.linalg.pinv(canonical(poses))) for poses in (distortion, composed))
-    return {name: (_about_mean(before[name]), _about_mean(after[name])) for name in before}
+    return {name: (_about_mean(before[name], digit), _about_mean(after[name], digit)) for name in before}
 
 
 def _components(pose: Tensor) -> dict[Component, Tensor]:
@@ -185,30 +188,37 @@ def _components(pose: Tensor) -> dict[Component, Tensor]:
     }
 
 
-def _about_mean(values: Tensor) -> float:
-    """The root mean square distance of points, M x k, from their mean."""
-    return float((values - values.mean(dim=0)).square().sum(dim=1).mean().sqrt())
+def _about_mean(values: Tensor, digit: Tensor | None) -> float:
+    """The root mean square distance of points, M x k, from their mean; or each from the mean of its digit's.
+
+    The latter is what it would be of many images of each digit: the means of a few lie near to them.
+    """
+    if digit is None:
+        return float((values - values.mean(dim=0)).square().sum(dim=1).mean().sqrt())
+    numbers, group = digit.unique(return_inverse=True)
+    sums = values.new_zeros(len(numbers), values.shape[1]).index_add(0, group, values)
+    from_mean = values - (sums / group.bincount()[:, None])[group]
+    return float((from_mean.square().sum() / (len(values) - len(numbers))).sqrt())
 
 
-def _of_points(undoing: Undoing) -> dict[Component, tuple[float, float]]:
+def _of_points(undoing: Undoing, digit: Tensor | None) -> dict[Component, tuple[float, float]]:
     """From where points of the output lie on the digit: through each image's map, and through the mean of the maps."""
     places = pixel_grid(_POINTS, undoing.distortion.theta).flatten(0, 1)
     canvas = undoing.on_canvas(places)
     after = undoing.through_distortion(canvas)
     before = undoing.through_distortion(canvas.mean(dim=0))
-    of_place, of_shape = zip(_place_and_shape(before), _place_and_shape(after), strict=True)
+    of_place, of_shape = zip(_place_and_shape(before, digit), _place_and_shape(after, digit), strict=True)
     return {"place": of_place, "shape": of_shape}
 
 
-def _place_and_shape(points: Tensor) -> tuple[float, float]:
+def _place_and_shape(points: Tensor, digit: Tensor | None) -> tuple[float, float]:
     """How far figures, M x Q x 2, vary: their middles, and the points about them.
 
     The latter is brought to the size of a digit's frame, so that a transformer gains nothing by showing less of it.
     """
     middles = points.mean(dim=1)
     about = points - middles[:, None]
-    mean = about.mean(dim=0)
     frame = pixel_grid(_POINTS, points).flatten(0, 1) * (DIGIT / 2)
-    size = (mean.square().sum() / frame.square().sum()).sqrt()
-    shape = (about - mean).square().sum(dim=2).mean().sqrt() / size
-    return _about_mean(middles), float(shape)
+    size = float((about.mean(dim=0).square().sum() / frame.square().sum()).sqrt())
+    shape = _about_mean(about.flatten(1), digit) / len(frame) ** 0.5
+    return _about_mean(middles, digit), shape / size

@@ -18,7 +18,7 @@ from stn_train.data.pose import true_poses
 from stn_train.data.randomness import Split
 from stn_train.data.variant import Variant, draw_variant, load_variant
 from stn_train.errors import UserError
-from stn_train.specs import TrialSpec, is_told
+from stn_train.specs import DatasetSpec, ModelSpec, TrialSpec, is_told
 
 _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 
@@ -104,23 +104,25 @@ class Problem:
 
 def prepare(trial: TrialSpec, session: Session) -> Problem:
     """Load a trial's digits, or its built variant, and draw what is drawn once."""
-    posed = is_told(trial.model)
-
-    def poses(variant: Variant) -> Tensor | None:
-        return true_poses(trial.dataset, variant.theta) if posed else None
-
+    model, dataset = trial.model, trial.dataset
     if session.built is not None:
-        built = load_variant(trial.dataset, trial.source, Path(session.built))
-        train = built["train"]
-        built_data = BuiltData(train.images.to(session.device), train.labels.to(session.device), poses(train))
-        return Problem(built_data, len(train.digit.unique()), built["test"], poses(built["test"]))
+        built = load_variant(dataset, trial.source, Path(session.built))
+        train, test = built["train"], built["test"]
+        images, labels = train.images.to(session.device), train.labels.to(session.device)
+        data = BuiltData(images, labels, poses_for(model, dataset, train))
+        return Problem(data, len(train.digit.unique()), test, poses_for(model, dataset, test))
     digits, fixed, split = load_splits(trial, session)
-    variant, *_ = draw_variant(trial.dataset, fixed, split)
+    variant, *_ = draw_variant(dataset, fixed, split)
     if trial.training.digits is not None:
         digits = few(digits, trial.training.digits, trial.seed)
     recipe = trial.training
-    data = FreshData.of(trial.dataset, digits, session.device, posed, recipe.bend, recipe.grown)
-    return Problem(data, len(digits), variant, poses(variant))
+    fresh = FreshData.of(dataset, digits, session.device, is_told(model), recipe.bend, recipe.grown)
+    return Problem(fresh, len(digits), variant, poses_for(model, dataset, variant))
+
+
+def poses_for(model: ModelSpec, dataset: DatasetSpec, variant: Variant) -> Tensor | None:
+    """The true poses of a variant's images (M x 8), for a model that is given them."""
+    return true_poses(dataset, variant.theta) if is_told(model) else None
 
 
 def load_splits(trial: TrialSpec, session: Session) -> tuple[Digits, Digits, Split]:

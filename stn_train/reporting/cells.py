@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from stn_train.evaluation.evidence import LEAST
-from stn_train.reporting.evidence import SHARES, Undone
+from stn_train.reporting.evidence import SHARES, Undoing, Undone
 from stn_train.reporting.robustness import Curve, Robust
 from stn_train.reporting.tables import Row
 from stn_train.specs import ExperimentSpec
@@ -72,12 +72,13 @@ def comparisons(rows: Sequence[Row]) -> list[list[str]]:
     return lines
 
 
-def undone(rows: Sequence[Row]) -> list[list[str]]:
+def undone(rows: Sequence[Row], pose_of: Callable[[Undoing], Sequence[Undone]]) -> list[list[str]]:
     """A line for each row whose transformers' poses can be told, a column for each component: `31 % (26.0 to 18.0 °)`.
 
     Without a percentage where there was next to nothing to undo; empty where there is no such row.
     """
-    told = [(row, {one.component: one for one in row.undoing.pose}) for row in rows if row.undoing and row.undoing.pose]
+    poses = [(row, pose_of(row.undoing)) for row in rows if row.undoing]
+    told = [(row, {one.component: one for one in pose}) for row, pose in poses if pose]
     components = [component for component in LEAST if any(component in poses for _, poses in told)]
     lines = [
         [row.dataset, row.model, *(_undone(poses[name]) if name in poses else "-" for name in components)]

@@ -84,7 +84,13 @@ def _flat_comparison(comparison: Comparison | None) -> dict[str, Any]:
 
 def _flat_evidence(row: Row) -> dict[str, Any]:
     """What is undone in percent, component by component, and the shares of regions; None where they cannot be told."""
-    scores = {one.component: one.score for one in row.undoing.pose} if row.undoing else {}
     shares = row.undoing.overlap if row.undoing else None
-    flat = {f"undone_{component}": score.value if (score := scores.get(component)) else None for component in LEAST}
+    poses = {
+        "undone": row.undoing.pose if row.undoing else (),
+        "undone_of_a_digit": row.undoing.pose_of_a_digit if row.undoing else (),
+    }
+    flat: dict[str, Any] = {}
+    for name, pose in poses.items():
+        scores = {one.component: one.score.value for one in pose if one.score}
+        flat |= {f"{name}_{component}": scores.get(component) for component in LEAST}
     return flat | {name: getattr(shares, name).value if shares else None for name in SHARES}

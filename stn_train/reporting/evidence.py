@@ -41,9 +41,13 @@ SHARES = tuple(field.name for field in fields(Covered))
 
 @dataclass(frozen=True)
 class Undoing:
-    """The evidence of a model on a dataset. Empty or None where there is no such pose, or no image of a class."""
+    """The evidence of a model on a dataset. Empty or None where there is no such pose, or no image of a class.
+
+    `pose_of_a_digit` is empty as well where a seed's evidence was written before there was such a thing.
+    """
 
     pose: tuple[Undone, ...]
+    pose_of_a_digit: tuple[Undone, ...]
     pose_by_class: tuple[tuple[Undone, ...], ...]
     overlap: Covered
     overlap_by_class: tuple[Covered | None, ...]
@@ -53,6 +57,7 @@ def undoing(evidence: Sequence[Evidence]) -> Undoing:
     """The evidence of one seed or several, taken together."""
     return Undoing(
         pose=_undone([of_seed.pose for of_seed in evidence]),
+        pose_of_a_digit=_undone([of_seed.pose_of_a_digit for of_seed in evidence]),
         pose_by_class=tuple(
             _undone(of_class) for of_class in zip(*(of_seed.pose_by_class for of_seed in evidence), strict=True)
         ),

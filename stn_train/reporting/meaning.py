@@ -14,6 +14,11 @@ POSE = (
     "digit's own pixels; scale and aspect are logarithms (0.1 is about 10 %). Where maps bend or project, shape is "
     "all but place."
 )
+DRAWS = (
+    "The same among images of one digit, which differ by nothing but their distortion. Where more is undone here than "
+    "above, the transformer gives each digit a pose of its own, as by evening out how a hand slants; above, that "
+    "counts as if it had been left, or added."
+)
 REGIONS = (
     "The region that the transformer samples against the digit's 28 x 28 frame: intersection over union, its mean "
     "over the images and the share of images above 0.5. Aligned: the region that would hold the frame if every image "

@@ -122,6 +122,7 @@ def test_the_page_says_what_the_transformers_undo(train, results):
         pytest.approx(angle["score"]["value"], abs=0.5),
         pytest.approx(angle["before"], abs=0.05),
         pytest.approx(angle["after"], abs=0.05),
+        pytest.approx(st_cnn["undoing"]["pose_of_a_digit"][0]["score"]["value"], abs=0.5),
     ]
     overlap = st_cnn["undoing"]["overlap"]
     shares = overlap["iou"]["value"], overlap["ink"]["value"], 100 * st_cnn["health"][0]["folded"]

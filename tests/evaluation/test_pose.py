@@ -91,6 +91,32 @@ def test_the_share_of_the_angle_that_is_turned_back_is_the_score(family, share):
     assert found == {"angle": pytest.approx(100 * (1 - abs(1 - share)))}
 
 
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_a_pose_of_each_digits_own_counts_among_digits_and_not_among_draws_of_one(family):
+    digit = torch.arange(COUNT) % (COUNT // 3)
+    undone = pair(family)
+    own = Map(AFFINE, near_identity(AFFINE, 0.2, seed=2)[digit], CANVAS)
+    undoing = Undoing(undone.distortion, (*undone.stages, own))
+    of_a_digit = {spread.component: spread.score for spread in spreads(undoing, digit) if spread.score is not None}
+    assert of_a_digit
+    assert all(score == pytest.approx(100, abs=1e-4) for score in of_a_digit.values())
+    assert any(scores(undoing)[component] < 50 for component in of_a_digit)
+
+
+def test_what_two_draws_of_each_digit_leave_is_what_many_would():
+    many = 4000
+    generator = torch.Generator().manual_seed(0)
+    angle = 0.1 * torch.randn(2 * many, 1, generator=generator, dtype=torch.float64)
+    digit = torch.arange(2 * many) % many
+    untouched = Map(AFFINE, torch.tensor(AFFINE.identity, dtype=torch.float64).expand(2 * many, -1), SQUARE)
+    angles, *_ = spreads(Undoing(Map(ROTATION, angle, SQUARE), (untouched,)), digit)
+    assert (angles.before, angles.after) == (pytest.approx(math.degrees(0.1), rel=0.03),) * 2
+
+
+def test_digits_that_are_drawn_once_leave_nothing_to_compare():
+    assert spreads(pair(AFFINE), torch.arange(COUNT)) == ()
+
+
 def test_half_the_shift_the_size_and_the_shear_score_50():
     half = torch.linspace(-0.3, 0.4, COUNT, dtype=torch.float64)[:, None]
     for component, (family, whole, theta) in {

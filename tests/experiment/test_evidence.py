@@ -36,7 +36,11 @@ def gathered(dataset: str, transformer: dict[str, Any] | None, std: float = 0.0)
             last = list(module.localisation.modules())[-1]
             assert isinstance(last, nn.Linear)
             nn.init.normal_(last.weight, std=std)
-    return gather(spec, variant, network, classify(network, variant.images, CPU, "float32").thetas)
+
+    def read(images: Variant) -> tuple[torch.Tensor, ...]:
+        return classify(network, images.images, CPU, "float32").thetas
+
+    return gather(spec, variant, network, read(variant), read)
 
 
 @pytest.mark.parametrize("dataset", ["rts", "tc", "p", "e", "shear"])
@@ -55,6 +59,15 @@ def test_the_identity_undoes_nothing(dataset, family):
     assert sum(overlap.images for overlap in evidence.overlap_by_class if overlap) == evidence.overlap.images
 
 
+@pytest.mark.parametrize("dataset", ["rts", "tc", "p", "e"])
+def test_among_draws_of_a_digit_the_distortion_varies_as_among_digits(dataset):
+    evidence = gathered(dataset, {})
+    assert evidence is not None
+    for of_all, of_a_digit in zip(evidence.pose, evidence.pose_of_a_digit, strict=True):
+        assert of_a_digit.before == pytest.approx(of_all.before, rel=0.25, abs=1e-6)
+        assert of_a_digit.score in (None, pytest.approx(0, abs=1e-3))
+
+
 def test_spreads_are_those_of_the_distortion():
     """RTS turns by up to 45 degrees and scales by 0.7 to 1.2, uniformly."""
     evidence = gathered("rts", {})
@@ -71,10 +84,15 @@ def test_the_true_pose_undoes_all_of_it():
     spec, variant = variant_of("rts")
     model = ModelSpec.model_validate("st_cnn")
     network = build_model(model, spec.canvas).network
-    evidence = gather(spec, variant, network, (AFFINE.inverse(variant.theta.double()),))
+
+    def read(images: Variant) -> tuple[torch.Tensor, ...]:
+        return (AFFINE.inverse(images.theta.double()),)
+
+    evidence = gather(spec, variant, network, read(variant), read)
     assert evidence is not None
-    scores = {spread.component: spread.score for spread in evidence.pose if spread.score is not None}
-    assert scores == {name: pytest.approx(100, abs=1e-3) for name in ("angle", "scale", "place")}
+    for pose in (evidence.pose, evidence.pose_of_a_digit):
+        scores = {spread.component: spread.score for spread in pose if spread.score is not None}
+        assert scores == {name: pytest.approx(100, abs=1e-3) for name in ("angle", "scale", "place")}
     assert (evidence.overlap.iou, evidence.overlap.aligned) == pytest.approx((1, 1), abs=0.01)
 
 

@@ -38,6 +38,7 @@ def made_up_evidence(seed: int) -> Evidence:
     return Evidence(
         pose=spreads,
         pose_by_class=((), *[spreads] * (CLASSES - 1)),
+        pose_of_a_digit=tuple(spread.model_copy(update={"after": spread.after / 2}) for spread in spreads),
         overlap=overlap,
         overlap_by_class=(None, *[overlap] * (CLASSES - 1)),
     )
