@@ -205,6 +205,7 @@ def what_is_undone(rows: list[dict[str, Any]]) -> list[str]:
             *(spread(pose[name], draws.get(name)) if name in pose else "" for name in components),
             *(f"{row['undoing']['overlap'][share]['value']:.0f} %" for share in ("iou", "ink")),
             ", ".join(f"{100 * one['folded']:.0f} %" for one in row["health"]),
+            within_classes(row["undoing"]["within_classes"]),
         ]
         for row, pose, draws in zip(told, poses, of_a_digit, strict=True)
     ]
@@ -212,7 +213,16 @@ def what_is_undone(rows: list[dict[str, Any]]) -> list[str]:
         "Does it undo the distortion? How much of each component's spread is gone, and that before and after; last, "
         "where it was measured, how much between two draws of one digit."
     )
-    return [question, table(["network", *components, "IoU", "ink in view", "folded"], lines)] if lines else []
+    header = ["network", *components, "IoU", "ink in view", "folded", "within classes"]
+    return [question, table(header, lines)] if lines else []
+
+
+def within_classes(shares: dict[str, Any] | None) -> str:
+    """Of images, of what the classifier reads, and of undistorted digits: `89 to 70 % (79)`."""
+    if shares is None:
+        return ""
+    images, output, digits = (f"{shares[name]['value']:.0f}" for name in ("images", "output", "digits"))
+    return f"{images} to {output} % ({digits})"
 
 
 def spread(one: dict[str, Any], of_a_digit: dict[str, Any] | None) -> str:

@@ -57,6 +57,11 @@ class Variant:
     sources: Tensor
     clipped: int
 
+    @property
+    def source_labels(self) -> Tensor:
+        """The labels of the digits themselves (N), where an image shows one."""
+        return self.labels.new_empty(len(self.sources)).index_put((self.digit,), self.labels)
+
 
 def draw_variant(
     spec: DatasetSpec, digits: Digits, split: Split, seed: int = VARIANT_SEED
@@ -86,12 +91,8 @@ def draw_variant(
 
 
 def drawn_again(spec: DatasetSpec, variant: Variant, digits: int) -> Variant:
-    """So many of a variant's digits, the first ones, each distorted once more, otherwise than there.
-
-    `variant` is of one channel, so that its labels are those of its digits.
-    """
-    labels = variant.labels.new_empty(len(variant.sources)).index_put((variant.digit,), variant.labels)
-    first = Digits(variant.sources[:digits], labels[:digits])
+    """So many of a variant's digits, the first ones, each distorted once more, otherwise than there."""
+    first = Digits(variant.sources[:digits], variant.source_labels[:digits])
     return draw_variant(spec, first, "test", VARIANT_SEED + 1)[0]
 
 

@@ -47,6 +47,17 @@ class Overlap(Spec):
     ink: float = Field(description="share of the digit's ink inside the sampled region")
 
 
+class WithinClasses(Spec):
+    """Of what varies among images, the share that lies within classes; None where all images are one.
+
+    0 where all images of a class are alike, 1 where no class has anything of its own.
+    """
+
+    digits: float | None = Field(description="among the digits, not distorted")
+    images: float | None = Field(description="among the images")
+    output: float | None = Field(description="among what the transformer puts out")
+
+
 class Health(Spec):
     """How a transformer does on a batch of training images; distances are normalised: 2 is the whole image."""
 
@@ -64,8 +75,8 @@ _Spreads = Annotated[tuple[Spread, ...], Field(strict=False)]
 class Evidence(Spec):
     """Whether a transformer at the input undoes the distortion, and whether it finds the digit.
 
-    `pose_of_a_digit` is of images of one and the same digit, between which nothing varies but the distortion; empty in
-    files that were written before there was such a thing.
+    `pose_of_a_digit` is of images of one and the same digit, between which nothing varies but the distortion. It and
+    `within_classes` are None in files that were written before there was such a thing.
     Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that are matrices and
     do not project, the components are angle, scale, aspect, shear and place; of others, place and shape.
     """
@@ -73,6 +84,7 @@ class Evidence(Spec):
     format: Literal[2] = 2
     pose: _Spreads
     pose_by_class: Annotated[tuple[_Spreads, ...], Field(strict=False)]
-    pose_of_a_digit: _Spreads = ()
+    pose_of_a_digit: _Spreads | None = None
+    within_classes: WithinClasses | None = None
     overlap: Overlap
     overlap_by_class: Annotated[tuple[Overlap | None, ...], Field(strict=False)]

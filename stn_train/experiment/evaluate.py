@@ -1,7 +1,6 @@
 """Any checkpoint on any variant, also one that it was not trained on."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from stn_train.errors import UserError, did_you_mean
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.evidence import Evidence
 from stn_train.experiment.evidence import gather
-from stn_train.experiment.session import Session, poses_for
+from stn_train.experiment.session import Session
 from stn_train.experiment.trained import Trained, load_trained
 from stn_train.models.precision import precision_on
 from stn_train.specs import DATASETS, DatasetSpec, TrialSpec, is_told
@@ -53,15 +52,7 @@ def evaluate(
     problem = trained.problem(session, asked)
     variant, precision = problem.variant, precision_on(session.device, trial.training)
     turns = trial.model.turns if turns is None else turns
-    read = partial(classify, trained.network, device=session.device, precision=precision)
-    found = read(variant.images, poses=problem.poses, turns=turns)
-    evidence = gather(
-        asked,
-        variant,
-        trained.network,
-        found.thetas,
-        lambda again: read(again.images, poses=poses_for(trial.model, asked, again)).thetas,
-    )
+    found = classify(trained.network, variant.images, session.device, precision, problem.poses, turns)
     return Evaluation(
         checkpoint,
         trial,
@@ -71,7 +62,7 @@ def evaluate(
         (found.predicted != variant.labels).numpy(),
         variant.digit.numpy(),
         found.confusion(variant.labels, asked.classes).numpy(),
-        evidence,
+        gather(trial.model, asked, variant, trained.network, found.thetas, session.device, precision),
     )
 
 

@@ -1,56 +1,82 @@
 """What a transformer makes of the fixed images: what the data did and what the model did, brought together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from stn_train.data.distortion import distortion_family
 from stn_train.data.variant import Variant, drawn_again
-from stn_train.evaluation.evidence import Evidence
+from stn_train.evaluation.classify import classify
+from stn_train.evaluation.evidence import Evidence, Spread, WithinClasses
+from stn_train.evaluation.means import within_classes
 from stn_train.evaluation.pose import Map, Undoing, spreads
 from stn_train.evaluation.regions import regions
+from stn_train.experiment.session import poses_for
 from stn_train.models import SpatialTransformer
 from stn_train.models.build import at_input
-from stn_train.specs import DatasetSpec
+from stn_train.models.precision import Precision
+from stn_train.specs import DatasetSpec, ModelSpec
 
 _AGAIN = 2000
 """So many digits are drawn once more, to see what a transformer makes of two draws of one digit."""
 
 
 def gather(
+    model: ModelSpec,
     dataset: DatasetSpec,
     variant: Variant,
     network: nn.Module,
     thetas: tuple[Tensor, ...],
-    read: Callable[[Variant], tuple[Tensor, ...]],
+    device: torch.device,
+    precision: Precision,
 ) -> Evidence | None:
-    """What a network with these `thetas` (each M x p, in the order of the forward pass) says about its transformers.
+    """What a model's network, with these `thetas` for a variant (each M x p), says about its transformers.
 
-    `read` gives the thetas of other images. None where there is no such thing as *the* pose of its input: without a
-    transformer at the input, with several side by side, and where an image shows several digits.
+    The thetas are in the order of the forward pass. None where there is no such thing as *the* pose of its input:
+    without a transformer at the input, with several side by side, and where an image shows several digits.
     """
     stages = _in_a_row(network)
     if not stages or dataset.channels > 1:
         return None
     undoing = _undoing(dataset, stages, variant.theta, thetas)
-    again = drawn_again(dataset, variant, _AGAIN)
-    once = variant.digit < _AGAIN
-    twice = _undoing(
-        dataset,
-        stages,
-        torch.cat([variant.theta[once], again.theta]),
-        tuple(torch.cat([theta[once], other]) for theta, other in zip(thetas, read(again), strict=True)),
-    )
     found = regions(undoing, variant.sources, variant.digit)
     of_class = [(variant.labels == label).nonzero()[:, 0] for label in range(dataset.classes)]
+    again = drawn_again(dataset, variant, _AGAIN)
+    read = classify(network, again.images, device, precision, poses_for(model, dataset, again)).thetas
     return Evidence(
         pose=spreads(undoing),
         pose_by_class=tuple(spreads(undoing[index]) for index in of_class),
-        pose_of_a_digit=spreads(twice, torch.cat([variant.digit[once], again.digit])),
+        pose_of_a_digit=_of_a_digit(dataset, stages, (variant, thetas), (again, read)),
+        within_classes=_within_classes(dataset, variant, network, device, poses_for(model, dataset, variant)),
         overlap=found.summary(torch.arange(len(undoing))),
         overlap_by_class=tuple(found.summary(index) if len(index) else None for index in of_class),
     )
+
+
+_Read = tuple[Variant, tuple[Tensor, ...]]
+"""A variant, and the thetas of its images."""
+
+
+def _of_a_digit(
+    dataset: DatasetSpec, stages: Sequence[SpatialTransformer], first: _Read, again: _Read
+) -> tuple[Spread, ...]:
+    """How far the poses of a digit's images vary, over the digits of `again`, which were drawn for `first` as well."""
+    (variant, thetas), (other, other_thetas) = first, again
+    shared = torch.isin(variant.digit, other.digit)
+    theta = torch.cat([variant.theta[shared], other.theta])
+    both = tuple(torch.cat([one[shared], more]) for one, more in zip(thetas, other_thetas, strict=True))
+    return spreads(_undoing(dataset, stages, theta, both), torch.cat([variant.digit[shared], other.digit]))
+
+
+def _within_classes(
+    dataset: DatasetSpec, variant: Variant, network: nn.Module, device: torch.device, poses: Tensor | None
+) -> WithinClasses:
+    front, classes = at_input(network), dataset.classes
+    assert front is not None
+    images, output = within_classes(front, variant.images, variant.labels, classes, device, poses)
+    digits, _ = within_classes(nn.Identity(), variant.sources[:, None], variant.source_labels, classes, device)
+    return WithinClasses(digits=digits, images=images, output=output)
 
 
 def _undoing(

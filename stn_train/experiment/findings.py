@@ -1,7 +1,6 @@
 """What a trained network makes of the fixed images, written down for the report."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from stn_train import sealed
 from stn_train.evaluation.classify import classify
 from stn_train.experiment.evidence import gather
 from stn_train.experiment.gallery import Arrays, gallery
-from stn_train.experiment.session import Problem, Session, environment, poses_for
+from stn_train.experiment.session import Problem, Session, environment
 from stn_train.models import Model
 from stn_train.models.precision import precision_on
 from stn_train.reporting.records import Timing, TrialFolder, TrialResult, numbered
@@ -34,19 +33,13 @@ def write_findings(
     `seconds` is the time that training took; `history` is what was seen for the picture of it (see `gallery`).
     """
     variant, precision = problem.variant, precision_on(session.device, trial.training)
-    read = partial(classify, final, device=session.device, precision=precision)
-    predictions = read(variant.images, poses=problem.poses, turns=trial.model.turns)
+    predictions = classify(final, variant.images, session.device, precision, problem.poses, trial.model.turns)
     found = {"predicted": predictions.predicted, "label": variant.labels, "digit": variant.digit}
     _write_arrays(folder.predictions, found | numbered("theta", predictions.thetas))
     for kind, arrays in gallery(trial, session, final, problem, predictions, history).items():
         _write_arrays(folder.gallery(kind), arrays)
-    evidence = gather(
-        trial.dataset,
-        variant,
-        final,
-        predictions.thetas,
-        lambda again: read(again.images, poses=poses_for(trial.model, trial.dataset, again)).thetas,
-    )
+    thetas = predictions.thetas
+    evidence = gather(trial.model, trial.dataset, variant, final, thetas, session.device, precision)
     if evidence is not None:
         sealed.write_json(folder.evidence, evidence.model_dump(mode="json"))
     timing = Timing(

@@ -87,6 +87,13 @@ def undone(rows: Sequence[Row], pose_of: Callable[[Undoing], Sequence[Undone]]) 
     return [["dataset", "model", *components], *lines] if lines else []
 
 
+def alike(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each row of whose images it was measured how alike those of a class are; empty where there is none."""
+    told = [(row, row.undoing.within_classes) for row in rows if row.undoing and row.undoing.within_classes]
+    lines = [[row.dataset, row.model, *map(percent, (one.images, one.output, one.digits))] for row, one in told]
+    return [["dataset", "model", "images", "what the classifier reads", "undistorted digits"], *lines] if lines else []
+
+
 def found(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each row whose sampled regions can be told, in percent; empty where there is none."""
     header = ["dataset", "model", "IoU", "IoU > 0.5", "aligned IoU", "aligned IoU > 0.5", "ink covered"]

@@ -93,4 +93,7 @@ def _flat_evidence(row: Row) -> dict[str, Any]:
     for name, pose in poses.items():
         scores = {one.component: one.score.value for one in pose if one.score}
         flat |= {f"{name}_{component}": scores.get(component) for component in LEAST}
+    within = row.undoing.within_classes if row.undoing else None
+    for name in ("images", "output", "digits"):
+        flat[f"within_classes_{name}"] = getattr(within, name).value if within else None
     return flat | {name: getattr(shares, name).value if shares else None for name in SHARES}

@@ -6,7 +6,7 @@ Torch-free.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from stn_train.evaluation.evidence import LEAST, Component, Evidence, Overlap, Spread
+from stn_train.evaluation.evidence import LEAST, Component, Evidence, Overlap, Spread, WithinClasses
 from stn_train.statistics import Estimate, mean_over_seeds
 
 
@@ -40,27 +40,40 @@ SHARES = tuple(field.name for field in fields(Covered))
 
 
 @dataclass(frozen=True)
+class Within:
+    """Of what varies among images, the percentage that lies within classes, over seeds (see WithinClasses)."""
+
+    digits: Estimate
+    images: Estimate
+    output: Estimate
+
+
+@dataclass(frozen=True)
 class Undoing:
     """The evidence of a model on a dataset. Empty or None where there is no such pose, or no image of a class.
 
-    `pose_of_a_digit` is empty as well where a seed's evidence was written before there was such a thing.
+    `pose_of_a_digit` and `within_classes` are of those seeds whose evidence was not written before there was such a
+    thing.
     """
 
     pose: tuple[Undone, ...]
     pose_of_a_digit: tuple[Undone, ...]
     pose_by_class: tuple[tuple[Undone, ...], ...]
+    within_classes: Within | None
     overlap: Covered
     overlap_by_class: tuple[Covered | None, ...]
 
 
 def undoing(evidence: Sequence[Evidence]) -> Undoing:
     """The evidence of one seed or several, taken together."""
+    of_a_digit = [of_seed.pose_of_a_digit for of_seed in evidence]
     return Undoing(
         pose=_undone([of_seed.pose for of_seed in evidence]),
-        pose_of_a_digit=_undone([of_seed.pose_of_a_digit for of_seed in evidence]),
+        pose_of_a_digit=_undone([pose for pose in of_a_digit if pose is not None]),
         pose_by_class=tuple(
             _undone(of_class) for of_class in zip(*(of_seed.pose_by_class for of_seed in evidence), strict=True)
         ),
+        within_classes=_within([of_seed.within_classes for of_seed in evidence if of_seed.within_classes]),
         overlap=_covered([of_seed.overlap for of_seed in evidence]),
         overlap_by_class=tuple(
             _covered([overlap for overlap in of_class if overlap]) if all(of_class) else None
@@ -85,6 +98,14 @@ def _component(spreads: Sequence[Spread]) -> Undone:
         after=sum(spread.after for spread in spreads) / len(spreads),
         score=mean_over_seeds(scores) if len(scores) == len(spreads) else None,
     )
+
+
+def _within(of_seeds: Sequence[WithinClasses]) -> Within | None:
+    """None where a seed's images are all alike."""
+    shares = [(one.digits, one.images, one.output) for one in of_seeds]
+    told = [[100 * share for share in column if share is not None] for column in zip(*shares, strict=True)]
+    complete = bool(shares) and all(len(column) == len(shares) for column in told)
+    return Within(*map(mean_over_seeds, told)) if complete else None
 
 
 def _covered(overlaps: Sequence[Overlap]) -> Covered:

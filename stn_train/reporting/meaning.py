@@ -19,6 +19,12 @@ DRAWS = (
     "above, the transformer gives each digit a pose of its own, as by evening out how a hand slants; above, that "
     "counts as if it had been left, or added."
 )
+FORM = (
+    "Of what varies among images, how much lies within classes: 0 % where all images of a class are one, 100 % where "
+    "no class has anything of its own. The lower, the less is left to the classifier. Where it is lower than among "
+    "digits that are not distorted, the transformer has evened out more than the distortion, such as how a hand "
+    "slants. (To read between pixels blurs a little, which takes some 3 points off by itself.)"
+)
 REGIONS = (
     "The region that the transformer samples against the digit's 28 x 28 frame: intersection over union, its mean "
     "over the images and the share of images above 0.5. Aligned: the region that would hold the frame if every image "

@@ -117,7 +117,7 @@ def test_the_page_says_what_the_transformers_undo(train, results):
     results(train("table1"))
     cnn, st_cnn = json.loads((KEPT / "report.json").read_bytes())["rows"]
     (angle,) = (one for one in st_cnn["undoing"]["pose"] if one["score"])
-    ((_, told, iou, ink, folded),) = lines_of("r: st_cnn_paper")
+    ((_, told, iou, ink, folded, within),) = lines_of("r: st_cnn_paper")
     assert [float(number) for number in re.findall(r"-?[0-9.]+", told)] == [
         pytest.approx(angle["score"]["value"], abs=0.5),
         pytest.approx(angle["before"], abs=0.05),
@@ -127,6 +127,8 @@ def test_the_page_says_what_the_transformers_undo(train, results):
     overlap = st_cnn["undoing"]["overlap"]
     shares = overlap["iou"]["value"], overlap["ink"]["value"], 100 * st_cnn["health"][0]["folded"]
     assert [iou, ink, folded] == [f"{share:.0f} %" for share in shares]
+    images, output, digits = (st_cnn["undoing"]["within_classes"][name] for name in ("images", "output", "digits"))
+    assert within == f"{images['value']:.0f} to {output['value']:.0f} % ({digits['value']:.0f})"
     assert ("network", "angle") in {tuple(line[:2]) for line in lines_of("network")}
     assert cnn["undoing"] is None
     assert lines_of("r: cnn_paper") == []

@@ -136,6 +136,7 @@ def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder)
     assert "| model | angle | scale | place |" in reading
     assert "| st_cnn | 50 % (26.0 to 13.0 °) | 0.00 to 0.03 log | 90 % (10.0 to 1.0 px) |" in reading
     assert "| st_cnn | 75 % (26.0 to 6.5 °) | 0.00 to 0.02 log | 95 % (10.0 to 0.5 px) |" in reading, "of one digit"
+    assert "| st_cnn | 95 % | 80 % | 75 % |" in reading, "within classes"
     assert "| st_cnn | 25 % | 5 % | 75 % | 99 % | 100 % |" in reading
     cnn, st_cnn = json.loads(json_file)["rows"]
     assert cnn["undoing"] is None
@@ -146,16 +147,18 @@ def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder)
     line = list(csv.DictReader(csv_file.splitlines()))[1]
     assert (line["undone_angle"], line["undone_scale"], line["aligned"]) == ("50.0", "", "75.0")
     assert (line["undone_of_a_digit_angle"], line["undone_of_a_digit_scale"]) == ("75.0", "")
+    assert (line["within_classes_images"], line["within_classes_output"]) == ("95.0", "80.0")
 
 
-def test_evidence_from_before_there_were_two_draws_of_a_digit_is_read(one_seed: RunFolder) -> None:
+def test_evidence_from_before_all_of_this_was_measured_is_read(one_seed: RunFolder) -> None:
     (path,) = one_seed.path.glob("trials/*/*/*/evidence.json")
     record = json.loads(sealed.read_json(path, ""))
-    del record["pose_of_a_digit"]
+    del record["pose_of_a_digit"], record["within_classes"]
     sealed.write_json(path, record)
     reading = write_report(one_seed).files[2].read_text()
     assert "| st_cnn | 50 % (26.0 to 13.0 °)" in reading
     assert "two draws of a digit" not in reading
+    assert "into one form" not in reading
 
 
 def test_what_is_undone_has_an_interval_over_the_seeds(tmp_path: Path) -> None:
