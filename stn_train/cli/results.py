@@ -167,7 +167,7 @@ def _undoes(evaluation: "Evaluation") -> list[str]:
     from stn_train.reporting.text import undoes
 
     words = undoes(undoing([evaluation.evidence])) if evaluation.evidence else ""
-    return [f"of what varies in the digits' pose, the transformer {words}"] if words else []
+    return [f"of what the distortion varies, the transformer {words}"] if words else []
 
 
 def _also_turned(evaluation: "Evaluation") -> str:

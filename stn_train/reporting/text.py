@@ -40,9 +40,9 @@ def gains(rows: Sequence[Row]) -> list[str]:
 
 
 def undoings(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each model, no control, of which it can be told: what of the digits' varying pose it undoes."""
+    """A sentence for each model, no control, of which it can be told: what of the distortion it undoes."""
     told = [(row, undoes(row.undoing)) for row in without_controls(rows) if row.undoing]
-    return [f"{row.dataset}: of what varies in the digits' pose, {row.model} {words}" for row, words in told if words]
+    return [f"{row.dataset}: of what the distortion varies, {row.model} {words}" for row, words in told if words]
 
 
 def without_controls(rows: Sequence[Row]) -> list[Row]:
@@ -52,8 +52,12 @@ def without_controls(rows: Sequence[Row]) -> list[Row]:
 
 
 def undoes(undoing: Undoing) -> str:
-    """What a transformer undoes, in words: `undoes 75 % of the place`; empty where there was nothing to undo."""
-    scores = [(one.component, round(one.score.value)) for one in undoing.pose if one.score]
+    """What a transformer undoes, in words: `undoes 75 % of the place`; empty where there was nothing to undo.
+
+    Between two draws of a digit, which differ by nothing else; where that was not measured, among all digits.
+    """
+    pose = undoing.pose_of_a_digit or undoing.pose
+    scores = [(one.component, round(one.score.value)) for one in pose if one.score]
     undone = in_words([f"{score} % of the {component}" for component, score in scores if score >= 0])
     worse = in_words([f"the {component} vary {-score} % more" for component, score in scores if score < 0])
     parts = [f"undoes {undone}"] * bool(undone) + [f"makes {worse}"] * bool(worse)

@@ -130,9 +130,7 @@ def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
 
 def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder) -> None:
     json_file, csv_file, reading = (path.read_text() for path in write_report(one_seed).files[:3])
-    assert (
-        "- rts: of what varies in the digits' pose, st_cnn undoes 50 % of the angle and 90 % of the place." in reading
-    )
+    assert "- rts: of what the distortion varies, st_cnn undoes 75 % of the angle and 95 % of the place." in reading
     assert "| model | angle | scale | place |" in reading
     assert "| st_cnn | 50 % (26.0 to 13.0 °) | 0.00 to 0.03 log | 90 % (10.0 to 1.0 px) |" in reading
     assert "| st_cnn | 75 % (26.0 to 6.5 °) | 0.00 to 0.02 log | 95 % (10.0 to 0.5 px) |" in reading, "of one digit"
@@ -157,6 +155,7 @@ def test_evidence_from_before_all_of_this_was_measured_is_read(one_seed: RunFold
     sealed.write_json(path, record)
     reading = write_report(one_seed).files[2].read_text()
     assert "| st_cnn | 50 % (26.0 to 13.0 °)" in reading
+    assert "of what the distortion varies, st_cnn undoes 50 % of the angle" in reading
     assert "two draws of a digit" not in reading
     assert "into one form" not in reading
 
@@ -193,8 +192,8 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     assert "the true pose would add -1.00 [" in text
     bold = [line for line in text.splitlines() if line.startswith("- **")]
     assert ["errs on 5.00 points fewer" in line for line in bold] == [True], "no verdicts on controls"
-    assert "of what varies in the digits' pose, st_cnn undoes" in text
-    assert "pose, st_cnn-true undoes" not in text
+    assert "of what the distortion varies, st_cnn undoes" in text
+    assert "varies, st_cnn-true undoes" not in text
 
 
 def test_of_several_datasets_the_terminal_says_where_each_gain_comes_from(tmp_path: Path) -> None:
