@@ -210,11 +210,13 @@ def what_is_undone(rows: list[dict[str, Any]]) -> list[str]:
         for row, pose, draws in zip(told, poses, of_a_digit, strict=True)
     ]
     question = (
-        "Does it undo the distortion? How much of each component's spread is gone, and that before and after; last, "
-        "where it was measured, how much between two draws of one digit."
+        "Does it undo the distortion? How much of each component's spread is gone, and that before and after; behind "
+        "it, where that was measured, how much between two draws of one digit. What else stands here is told above."
     )
     header = ["network", *components, "IoU", "ink in view", "folded", "within classes"]
-    return [question, table(header, lines)] if lines else []
+    shown = [number for number in range(len(header)) if number == 0 or any(line[number] for line in lines)]
+    kept = [[line[number] for number in shown] for line in (header, *lines)]
+    return [question, table(kept[0], kept[1:])] if lines else []
 
 
 def within_classes(shares: dict[str, Any] | None) -> str:

@@ -166,8 +166,8 @@ def _undoes(evaluation: "Evaluation") -> list[str]:
     from stn_train.reporting.evidence import undoing
     from stn_train.reporting.text import undoes
 
-    words = undoes(undoing([evaluation.evidence])) if evaluation.evidence else ""
-    return [f"of what the distortion varies, the transformer {words}"] if words else []
+    words = undoes("the transformer", undoing([evaluation.evidence])) if evaluation.evidence else ""
+    return [words] if words else []
 
 
 def _also_turned(evaluation: "Evaluation") -> str:

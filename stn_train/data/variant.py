@@ -60,7 +60,7 @@ class Variant:
     @property
     def source_labels(self) -> Tensor:
         """The labels of the digits themselves (N), where an image shows one."""
-        return self.labels.new_empty(len(self.sources)).index_put((self.digit,), self.labels)
+        return self.labels.new_zeros(len(self.sources)).index_put((self.digit,), self.labels)
 
 
 def draw_variant(
@@ -90,10 +90,9 @@ def draw_variant(
     return variant, draws, outlines
 
 
-def drawn_again(spec: DatasetSpec, variant: Variant, digits: int) -> Variant:
-    """So many of a variant's digits, the first ones, each distorted once more, otherwise than there."""
-    first = Digits(variant.sources[:digits], variant.source_labels[:digits])
-    return draw_variant(spec, first, "test", VARIANT_SEED + 1)[0]
+def drawn_again(spec: DatasetSpec, variant: Variant) -> Variant:
+    """A variant's digits, each distorted once more, otherwise than there."""
+    return draw_variant(spec, Digits(variant.sources, variant.source_labels), "test", VARIANT_SEED + 1)[0]
 
 
 class Manifest(Spec):

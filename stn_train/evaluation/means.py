@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from stn_train.evaluation.classify import BATCH
 from stn_train.models.control import tell
 
+_BLANK = 1e-6
+"""The least norm of an image that is not taken for blank."""
 _ALIKE = 1e-6
+"""The least variance among images that are not taken for one."""
 
 
 @torch.no_grad()
@@ -34,7 +37,8 @@ def within_classes(
 
     From 0, where all images of a class are one, to 1, where no class has anything of its own: the variance about the
     mean of each class, over that about the mean of all. Images are brought to the norm 1 before, so that neither their
-    brightness nor their size counts; a blank one has nothing in common with any. None where all images are one.
+    brightness nor their size counts; a blank one counts as having nothing in common with any. None where all images
+    are one.
     """
     share = torch.bincount(labels, minlength=classes) / len(labels)
 
@@ -49,7 +53,7 @@ def within_classes(
 
 def _unit(images: Tensor) -> Tensor:
     norms: Tensor = images.flatten(1).norm(dim=1)
-    return images / norms.clamp(min=_ALIKE)[:, None, None, None]
+    return images / norms.clamp(min=_BLANK)[:, None, None, None]
 
 
 def _means(

@@ -161,24 +161,26 @@ def is_singular(pose: Tensor) -> bool:
 
 
 def _of_matrices(distortion: Tensor, composed: Tensor, digit: Tensor | None) -> dict[Component, tuple[float, float]]:
-    before, after = (_components(poses @ torch.linalg.pinv(canonical(poses))) for poses in (distortion, composed))
+    upright = (poses @ torch.linalg.pinv(canonical(poses)) for poses in (distortion, composed))
+    before, after = (_components(poses, digit) for poses in upright)
     return {name: (_about_mean(before[name], digit), _about_mean(after[name], digit)) for name in before}
 
 
-def _components(pose: Tensor) -> dict[Component, Tensor]:
+def _components(pose: Tensor, digit: Tensor | None) -> dict[Component, Tensor]:
     """Poses, M x 3 x 3, taken apart, M x 1 or M x 2 each: pose = translation after shear after stretch after rotation.
 
     From the canvas to the digit, this is the order in which a distortion comes off. `angle` in degrees, counted from
-    the circular mean and at most 180 from it; `scale` the logarithm of the square root of the area factor; `aspect`
-    that of width over height; `shear` the tangent; `place` in pixels.
+    the circular mean, of all images or of those of the digit, and at most 180 from it; `scale` the logarithm of the
+    square root of the area factor; `aspect` that of width over height; `shear` the tangent; `place` in pixels.
     """
     (a, b, x), (c, d, y) = pose[:, 0].unbind(-1), pose[:, 1].unbind(-1)
     angle = torch.atan2(c, d)
     tall = torch.hypot(c, d)
     wide = (a * d - b * c) / tall
     shear = (a * c + b * d) / tall**2
-    mean = torch.atan2(angle.sin().mean(), angle.cos().mean())
-    turned = torch.rad2deg(torch.remainder(angle - mean + torch.pi, 2 * torch.pi) - torch.pi)
+    sine, cosine = _means(torch.stack([angle.sin(), angle.cos()], dim=1), digit).unbind(-1)
+    from_mean = angle - torch.atan2(sine, cosine)
+    turned = torch.rad2deg(torch.remainder(from_mean + torch.pi, 2 * torch.pi) - torch.pi)
     return {
         "angle": turned[:, None],
         "scale": (wide * tall).abs().log()[:, None] / 2,
@@ -188,17 +190,22 @@ def _components(pose: Tensor) -> dict[Component, Tensor]:
     }
 
 
+def _means(values: Tensor, digit: Tensor | None) -> Tensor:
+    """For each of M images the mean of the values, M x k, of all that show its digit, or of all: M x k."""
+    if digit is None:
+        return values.mean(dim=0).expand_as(values)
+    numbers, group = digit.unique(return_inverse=True)
+    sums = values.new_zeros(len(numbers), values.shape[1]).index_add(0, group, values)
+    return torch.index_select(sums / group.bincount()[:, None], 0, group)
+
+
 def _about_mean(values: Tensor, digit: Tensor | None) -> float:
     """The root mean square distance of points, M x k, from their mean; or each from the mean of its digit's.
 
     The latter is what it would be of many images of each digit: the means of a few lie near to them.
     """
-    if digit is None:
-        return float((values - values.mean(dim=0)).square().sum(dim=1).mean().sqrt())
-    numbers, group = digit.unique(return_inverse=True)
-    sums = values.new_zeros(len(numbers), values.shape[1]).index_add(0, group, values)
-    from_mean = values - (sums / group.bincount()[:, None])[group]
-    return float((from_mean.square().sum() / (len(values) - len(numbers))).sqrt())
+    lost = 0 if digit is None else len(digit.unique())
+    return float(((values - _means(values, digit)).square().sum() / (len(values) - lost)).sqrt())
 
 
 def _of_points(undoing: Undoing, digit: Tensor | None) -> dict[Component, tuple[float, float]]:
@@ -214,11 +221,13 @@ def _of_points(undoing: Undoing, digit: Tensor | None) -> dict[Component, tuple[
 def _place_and_shape(points: Tensor, digit: Tensor | None) -> tuple[float, float]:
     """How far figures, M x Q x 2, vary: their middles, and the points about them.
 
-    The latter is brought to the size of a digit's frame, so that a transformer gains nothing by showing less of it.
+    The latter is brought to the size of a digit's frame, so that a transformer gains nothing by showing less of it: a
+    figure's size is what is left of its points' squares without what varies.
     """
     middles = points.mean(dim=1)
-    about = points - middles[:, None]
-    frame = pixel_grid(_POINTS, points).flatten(0, 1) * (DIGIT / 2)
-    size = float((about.mean(dim=0).square().sum() / frame.square().sum()).sqrt())
-    shape = _about_mean(about.flatten(1), digit) / len(frame) ** 0.5
-    return _about_mean(middles, digit), shape / size
+    about = (points - middles[:, None]).flatten(1)
+    varies = _about_mean(about, digit)
+    size = about.square().sum(dim=1).mean() - varies**2
+    frame = pixel_grid(_POINTS, points) * (DIGIT / 2)
+    count = len(points[0])
+    return _about_mean(middles, digit), float(varies / count**0.5 * (frame.square().sum() / size).sqrt())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from stn_train.data.distortion import distortion_family
 from stn_train.data.variant import Variant, drawn_again
 from stn_train.evaluation.classify import classify
-from stn_train.evaluation.evidence import Evidence, Spread, WithinClasses
+from stn_train.evaluation.evidence import Evidence, WithinClasses
 from stn_train.evaluation.means import within_classes
 from stn_train.evaluation.pose import Map, Undoing, spreads
 from stn_train.evaluation.regions import regions
@@ -17,9 +17,6 @@ from stn_train.models import SpatialTransformer
 from stn_train.models.build import at_input
 from stn_train.models.precision import Precision
 from stn_train.specs import DatasetSpec, ModelSpec
-
-_AGAIN = 2000
-"""So many digits are drawn once more, to see what a transformer makes of two draws of one digit."""
 
 
 def gather(
@@ -42,31 +39,18 @@ def gather(
     undoing = _undoing(dataset, stages, variant.theta, thetas)
     found = regions(undoing, variant.sources, variant.digit)
     of_class = [(variant.labels == label).nonzero()[:, 0] for label in range(dataset.classes)]
-    again = drawn_again(dataset, variant, _AGAIN)
+    again = drawn_again(dataset, variant)
     read = classify(network, again.images, device, precision, poses_for(model, dataset, again)).thetas
+    both = tuple(torch.cat(pair) for pair in zip(thetas, read, strict=True))
+    twice = _undoing(dataset, stages, torch.cat([variant.theta, again.theta]), both)
     return Evidence(
         pose=spreads(undoing),
         pose_by_class=tuple(spreads(undoing[index]) for index in of_class),
-        pose_of_a_digit=_of_a_digit(dataset, stages, (variant, thetas), (again, read)),
+        pose_of_a_digit=spreads(twice, torch.cat([variant.digit, again.digit])),
         within_classes=_within_classes(dataset, variant, network, device, poses_for(model, dataset, variant)),
         overlap=found.summary(torch.arange(len(undoing))),
         overlap_by_class=tuple(found.summary(index) if len(index) else None for index in of_class),
     )
-
-
-_Read = tuple[Variant, tuple[Tensor, ...]]
-"""A variant, and the thetas of its images."""
-
-
-def _of_a_digit(
-    dataset: DatasetSpec, stages: Sequence[SpatialTransformer], first: _Read, again: _Read
-) -> tuple[Spread, ...]:
-    """How far the poses of a digit's images vary, over the digits of `again`, which were drawn for `first` as well."""
-    (variant, thetas), (other, other_thetas) = first, again
-    shared = torch.isin(variant.digit, other.digit)
-    theta = torch.cat([variant.theta[shared], other.theta])
-    both = tuple(torch.cat([one[shared], more]) for one, more in zip(thetas, other_thetas, strict=True))
-    return spreads(_undoing(dataset, stages, theta, both), torch.cat([variant.digit[shared], other.digit]))
 
 
 def _within_classes(

@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
@@ -13,7 +14,7 @@ class ImageConvolution(nn.Conv2d):
 
     A transformer learns from that gradient. On a CPU, oneDNN takes about as long for it as for all the rest of a step
     of the paper's CNN, since images have few channels. As a matrix product, whose patches are then added up in float32,
-    it takes a quarter of that time or less (docs/performance.md).
+    it takes a quarter of that time or less (docs/performance.md). It has no second derivative.
     """
 
     def __init__(self, channels: int, filters: int, kernel: int) -> None:
@@ -34,9 +35,12 @@ class _Convolve(torch.autograd.Function):
         return maps
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         images, weight = ctx.saved_tensors
         patches = weight.flatten(1).mT @ gradient.flatten(2)
         precise = patches.to(torch.promote_types(patches.dtype, torch.float32))
         for_images = F.fold(precise, images.shape[2:], weight.shape[2:])
-        return for_images, conv2d_weight(images, weight.shape, gradient), gradient.sum((0, 2, 3))
+        _, weight_learns, bias_learns = ctx.needs_input_grad
+        for_weight = conv2d_weight(images, weight.shape, gradient) if weight_learns else None
+        return for_images, for_weight, gradient.sum((0, 2, 3)) if bias_learns else None

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from stn_train.evaluation.evidence import LEAST
-from stn_train.reporting.evidence import SHARES
+from stn_train.reporting.evidence import SHARES, WITHIN
 from stn_train.reporting.robustness import Robust
 from stn_train.reporting.tables import Row
 from stn_train.reporting.text import gains, verdicts, warnings
@@ -94,6 +94,6 @@ def _flat_evidence(row: Row) -> dict[str, Any]:
         scores = {one.component: one.score.value for one in pose if one.score}
         flat |= {f"{name}_{component}": scores.get(component) for component in LEAST}
     within = row.undoing.within_classes if row.undoing else None
-    for name in ("images", "output", "digits"):
+    for name in WITHIN:
         flat[f"within_classes_{name}"] = getattr(within, name).value if within else None
     return flat | {name: getattr(shares, name).value if shares else None for name in SHARES}

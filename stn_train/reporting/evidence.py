@@ -48,6 +48,10 @@ class Within:
     output: Estimate
 
 
+WITHIN = tuple(field.name for field in fields(Within))
+"""The names of what is in Within."""
+
+
 @dataclass(frozen=True)
 class Undoing:
     """The evidence of a model on a dataset. Empty or None where there is no such pose, or no image of a class.
@@ -101,11 +105,9 @@ def _component(spreads: Sequence[Spread]) -> Undone:
 
 
 def _within(of_seeds: Sequence[WithinClasses]) -> Within | None:
-    """None where a seed's images are all alike."""
-    shares = [(one.digits, one.images, one.output) for one in of_seeds]
-    told = [[100 * share for share in column if share is not None] for column in zip(*shares, strict=True)]
-    complete = bool(shares) and all(len(column) == len(shares) for column in told)
-    return Within(*map(mean_over_seeds, told)) if complete else None
+    """None where there is no seed, or a seed's images are all alike."""
+    told = [[100 * share for one in of_seeds if (share := getattr(one, name)) is not None] for name in WITHIN]
+    return Within(*map(mean_over_seeds, told)) if min(map(len, told)) == len(of_seeds) > 0 else None
 
 
 def _covered(overlaps: Sequence[Overlap]) -> Covered:

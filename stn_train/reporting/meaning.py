@@ -15,15 +15,15 @@ POSE = (
     "all but place."
 )
 DRAWS = (
-    "The same among images of one digit, which differ by nothing but their distortion. Where more is undone here than "
-    "above, the transformer gives each digit a pose of its own, as by evening out how a hand slants; above, that "
-    "counts as if it had been left, or added."
+    "The same among images of one digit, which differ by their distortion alone (and by the clutter about them). Where "
+    "more is undone here than above, the transformer gives each digit a pose of its own, as by evening out how a hand "
+    "slants; above, that counts as if it had been left, or added."
 )
 FORM = (
     "Of what varies among images, how much lies within classes: 0 % where all images of a class are one, 100 % where "
-    "no class has anything of its own. The lower, the less is left to the classifier. Where it is lower than among "
-    "digits that are not distorted, the transformer has evened out more than the distortion, such as how a hand "
-    "slants. (To read between pixels blurs a little, which takes some 3 points off by itself.)"
+    "no class has anything of its own. Where it is lower than among digits that are not distorted, the transformer has "
+    "evened out more than the distortion, such as how a hand slants; but for a difference of some 6 points or less, "
+    "which reading between pixels can make by itself, since it blurs."
 )
 REGIONS = (
     "The region that the transformer samples against the digit's 28 x 28 frame: intersection over union, its mean "

@@ -41,8 +41,8 @@ def gains(rows: Sequence[Row]) -> list[str]:
 
 def undoings(rows: Sequence[Row]) -> list[str]:
     """A sentence for each model, no control, of which it can be told: what of the distortion it undoes."""
-    told = [(row, undoes(row.undoing)) for row in without_controls(rows) if row.undoing]
-    return [f"{row.dataset}: of what the distortion varies, {row.model} {words}" for row, words in told if words]
+    told = [(row, undoes(row.model, row.undoing)) for row in without_controls(rows) if row.undoing]
+    return [f"{row.dataset}: {words}" for row, words in told if words]
 
 
 def without_controls(rows: Sequence[Row]) -> list[Row]:
@@ -51,17 +51,19 @@ def without_controls(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.model not in controls]
 
 
-def undoes(undoing: Undoing) -> str:
-    """What a transformer undoes, in words: `undoes 75 % of the place`; empty where there was nothing to undo.
+def undoes(name: str, undoing: Undoing) -> str:
+    """What a transformer undoes, in words: `..., st_cnn undoes 75 % of the place`; empty where there was nothing to.
 
-    Between two draws of a digit, which differ by nothing else; where that was not measured, among all digits.
+    Between two draws of a digit, which differ by their distortion alone; where that was not measured, among all digits.
     """
-    pose = undoing.pose_of_a_digit or undoing.pose
+    pose, of_what = undoing.pose_of_a_digit, "what the distortion varies"
+    if not pose:
+        pose, of_what = undoing.pose, "what varies in the digits' pose"
     scores = [(one.component, round(one.score.value)) for one in pose if one.score]
     undone = in_words([f"{score} % of the {component}" for component, score in scores if score >= 0])
     worse = in_words([f"the {component} vary {-score} % more" for component, score in scores if score < 0])
     parts = [f"undoes {undone}"] * bool(undone) + [f"makes {worse}"] * bool(worse)
-    return " and ".join(parts)
+    return f"of {of_what}, {name} {' and '.join(parts)}" if parts else ""
 
 
 def in_words(names: Sequence[str]) -> str:

@@ -103,6 +103,29 @@ def test_a_pose_of_each_digits_own_counts_among_digits_and_not_among_draws_of_on
     assert any(scores(undoing)[component] < 50 for component in of_a_digit)
 
 
+@pytest.mark.parametrize("lies", ["as it was written", "anywhere", "upside down, of each tenth"])
+@pytest.mark.parametrize("projects", [0.0, 1e-3])
+def test_what_is_left_between_draws_does_not_depend_on_how_a_digit_lies(lies, projects):
+    generator = torch.Generator().manual_seed(0)
+    digit = torch.arange(1000) % 500
+    angle = torch.rand(1000, 1, generator=generator, dtype=torch.float64) * 2 - 1
+    left = 0.09 * torch.randn(1000, 1, generator=generator, dtype=torch.float64)
+    own = {
+        "as it was written": torch.zeros(500, 1, dtype=torch.float64),
+        "anywhere": torch.randn(500, 1, generator=generator, dtype=torch.float64),
+        "upside down, of each tenth": math.pi * (torch.arange(500, dtype=torch.float64)[:, None] % 10 == 0),
+    }[lies][digit]
+    flat = ROTATION.matrix(left + own - angle)
+    flat[:, 2, 0] = projects
+    undoing = Undoing(Map(ROTATION, angle, SQUARE), (Map(PROJECTIVE, PROJECTIVE.theta_of(flat), SQUARE),))
+    found = {spread.component: spread for spread in spreads(undoing, digit)}
+    if projects:
+        radius = 14 * ((torch.arange(5) - 2.0) * 0.4).square().mean().mul(2).sqrt().item()
+        assert found["shape"].after == pytest.approx(0.09 * radius, rel=0.1)
+    else:
+        assert found["angle"].after == pytest.approx(math.degrees(0.09), rel=0.05)
+
+
 def test_what_two_draws_of_each_digit_leave_is_what_many_would():
     many = 4000
     generator = torch.Generator().manual_seed(0)

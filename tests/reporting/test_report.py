@@ -155,9 +155,38 @@ def test_evidence_from_before_all_of_this_was_measured_is_read(one_seed: RunFold
     sealed.write_json(path, record)
     reading = write_report(one_seed).files[2].read_text()
     assert "| st_cnn | 50 % (26.0 to 13.0 °)" in reading
-    assert "of what the distortion varies, st_cnn undoes 50 % of the angle" in reading
+    assert "of what varies in the digits' pose, st_cnn undoes 50 % of the angle" in reading
     assert "two draws of a digit" not in reading
     assert "into one form" not in reading
+
+
+def test_what_only_some_seeds_have_measured_is_told_of_those(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, seeds=[0, 1, 2], models=["st_cnn"])
+    for trial in trials:
+        finish(folder, trial, errors=2)
+    path = folder.trial(trials[0]).evidence
+    record = json.loads(sealed.read_json(path, ""))
+    del record["pose_of_a_digit"], record["within_classes"]
+    sealed.write_json(path, record)
+    undoing = rows_of(folder)[0].undoing
+    assert undoing is not None
+    assert undoing.pose[0].after == pytest.approx(13 - 2.6), "of all three"
+    assert undoing.pose_of_a_digit[0].after == pytest.approx((13 - 2.6 * 1.5) / 2), "of the last two"
+    assert undoing.within_classes is not None
+    assert undoing.within_classes.output.value == pytest.approx(100 * (0.8 - 0.05 * 1.5))
+
+
+def test_where_a_seeds_images_are_all_one_no_share_is_told(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, seeds=[0, 1], models=["st_cnn"])
+    for trial in trials:
+        finish(folder, trial, errors=2)
+    path = folder.trial(trials[0]).evidence
+    record = json.loads(sealed.read_json(path, ""))
+    record["within_classes"]["output"] = None
+    sealed.write_json(path, record)
+    undoing = rows_of(folder)[0].undoing
+    assert undoing is not None
+    assert undoing.within_classes is None
 
 
 def test_what_is_undone_has_an_interval_over_the_seeds(tmp_path: Path) -> None:
