@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from stn_train.models import build_model
+from stn_train.models.transformer import Regression
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
 from stn_train.training.muon import Muon, orthogonalised
 from stn_train.training.recipe import make_optimiser, set_rate
@@ -44,7 +45,7 @@ def test_what_puts_out_theta_and_the_logits_and_what_is_no_matrix_is_left_to_ada
     groups = muon_over(network).param_groups
     turned = {id(parameter) for group in groups if group["orthogonal"] for parameter in group["params"]}
     layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    theta = [layer for layer in layers if type(layer) not in (nn.Linear, nn.Conv2d)]
+    theta = [layer for layer in layers if isinstance(layer, Regression)]
     assert len(theta) == name.startswith("st_")
     assert turned == {id(layer.weight) for layer in layers[:-1] if layer not in theta}
 
