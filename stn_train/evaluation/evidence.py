@@ -75,8 +75,8 @@ _Spreads = Annotated[tuple[Spread, ...], Field(strict=False)]
 class Evidence(Spec):
     """Whether a transformer at the input undoes the distortion, and whether it finds the digit.
 
-    `pose_of_a_digit` is of images of one and the same digit, between which nothing varies but the distortion. It and
-    `within_classes` are None in files that were written before there was such a thing.
+    `pose_of_a_digit` is of images of one and the same digit, between which nothing varies but the distortion, and the
+    clutter about the digit. It and `within_classes` are None in files that were written before there was such a thing.
     Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that are matrices and
     do not project, the components are angle, scale, aspect, shear and place; of others, place and shape.
     """

@@ -124,7 +124,7 @@ def _first_of_each_class(variant: Variant) -> Tensor:
 
 def _turning(trial: TrialSpec, variant: Variant, network: nn.Sequential, session: Session) -> Arrays:
     """One digit turned right round in steps, distorted for the rest as the dataset's first image is."""
-    labels = variant.labels[: len(variant.sources)]
+    labels = variant.source_labels
     shown = (labels == _UNMISTAKABLE).int().argmax()
     others = torch.arange(len(labels))[:_FEW]  # to cut clutter from
     few = Digits(variant.sources, labels).subset(torch.cat([shown[None], others]))
