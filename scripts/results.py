@@ -47,6 +47,7 @@ CONFIGS = {
     "tc_paper": "paper/tc",
     "addition": "paper/addition",
     "fixed": "paper/fixed",
+    "longer": "paper/longer",
     "best": "best",
 }
 """The configuration of each experiment that the page shows, by its name, in this order."""

@@ -55,13 +55,15 @@ def test_check_counts_the_trials(run):
 
 
 def test_the_papers_tables_are_found_shown_and_counted(run):
-    code, out, err = run("config", "check", "paper/table1", "paper/tc", "paper/addition", "paper/fixed")
+    names = ["paper/table1", "paper/tc", "paper/addition", "paper/fixed", "paper/longer"]
+    code, out, err = run("config", "check", *names)
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "paper/table1: 4 datasets x 8 models x 3 seeds = 96 trials",
         "paper/tc: 1 dataset x 4 models x 3 seeds = 12 trials",
         "paper/addition: 1 dataset x 8 models x 3 seeds = 24 trials",
         "paper/fixed: 5 datasets x 2 models x 3 seeds = 30 trials",
+        "paper/longer: 3 datasets x 4 models x 3 seeds = 36 trials",
     ]
     assert run("config", "show", "paper/table1")[1].startswith("name: table1\n")
     assert "epochs: 640\n" in run("config", "show", "paper/table1", "--set", "recipe=paper")[1]

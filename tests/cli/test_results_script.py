@@ -197,7 +197,7 @@ def test_what_cannot_be_kept_is_refused(train, results, contents):
     other = train("other", "--only", CNN, "--set", "name=other")
     assert (
         refusal(results, other)
-        == f"{other} is a run of other, and the page shows those of table1, tc_paper, addition, fixed, best"
+        == f"{other} is a run of other, and the page shows those of table1, tc_paper, addition, fixed, longer, best"
     )
     assert "is not a run's folder" in refusal(results, "runs")
     predictions = Path(run, "trials", CNN, "seed-0/predictions.npz")

@@ -21,7 +21,7 @@ def changed(model: str, **transformer: Any) -> dict[str, Any]:
     return {"name": "mine", "like": model, "transformer": transformer}
 
 
-@pytest.mark.parametrize("config", ["paper/table1", "paper/tc", "paper/addition", "paper/fixed"])
+@pytest.mark.parametrize("config", ["paper/table1", "paper/tc", "paper/addition", "paper/fixed", "paper/longer"])
 @pytest.mark.parametrize("recipe", ["ours", "paper"])
 def test_every_cell_of_the_papers_tables_has_its_figure(config: str, recipe: str) -> None:
     experiment = load_config(config, [f"recipe={recipe}"])
