@@ -31,17 +31,18 @@ class Estimate:
 def error_over_seeds(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Estimate:
     """The mean error over seeds, in percent, with its interval within 0 to 100.
 
-    With several seeds it is the t interval over them: what other trainings would give on these test images. With one
-    seed it is an interval over the test digits: what this network would give on others. That one is Wilson's, for as
-    many images as would have the cluster-robust variance if all were independent: their number where every digit has
-    one image, and the digits' number where no image (or every image) is wrong.
+    One seed: Wilson's interval; it says what this network would err on other test digits. It is that of as many
+    images as would have the error's cluster-robust variance if all were independent: their number where every digit
+    has one image, and the digits' number where no image (or every image) is wrong. Several seeds: the reach of that
+    interval for the seed-averaged error (other test digits), to either side, and that of the t interval over seeds
+    (other trainings), added in quadrature. Chance that belongs to a seed and a digit together is in both, so the
+    interval is, if anything, too wide.
 
-    wrong: (S, M); digit: (M). Raises ValueError where a single seed has fewer than two distinct digits.
+    wrong: (S, M); digit: (M). Raises ValueError with fewer than two distinct digits.
     """
-    if len(wrong) == 1:
-        return _wilson(wrong[0], digit)
-    mean = mean_over_seeds(100 * wrong.mean(axis=1))
-    return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, 100.0))
+    digits, seeds = _wilson(wrong, digit), mean_over_seeds(100 * wrong.mean(axis=1))
+    below, above = (hypot(end - seeds.value, seeds.high - seeds.value) for end in (digits.low, digits.high))
+    return Estimate(seeds.value, max(seeds.value - below, 0.0), min(seeds.value + above, 100.0))
 
 
 def mean_over_seeds(values: Sequence[float]) -> Estimate:
@@ -172,8 +173,8 @@ def p_value(p: float) -> str:
 
 def _wilson(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Estimate:
     share, digits = float(wrong.mean()), len(np.unique(digit))
-    variance = _variance_over_digits(wrong.astype(float), digit) * (digits - 1) / digits
-    images = min(share * (1 - share) / variance, len(wrong)) if variance else digits
+    variance = _variance_over_digits(wrong.mean(axis=0), digit) * (digits - 1) / digits
+    images = min(share * (1 - share) / variance, wrong.size) if variance else digits
     z = float(norm.isf(_LEVEL / 2))
     middle = share + z**2 / (2 * images)
     reach = z * sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)

@@ -86,8 +86,8 @@ def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
         )
     if max(seeds) > 1:
         lines.append(
-            "The error of several seeds is their mean; its 95 % interval is the t interval over the seeds and says "
-            "what other trainings would give on these images."
+            "The error of several seeds is their mean; its 95 % interval says what other trainings and other digits "
+            "would give together."
         )
     if paired != {0}:
         lines.append(
@@ -101,7 +101,7 @@ def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
         )
     if max(paired) > 1:
         lines.append(
-            "A difference over several seeds has an interval for other trainings and for other digits together."
+            "A difference over several seeds, too, has an interval for other trainings and other digits together."
         )
     compared = sum(row.comparison is not None for row in rows)
     if compared > 1:
