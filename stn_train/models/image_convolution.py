@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_weight
 
 
 class ImageConvolution(nn.Conv2d):
@@ -41,6 +40,8 @@ class _Convolve(torch.autograd.Function):
         patches = weight.flatten(1).mT @ gradient.flatten(2)
         precise = patches.to(torch.promote_types(patches.dtype, torch.float32))
         for_images = F.fold(precise, images.shape[2:], weight.shape[2:])
-        _, weight_learns, bias_learns = ctx.needs_input_grad
-        for_weight = conv2d_weight(images, weight.shape, gradient) if weight_learns else None
-        return for_images, for_weight, gradient.sum((0, 2, 3)) if bias_learns else None
+        _, *learn = ctx.needs_input_grad
+        _, for_weight, for_bias = torch.ops.aten.convolution_backward(
+            gradient, images, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, *learn]
+        )
+        return for_images, for_weight, for_bias
