@@ -127,8 +127,7 @@ def tables(runs: dict[str, Any]) -> str:
             f"`stn-train run --config {CONFIGS[name]}`; one cell and seed: the same with "
             "`--only DATASET/NETWORK --seeds SEED`.",
             paper_layout(name, rows, intervals=True),
-            "Does a transformer help? Differences from the network without one, in percentage points.",
-            comparisons(rows),
+            *comparisons(rows),
             *what_is_undone(rows),
             "Every cell: the error of each seed, and what it cost.",
             cells(name, rows),
@@ -176,7 +175,8 @@ def interval(estimate: dict[str, float], sign: str = "") -> str:
     return f"[{estimate['low']:{sign}.2f}, {estimate['high']:{sign}.2f}]"
 
 
-def comparisons(rows: list[dict[str, Any]]) -> str:
+def comparisons(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each network that has one to compare with; nothing where there is none."""
     lines = []
     for row in rows:
         if row["comparison"] is not None:
@@ -191,7 +191,9 @@ def comparisons(rows: list[dict[str, Any]]) -> str:
                     told if p < 0.05 else "not shown",
                 ]
             )
-    return table(["network", "difference [95 %]", "p (Holm)", "seeds", "verdict"], lines)
+    question = "Does a transformer help? Differences from the network without one, in percentage points."
+    header = ["network", "difference [95 %]", "p (Holm)", "seeds", "verdict"]
+    return [question, table(header, lines)] if lines else []
 
 
 def what_is_undone(rows: list[dict[str, Any]]) -> list[str]:

@@ -138,6 +138,7 @@ def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results, cont
     first = train("first", "--only", CNN)
     move_to("Machine A", first, CNN)
     results(first)
+    assert "Does a transformer help?" not in page(), "there is nothing to compare"
     before = contents(kept(CNN))
     second = train("second", "--only", ST_CNN, "--seeds", "0,1")
     move_to("Machine B", second, ST_CNN)
