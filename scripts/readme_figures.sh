@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes every picture of the README and the docs again, and what their tables tell but for the paper's, which are
-# paper_tables.sh's; some three hours on two CPU cores, by the times of its parts.
+# paper_tables.sh's; some four hours on two CPU cores, by the times of its parts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,10 +11,12 @@ stn-train run --config evidence
 stn-train robustness runs/evidence
 stn-train run --config paper/tc --only 'tc/*fcn' --seeds 0
 stn-train run --config paper/addition --only addition/st2_cnn_paper --seeds 0
+stn-train run --config paper/longer --only 'r*/st_cnn_paper' --seeds 0
 stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,shear,r,rts,p_literal,p,e,tc,addition]' \
     -o docs/distortions.png
 python scripts/family_grids.py docs/families.png
-cp "runs/rts/figures/examples_st_cnn@rts.png" docs/transformer_rts.png
+cp "runs/longer/figures/examples_st_cnn_paper@rts.png" docs/transformer_rts.png
+cp "runs/longer/figures/turning_st_cnn_paper@r.png" docs/turning_r.png
 cp "runs/tc/figures/examples_st_cnn_paper@tc.png" docs/transformer_tc.png
 cp "runs/evidence/figures/robustness@rts.png" docs/robustness_rts.png
 cp "runs/evidence/figures/training_st_cnn@rts.gif" docs/training_rts.gif

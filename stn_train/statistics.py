@@ -33,10 +33,10 @@ def error_over_seeds(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Es
 
     One seed: Wilson's interval; it says what this network would err on other test digits. It is that of as many
     images as would have the error's cluster-robust variance if all were independent: their number where every digit
-    has one image, and the digits' number where no image (or every image) is wrong. Several seeds: the reach of that
-    interval for the seed-averaged error (other test digits), to either side, and that of the t interval over seeds
-    (other trainings), added in quadrature. Chance that belongs to a seed and a digit together is in both, so the
-    interval is, if anything, too wide.
+    has one image, and the digits' number where that variance is zero (as where no image is wrong). Several seeds: the
+    reach of that interval for the seed-averaged error (other test digits), to either side, and that of the t interval
+    over seeds (other trainings), added in quadrature. Chance that belongs to a seed and a digit together is in both,
+    so the interval is, if anything, too wide.
 
     wrong: (S, M); digit: (M). Raises ValueError with fewer than two distinct digits.
     """

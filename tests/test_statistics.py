@@ -65,19 +65,20 @@ def test_error_of_images_that_are_independent_within_digits_is_that_of_as_many_d
 def test_error_of_several_seeds_is_never_surer_than_seeds_or_digits_alone() -> None:
     """Seeds that agree have the interval of one; else the reach of Wilson's and of the t interval, in quadrature.
 
-    Of 1000 digits 10 are wrong with all of three seeds, 10 with two and 10 with one: 1, 2 and 3 %. So the error of 2 %
-    has the variance over digits of as many independent images as are asked about below.
+    Of 1000 digits, 18 are wrong with all of three seeds, 2 more with two and 2 with one: 1.8, 2.0 and 2.2 %. So the
+    error of 2 % has the variance over digits of as many independent images as are asked about below.
     """
     one = drawn(1)
     assert ends(error_over_seeds(one.repeat(3, axis=0), ONCE)) == pytest.approx(ends(error_over_seeds(one, ONCE)))
-    wrong = np.concatenate([wrong_at(*range(count)) for count in (10, 20, 30)])
+    wrong = np.concatenate([wrong_at(*range(count)) for count in (18, 20, 22)])
     images = 0.02 * 0.98 / (wrong.mean(axis=0).var() / 1000)
-    z, reach = 1.959964, 4.302653 / np.sqrt(3)
+    z, reach = 1.959964, 4.302653 * 0.2 / np.sqrt(3)
     half = z * np.sqrt(0.02 * 0.98 / images + (z / (2 * images)) ** 2)
     low, high = (100 * (0.02 + z**2 / (2 * images) + side * half) / (1 + z**2 / images) for side in (-1, 1))
-    expected = (2.0, max(2 - np.hypot(2 - low, reach), 0), 2 + np.hypot(high - 2, reach))
+    expected = (2.0, 2 - np.hypot(2 - low, reach), 2 + np.hypot(high - 2, reach))
     assert ends(error_over_seeds(wrong, ONCE)) == pytest.approx(expected, abs=1e-6)
-    assert error_over_seeds(wrong[:2], ONCE).low == 0, "no error is below 0 %, however wide the interval"
+    apart = np.concatenate([wrong_at(*range(count)) for count in (10, 20)])
+    assert error_over_seeds(apart, ONCE).low == 0, "no error is below 0 %, however wide the interval"
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -87,11 +88,11 @@ def test_the_error_of_other_trainings_on_other_digits_lies_in_the_interval(seeds
     random = np.random.default_rng(3)
     covered = 0
     for _ in range(200):
-        hard = np.where(random.random(1000) < 0.1, random.random(1000), 0.002)
+        hard = np.where(random.random(1000) < 0.1, 0.5 * random.random(1000), 0.002)
         trained = np.exp(luck * random.uniform(-1, 1, (seeds, 1)))
         found = error_over_seeds(random.random((seeds, 1000)) < hard * trained, ONCE)
         mean = trained.mean() if seeds == 1 else np.sinh(luck) / luck if luck else 1
-        covered += found.low < 100 * (0.1 * 0.5 + 0.9 * 0.002) * mean < found.high
+        covered += found.low < 100 * (0.1 * 0.25 + 0.9 * 0.002) * mean < found.high
     assert covered >= 182
 
 

@@ -86,8 +86,8 @@ def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
         )
     if max(seeds) > 1:
         lines.append(
-            "The error of several seeds is their mean; its 95 % interval says what other trainings and other digits "
-            "would give together."
+            "The error of several seeds is their mean; its 95 % interval is for the mean over all trainings and "
+            "all digits."
         )
     if paired != {0}:
         lines.append(
