@@ -40,6 +40,7 @@ class _Convolve(torch.autograd.Function):
         patches = weight.flatten(1).mT @ gradient.flatten(2)
         precise = patches.to(torch.promote_types(patches.dtype, torch.float32))
         for_images = F.fold(precise, images.shape[2:], weight.shape[2:])
+        # torch.nn.grad.conv2d_weight would not know the filters' layout, and copy the gradient into another.
         _, *learn = ctx.needs_input_grad
         _, for_weight, for_bias = torch.ops.aten.convolution_backward(
             gradient, images, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, *learn]
