@@ -36,6 +36,21 @@ class Spread(Spec):
         return 100 * (1 - self.after / self.before) if self.before >= least else None
 
 
+_Numbers = Annotated[tuple[float, ...], Field(strict=False)]
+
+
+class Response(Spec):
+    """What is left of one component, against what there was of it: of images sorted by the latter, in equal parts.
+
+    In the component's unit, signed, and about the mean over all images; along x and y, a place counts twice.
+    """
+
+    component: Component
+    before: _Numbers = Field(description="as distorted: the mean of each part")
+    after: _Numbers = Field(description="in what the transformer puts out: the mean of each part")
+    varies: _Numbers = Field(description="the standard deviation of the latter within each part")
+
+
 class Overlap(Spec):
     """How well regions that were sampled cover the digits' frames: means over images."""
 
@@ -76,9 +91,10 @@ class Evidence(Spec):
     """Whether a transformer at the input undoes the distortion, and whether it finds the digit.
 
     `pose_of_a_digit` is of images of one and the same digit, between which nothing varies but the distortion, and the
-    clutter about the digit. It and `within_classes` are None in files that were written before there was such a thing.
-    Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that are matrices and
-    do not project, the components are angle, scale, aspect, shear and place; of others, place and shape.
+    clutter about the digit. It, `within_classes` and `responses` are None in files that were written before there was
+    such a thing. Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that are
+    matrices and do not project, the components are angle, scale, aspect, shear and place; of others, place and shape.
+    Responses are told of components that vary among the images (see LEAST) and have a sign, as shape has not.
     """
 
     format: Literal[2] = 2
@@ -86,5 +102,6 @@ class Evidence(Spec):
     pose_by_class: Annotated[tuple[_Spreads, ...], Field(strict=False)]
     pose_of_a_digit: _Spreads | None = None
     within_classes: WithinClasses | None = None
+    responses: Annotated[tuple[Response, ...], Field(strict=False)] | None = None
     overlap: Overlap
     overlap_by_class: Annotated[tuple[Overlap | None, ...], Field(strict=False)]

@@ -13,13 +13,17 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from stn_train.evaluation.evidence import Component, Spread
+from stn_train.evaluation.evidence import LEAST, Component, Response, Spread
 from stn_train.geometry import Family, MatrixFamily, pixel_grid
 from stn_train.specs import DIGIT
 
 _POINTS = (5, 5)
 _SINGULAR = 1e-9
 _PROJECTS = 1e-6
+_PARTS = 18
+"""Into so many parts images are sorted by what there is of a component."""
+_LEAST_IN_A_PART = 20
+_LEAST_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ def spreads(undoing: Undoing, digit: Tensor | None = None) -> tuple[Spread, ...]
     With the number of the digit that each image shows (M), how far they vary among the images of one and the same
     digit; empty where none is shown twice.
     """
-    if len(undoing) < 2 or is_singular(canonical(undoing.poses())):
+    if not _has_canonical(undoing):
         return ()
     pairs = _of_matrices(*undoing.matrices(), digit) if undoing.is_affine else _of_points(undoing, digit)
     if not all(isfinite(value) for pair in pairs.values() for value in pair):
@@ -154,16 +158,61 @@ def spreads(undoing: Undoing, digit: Tensor | None = None) -> tuple[Spread, ...]
     return tuple(Spread(component=name, before=before, after=after) for name, (before, after) in pairs.items())
 
 
-def is_singular(pose: Tensor) -> bool:
-    """Whether a pose, 3 x 3 from normalised coordinates to pixels, shows less than an area."""
-    largest, smallest = torch.linalg.svdvals(pose[:2, :2])
-    return not float(smallest) > _SINGULAR * max(float(largest), 1.0)
+def responses(undoing: Undoing) -> tuple[Response, ...]:
+    """What is left of each component against what there was of it: see Response and Evidence.
+
+    Empty where `spreads` is, and of fewer than 80 values.
+    """
+    if not _has_canonical(undoing):
+        return ()
+    pairs: dict[Component, tuple[Tensor, Tensor]]
+    pairs = _about_canonical(*undoing.matrices()) if undoing.is_affine else {"place": _middles(undoing)}
+    told = (_response(name, *pair) for name, pair in pairs.items())
+    return tuple(response for response in told if response is not None)
+
+
+def _response(component: Component, before: Tensor, after: Tensor) -> Response | None:
+    """Of values of M images, M x 1 or M x 2; None of those that hardly vary, of few, and where some are not finite."""
+    parts = min(_PARTS, before.numel() // _LEAST_IN_A_PART)
+    varied = _about_mean(before, None)
+    if parts < _LEAST_PARTS or not varied >= LEAST[component][0] or not bool(after.isfinite().all()):
+        return None
+    done, left = ((values - values.mean(dim=0)).flatten() for values in (before, after))
+    if component == "angle":
+        left = done + torch.remainder(left - done + 180, 360) - 180
+    order = done.argsort(stable=True)
+    done_by_part, left_by_part = (values[order].tensor_split(parts) for values in (done, left))
+    return Response(
+        component=component,
+        before=tuple(float(part.mean()) for part in done_by_part),
+        after=tuple(float(part.mean()) for part in left_by_part),
+        varies=tuple(float(part.std()) for part in left_by_part),
+    )
+
+
+def _has_canonical(undoing: Undoing) -> bool:
+    poses = undoing.poses()
+    return len(undoing) >= 2 and not is_singular(canonical(poses)) and not is_singular(poses)
+
+
+def is_singular(poses: Tensor) -> bool:
+    """Whether any pose, (M x) 3 x 3 from normalised coordinates to pixels, shows less than an area."""
+    largest, smallest = torch.linalg.svdvals(poses[..., :2, :2]).unbind(-1)
+    return not bool((smallest > _SINGULAR * largest.clamp(min=1)).all())
 
 
 def _of_matrices(distortion: Tensor, composed: Tensor, digit: Tensor | None) -> dict[Component, tuple[float, float]]:
+    pairs = _about_canonical(distortion, composed, digit)
+    return {name: (_about_mean(before, digit), _about_mean(after, digit)) for name, (before, after) in pairs.items()}
+
+
+def _about_canonical(
+    distortion: Tensor, composed: Tensor, digit: Tensor | None = None
+) -> dict[Component, tuple[Tensor, Tensor]]:
+    """The components of D K0^-1 and of C K^-1, M x 1 or M x 2 each."""
     upright = (poses @ torch.linalg.pinv(canonical(poses)) for poses in (distortion, composed))
     before, after = (_components(poses, digit) for poses in upright)
-    return {name: (_about_mean(before[name], digit), _about_mean(after[name], digit)) for name in before}
+    return {name: (before[name], after[name]) for name in before}
 
 
 def _components(pose: Tensor, digit: Tensor | None) -> dict[Component, Tensor]:
@@ -209,13 +258,20 @@ def _about_mean(values: Tensor, digit: Tensor | None) -> float:
 
 
 def _of_points(undoing: Undoing, digit: Tensor | None) -> dict[Component, tuple[float, float]]:
-    """From where points of the output lie on the digit: through each image's map, and through the mean of the maps."""
-    places = pixel_grid(_POINTS, undoing.distortion.theta).flatten(0, 1)
-    canvas = undoing.on_canvas(places)
-    after = undoing.through_distortion(canvas)
-    before = undoing.through_distortion(canvas.mean(dim=0))
+    before, after = _figures(undoing)
     of_place, of_shape = zip(_place_and_shape(before, digit), _place_and_shape(after, digit), strict=True)
     return {"place": of_place, "shape": of_shape}
+
+
+def _figures(undoing: Undoing) -> tuple[Tensor, Tensor]:
+    """Where points of the output lie on the digit, M x Q x 2: by the mean of the maps, and by each image's own."""
+    canvas = undoing.on_canvas(pixel_grid(_POINTS, undoing.distortion.theta).flatten(0, 1))
+    return undoing.through_distortion(canvas.mean(dim=0)), undoing.through_distortion(canvas)
+
+
+def _middles(undoing: Undoing) -> tuple[Tensor, Tensor]:
+    before, after = _figures(undoing)
+    return before.mean(dim=1), after.mean(dim=1)
 
 
 def _place_and_shape(points: Tensor, digit: Tensor | None) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from stn_train.data.variant import Variant, drawn_again
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.evidence import Evidence, WithinClasses
 from stn_train.evaluation.means import within_classes
-from stn_train.evaluation.pose import Map, Undoing, spreads
+from stn_train.evaluation.pose import Map, Undoing, responses, spreads
 from stn_train.evaluation.regions import regions
 from stn_train.experiment.session import poses_for
 from stn_train.models import SpatialTransformer
@@ -48,6 +48,7 @@ def gather(
         pose_by_class=tuple(spreads(undoing[index]) for index in of_class),
         pose_of_a_digit=spreads(twice, torch.cat([variant.digit, again.digit])),
         within_classes=_within_classes(dataset, variant, network, device, poses_for(model, dataset, variant)),
+        responses=responses(undoing),
         overlap=found.summary(torch.arange(len(undoing))),
         overlap_by_class=tuple(found.summary(index) if len(index) else None for index in of_class),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from stn_train.evaluation.evidence import LEAST
-from stn_train.reporting.evidence import SHARES, Undoing, Undone
+from stn_train.reporting.evidence import SHARES, Course, Undoing, Undone
 from stn_train.reporting.robustness import Curve, Robust
 from stn_train.reporting.tables import Row
 from stn_train.specs import ExperimentSpec
@@ -87,6 +87,21 @@ def undone(rows: Sequence[Row], pose_of: Callable[[Undoing], Sequence[Undone]]) 
     return [["dataset", "model", *components], *lines] if lines else []
 
 
+def courses(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each row of which it is known how much is undone of how much, a column for each component.
+
+    A cell is `66 % up to 45.0 °, 45 % beyond`; empty where there is no such row.
+    """
+    told = [(row, {one.component: one for one in row.undoing.courses}) for row in rows if row.undoing]
+    components = [component for component in LEAST if any(component in course for _, course in told)]
+    lines = [
+        [row.dataset, row.model, *(_course(course[name]) if name in course else "-" for name in components)]
+        for row, course in told
+        if course
+    ]
+    return [["dataset", "model", *components], *lines] if lines else []
+
+
 def alike(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each row of whose images it was measured how alike those of a class are; empty where there is none."""
     told = [(row, row.undoing.within_classes) for row in rows if row.undoing and row.undoing.within_classes]
@@ -126,10 +141,20 @@ def percent(number: Estimate) -> str:
 
 
 def _undone(one: Undone) -> str:
-    digits = 1 if one.unit in ("°", "px") else 2
-    unit = f" {one.unit}" if one.unit else ""
-    spread = f"{one.before:.{digits}f} to {one.after:.{digits}f}{unit}"
+    spread = f"{one.before:.{_digits(one.unit)}f} to {_measure(one.after, one.unit)}"
     return spread if one.score is None else f"{percent(one.score)} ({spread})"
+
+
+def _course(one: Course) -> str:
+    return f"{percent(one.small)} up to {_measure(one.limit, one.unit)}, {percent(one.large)} beyond"
+
+
+def _measure(value: float, unit: str) -> str:
+    return f"{value:.{_digits(unit)}f} {unit}".rstrip()
+
+
+def _digits(unit: str) -> int:
+    return 1 if unit in ("°", "px") else 2
 
 
 def estimate(number: Estimate) -> str:

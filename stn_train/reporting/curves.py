@@ -7,7 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from stn_train.evaluation.evidence import LEAST
 from stn_train.evaluation.robustness import Factor
+from stn_train.reporting.evidence import Course
 from stn_train.reporting.measured import Measured
 from stn_train.reporting.records import EpochRecord
 from stn_train.reporting.robustness import Curve
@@ -61,6 +63,41 @@ def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[C
         axes.set_ylabel(f"{split} error (%)")
     figure.suptitle(title)
     return figure
+
+
+def courses(title: str, models: Mapping[str, Sequence[Course]]) -> Figure:
+    """What is left of each component against what there was of it, a panel for each, a line for each model.
+
+    A band holds a standard deviation of the images to either side. A transformer that undoes nothing leaves the dashed
+    line.
+    """
+    components = [one for one in LEAST if any(one == course.component for each in models.values() for course in each)]
+    columns = min(len(components), 3)
+    rows = -(-len(components) // columns)
+    figure = Figure(figsize=(1 + 4 * columns, 0.5 + 3.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(components) :]:
+        axes.set_axis_off()
+    for axes, component in zip(panels, components, strict=False):
+        for number, (model, of_model) in enumerate(models.items()):
+            for course in (each for each in of_model if each.component == component):
+                _draw_course(axes, course, model, number)
+        axes.axline((0, 0), slope=1, color="0.6", linestyle="--", linewidth=1, zorder=0, label="undoes nothing")
+        axes.axhline(0, color="0.6", linewidth=0.8, zorder=0, label="undoes all")
+    panels[0].legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_course(axes: Axes, course: Course, model: str, number: int) -> None:
+    after, varies = np.array(course.after), np.array(course.varies)
+    axes.plot(course.before, after, color=f"C{number}", linewidth=1.2, marker=".", markersize=5, label=model)
+    axes.fill_between(course.before, after - varies, after + varies, color=f"C{number}", alpha=0.15, linewidth=0)
+    unit = f" ({course.unit})" if course.unit else ""
+    axes.set_xlabel(f"{course.component}{unit}, as distorted")
+    axes.set_ylabel("left after the transformer")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def errors_by_digits(trials: Sequence[Measured]) -> Figure:

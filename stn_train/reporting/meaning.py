@@ -19,6 +19,11 @@ DRAWS = (
     "more is undone here than above, the transformer gives each digit a pose of its own, as by evening out how a hand "
     "slants; above, that counts as if it had been left, or added."
 )
+COURSE = (
+    "Half of the images are distorted by no more than the amount given here, half by more: of either half, the share "
+    "of the distortion that is gone, on average. What a transformer does to one digit and the other way round to "
+    "another, whatever was done to them, cancels out here, and counts above. A figure below shows more than two steps."
+)
 FORM = (
     "Of what varies among images, how much lies within classes: 0 % where all images of a class are one, 100 % where "
     "no class has anything of its own. Where it is lower than among digits that are not distorted, the transformer has "

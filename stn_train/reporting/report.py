@@ -12,7 +12,7 @@ from stn_train import sealed
 from stn_train.errors import UserError
 from stn_train.pictures import png
 from stn_train.reporting.blocks import Picture
-from stn_train.reporting.curves import learning_curves, robustness_curves
+from stn_train.reporting.curves import courses, learning_curves, robustness_curves
 from stn_train.reporting.documents import csv_document, json_document
 from stn_train.reporting.figures import confusions
 from stn_train.reporting.gallery import Drawing, drawings
@@ -73,7 +73,8 @@ def _draw(folder: RunFolder, experiment: ExperimentSpec, rows: list[Row], found:
         trials = [trial for trial in finished_trials(folder, experiment) if trial.dataset.name == dataset]
         if trials:
             curves, confusion = _curves(folder, of_dataset, trials), _confusions(of_dataset)
-            for drawing in (*_robustness(of_dataset, found), curves, *_transformers(folder, trials), confusion):
+            drawn = (*_robustness(of_dataset, found), curves, *_courses(of_dataset), *_transformers(folder, trials))
+            for drawing in (*drawn, confusion):
                 figures[drawing.title] = folder.picture(drawing.name, drawing.words)
                 write_bytes(folder.path / figures[drawing.title].path, drawing.content)
     return figures
@@ -99,6 +100,15 @@ def _curves(folder: RunFolder, rows: list[Row], trials: list[TrialSpec]) -> Draw
     title = f"Learning curves on {dataset}"
     words = f"{split} error and training loss of {models}, epoch by epoch, in the mean over the seeds"
     return Drawing(title, f"learning_curves@{dataset}.png", words, png(learning_curves(title, split, curves)))
+
+
+def _courses(rows: list[Row]) -> Iterator[Drawing]:
+    """What transformers leave of the distortion against what there was of it, where that is known."""
+    models = {row.model: row.undoing.courses for row in rows if row.undoing and row.undoing.courses}
+    if models:
+        title = f"What is left of the distortion on {rows[0].dataset}"
+        words = f"what is left of each component of {rows[0].dataset}'s distortion, against what there was of it, by "
+        yield Drawing(title, f"courses@{rows[0].dataset}.png", words + ", ".join(models), png(courses(title, models)))
 
 
 def _transformers(folder: RunFolder, trials: list[TrialSpec]) -> Iterator[Drawing]:

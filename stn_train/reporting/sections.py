@@ -11,6 +11,7 @@ from stn_train.reporting.cells import (
     Column,
     alike,
     comparisons,
+    courses,
     crossed,
     details,
     found,
@@ -18,7 +19,18 @@ from stn_train.reporting.cells import (
     in_the_papers_layout,
     undone,
 )
-from stn_train.reporting.meaning import CROSSED, DRAWS, FORM, HEALTHY, POSE, REGIONS, ROBUST, UNMEASURED, meaning
+from stn_train.reporting.meaning import (
+    COURSE,
+    CROSSED,
+    DRAWS,
+    FORM,
+    HEALTHY,
+    POSE,
+    REGIONS,
+    ROBUST,
+    UNMEASURED,
+    meaning,
+)
 from stn_train.reporting.robustness import Robust
 from stn_train.reporting.tables import Row
 from stn_train.reporting.text import gains, in_words, undoings, verdicts, warnings, without_controls
@@ -128,6 +140,7 @@ def _evidence(rows: Sequence[Row]) -> list[Block]:
     told: tuple[tuple[str, list[str], list[list[str]], str], ...] = (
         ("Does it undo the distortion?", undoings(rows), undone(rows, lambda undoing: undoing.pose), POSE),
         ("Does it make two draws of a digit alike?", [], undone(rows, lambda undoing: undoing.pose_of_a_digit), DRAWS),
+        ("Does it undo large distortions as well as small ones?", [], courses(rows), COURSE),
         ("Does it bring the images of a class into one form?", [], alike(rows), FORM),
         ("Does it find the digit?", [], found(rows), REGIONS),
         ("Is it healthy?", [], health(rows), HEALTHY),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_train.evaluation.pose import Map, Undoing, canonical, is_singular, spreads, unshrunk
+from stn_train.evaluation.pose import Map, Undoing, canonical, is_singular, responses, spreads, unshrunk
 from stn_train.geometry import (
     AFFINE,
     ATTENTION,
@@ -22,7 +22,7 @@ from stn_train.geometry import (
     ThinPlateSpline,
 )
 
-COUNT = 60
+COUNT = 90
 CANVAS = (40, 60)
 SQUARE = (40, 40)
 OUTPUT = (16, 16)
@@ -257,3 +257,51 @@ def test_one_image_shown_as_a_point_leaves_nothing_to_tell():
     theta = near_identity(ATTENTION, 0.1)
     theta[5, 0] = 0.0
     assert spreads(Undoing(Map(AFFINE, near_identity(AFFINE), SQUARE), (Map(ATTENTION, theta, SQUARE),))) == ()
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_of_what_is_undone_up_to_a_common_pose_nothing_is_left_of_any_amount(family):
+    found = responses(pair(family))
+    assert found
+    for response in found:
+        assert [*response.before] == sorted(response.before)
+        assert max(map(abs, (*response.after, *response.varies))) < 1e-4 * max(response.before)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_what_does_the_same_to_every_image_leaves_every_amount_as_it_was(family):
+    done = Map(family, near_identity(family, 0.1), CANVAS)
+    constant = Map(AFFINE, same_for_all(near_identity(AFFINE, 0.1, seed=1)), CANVAS)
+    found = responses(Undoing(done, (constant,)))
+    assert found
+    for response in found:
+        assert response.after == pytest.approx(response.before, abs=1e-6)
+
+
+@pytest.mark.parametrize("about", [0.0, 3.0])
+def test_an_angle_that_is_turned_back_up_to_an_end_is_left_beyond_it(about):
+    """Also where half of the angles lie beyond half a turn, and so seem to lie on the other side."""
+    angle = about + torch.linspace(-0.9, 0.9, 180, dtype=torch.float64)[:, None]
+    end = 0.3  # where a part ends
+    turn = -(angle - about).clamp(-end, end)
+    undoing = Undoing(Map(ROTATION, angle, SQUARE), (Map(ROTATION, turn, SQUARE),))
+    (response,) = responses(undoing)
+    assert response.component == "angle"
+    assert len(response.before) == 9
+    for before, after in zip(response.before, response.after, strict=True):
+        beyond = max(abs(before) - math.degrees(end), 0)
+        assert after == pytest.approx(math.copysign(beyond, before), abs=1e-6)
+
+
+def test_how_far_what_is_left_of_an_amount_varies_is_told():
+    generator = torch.Generator().manual_seed(0)
+    angle = torch.linspace(-0.5, 0.5, 4000, dtype=torch.float64)[:, None]
+    own = 0.1 * torch.randn(4000, 1, generator=generator, dtype=torch.float64)
+    (response,) = responses(Undoing(Map(ROTATION, angle, SQUARE), (Map(ROTATION, own - angle, SQUARE),)))
+    assert response.varies == pytest.approx([math.degrees(0.1)] * 18, rel=0.2)
+    assert response.after == pytest.approx([0] * 18, abs=1.5)
+
+
+def test_of_few_images_no_amounts_are_told():
+    angle = torch.linspace(-0.5, 0.5, 79, dtype=torch.float64)[:, None]
+    assert responses(Undoing(Map(ROTATION, angle, SQUARE), (Map(ROTATION, -angle, SQUARE),))) == ()

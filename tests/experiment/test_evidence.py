@@ -53,6 +53,9 @@ def test_the_identity_undoes_nothing(dataset, family):
     )
     assert all(spread.score in (None, pytest.approx(0, abs=1e-3)) for spread in evidence.pose)
     assert any(spread.score is not None for spread in evidence.pose)
+    assert evidence.responses or (family, dataset) == ("tps", "shear"), "seen by points, a shear has a shape alone"
+    for response in evidence.responses or ():
+        assert response.after == pytest.approx(response.before, abs=1e-3)
     assert evidence.overlap.ink > 0.9, "all of the canvas, and hardly any ink lies off it"
     assert sum(overlap.images for overlap in evidence.overlap_by_class if overlap) == evidence.overlap.images
 
@@ -87,6 +90,9 @@ def test_the_true_pose_undoes_all_of_it(dataset):
         scores = {spread.component: spread.score for spread in pose if spread.score is not None}
         names = ("angle", "scale", "place") if dataset == "rts" else ("place", "shape")
         assert scores == {name: pytest.approx(100, abs=1e-2) for name in names}
+    assert evidence.responses
+    for response in evidence.responses:
+        assert max(map(abs, response.after)) < 1e-3 * max(response.before)
     assert (evidence.overlap.iou, evidence.overlap.aligned) == pytest.approx((1, 1), abs=0.01)
     within = evidence.within_classes
     assert within is not None

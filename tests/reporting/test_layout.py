@@ -180,7 +180,7 @@ def test_what_a_transformer_makes_worse_is_told_in_words() -> None:
     )
     undone = [Undone(name, "px", 4.0, 1.0, score and Estimate(score, score, score)) for name, score in scores]
     everything = (Undone("angle", "°", 40.0, 0.0, Estimate(100, 100, 100)),)
-    row = replace(ROW, model="st", undoing=Undoing(everything, tuple(undone), (), None, OVERLAP, ()))
+    row = replace(ROW, model="st", undoing=Undoing(everything, tuple(undone), (), None, (), OVERLAP, ()))
     assert undoings([ROW, row]) == [
         "r: of what the distortion varies, st undoes 0 % of the shear and 75 % of the place and makes the angle vary "
         "12 % more"

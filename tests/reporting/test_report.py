@@ -104,7 +104,9 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
     report = write_report(one_seed)
     names = [path.relative_to(one_seed.path).as_posix() for path in report.files]
     gallery = [f"{kind}_st_cnn@rts.{shown.ending}" for kind, shown in KINDS.items()]
-    figures = [f"figures/{name}" for name in ("learning_curves@rts.png", *gallery, "confusions@rts.png")]
+    figures = [
+        f"figures/{name}" for name in ("learning_curves@rts.png", "courses@rts.png", *gallery, "confusions@rts.png")
+    ]
     assert names == ["report.json", "report.csv", "report.md", "report.html", *figures]
     assert all(path.read_bytes().startswith((b"\x89PNG", b"GIF8")) for path in report.files[4:])
     text = report.files[2].read_text()
@@ -135,6 +137,7 @@ def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder)
     assert "| st_cnn | 50 % (26.0 to 13.0 °) | 0.00 to 0.03 log | 90 % (10.0 to 1.0 px) |" in reading
     assert "| st_cnn | 75 % (26.0 to 6.5 °) | 0.00 to 0.02 log | 95 % (10.0 to 0.5 px) |" in reading, "of one digit"
     assert "| st_cnn | 95 % | 80 % | 75 % |" in reading, "within classes"
+    assert "| st_cnn | 40 % up to 25.0 °, 30 % beyond |" in reading
     assert "| st_cnn | 25 % | 5 % | 75 % | 99 % | 100 % |" in reading
     cnn, st_cnn = json.loads(json_file)["rows"]
     assert cnn["undoing"] is None
@@ -151,13 +154,15 @@ def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder)
 def test_evidence_from_before_all_of_this_was_measured_is_read(one_seed: RunFolder) -> None:
     (path,) = one_seed.path.glob("trials/*/*/*/evidence.json")
     record = json.loads(sealed.read_json(path, ""))
-    del record["pose_of_a_digit"], record["within_classes"]
+    del record["pose_of_a_digit"], record["within_classes"], record["responses"]
     sealed.write_json(path, record)
     reading = write_report(one_seed).files[2].read_text()
     assert "| st_cnn | 50 % (26.0 to 13.0 °)" in reading
     assert "of what varies in the digits' pose, st_cnn undoes 50 % of the angle" in reading
     assert "two draws of a digit" not in reading
     assert "into one form" not in reading
+    assert "small ones" not in reading
+    assert not (one_seed.figures / "courses@rts.png").exists()
 
 
 def test_what_only_some_seeds_have_measured_is_told_of_those(tmp_path: Path) -> None:
@@ -166,7 +171,7 @@ def test_what_only_some_seeds_have_measured_is_told_of_those(tmp_path: Path) -> 
         finish(folder, trial, errors=2)
     path = folder.trial(trials[0]).evidence
     record = json.loads(sealed.read_json(path, ""))
-    del record["pose_of_a_digit"], record["within_classes"]
+    del record["pose_of_a_digit"], record["within_classes"], record["responses"]
     sealed.write_json(path, record)
     undoing = rows_of(folder)[0].undoing
     assert undoing is not None
@@ -174,6 +179,10 @@ def test_what_only_some_seeds_have_measured_is_told_of_those(tmp_path: Path) -> 
     assert undoing.pose_of_a_digit[0].after == pytest.approx((13 - 2.6 * 1.5) / 2), "of the last two"
     assert undoing.within_classes is not None
     assert undoing.within_classes.output.value == pytest.approx(100 * (0.8 - 0.05 * 1.5))
+    (course,) = undoing.courses
+    assert course.after == pytest.approx((-36.5, -10.5, 4.5, 9.5))
+    assert (course.small.value, course.large.value) == pytest.approx((50, 100 * 24 / 70))
+    assert course.small.low < course.small.value
 
 
 def test_where_a_seeds_images_are_all_one_no_share_is_told(tmp_path: Path) -> None:
