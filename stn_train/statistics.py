@@ -148,17 +148,28 @@ def verdict(model: str, baseline: str, comparison: Comparison) -> str:
     )
 
 
-def where_from(model: str, baseline: str, size: Comparison, transforming: Comparison, left: Comparison | None) -> str:
+def where_from(
+    model: str,
+    baseline: str,
+    size: Comparison,
+    transforming: Comparison,
+    taught: Comparison | None,
+    given: Comparison | None,
+) -> str:
     """Where a model's gain over its baseline comes from, in a sentence without a full stop.
 
-    size: its control frozen at the identity against the baseline; transforming: the model against that control; left:
-    its control that is given the true pose against the model.
+    size: its control frozen at the identity against the baseline; transforming: the model against that control; taught,
+    given: its controls that are taught the true pose, and given it, against the model.
     """
-    told = (
+    more = [
+        f"{what} the true pose would add {_points(comparison)}"
+        for what, comparison in (("being taught", taught), ("being given", given))
+        if comparison
+    ]
+    return (
         f"{model} against {baseline}, in points of error: {_points(size)} with the size of its output alone (frozen at "
         f"the identity), {_points(transforming)} with transforming"
-    )
-    return told if left is None else f"{told}; the true pose would add {_points(left)}"
+    ) + "".join(f"; {one}" for one in more)
 
 
 def _points(comparison: Comparison) -> str:

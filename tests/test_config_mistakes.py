@@ -179,7 +179,7 @@ MISTAKES = [
         f"mine.yaml:2: models: {'x' * 60}-identity is a control's name of more than 64 characters; shorten it",
     ),
     (
-        f"datasets: [r]\nmodels: {[f'm{number}' for number in range(40)]}\ncontrols: true\n".replace(
+        f"datasets: [r]\nmodels: {[f'm{number}' for number in range(30)]}\ncontrols: true\n".replace(
             "'m", "{like: st_cnn, name: m"
         ).replace("'", "}"),
         "mine.yaml:2: models: with their controls these are 120 models, and at most 100 are allowed",

@@ -18,7 +18,7 @@ from stn_train.data.pose import true_poses
 from stn_train.data.randomness import Split
 from stn_train.data.variant import Variant, draw_variant, load_variant
 from stn_train.errors import UserError
-from stn_train.specs import DatasetSpec, ModelSpec, TrialSpec, is_told
+from stn_train.specs import DatasetSpec, ModelSpec, TrialSpec, is_told, learns_from_poses
 
 _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 
@@ -109,14 +109,14 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
         built = load_variant(dataset, trial.source, Path(session.built))
         train, test = built["train"], built["test"]
         images, labels = train.images.to(session.device), train.labels.to(session.device)
-        data = BuiltData(images, labels, poses_for(model, dataset, train))
+        data = BuiltData(images, labels, true_poses(dataset, train.theta) if learns_from_poses(model) else None)
         return Problem(data, len(train.digit.unique()), test, poses_for(model, dataset, test))
     digits, fixed, split = load_splits(trial, session)
     variant, *_ = draw_variant(dataset, fixed, split)
     if trial.training.digits is not None:
         digits = few(digits, trial.training.digits, trial.seed)
     recipe = trial.training
-    fresh = FreshData.of(dataset, digits, session.device, is_told(model), recipe.bend, recipe.grown)
+    fresh = FreshData.of(dataset, digits, session.device, learns_from_poses(model), recipe.bend, recipe.grown)
     return Problem(fresh, len(digits), variant, poses_for(model, dataset, variant))
 
 

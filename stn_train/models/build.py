@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stn_train.errors import UserError
 from stn_train.geometry import FAMILIES, Family, thin_plate_spline
 from stn_train.models.classifiers import CLASSIFIERS
-from stn_train.models.control import freeze, give_pose
+from stn_train.models.control import freeze, give_pose, teach_pose
 from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
 from stn_train.models.transformer import SideBySide, SpatialTransformer
@@ -92,7 +92,7 @@ def build_model(
     if spec.transformer is not None and spec.transformer.pose != "predicted":
         transformer = at_input(network)
         assert isinstance(transformer, SpatialTransformer)
-        (freeze if spec.transformer.pose == "identity" else give_pose)(transformer)
+        {"identity": freeze, "taught": teach_pose, "true": give_pose}[spec.transformer.pose](transformer)
         count, multiply_adds = _count(network), _multiply_adds(network, (1, channels, *canvas), classes)
     return Model(network, width, count, multiply_adds * (1 + len(spec.turns)))
 

@@ -1,14 +1,16 @@
-"""Controls: transformers that predict nothing, to tell where a gain comes from.
+"""Controls: transformers that learn nothing from what follows them, to tell where a gain comes from.
 
-Frozen at the identity, a transformer changes the resolution and nothing else; told the true pose, it does all that
-there is to do.
+Frozen at the identity, a transformer changes the resolution and nothing else; given the true pose, it does all that
+there is to do; taught the true pose, it does what a localisation network can learn of that.
 """
 
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import PROJECTIVE
+from stn_train.geometry import PROJECTIVE, Family, pixel_grid, without_autocast
 from stn_train.models.transformer import SpatialTransformer
+
+_PLACES = (4, 4)
 
 
 class TruePose(nn.Module):
@@ -16,24 +18,66 @@ class TruePose(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.theta = torch.tensor([PROJECTIVE.identity])
+        self.poses = torch.tensor([PROJECTIVE.identity])
 
     def forward(self, images: Tensor) -> Tensor:
         """What was told of these images; the identity where nothing was."""
-        return self.theta.to(images.device).expand(len(images), -1)
+        return self.poses.to(images.device).expand(len(images), -1)
+
+
+class TaughtPose(nn.Module):
+    """A localisation network that learns from the poses that it is told in training, and from nothing else.
+
+    What follows sends it no gradient. After each forward pass of training, `lesson` is what its thetas miss: the mean
+    squared distance, normalised, of 4 x 4 points of the output from where the true pose puts them.
+    """
+
+    def __init__(self, localisation: nn.Module, family: Family) -> None:
+        super().__init__()
+        self.localisation = localisation
+        self.family = family
+        self.poses: Tensor | None = None
+        self.lesson: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Theta, N x p of the family, as the localisation network predicts it."""
+        theta: Tensor = self.localisation(images)
+        if self.training and self.poses is not None:
+            aspect = images.shape[-1] / images.shape[-2]
+            with without_autocast(images):
+                places = pixel_grid(_PLACES, self.poses).flatten(0, 1)
+                missed = self.family.points(theta.float(), places, aspect) - PROJECTIVE.points(
+                    self.poses, places, aspect
+                )
+                self.lesson = missed.square().sum(dim=2).mean()
+        return theta.detach()
 
 
 def tell(network: nn.Module, poses: Tensor | None) -> None:
     """Tell a network the poses, N x 8, of the N images that it reads next, where a part of it wants to know."""
     if poses is not None:
         for module in network.modules():
-            if isinstance(module, TruePose):
-                module.theta = poses
+            if isinstance(module, TruePose | TaughtPose):
+                module.poses = poses
+
+
+def lessons(network: nn.Module) -> list[Tensor]:
+    """What those parts that are taught poses have missed in the forward pass just made; each is handed out once."""
+    taught = [module for module in network.modules() if isinstance(module, TaughtPose)]
+    missed = [module.lesson for module in taught if module.lesson is not None]
+    for module in taught:
+        module.lesson = None
+    return missed
 
 
 def freeze(transformer: SpatialTransformer) -> None:
     """Keep a transformer where it starts, at the identity."""
     transformer.localisation.requires_grad_(False)
+
+
+def teach_pose(transformer: SpatialTransformer) -> None:
+    """Let a transformer's localisation network learn true poses, and nothing else."""
+    transformer.localisation = TaughtPose(transformer.localisation, transformer.family)
 
 
 def give_pose(transformer: SpatialTransformer) -> None:

@@ -23,8 +23,10 @@ class Gain:
     """Its control frozen at the identity against the baseline: what the output's size alone is worth."""
     transforming: Comparison
     """The model against that control."""
-    left: Comparison | None
-    """Its control that is given the true pose against the model: what it leaves; None where there is no such pose."""
+    taught: Comparison | None
+    """Its control that is taught the true pose against the model; None where there is no such pose."""
+    given: Comparison | None
+    """Its control that is given the true pose against the model; None where there is no such pose."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Row:
     comparison: Comparison | None
     """With its baseline over the paired seeds, or None where there are none; p is adjusted for all rows beside it."""
     gain: Gain | None
-    """Where both controls are (see ExperimentSpec), or the one that can be."""
+    """Where it has the control that is frozen at the identity (see ExperimentSpec)."""
     parameters: int
     width: float | None
     turns: tuple[float, ...]
@@ -98,19 +100,19 @@ def rows_of(folder: RunFolder) -> list[Row]:
         _refuse_different_images(trials)
         for model in experiment.models:
             baseline = baseline_of(model, experiment.models)
-            mine, theirs, frozen, told = (
+            mine, theirs, *controls = (
                 {trial.seed: trial for trial in trials if trial.model == name}
                 for name in (model.name, baseline.name if baseline else None, *control_names(model.name))
             )
             if mine:
                 row = row_of(mine, theirs, baseline.name if baseline else None)
-                rows.append(replace(row, gain=_gain(mine, theirs, frozen, told)))
+                rows.append(replace(row, gain=_gain(mine, theirs, *controls)))
     return corrected_rows(rows)
 
 
-def _gain(mine: BySeed, baseline: BySeed, frozen: BySeed, told: BySeed) -> Gain | None:
+def _gain(mine: BySeed, baseline: BySeed, frozen: BySeed, taught: BySeed, told: BySeed) -> Gain | None:
     size, transforming = compared(frozen, baseline), compared(mine, frozen)
-    return Gain(size, transforming, compared(told, mine)) if size and transforming else None
+    return Gain(size, transforming, compared(taught, mine), compared(told, mine)) if size and transforming else None
 
 
 def corrected_rows(rows: list[Row]) -> list[Row]:

@@ -33,7 +33,10 @@ def summary(experiment: ExperimentSpec, rows: Sequence[Row]) -> str:
 def gains(rows: Sequence[Row]) -> list[str]:
     """A sentence for each model that has its controls: where its gain comes from."""
     return [
-        f"{row.dataset}: " + where_from(row.model, row.baseline, row.gain.size, row.gain.transforming, row.gain.left)
+        f"{row.dataset}: "
+        + where_from(
+            row.model, row.baseline, row.gain.size, row.gain.transforming, taught=row.gain.taught, given=row.gain.given
+        )
         for row in rows
         if row.baseline and row.gain
     ]

@@ -17,6 +17,7 @@ from stn_train.specs.models import (
     baseline_of,
     control_names,
     is_told,
+    learns_from_poses,
 )
 from stn_train.specs.training import RECIPES, LongerSpec, TrainingSpec
 
@@ -48,6 +49,7 @@ __all__ = [
     "cells_of",
     "control_names",
     "is_told",
+    "learns_from_poses",
     "merged",
     "trials_of",
 ]

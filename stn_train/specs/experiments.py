@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stn_train.specs.datasets import DatasetSpec
 from stn_train.specs.fields import LONGEST_NAME, Folder, Name, Parameters, Spec, merged
-from stn_train.specs.models import ModelSpec, controls_of, is_told
+from stn_train.specs.models import ModelSpec, controls_of, learns_from_poses
 from stn_train.specs.training import MOST_EPOCHS, RECIPES, LongerSpec, TrainingSpec
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
@@ -28,7 +28,9 @@ class ExperimentSpec(Spec):
     built: Folder | None = Field(None, description="folder of built variants to train on, for fresh ones")
     datasets: Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=MOST)]
     controls: bool = Field(
-        False, description="add two controls to each model with a transformer at the input: frozen, and told the pose"
+        False,
+        description="add three controls to each model with a transformer at the input: frozen, taught the true pose, "
+        "and given it",
     )
     models: Annotated[tuple[ModelSpec, ...], Field(strict=False, min_length=1, max_length=MOST)]
     parameters: Parameters | None = Field(None, description="budget that each model's width is fitted to, within 2 %")
@@ -167,8 +169,8 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
 
 
 def _makes_sense(dataset: DatasetSpec, model: ModelSpec) -> bool:
-    """Whether there is a true pose where a model wants to be given it."""
-    return dataset.has_true_pose or not is_told(model)
+    """Whether there is a true pose where a model wants to be told it."""
+    return dataset.has_true_pose or not learns_from_poses(model)
 
 
 def _training_of(model: ModelSpec, experiment: ExperimentSpec) -> TrainingSpec:

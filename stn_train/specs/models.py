@@ -51,8 +51,10 @@ class TransformerSpec(Spec):
         1, ge=1, le=8, description="how many side by side: each reads every channel, and all that they put out goes on"
     )
 
-    pose: Literal["predicted", "identity", "true"] = Field(
-        "predicted", description="by the localisation network; or, as controls: always the identity, or the true pose"
+    pose: Literal["predicted", "identity", "taught", "true"] = Field(
+        "predicted",
+        description="by the localisation network; or, as controls: always the identity; by a localisation network that "
+        "learns the true pose, which training tells it, and nothing else; or the true pose itself",
     )
 
     @model_validator(mode="after")
@@ -131,20 +133,28 @@ def is_told(model: ModelSpec) -> bool:
     return model.transformer is not None and model.transformer.pose == "true"
 
 
+def learns_from_poses(model: ModelSpec) -> bool:
+    """Whether a model is told the true pose of what it sees while it is trained."""
+    return model.transformer is not None and model.transformer.pose in ("taught", "true")
+
+
 def controls_of(model: ModelSpec) -> tuple[ModelSpec, ...]:
-    """The controls of a model: its transformer frozen at the identity, and given the true pose. None of a control."""
+    """The controls of a model: its transformer frozen at the identity, taught the true pose, and given it.
+
+    None of a control.
+    """
     transformer = model.transformer
     if transformer is None or transformer.pose != "predicted" or not transformer.can_be_controlled:
         return ()
     return tuple(
         model.model_copy(update={"name": name, "transformer": transformer.model_copy(update={"pose": pose})})
-        for name, pose in zip(control_names(model.name), ("identity", "true"), strict=True)
+        for name, pose in zip(control_names(model.name), ("identity", "taught", "true"), strict=True)
     )
 
 
-def control_names(model: str) -> tuple[str, str]:
-    """The names of a model's controls: frozen at the identity, and given the true pose."""
-    return f"{model}-identity", f"{model}-true"
+def control_names(model: str) -> tuple[str, str, str]:
+    """The names of a model's controls: frozen at the identity, taught the true pose, and given it."""
+    return f"{model}-identity", f"{model}-taught", f"{model}-true"
 
 
 def baseline_of(model: ModelSpec, models: tuple[ModelSpec, ...]) -> ModelSpec | None:

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 
 from stn_train.data.batches import Batch, TrainingData
 from stn_train.errors import Stopped, UserError
-from stn_train.models.control import tell
+from stn_train.models.control import lessons, tell
 from stn_train.models.precision import Precision, autocast, precision_on
 from stn_train.specs import TrainingSpec
 from stn_train.training.recipe import make_average, make_optimiser, set_rate
@@ -106,7 +106,7 @@ def _step(
         logits = state.network(batch.images.to(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=recipe.label_smoothing)
     state.optimiser.zero_grad()
-    loss.backward()
+    sum(lessons(state.network), loss).backward()
     if recipe.clip is not None:
         nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
     state.optimiser.step()

@@ -307,21 +307,23 @@ def test_a_key_that_only_changes_how_it_is_computed_changes_no_result(finished, 
 def test_controls_are_trained_and_told_apart(stn):
     ended = stn(*RUN, "--set", "controls=true", "--set", "training.epochs=1", "--output-dir", "controlled")
     assert ended.code == 0
-    models = [line.split()[0] for line in ended.out.splitlines()[1:5]]
-    assert models == ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-true"]
+    models = [line.split()[0] for line in ended.out.splitlines()[1:6]]
+    assert models == ["cnn", "st_cnn", *(f"st_cnn-{pose}" for pose in ("identity", "taught", "true"))]
     assert "r: st_cnn against cnn, in points of error: " in ended.out
     folder = RunFolder(Path("controlled"))
-    _, _, frozen, told = trials_of(folder.load_experiment())
+    _, _, frozen, taught, told = trials_of(folder.load_experiment())
     scores = {}
     for trial in (frozen, told):
         evidence = folder.trial(trial).load_evidence()
         assert evidence is not None
         scores[trial.model.name] = [spread.score for spread in evidence.pose if spread.component == "angle"]
     assert scores == {"st_cnn-identity": [pytest.approx(0, abs=1e-3)], "st_cnn-true": [pytest.approx(100, abs=1e-3)]}
-    (again, *_), once = (json.loads(stn("eval", f"controlled/trials/{told.key}", "--json").out), folder.trial(told))
-    assert again["errors"] == once.load_result().errors, "evaluated, it is told the poses, too"
+    for trial in (taught, told):
+        again, *_ = json.loads(stn("eval", f"controlled/trials/{trial.key}", "--json").out)
+        assert again["errors"] == folder.trial(trial).load_result().errors, "who is given the poses, is so here, too"
     refused = stn("eval", f"controlled/trials/{told.key}", "--dataset", "e").sentence
     assert "--dataset e: st_cnn-true is given the true pose of an image, and e has none to give" in refused
+    assert stn("eval", f"controlled/trials/{taught.key}", "--dataset", "e").code == 0, "this one is not"
 
 
 def test_a_transformer_that_breaks_while_it_trains_is_warned_of_and_reported(stn):

@@ -1,11 +1,11 @@
-"""Controls: transformers that stay at the identity, or are told the pose."""
+"""Controls: transformers that stay at the identity, are taught the pose, or are given it."""
 
 import pytest
 import torch
 from pydantic import ValidationError
 
 from stn_train.models import Model, build_model
-from stn_train.models.control import tell
+from stn_train.models.control import TaughtPose, lessons, tell
 from stn_train.specs import ExperimentSpec, ModelSpec, trials_of
 
 CANVAS = (42, 42)
@@ -22,10 +22,10 @@ def images() -> torch.Tensor:
 
 
 def test_controls_have_the_models_own_classifier():
-    predicted, identity, true = (build(pose) for pose in ("predicted", "identity", "true"))
-    assert predicted.width == identity.width == true.width
-    assert predicted.parameters == identity.parameters > true.parameters
-    assert predicted.multiply_adds == identity.multiply_adds > true.multiply_adds
+    predicted, identity, taught, true = (build(pose) for pose in ("predicted", "identity", "taught", "true"))
+    assert predicted.width == identity.width == taught.width == true.width
+    assert predicted.parameters == identity.parameters == taught.parameters > true.parameters
+    assert predicted.multiply_adds == identity.multiply_adds == taught.multiply_adds > true.multiply_adds
     for mine, theirs in zip(true.network[1].parameters(), predicted.network[1].parameters(), strict=True):
         assert mine.shape == theirs.shape
 
@@ -56,6 +56,41 @@ def test_told_the_pose_it_samples_there_for_each_image():
         network(images())
 
 
+SHIFTED = torch.tensor([[1.0, 0, 0.5, 0, 1, 0, 0, 0]])
+
+
+def test_who_is_taught_learns_from_the_pose_alone():
+    network = build("taught").network
+    tell(network, SHIFTED.expand(4, -1))
+    network(images()).square().sum().backward()
+    localisation = network[0].localisation
+    assert all(parameter.grad is None for parameter in localisation.parameters())
+    assert any(parameter.grad is not None for parameter in network[1].parameters())
+    (lesson,) = lessons(network)
+    assert lesson.item() == pytest.approx(0.5**2), "at the identity all points are half of the image's half away"
+    lesson.backward()
+    assert all(parameter.grad is not None for parameter in localisation.parameters())
+    assert lessons(network) == [], "each is handed out once"
+
+
+def test_who_has_learnt_the_pose_misses_nothing():
+    network = build("taught").network
+    last = [*network[0].localisation.modules()][-1]
+    with torch.no_grad():
+        last.bias[2] = 0.5
+    tell(network, SHIFTED.expand(4, -1))
+    assert torch.equal(network[0](images()), network[0].eval()(images())), "the theta that it predicts is used in both"
+    assert [lesson.item() for lesson in lessons(network)] == [pytest.approx(0, abs=1e-12)]
+
+
+def test_in_evaluation_nobody_is_taught():
+    network = build("taught").network.eval()
+    tell(network, SHIFTED.expand(4, -1))
+    network(images())
+    assert lessons(network) == []
+    assert isinstance(network[0].localisation, TaughtPose)
+
+
 def test_who_predicts_is_not_told():
     network = build("predicted").network.eval()
     before = network(images())
@@ -70,7 +105,7 @@ def experiment(**keys: object) -> ExperimentSpec:
 
 
 def test_controls_stand_behind_their_models_once():
-    names = ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-true"]
+    names = ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-taught", "st_cnn-true"]
     found = experiment()
     assert [model.name for model in found.models] == names
     assert ExperimentSpec.model_validate(found.model_dump()) == found, "a run's own configuration adds none"
@@ -87,5 +122,6 @@ def test_only_a_single_transformer_at_the_input_has_controls():
 
 def test_without_a_true_pose_none_is_given():
     keys = [trial.key for trial in trials_of(experiment(datasets=["e", "p", "addition"]))]
-    assert [key.split("/")[0] for key in keys if "st_cnn-true" in key] == ["p"]
+    for told in ("taught", "true"):
+        assert [key.split("/")[0] for key in keys if f"st_cnn-{told}" in key] == ["p"]
     assert sum("st_cnn-identity" in key for key in keys) == 3

@@ -213,21 +213,27 @@ def test_what_is_undone_has_an_interval_over_the_seeds(tmp_path: Path) -> None:
 
 def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, controls=True)
-    assert [trial.model.name for trial in trials] == ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-true"]
-    for trial, errors in zip(trials, (9, 4, 7, 3), strict=True):
+    assert [trial.model.name for trial in trials] == [
+        "cnn",
+        "st_cnn",
+        *(f"st_cnn-{pose}" for pose in ("identity", "taught", "true")),
+    ]
+    for trial, errors in zip(trials, (9, 4, 7, 2, 3), strict=True):
         finish(folder, trial, errors)
     cnn, st_cnn, *controls = rows_of(folder)
     assert st_cnn.gain is not None
-    assert st_cnn.gain.left is not None
-    parts = [st_cnn.gain.size, st_cnn.gain.transforming, st_cnn.gain.left]
-    assert [part.difference.value for part in parts] == pytest.approx([-2, -3, -1])
-    assert [row.gain for row in (cnn, *controls)] == [None] * 3
-    assert [row.baseline for row in controls] == ["cnn", "cnn"]
+    assert st_cnn.gain.taught is not None
+    assert st_cnn.gain.given is not None
+    parts = [st_cnn.gain.size, st_cnn.gain.transforming, st_cnn.gain.taught, st_cnn.gain.given]
+    assert [part.difference.value for part in parts] == pytest.approx([-2, -3, -2, -1])
+    assert [row.gain for row in (cnn, *controls)] == [None] * 4
+    assert [row.baseline for row in controls] == ["cnn"] * 3
     text = write_report(folder).files[2].read_text()
     assert "## Where does the gain come from?" in text
     assert "rts: st_cnn against cnn, in points of error: -2.00 [-2.87, -1.13] with the size of its output alone" in text
     assert ", -3.00 [" in text
-    assert "the true pose would add -1.00 [" in text
+    assert "being taught the true pose would add -2.00 [" in text
+    assert "being given the true pose would add -1.00 [" in text
     bold = [line for line in text.splitlines() if line.startswith("- **")]
     assert ["errs on 5.00 points fewer" in line for line in bold] == [True], "no verdicts on controls"
     assert "of what the distortion varies, st_cnn undoes" in text
@@ -236,7 +242,7 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
 
 def test_of_several_datasets_the_terminal_says_where_each_gain_comes_from(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, controls=True, datasets=["r", "rts"])
-    for trial, errors in zip(trials, 2 * (9, 4, 7, 3), strict=True):
+    for trial, errors in zip(trials, 2 * (9, 4, 7, 2, 3), strict=True):
         finish(folder, trial, errors)
     last = " ".join(summary(folder.load_experiment(), rows_of(folder)).split("\n\n")[-1].split())
     for dataset in ("r", "rts"):
@@ -265,7 +271,7 @@ def test_without_a_true_pose_there_is_a_gain_and_no_ceiling(tmp_path: Path) -> N
         finish(folder, trial, errors)
     gain = rows_of(folder)[1].gain
     assert gain is not None
-    assert gain.left is None
+    assert (gain.taught, gain.given) == (None, None)
     assert "the true pose would" not in write_report(folder).files[2].read_text()
 
 
