@@ -28,6 +28,7 @@ def test_the_folder_holds_every_file_that_is_promised(finished, contents):
         "report.md",
         "figures/learning_curves@r.png",
         "figures/confusions@r.png",
+        "figures/courses@r.png",
         *(f"figures/{kind}_st_cnn@r.{shown.ending}" for kind, shown in KINDS.items()),
         *(f"trials/r/cnn/seed-0/{name}" for name in of_a_trial),
         *(f"trials/r/st_cnn/seed-0/{name}" for name in (*of_a_trial, "evidence.json", *GALLERY)),
