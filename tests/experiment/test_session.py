@@ -1,11 +1,18 @@
-"""What a session sets for its process."""
+"""What a session sets for its process, and what a trial is given."""
 
 import platform
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+from stn_train.data.digits import load_digits
+from stn_train.data.variant import build_variant
+from stn_train.experiment.session import Session, prepare
+from stn_train.specs import DatasetSpec, ExperimentSpec, trials_of
 
 FAULTS = """
 import resource
@@ -32,3 +39,26 @@ def test_memory_that_a_tensor_has_freed_is_not_fetched_anew_for_the_next():
     ended = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     pages = 2**26 // resource.getpagesize()
     assert int(ended.stdout) < 3 * pages
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> str:
+    folder: Path = tmp_path_factory.mktemp("built")
+    train, test = (digits.subset(torch.arange(200)) for digits in load_digits("digits"))
+    build_variant(DatasetSpec.model_validate("r"), "digits", {"train": train, "test": test}, folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("pose", "told"), [("predicted", (False, False)), ("taught", (True, False)), ("true", (True, True))]
+)
+@pytest.mark.parametrize("drawn_once", [False, True])
+def test_poses_are_told_in_training_and_test_as_the_model_wants_them(pose, told, drawn_once, built):
+    model = {"name": "st", "like": "st_cnn", "transformer": {"pose": pose}}
+    keys = {"built": built} if drawn_once else {}
+    spec = ExperimentSpec.model_validate(
+        {"name": "told", "source": "digits", "datasets": ["r"], "models": [model], "training": {"bend": 0.0}, **keys}
+    )
+    problem = prepare(trials_of(spec)[0], Session(torch.device("cpu"), built=keys.get("built")))
+    batch = next(problem.training.batches(0, 0, 10))
+    assert (batch.poses is not None, problem.poses is not None) == told

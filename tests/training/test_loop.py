@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stn_train.data.digits import Digits
 from stn_train.errors import Stopped, UserError
 from stn_train.geometry import AFFINE
 from stn_train.models import SpatialTransformer
+from stn_train.models.control import lessons, teach_pose, tell
 from stn_train.models.transformer import Regression
 from stn_train.specs import RECIPES, DatasetSpec, ExperimentSpec, TrainingSpec, trials_of
 from stn_train.training import loop
@@ -60,6 +62,12 @@ def small_network(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(
         OrderedDict(transformer=SpatialTransformer(localisation, AFFINE, (14, 14)), classifier=classifier)
     )
+
+
+def taught_network() -> nn.Sequential:
+    network = small_network()
+    teach_pose(network[0])
+    return network
 
 
 def linear_network() -> nn.Sequential:
@@ -330,3 +338,26 @@ def test_a_loss_that_is_not_finite_is_told_at_a_stop_so_that_its_state_is_not_sa
     state = TrainingState.start(linear_network(), recipe)
     with pytest.raises(UserError, match="step 20 of epoch 1"):
         run(state, SameAgain(1, 20), recipe, after_step=stop_after(25))
+
+
+def test_a_transformer_that_is_taught_the_pose_comes_nearer_to_it(data):
+    posed = replace(data, posed=True)
+    batch = next(posed.batches(0, 9, 3 * SIZE))
+
+    def missed(state: TrainingState) -> float:
+        network = state.network.train()
+        tell(network, batch.poses)
+        network(batch.images)
+        (lesson,) = lessons(network)
+        return lesson.item()
+
+    recipe = recipe_of(epochs=20, localisation_rate=1.0)
+    before, after = taught_network(), TrainingState.start(taught_network(), recipe)
+    assert missed(run(after, posed, recipe)) < 0.5 * missed(TrainingState.start(before, recipe))
+
+
+def test_untold_a_taught_transformer_stays_where_it_starts(data):
+    recipe = recipe_of(weight_decay=0.0)
+    network = run(TrainingState.start(taught_network(), recipe), data, recipe).network
+    images = next(data.batches(0, 9, SIZE)).images
+    assert torch.equal(network.eval()[0](images), small_network().eval()[0](images))
