@@ -28,10 +28,12 @@ from stn_train.config import dump
 from stn_train.errors import UserError
 from stn_train.evaluation.evidence import LEAST
 from stn_train.experiment.plan import differences, joined
+from stn_train.reporting.cells import courses
 from stn_train.reporting.documents import json_document
 from stn_train.reporting.measured import measured
 from stn_train.reporting.records import RunFolder, TrialFolder
 from stn_train.reporting.tables import finished_trials, rows_of
+from stn_train.reporting.text import gains
 from stn_train.specs import ExperimentSpec
 from stn_train.storage import write_json, write_text
 
@@ -48,6 +50,7 @@ CONFIGS = {
     "addition": "paper/addition",
     "fixed": "paper/fixed",
     "longer": "paper/longer",
+    "controls": "paper/controls",
     "best": "best",
 }
 """The configuration of each experiment that the page shows, by its name, in this order."""
@@ -128,7 +131,9 @@ def tables(runs: dict[str, Any]) -> str:
             "`--only DATASET/NETWORK --seeds SEED`.",
             paper_layout(name, rows, intervals=True),
             *comparisons(rows),
+            *controls(name),
             *what_is_undone(rows),
+            *of_how_much(name),
             "Every cell: the error of each seed, and what it cost.",
             cells(name, rows),
             *above_the_paper(rows),
@@ -220,6 +225,20 @@ def what_is_undone(rows: list[dict[str, Any]]) -> list[str]:
     shown = [number for number in range(len(header)) if number == 0 or any(line[number] for line in lines)]
     kept = [[line[number] for number in shown] for line in (header, *lines)]
     return [question, table(kept[0], kept[1:])] if lines else []
+
+
+def controls(name: str) -> list[str]:
+    """A sentence for each network that has controls; nothing where there is none."""
+    sentences = gains(rows_of(RunFolder(KEPT / name)))
+    return ["\n".join(f"- {sentence}." for sentence in sentences)] if sentences else []
+
+
+def of_how_much(name: str) -> list[str]:
+    """How much of small and of large distortions is undone; nothing where that was not measured."""
+    header, *lines = courses(rows_of(RunFolder(KEPT / name))) or [[]]
+    told = [[f"{dataset}: {model}", *cells] for dataset, model, *cells in lines]
+    question = "Of small distortions as of large ones? How much of either half is gone, on average."
+    return [question, table(["network", *header[2:]], told)] if told else []
 
 
 def within_classes(shares: dict[str, Any] | None) -> str:

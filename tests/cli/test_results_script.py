@@ -117,7 +117,7 @@ def test_the_page_says_what_the_transformers_undo(train, results):
     results(train("table1"))
     cnn, st_cnn = json.loads((KEPT / "report.json").read_bytes())["rows"]
     (angle,) = (one for one in st_cnn["undoing"]["pose"] if one["score"])
-    ((_, told, iou, ink, folded, within),) = lines_of("r: st_cnn_paper")
+    (_, told, iou, ink, folded, within), (_, how_much) = lines_of("r: st_cnn_paper")
     assert [float(number) for number in re.findall(r"-?[0-9.]+", told)] == [
         pytest.approx(angle["score"]["value"], abs=0.5),
         pytest.approx(angle["before"], abs=0.05),
@@ -129,6 +129,9 @@ def test_the_page_says_what_the_transformers_undo(train, results):
     assert [iou, ink, folded] == [f"{share:.0f} %" for share in shares]
     images, output, digits = (st_cnn["undoing"]["within_classes"][name] for name in ("images", "output", "digits"))
     assert within == f"{images['value']:.0f} to {output['value']:.0f} % ({digits['value']:.0f})"
+    (course,) = st_cnn["undoing"]["courses"]
+    small, limit, large = course["small"]["value"], course["limit"], course["large"]["value"]
+    assert how_much == f"{small:z.0f} % up to {limit:.1f} °, {large:z.0f} % beyond"
     assert ("network", "angle") in {tuple(line[:2]) for line in lines_of("network")}
     assert cnn["undoing"] is None
     assert lines_of("r: cnn_paper") == []
@@ -198,7 +201,7 @@ def test_what_cannot_be_kept_is_refused(train, results, contents):
     other = train("other", "--only", CNN, "--set", "name=other")
     assert (
         refusal(results, other)
-        == f"{other} is a run of other, and the page shows those of table1, tc_paper, addition, fixed, longer, best"
+        == f"{other} is a run of other, and the page shows those of table1, tc_paper, addition, fixed, longer, controls, best"
     )
     assert "is not a run's folder" in refusal(results, "runs")
     predictions = Path(run, "trials", CNN, "seed-0/predictions.npz")
@@ -258,3 +261,9 @@ def test_cells_above_the_papers_figure_are_named(train, results):
     file.write_text(json.dumps(report))
     results()
     assert "No cell is above the paper's figure." in page()
+
+
+def test_where_a_gain_comes_from_is_told_of_networks_with_controls(train, results):
+    results(train("table1", "--set", "controls=true"))
+    (told,) = json.loads((KEPT / "report.json").read_bytes())["gains"]
+    assert f"\n- {told}.\n" in page()
