@@ -199,10 +199,8 @@ def test_what_cannot_be_kept_is_refused(train, results, contents):
     results(run)
     before = contents(Path("docs"))
     other = train("other", "--only", CNN, "--set", "name=other")
-    assert (
-        refusal(results, other)
-        == f"{other} is a run of other, and the page shows those of table1, tc_paper, addition, fixed, longer, controls, best"
-    )
+    shown = "table1, tc_paper, addition, fixed, longer, controls, best"
+    assert refusal(results, other) == f"{other} is a run of other, and the page shows those of {shown}"
     assert "is not a run's folder" in refusal(results, "runs")
     predictions = Path(run, "trials", CNN, "seed-0/predictions.npz")
     predictions.write_bytes(predictions.read_bytes()[:-1])
