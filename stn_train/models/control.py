@@ -28,8 +28,10 @@ class TruePose(nn.Module):
 class TaughtPose(nn.Module):
     """A localisation network that learns from the poses that it is told in training, and from nothing else.
 
-    What follows sends it no gradient. After each forward pass of training, `lesson` is what its thetas miss: the mean
-    squared distance, normalised, of 4 x 4 points of the output from where the true pose puts them.
+    What follows sends it no gradient. After each forward pass of training, `lesson` is what its thetas miss: how far
+    4 x 4 points of the output lie from where the true pose puts them, normalised; the root of the mean square of an
+    image's, and the mean of the images'. Where several poses are likely, this asks for one of them. The mean square
+    would ask for their mean, which is no pose: of a digit that may lie this way or that, it is a point.
     """
 
     def __init__(self, localisation: nn.Module, family: Family) -> None:
@@ -46,10 +48,9 @@ class TaughtPose(nn.Module):
             aspect = images.shape[-1] / images.shape[-2]
             with without_autocast(images):
                 places = pixel_grid(_PLACES, self.poses).flatten(0, 1)
-                missed = self.family.points(theta.float(), places, aspect) - PROJECTIVE.points(
-                    self.poses, places, aspect
-                )
-                self.lesson = missed.square().sum(dim=2).mean()
+                missed = self.family.points(theta.float(), places, aspect)
+                missed = missed - PROJECTIVE.points(self.poses, places, aspect)
+                self.lesson = missed.flatten(1).norm(dim=1).mean() / len(places) ** 0.5
         return theta.detach()
 
 

@@ -68,4 +68,5 @@ def _is_preset(dataset: DatasetSpec) -> bool:
 
 
 def _is_the_papers(transformer: TransformerSpec, classifier: str) -> bool:
-    return (transformer.localisation, transformer.at, transformer.control) == (_LOCALISATION.get(classifier), (0,), 4)
+    wanted = (_LOCALISATION.get(classifier), (0,), 4, "predicted")
+    return (transformer.localisation, transformer.at, transformer.control, transformer.pose) == wanted

@@ -57,6 +57,7 @@ def test_a_dataset_that_is_not_the_papers_has_no_figure(name: str) -> None:
         changed("st_cnn_paper", at=[0, 0]),
         changed("st_cnn_paper", parallel=2),
         changed("st_cnn_paper_tps", control=5),
+        *(changed("st_cnn_paper", pose=pose) for pose in ("identity", "taught", "true")),
         {"name": "mine", "classifier": "nets:mine"},
     ],
     ids=str,
