@@ -162,8 +162,8 @@ def where_from(
     given: its controls that are taught the true pose, and given it, against the model.
     """
     more = [
-        f"{what} the true pose would add {_points(comparison)}"
-        for what, comparison in (("being taught", taught), ("being given", given))
+        f"{_points(comparison)} more when {what} the true pose instead"
+        for what, comparison in (("taught", taught), ("given", given))
         if comparison
     ]
     return (

@@ -20,10 +20,10 @@ from stn_train.specs import DIGIT
 _POINTS = (5, 5)
 _SINGULAR = 1e-9
 _PROJECTS = 1e-6
-_PARTS = 18
-"""Into so many parts images are sorted by what there is of a component."""
+_PARTS = 20
+"""Into so many parts images are sorted by what there is of a component, or fewer, always a multiple of four."""
 _LEAST_IN_A_PART = 20
-_LEAST_PARTS = 4
+_HARDLY = 1e-3
 
 
 @dataclass(frozen=True)
@@ -172,14 +172,14 @@ def responses(undoing: Undoing) -> tuple[Response, ...]:
 
 
 def _response(component: Component, before: Tensor, after: Tensor) -> Response | None:
-    """Of values of M images, M x 1 or M x 2; None of those that hardly vary, of few, and where some are not finite."""
-    parts = min(_PARTS, before.numel() // _LEAST_IN_A_PART)
-    varied = _about_mean(before, None)
-    if parts < _LEAST_PARTS or not varied >= LEAST[component][0] or not bool(after.isfinite().all()):
-        return None
-    done, left = ((values - values.mean(dim=0)).flatten() for values in (before, after))
+    """Of values of M images, M x 1 or M x 2; None of those that hardly vary, or half of which do not, and of few."""
+    parts = min(_PARTS, before.numel() // _LEAST_IN_A_PART // 4 * 4)
     if component == "angle":
-        left = done + torch.remainder(left - done + 180, 360) - 180
+        after = before + torch.remainder(after - before + 180, 360) - 180
+    done, left = ((values - values.mean(dim=0)).flatten() for values in (before, after))
+    least = LEAST[component][0]
+    if not parts or _about_mean(before, None) < least or not bool(done.abs().median() > least * _HARDLY):
+        return None
     order = done.argsort(stable=True)
     done_by_part, left_by_part = (values[order].tensor_split(parts) for values in (done, left))
     return Response(
@@ -191,8 +191,10 @@ def _response(component: Component, before: Tensor, after: Tensor) -> Response |
 
 
 def _has_canonical(undoing: Undoing) -> bool:
+    if len(undoing) < 2:
+        return False
     poses = undoing.poses()
-    return len(undoing) >= 2 and not is_singular(canonical(poses)) and not is_singular(poses)
+    return not is_singular(canonical(poses)) and not is_singular(poses)
 
 
 def is_singular(poses: Tensor) -> bool:

@@ -15,7 +15,7 @@ from stn_train.experiment.evidence import gather
 from stn_train.experiment.session import Session
 from stn_train.experiment.trained import Trained, load_trained
 from stn_train.models.precision import precision_on
-from stn_train.specs import DATASETS, DatasetSpec, TrialSpec, is_told
+from stn_train.specs import DATASETS, DatasetSpec, TrialSpec, is_given_poses
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _dataset(name: str, trained: Trained) -> DatasetSpec:
             f"--dataset {name} has {found.channels} channels and {found.classes} classes, and the network was trained "
             f"for {trial.dataset.channels} and {trial.dataset.classes}; name a dataset that has as many"
         )
-    if is_told(trial.model) and not found.has_true_pose:
+    if is_given_poses(trial.model) and not found.has_true_pose:
         raise UserError(
             f"--dataset {name}: {trial.model.name} is given the true pose of an image, and {name} has none to give"
         )

@@ -17,7 +17,7 @@ from stn_train.experiment.trained import Trained, load_trained
 from stn_train.models.precision import precision_on
 from stn_train.reporting.records import RunFolder, TrialFolder
 from stn_train.reporting.tables import finished_trials
-from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec, is_told
+from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec, is_given_poses
 from stn_train.storage import alone_in, clear_leftovers, refuse_links
 
 _IMAGES = 1000
@@ -52,7 +52,7 @@ def measure_robustness(
         for trial in (trial for trial in finished if trial.dataset.name == dataset.name):
             number += 1
             files = folder.trial(trial)
-            asked = [other for other in others if other.has_true_pose or not is_told(trial.model)]
+            asked = [other for other in others if other.has_true_pose or not is_given_poses(trial.model)]
             if _is_measured(files, asked):
                 yield Progress(trial, number, len(finished), skipped=True)
                 continue
@@ -125,7 +125,7 @@ class _Exams:
 
 def _errors(trained: Trained, dataset: DatasetSpec, variant: Variant, session: Session) -> int:
     """How many of a variant's images a network gets wrong."""
-    poses = true_poses(dataset, variant.theta) if is_told(trained.trial.model) else None
+    poses = true_poses(dataset, variant.theta) if is_given_poses(trained.trial.model) else None
     precision = precision_on(session.device, trained.trial.training)
     found = classify(trained.network, variant.images, session.device, precision, poses, trained.trial.model.turns)
     return int((found.predicted != variant.labels).sum())

@@ -18,7 +18,7 @@ from stn_train.data.pose import true_poses
 from stn_train.data.randomness import Split
 from stn_train.data.variant import Variant, draw_variant, load_variant
 from stn_train.errors import UserError
-from stn_train.specs import DatasetSpec, ModelSpec, TrialSpec, is_told, learns_from_poses
+from stn_train.specs import DatasetSpec, ModelSpec, TrialSpec, is_given_poses, trains_with_poses
 
 _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 
@@ -109,20 +109,20 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
         built = load_variant(dataset, trial.source, Path(session.built))
         train, test = built["train"], built["test"]
         images, labels = train.images.to(session.device), train.labels.to(session.device)
-        data = BuiltData(images, labels, true_poses(dataset, train.theta) if learns_from_poses(model) else None)
+        data = BuiltData(images, labels, true_poses(dataset, train.theta) if trains_with_poses(model) else None)
         return Problem(data, len(train.digit.unique()), test, poses_for(model, dataset, test))
     digits, fixed, split = load_splits(trial, session)
     variant, *_ = draw_variant(dataset, fixed, split)
     if trial.training.digits is not None:
         digits = few(digits, trial.training.digits, trial.seed)
     recipe = trial.training
-    fresh = FreshData.of(dataset, digits, session.device, learns_from_poses(model), recipe.bend, recipe.grown)
+    fresh = FreshData.of(dataset, digits, session.device, trains_with_poses(model), recipe.bend, recipe.grown)
     return Problem(fresh, len(digits), variant, poses_for(model, dataset, variant))
 
 
 def poses_for(model: ModelSpec, dataset: DatasetSpec, variant: Variant) -> Tensor | None:
     """The true poses of a variant's images (M x 8), for a model that is given them."""
-    return true_poses(dataset, variant.theta) if is_told(model) else None
+    return true_poses(dataset, variant.theta) if is_given_poses(model) else None
 
 
 def load_splits(trial: TrialSpec, session: Session) -> tuple[Digits, Digits, Split]:

@@ -45,11 +45,10 @@ class TaughtPose(nn.Module):
         """Theta, N x p of the family, as the localisation network predicts it."""
         theta: Tensor = self.localisation(images)
         if self.training and self.poses is not None:
-            aspect = images.shape[-1] / images.shape[-2]
+            aspect, poses = images.shape[-1] / images.shape[-2], self.poses.to(theta.device)
             with without_autocast(images):
-                places = pixel_grid(_PLACES, self.poses).flatten(0, 1)
-                missed = self.family.points(theta.float(), places, aspect)
-                missed = missed - PROJECTIVE.points(self.poses, places, aspect)
+                places = pixel_grid(_PLACES, poses).flatten(0, 1)
+                missed = self.family.points(theta.float(), places, aspect) - PROJECTIVE.points(poses, places, aspect)
                 self.lesson = missed.flatten(1).norm(dim=1).mean() / len(places) ** 0.5
         return theta.detach()
 

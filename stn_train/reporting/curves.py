@@ -84,7 +84,7 @@ def courses(title: str, models: Mapping[str, Sequence[Course]]) -> Figure:
                 _draw_course(axes, course, model, number)
         axes.axline((0, 0), slope=1, color="0.6", linestyle="--", linewidth=1, zorder=0, label="undoes nothing")
         axes.axhline(0, color="0.6", linewidth=0.8, zorder=0, label="undoes all")
-    panels[0].legend(frameon=False)
+        axes.legend(frameon=False)
     figure.suptitle(title)
     return figure
 

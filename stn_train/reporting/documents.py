@@ -14,7 +14,7 @@ from stn_train.reporting.text import gains, verdicts, warnings
 from stn_train.specs import ExperimentSpec, trials_of
 from stn_train.statistics import Comparison, Estimate
 
-FORMAT = 3
+FORMAT = 4
 """The format version of report.json."""
 
 

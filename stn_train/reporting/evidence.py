@@ -137,7 +137,7 @@ def _courses(of_seeds: Sequence[tuple[Response, ...]]) -> tuple[Course, ...]:
 
 
 def _course(responses: Sequence[Response]) -> Course:
-    """Every seed has seen the same images, and so has the same parts."""
+    """Seeds have as many parts, and the same ones; but where maps bend, parts are of each seed's own mean map."""
 
     def means(name: str) -> tuple[float, ...]:
         return tuple(

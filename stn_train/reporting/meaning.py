@@ -20,9 +20,10 @@ DRAWS = (
     "slants; above, that counts as if it had been left, or added."
 )
 COURSE = (
-    "Half of the images are distorted by no more than the amount given here, half by more: of either half, the share "
-    "of the distortion that is gone, on average. What a transformer does to one digit and the other way round to "
-    "another, whatever was done to them, cancels out here, and counts above. A figure below shows more than two steps."
+    "Half of the images lie no farther from the mean distortion than the amount given here, half lie farther (of the "
+    "place, x and y by themselves): of either half, the share of the distance that is gone, on average. What a "
+    "transformer does to some digits one way and to others the other way cancels out here; above, it counts. A figure "
+    "below shows more than two steps."
 )
 FORM = (
     "Of what varies among images, how much lies within classes: 0 % where all images of a class are one, 100 % where "

@@ -127,14 +127,21 @@ def _where_from(rows: Sequence[Row]) -> list[Block]:
     sentences = gains(rows)
     if not sentences:
         return []
-    told = (
+    told = [
         "Controls stand beside each model. One is the same network with its transformer frozen at the identity, whose "
-        "classifier reads images of the same size. In another the localisation network is taught the true pose, in "
-        "training, and learns nothing else: what it can learn to undo, were it asked to. And there is the same "
-        "classifier behind a transformer that is given the true pose, in training and test, which tells more than any "
-        "picture: how upright a hand wrote, and which of the ways in which a digit can be turned it was."
-    )
-    return [Heading("Where does the gain come from?"), Bullets([f"{one}." for one in sentences]), Text(told)]
+        "classifier reads images of the same size."
+    ]
+    if any(row.gain and row.gain.taught for row in rows):
+        told.append(
+            "In another, training teaches the localisation network the true pose, and nothing else: what it learns to "
+            "undo when it is asked to."
+        )
+    if any(row.gain and row.gain.given for row in rows):
+        told.append(
+            "And one is given the true pose, in training and test. That tells what a picture may not: how upright a "
+            "hand wrote, and which way up a digit was."
+        )
+    return [Heading("Where does the gain come from?"), Bullets([f"{one}." for one in sentences]), Text(" ".join(told))]
 
 
 def _evidence(rows: Sequence[Row]) -> list[Block]:

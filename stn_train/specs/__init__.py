@@ -16,8 +16,8 @@ from stn_train.specs.models import (
     TransformerSpec,
     baseline_of,
     control_names,
-    is_told,
-    learns_from_poses,
+    is_given_poses,
+    trains_with_poses,
 )
 from stn_train.specs.training import RECIPES, LongerSpec, TrainingSpec
 
@@ -48,8 +48,8 @@ __all__ = [
     "baseline_of",
     "cells_of",
     "control_names",
-    "is_told",
-    "learns_from_poses",
+    "is_given_poses",
     "merged",
+    "trains_with_poses",
     "trials_of",
 ]

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stn_train.specs.datasets import DatasetSpec
 from stn_train.specs.fields import LONGEST_NAME, Folder, Name, Parameters, Spec, merged
-from stn_train.specs.models import ModelSpec, controls_of, learns_from_poses
+from stn_train.specs.models import ModelSpec, controls_of, trains_with_poses
 from stn_train.specs.training import MOST_EPOCHS, RECIPES, LongerSpec, TrainingSpec
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
@@ -93,12 +93,13 @@ class ExperimentSpec(Spec):
     @field_validator("models")
     @classmethod
     def _with_controls(cls, models: tuple[ModelSpec, ...], info: ValidationInfo) -> tuple[ModelSpec, ...]:
-        """Behind each model its controls, where they are wanted and do not stand there yet."""
+        """Behind each model its controls, where they are wanted and none of them stands there yet."""
         if not info.data.get("controls"):
             return models
         names = {model.name for model in models}
-        added = ((control for control in controls_of(model) if control.name not in names) for model in models)
-        everything = tuple(entry for model, controls in zip(models, added, strict=True) for entry in (model, *controls))
+        controls = (controls_of(model) for model in models)
+        added = (() if any(one.name in names for one in of_model) else of_model for of_model in controls)
+        everything = tuple(entry for model, new in zip(models, added, strict=True) for entry in (model, *new))
         if len(everything) > MOST:
             raise ValueError(f"with their controls these are {len(everything)} models, and at most {MOST} are allowed")
         for model in everything:
@@ -170,7 +171,7 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
 
 def _makes_sense(dataset: DatasetSpec, model: ModelSpec) -> bool:
     """Whether there is a true pose where a model wants to be told it."""
-    return dataset.has_true_pose or not learns_from_poses(model)
+    return dataset.has_true_pose or not trains_with_poses(model)
 
 
 def _training_of(model: ModelSpec, experiment: ExperimentSpec) -> TrainingSpec:

@@ -128,12 +128,12 @@ MODELS: dict[str, dict[str, Any]] = {
 """The models by name."""
 
 
-def is_told(model: ModelSpec) -> bool:
+def is_given_poses(model: ModelSpec) -> bool:
     """Whether a model is given the true pose of what it sees."""
     return model.transformer is not None and model.transformer.pose == "true"
 
 
-def learns_from_poses(model: ModelSpec) -> bool:
+def trains_with_poses(model: ModelSpec) -> bool:
     """Whether a model is told the true pose of what it sees while it is trained."""
     return model.transformer is not None and model.transformer.pose in ("taught", "true")
 

@@ -281,13 +281,13 @@ def test_what_does_the_same_to_every_image_leaves_every_amount_as_it_was(family)
 @pytest.mark.parametrize("about", [0.0, 3.0])
 def test_an_angle_that_is_turned_back_up_to_an_end_is_left_beyond_it(about):
     """Also where half of the angles lie beyond half a turn, and so seem to lie on the other side."""
-    angle = about + torch.linspace(-0.9, 0.9, 180, dtype=torch.float64)[:, None]
-    end = 0.3  # where a part ends
+    angle = about + torch.linspace(-0.9, 0.9, 160, dtype=torch.float64)[:, None]
+    end = 0.45  # where a part ends
     turn = -(angle - about).clamp(-end, end)
     undoing = Undoing(Map(ROTATION, angle, SQUARE), (Map(ROTATION, turn, SQUARE),))
     (response,) = responses(undoing)
     assert response.component == "angle"
-    assert len(response.before) == 9
+    assert len(response.before) == 8
     for before, after in zip(response.before, response.after, strict=True):
         beyond = max(abs(before) - math.degrees(end), 0)
         assert after == pytest.approx(math.copysign(beyond, before), abs=1e-6)
@@ -298,10 +298,39 @@ def test_how_far_what_is_left_of_an_amount_varies_is_told():
     angle = torch.linspace(-0.5, 0.5, 4000, dtype=torch.float64)[:, None]
     own = 0.1 * torch.randn(4000, 1, generator=generator, dtype=torch.float64)
     (response,) = responses(Undoing(Map(ROTATION, angle, SQUARE), (Map(ROTATION, own - angle, SQUARE),)))
-    assert response.varies == pytest.approx([math.degrees(0.1)] * 18, rel=0.2)
-    assert response.after == pytest.approx([0] * 18, abs=1.5)
+    assert response.varies == pytest.approx([math.degrees(0.1)] * 20, rel=0.2)
+    assert response.after == pytest.approx([0] * 20, abs=1.5)
 
 
 def test_of_few_images_no_amounts_are_told():
     angle = torch.linspace(-0.5, 0.5, 79, dtype=torch.float64)[:, None]
     assert responses(Undoing(Map(ROTATION, angle, SQUARE), (Map(ROTATION, -angle, SQUARE),))) == ()
+
+
+def test_a_turn_is_counted_the_shorter_way_round():
+    """Every fifth digit is turned on by 120 degrees, some past half a turn: of no amount is more left for it."""
+    angle = torch.linspace(-1.5, 1.5, 10_000, dtype=torch.float64)[:, None]
+    turned = math.radians(120) * (torch.arange(10_000)[:, None] % 5 == 0).double()
+    (response,) = responses(Undoing(Map(ROTATION, angle, SQUARE), (Map(ROTATION, turned, SQUARE),)))
+    assert response.after == pytest.approx(response.before, abs=0.5)
+
+
+def test_as_many_parts_lie_on_either_side_of_each_half():
+    for count in (80, 199, 300, 10_000):
+        angle = torch.linspace(-1, 1, count, dtype=torch.float64)[:, None]
+        (response,) = responses(Undoing(Map(ROTATION, angle, SQUARE), (Map(ROTATION, -angle, SQUARE),)))
+        assert len(response.before) % 4 == 0
+        assert all(len(part) == len(response.before) for part in (response.after, response.varies))
+
+
+def test_where_most_images_lie_at_the_mean_no_amounts_are_told():
+    shift = torch.zeros(100, 2, dtype=torch.float64)
+    shift[:, 0] = torch.linspace(-0.5, 0.5, 100)
+    still = Map(TRANSLATION, torch.zeros(100, 2, dtype=torch.float64), SQUARE)
+    assert responses(Undoing(Map(TRANSLATION, shift, SQUARE), (still,))) == ()
+
+
+@pytest.mark.parametrize("family", [AFFINE, TPS], ids=lambda family: family.name)
+def test_of_no_images_there_is_nothing_to_tell(family):
+    none = pair(family)[torch.tensor([], dtype=torch.int64)]
+    assert (spreads(none), responses(none)) == ((), ())

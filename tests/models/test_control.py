@@ -1,11 +1,17 @@
 """Controls: transformers that stay at the identity, are taught the pose, or are given it."""
 
+import math
+
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from stn_train.geometry import AFFINE, PROJECTIVE, ROTATION, SIMILARITY, TPS
 from stn_train.models import Model, build_model
 from stn_train.models.control import TaughtPose, lessons, tell
+from stn_train.models.transformer import Regression
 from stn_train.specs import ExperimentSpec, ModelSpec, trials_of
 
 CANVAS = (42, 42)
@@ -97,6 +103,44 @@ def test_of_two_poses_that_look_alike_the_likelier_is_learnt_not_their_mean():
     assert network[0].localisation(alike)[0].tolist() == pytest.approx(right[0, :6].tolist(), abs=0.05)
 
 
+@pytest.mark.parametrize("family", [SIMILARITY, TPS], ids=lambda family: family.name)
+def test_a_pose_that_the_family_can_have_is_missed_by_nothing_on_any_canvas_and_in_any_precision(family):
+    """A digit that is turned by 90 degrees on a canvas twice as wide as high."""
+    aspect, quarter = 2.0, math.pi / 2
+    pose = PROJECTIVE.theta_of(ROTATION.matrix(torch.tensor([[quarter]]), aspect))
+    theta = {
+        "similarity": torch.tensor([[0.0, 1.0, 0.0, 0.0]]),
+        "tps": PROJECTIVE.points(pose, TPS.control_points(torch.tensor([TPS.identity]))[0], aspect).flatten(1),
+    }[family.name]
+    known = nn.Sequential(nn.Flatten(), Regression(2 * 8 * 16, family))
+    with torch.no_grad():
+        known[1].bias.copy_(theta[0] - torch.tensor(family.identity))
+    taught = TaughtPose(known, family)
+    tell(taught, pose)
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            taught(torch.rand(1, 2, 8, 16))
+        (lesson,) = lessons(taught)
+        assert lesson.dtype == torch.float32
+        assert lesson.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_poses_are_brought_to_where_the_images_are():
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        taught = TaughtPose(Nowhere(), AFFINE)
+        tell(taught, SHIFTED.expand(4, -1))
+        taught(torch.zeros(4, 1, 8, 8, device="cuda"))
+        (lesson,) = lessons(taught)
+        assert lesson.device.type == "cuda"
+
+
+class Nowhere(nn.Module):
+    """A localisation network that says the same of every image."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(images), 6, device=images.device)
+
+
 def test_in_evaluation_nobody_is_taught():
     network = build("taught").network.eval()
     tell(network, SHIFTED.expand(4, -1))
@@ -124,6 +168,10 @@ def test_controls_stand_behind_their_models_once():
     assert [model.name for model in found.models] == names
     assert ExperimentSpec.model_validate(found.model_dump()) == found, "a run's own configuration adds none"
     assert [model.name for model in experiment(controls=False).models] == ["cnn", "st_cnn"]
+    few = experiment(models=[model for model in found.models if not model.name.endswith("taught")])
+    assert [model.name for model in few.models] == ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-true"], (
+        "of an older run"
+    )
 
 
 def test_only_a_single_transformer_at_the_input_has_controls():
