@@ -27,9 +27,9 @@ _ANGLES = range(0, 360, 15)
 
 
 def has_gallery(trial: TrialSpec) -> bool:
-    """Whether there is a transformer to draw: one at the input, that is no control."""
+    """Whether there is a transformer to draw: one at the input, that a localisation network steers."""
     transformer = trial.model.transformer
-    return transformer is not None and 0 in transformer.at and transformer.pose == "predicted"
+    return transformer is not None and 0 in transformer.at and transformer.pose in ("predicted", "taught")
 
 
 def gallery(

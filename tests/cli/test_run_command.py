@@ -313,6 +313,8 @@ def test_controls_are_trained_and_told_apart(stn):
     assert "r: st_cnn against cnn, in points of error: " in ended.out
     folder = RunFolder(Path("controlled"))
     _, _, frozen, taught, told = trials_of(folder.load_experiment())
+    drawn = {trial.model.name: (folder.trial(trial).path / "examples.npz").exists() for trial in (frozen, taught, told)}
+    assert drawn == {"st_cnn-identity": False, "st_cnn-taught": True, "st_cnn-true": False}
     scores = {}
     for trial in (frozen, told):
         evidence = folder.trial(trial).load_evidence()
