@@ -18,6 +18,7 @@ python scripts/family_grids.py docs/families.png
 cp "runs/longer/figures/examples_st_cnn_paper@rts.png" docs/transformer_rts.png
 cp "runs/longer/figures/turning_st_cnn_paper@r.png" docs/turning_r.png
 cp "runs/tc/figures/examples_st_cnn_paper@tc.png" docs/transformer_tc.png
+cp "runs/evidence/figures/courses@rts.png" docs/courses_rts.png
 cp "runs/evidence/figures/robustness@rts.png" docs/robustness_rts.png
 cp "runs/evidence/figures/training_st_cnn@rts.gif" docs/training_rts.gif
 cp "runs/tc_paper/figures/examples_st_fcn@tc.png" docs/examples_tc_fcn.png
