@@ -162,7 +162,7 @@ def where_from(
     given: its controls that are taught the true pose, and given it, against the model.
     """
     more = [
-        f"{_points(comparison)} more when {what} the true pose instead"
+        f"{_points(comparison)} beyond that when {what} the true pose instead"
         for what, comparison in (("taught", taught), ("given", given))
         if comparison
     ]

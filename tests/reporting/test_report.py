@@ -234,7 +234,9 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     assert "## Where does the gain come from?" in text
     assert "rts: st_cnn against cnn, in points of error: -2.00 [-2.87, -1.13] with the size of its output alone" in text
     assert ", -3.00 [" in text
-    assert re.search(r"; -2\.00 \[[^]]*\] more when taught the true pose instead; -1\.00 \[.*\] more when given", text)
+    assert re.search(
+        r"; -2\.00 \[[^]]*\] beyond that when taught the true pose instead; -1\.00 \[.*\] beyond that when given", text
+    )
     bold = [line for line in text.splitlines() if line.startswith("- **")]
     assert ["errs on 5.00 points fewer" in line for line in bold] == [True], "no verdicts on controls"
     assert "of what the distortion varies, st_cnn undoes" in text
