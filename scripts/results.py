@@ -52,6 +52,7 @@ CONFIGS = {
     "longer": "paper/longer",
     "controls": "paper/controls",
     "best": "best",
+    "best_longer": "best_longer",
 }
 """The configuration of each experiment that the page shows, by its name, in this order."""
 
