@@ -6,8 +6,8 @@ a dot where the output's upper left corner reads. On the right is the output.
     python scripts/family_grids.py docs/families.png
 """
 
+import argparse
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,12 +76,12 @@ def draw(family: str, words: str, numbers: list[float], image: Tensor, before: A
     theta = torch.tensor([numbers], dtype=torch.float64)
     output = bilinear_sampler(image, FAMILIES[family].grid(theta, (SIZE, SIZE)))
     for axes, shown in ((before, image), (after, output)):
-        axes.imshow(shown[0, 0], cmap="gray", vmin=0, vmax=1)
+        axes.imshow(shown[0, 0].numpy(), cmap="gray", vmin=0, vmax=1)
         axes.set(xticks=[], yticks=[])
     for line in lines(family, theta):
-        before.plot(*line.T, color="C1", linewidth=0.6)
+        before.plot(*line.T.numpy(), color="C1", linewidth=0.6)
     corner = ((FAMILIES[family].points(theta, torch.tensor([[-1.0, -1.0]]).double())[0, 0] + 1) * SIZE - 1) / 2
-    before.plot(*corner, "o", color="C3", markersize=5)
+    before.plot(*corner.numpy(), "o", color="C3", markersize=5)
     after.plot(-0.5, -0.5, "o", color="C3", markersize=5, clip_on=False)
     before.set(xlim=(-12, SIZE + 11), ylim=(SIZE + 11, -12), facecolor="0.25")
     before.set_title(f"{family} ({FAMILIES[family].parameters})", fontsize=9, weight="bold", loc="left")
@@ -90,6 +90,9 @@ def draw(family: str, words: str, numbers: list[float], image: Tensor, before: A
 
 def main() -> None:
     """Draw all examples into the file that is named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", type=Path, help="the PNG file to write")
+    picture = parser.parse_args().picture
     digits, _ = load_digits("digits")
     four = int((digits.labels == 4).int().argmax())
     image = digits.images[four][None, None].double() / 255
@@ -98,7 +101,7 @@ def main() -> None:
     for index, example in enumerate(EXAMPLES):
         row, pair = divmod(index, 3)
         draw(*example, image, axes[row, 2 * pair], axes[row, 2 * pair + 1])
-    figure.savefig(Path(sys.argv[1]), dpi=110)
+    figure.savefig(picture, dpi=110)
 
 
 if __name__ == "__main__":

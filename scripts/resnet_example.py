@@ -9,6 +9,7 @@ The digits are those that ship with scikit-learn; --source mnist takes MNIST's.
 """
 
 import argparse
+from typing import Any
 
 import torch
 import torchvision
@@ -31,7 +32,7 @@ def in_colour(images: Tensor) -> Tensor:
 def train(model: nn.Module, data: FreshData, epochs: int) -> None:
     """AdamW with a one-cycle rate; a twentieth of it for the localisation network."""
     localising = {id(p) for name, p in model.named_parameters() if ".localisation." in f".{name}"}
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if id(p) not in localising], "lr": 2e-3},
         {"params": [p for p in model.parameters() if id(p) in localising], "lr": 1e-4},
     ]
@@ -40,8 +41,8 @@ def train(model: nn.Module, data: FreshData, epochs: int) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [group["lr"] for group in groups], total_steps=steps)
     model.train()
     for epoch in range(epochs):
-        for images, labels in data.batches(seed=0, epoch=epoch, size=BATCH):
-            loss = F.cross_entropy(model(in_colour(images)), labels)
+        for batch in data.batches(seed=0, epoch=epoch, size=BATCH):
+            loss = F.cross_entropy(model(in_colour(batch.images)), batch.labels)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -70,7 +71,7 @@ def main() -> None:
     spec = DatasetSpec.model_validate(asked.dataset)
     training, test = (split.subset(torch.arange(len(split))[: asked.digits]) for split in load_digits(asked.source))
     data = FreshData.of(spec, training, device)
-    variant, _ = draw_variant(spec, test, "test")
+    variant, *_ = draw_variant(spec, test, "test")
     for transformed in (False, True):
         torch.manual_seed(0)
         model: nn.Module = torchvision.models.resnet18(num_classes=10)

@@ -9,4 +9,11 @@ run() { stn-train run --seeds 1,2,3 "$@"; }
 run --config rts --only rts/st_cnn --set training.epochs=28 --output-dir runs/rts_ten_minutes
 run --config tc_modern --only tc/st_cnn --set training.epochs=20 --output-dir runs/tc_ten_minutes
 run --config tc_modern --only tc/st_cnn --set training.epochs=8 --output-dir runs/tc_four_minutes
-cut -d, -f1,2,4,5,20 runs/{rts_ten,tc_ten,tc_four}_minutes/report.csv
+python - runs/{rts_ten,tc_ten,tc_four}_minutes/report.csv << 'END'
+import csv, sys
+told = ("dataset", "model", "seed_errors", "error", "training_seconds")
+print(*told, sep=",")
+for path in sys.argv[1:]:
+    for line in csv.DictReader(open(path, encoding="utf-8")):
+        print(*(line[name] for name in told), sep=",")
+END

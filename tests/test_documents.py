@@ -1,0 +1,82 @@
+"""What README.md and docs/ tell one to type: its commands, options, configurations, scripts and Python all exist."""
+
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+
+from stn_train.cli import app
+from stn_train.config import load_any
+from stn_train.specs import ExperimentSpec, trials_of
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+README = DOCUMENTS["README.md"]
+COMMANDS = sorted(
+    {
+        " ".join(shlex.split(line, comments=True))
+        for text in DOCUMENTS.values()
+        for line in re.findall(r"^(?:\| `)?(stn-train [^`\n]*)", text, re.MULTILINE)
+    }
+)
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def beside_mild(tmp_path, monkeypatch) -> None:
+    """A folder with README's own configuration in it."""
+    (written,) = re.findall(r"```yaml\n# mild.yaml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "mild.yaml").write_text(written)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_is_understood(beside_mild, line):
+    command, arguments = typer.main.get_command(app), shlex.split(line.partition(" > ")[0])[1:]
+    while hasattr(command, "commands"):
+        command = command.commands[arguments.pop(0)]
+    given = command.make_context(line, arguments).params
+    if isinstance(given.get("config"), str):
+        experiment = load_any(given["config"], given.get("overrides") or ())
+        assert not isinstance(experiment, ExperimentSpec) or trials_of(experiment, given.get("only", "*"))
+
+
+def test_the_commands_were_found():
+    assert len(COMMANDS) > 40
+    assert "stn-train compare runs/rts runs/few_digits --plot few.png" in COMMANDS
+
+
+@pytest.mark.parametrize("script", sorted(set(re.findall(r"scripts/\w+\.\w+", "".join(DOCUMENTS.values())))))
+def test_every_script_exists(script):
+    assert (ROOT / script).is_file()
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_readmes_python_runs(number):
+    exec("".join(BLOCKS[: number + 1]), {})
+
+
+@pytest.fixture
+def script(monkeypatch) -> Callable[..., None]:
+    """Run a script of ours in this process."""
+
+    def run(name: str, *arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
+
+    return run
+
+
+def test_the_resnet_example_tells_two_errors(script, capsys):
+    script("resnet_example.py", "--epochs", "1", "--digits", "20", "--at", "layer3")
+    assert len(re.findall(r"test error [\d.]+ %", capsys.readouterr().out)) == 2
+
+
+def test_the_familys_grids_are_drawn(script, tmp_path):
+    script("family_grids.py", str(tmp_path / "families.png"))
+    assert (tmp_path / "families.png").read_bytes().startswith(b"\x89PNG")
