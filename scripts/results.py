@@ -17,24 +17,28 @@ So what is kept is a run's folder, and a copy of it can be gone on from, on any 
 import json
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
 from stn_train import sealed
 from stn_train.config import dump
 from stn_train.errors import UserError
-from stn_train.evaluation.evidence import LEAST
+from stn_train.evaluation.evidence import LEAST, Component
 from stn_train.experiment.plan import differences, joined
-from stn_train.reporting.cells import courses
+from stn_train.reporting.blocks import Block, Bullets, Heading, Table, Text
+from stn_train.reporting.cells import comparisons, courses, estimate, percent, undone_cell
 from stn_train.reporting.documents import json_document
+from stn_train.reporting.evidence import Undoing, Within
 from stn_train.reporting.measured import measured
+from stn_train.reporting.pages import paragraphs
 from stn_train.reporting.records import RunFolder, TrialFolder
-from stn_train.reporting.tables import finished_trials, rows_of
+from stn_train.reporting.tables import Row, finished_trials, rows_of
 from stn_train.reporting.text import gains
-from stn_train.specs import ExperimentSpec
+from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import write_json, write_text
 
 ROOT = Path(__file__).parent.parent
@@ -121,185 +125,175 @@ def smallest(numbers: np.ndarray) -> np.ndarray:
     return numbers.astype(np.min_scalar_type(-1 - int(numbers.max())))
 
 
-def tables(runs: dict[str, Any]) -> str:
-    """What stands below MARK, in Markdown, from the reports of what is kept."""
-    parts = []
-    for name, report in runs.items():
-        rows = report["rows"]
-        parts += [
-            f"## {CONFIGS[name]}: {report['finished']} of {report['trials']} trials",
-            f"`stn-train run --config {CONFIGS[name]}`; one cell and seed: the same with "
-            "`--only DATASET/NETWORK --seeds SEED`.",
-            paper_layout(name, rows, intervals=True),
-            *comparisons(rows),
-            *controls(name),
-            *what_is_undone(rows),
-            *of_how_much(name),
-            "Every cell: the error of each seed, and what it cost.",
-            cells(name, rows),
-            *above_the_paper(rows),
-        ]
-    return "\n\n".join(parts or ["Nothing has been kept yet."]) + "\n"
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of an experiment, and a row for each of its cells."""
+
+    folder: RunFolder
+    experiment: ExperimentSpec
+    rows: list[Row]
+
+    @property
+    def config(self) -> str:
+        """The configuration that it is run by."""
+        return CONFIGS[self.experiment.name]
 
 
-def read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def kept_of(name: str) -> Kept:
+    """What is kept of the experiment of this name."""
+    folder = RunFolder(KEPT / name)
+    return Kept(folder, folder.load_experiment(), rows_of(folder))
 
 
-def table(header: list[str], lines: list[list[str]]) -> str:
-    """A table in Markdown; all columns but the first two are numbers."""
-    rule = ["---", *("---:" for _ in header[1:])]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
+def tables(runs: Sequence[Kept]) -> str:
+    """What stands below MARK, in Markdown."""
+    return paragraphs([block for run in runs for block in section(run)] or [Text("Nothing has been kept yet.")])
 
 
-def short_tables(runs: dict[str, Any]) -> str:
-    """What stands between BEGIN and END in README.md."""
-    return "\n\n".join(paper_layout(name, report["rows"], intervals=False) for name, report in runs.items())
+def section(run: Kept) -> list[Block]:
+    """What the page says of one experiment."""
+    finished = sum(len(row.seeds) for row in run.rows)
+    gained = [f"{sentence}." for sentence in gains(run.rows)]
+    every_cell, machines = cells(run)
+    return [
+        Heading(f"{run.config}: {finished} of {len(trials_of(run.experiment))} trials"),
+        Text(
+            f"`stn-train run --config {run.config}`; one cell and seed: the same with `--only DATASET/NETWORK --seeds "
+            "SEED`."
+        ),
+        errors(run, with_intervals=True),
+        *below("Does a transformer help? Differences in percentage points.", comparisons(run.rows), names=4),
+        *([Bullets(gained)] if gained else []),
+        *below(
+            "Does it undo the distortion? How much of each component's spread is gone, and that before and after; "
+            "behind it, where that was measured, how much between two draws of one digit. What else stands here is "
+            "told above.",
+            what_is_undone(run.rows),
+        ),
+        *below(
+            "Of small distortions as of large ones? How much of either half is gone, on average.", courses(run.rows)
+        ),
+        Text("Every cell: the error of each seed, and what it cost."),
+        every_cell,
+        machines,
+        *above_the_paper(run.rows),
+    ]
 
 
-def paper_layout(name: str, rows: list[dict[str, Any]], intervals: bool) -> str:
+def below(question: str, lines: Sequence[Sequence[str]], names: int = 2) -> list[Block]:
+    """A table below its question; nothing where it has no line but its header."""
+    return [Text(question), Table(lines, names)] if len(lines) > 1 else []
+
+
+def errors(run: Kept, with_intervals: bool) -> Table:
     """A line for each network, a column for each dataset: our error, with its interval or without, and the paper's."""
-    found = {(row["dataset"], row["model"]): beside_paper(row, intervals) for row in rows}
-    experiment = RunFolder(KEPT / name).load_experiment()
-    datasets, models = ([entry.name for entry in entries] for entries in (experiment.datasets, experiment.models))
+    found = {(row.dataset, row.model): beside_paper(row, with_intervals) for row in run.rows}
+    datasets, models = (
+        [entry.name for entry in entries] for entries in (run.experiment.datasets, run.experiment.models)
+    )
     datasets = [dataset for dataset in datasets if any((dataset, model) in found for model in models)]
     lines = [[model, *(found.get((dataset, model), "") for dataset in datasets)] for model in models]
-    beside = " (the paper's)" if any(row["paper_error"] is not None for row in rows) else ""
-    header = f"{CONFIGS[name]}: test error %{' [95 %]' if intervals else ''}{beside}"
-    return table([header, *datasets], [line for line in lines if any(line[1:])])
+    beside = " (the paper's)" if any(row.paper_error is not None for row in run.rows) else ""
+    header = f"{run.config}: test error %{' [95 %]' if with_intervals else ''}{beside}"
+    return Table([[header, *datasets], *(line for line in lines if any(line[1:]))], names=1)
 
 
-def beside_paper(row: dict[str, Any], with_interval: bool) -> str:
-    ours, paper = f"{row['error']['value']:.2f}", row["paper_error"]
-    if paper is not None and round(row["error"]["value"], 1) <= paper:
-        ours = f"**{ours}**"
-    parts = [ours, interval(row["error"]) if with_interval else "", "" if paper is None else f"({paper})"]
+def beside_paper(row: Row, with_interval: bool) -> str:
+    """`**0.87** [0.73, 1.05] (1.2)`: bold where ours is not above the paper's."""
+    value, interval = estimate(row.error).split(" ", 1)
+    ours = value if row.paper_error is None or is_above_paper(row) else f"**{value}**"
+    parts = [ours, interval if with_interval else "", "" if row.paper_error is None else f"({row.paper_error})"]
     return " ".join(filter(None, parts))
 
 
-def interval(estimate: dict[str, float], sign: str = "") -> str:
-    return f"[{estimate['low']:{sign}.2f}, {estimate['high']:{sign}.2f}]"
+def is_above_paper(row: Row) -> bool:
+    """Whether our mean error is above the paper's where both are rounded to one decimal, as the paper's is."""
+    return row.paper_error is not None and round(row.error.value, 1) > row.paper_error
 
 
-def comparisons(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each network that has one to compare with; nothing where there is none."""
-    lines = []
-    for row in rows:
-        if row["comparison"] is not None:
-            difference, p = row["comparison"]["difference"], row["comparison"]["adjusted"]
-            told = "errs less" if difference["value"] < 0 else "errs more"
-            lines.append(
-                [
-                    f"{row['dataset']}: {row['model']} against {row['baseline']}",
-                    f"{difference['value']:+.2f} {interval(difference, '+')}",
-                    "< 0.001" if p < 0.001 else f"{p:.3f}",
-                    str(len(row["paired_seeds"])),
-                    told if p < 0.05 else "not shown",
-                ]
-            )
-    question = "Does a transformer help? Differences from the network without one, in percentage points."
-    header = ["network", "difference [95 %]", "p (Holm)", "seeds", "verdict"]
-    return [question, table(header, lines)] if lines else []
-
-
-def what_is_undone(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each network whose transformer's pose can be told; nothing where there is none."""
-    told = [row for row in rows if row["undoing"] and row["undoing"]["pose"]]
-    poses = [{one["component"]: one for one in row["undoing"]["pose"] if one["score"]} for row in told]
-    of_a_digit = [{one["component"]: one for one in row["undoing"]["pose_of_a_digit"] if one["score"]} for row in told]
-    components = [component for component in LEAST if any(component in pose for pose in poses)]
+def what_is_undone(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each network whose transformer's pose can be told, without the columns in which none has anything."""
+    told = [(row, row.undoing) for row in rows if row.undoing and row.undoing.pose]
     lines = [
         [
-            f"{row['dataset']}: {row['model']}",
-            *(spread(pose[name], draws.get(name)) if name in pose else "" for name in components),
-            *(f"{row['undoing']['overlap'][share]['value']:.0f} %" for share in ("iou", "ink")),
-            ", ".join(f"{100 * one['folded']:.0f} %" for one in row["health"]),
-            within_classes(row["undoing"]["within_classes"]),
+            *(row.dataset, row.model),
+            *(spread(undoing, component) for component in LEAST),
+            *(f"{share.value:.0f} %" for share in (undoing.overlap.iou, undoing.overlap.ink)),
+            ", ".join(f"{100 * one.folded:.0f} %" for one in row.health),
+            within_classes(undoing.within_classes),
         ]
-        for row, pose, draws in zip(told, poses, of_a_digit, strict=True)
+        for row, undoing in told
     ]
-    question = (
-        "Does it undo the distortion? How much of each component's spread is gone, and that before and after; behind "
-        "it, where that was measured, how much between two draws of one digit. What else stands here is told above."
+    header = ["dataset", "model", *LEAST, "IoU", "ink in view", "folded", "within classes"]
+    shown = [index for index in range(len(header)) if any(line[index] for line in lines)]
+    return [[line[index] for index in shown] for line in (header, *lines)]
+
+
+def spread(undoing: Undoing, component: Component) -> str:
+    """How much of a component is undone, and behind it of a digit's: `41 % (51.9 to 30.5 °); 43 %`.
+
+    Empty where there was next to nothing to undo.
+    """
+    pose, draws = (
+        [one for one in poses if one.component == component and one.score]
+        for poses in (undoing.pose, undoing.pose_of_a_digit)
     )
-    header = ["network", *components, "IoU", "ink in view", "folded", "within classes"]
-    shown = [number for number in range(len(header)) if number == 0 or any(line[number] for line in lines)]
-    kept = [[line[number] for number in shown] for line in (header, *lines)]
-    return [question, table(kept[0], kept[1:])] if lines else []
+    return "; ".join([*map(undone_cell, pose), *(percent(one.score) for one in draws if pose and one.score)])
 
 
-def controls(name: str) -> list[str]:
-    """A sentence for each network that has controls; nothing where there is none."""
-    sentences = gains(rows_of(RunFolder(KEPT / name)))
-    return ["\n".join(f"- {sentence}." for sentence in sentences)] if sentences else []
-
-
-def of_how_much(name: str) -> list[str]:
-    """How much of small and of large distortions is undone; nothing where that was not measured."""
-    header, *lines = courses(rows_of(RunFolder(KEPT / name))) or [[]]
-    told = [[f"{dataset}: {model}", *cells] for dataset, model, *cells in lines]
-    question = "Of small distortions as of large ones? How much of either half is gone, on average."
-    return [question, table(["network", *header[2:]], told)] if told else []
-
-
-def within_classes(shares: dict[str, Any] | None) -> str:
+def within_classes(shares: Within | None) -> str:
     """Of images, of what the classifier reads, and of undistorted digits: `89 to 70 % (79)`."""
     if shares is None:
         return ""
-    images, output, digits = (f"{shares[name]['value']:.0f}" for name in ("images", "output", "digits"))
-    return f"{images} to {output} % ({digits})"
+    return f"{shares.images.value:.0f} to {shares.output.value:.0f} % ({shares.digits.value:.0f})"
 
 
-def spread(one: dict[str, Any], of_a_digit: dict[str, Any] | None) -> str:
-    """A component of the pose: `41 % (51.9 to 30.5 °); 43 %`."""
-    digits = 2 if one["unit"] == "log" else 1
-    words = f"{one['score']['value']:z.0f} % ({one['before']:.{digits}f} to {one['after']:.{digits}f} {one['unit']})"
-    return words if of_a_digit is None else f"{words}; {of_a_digit['score']['value']:z.0f} %"
-
-
-def cells(name: str, rows: list[dict[str, Any]]) -> str:
-    """A line for each cell, and below them what the numbers in the last column stand for."""
+def cells(run: Kept) -> tuple[Table, Bullets]:
+    """A line for each cell, and what the numbers in the last column stand for."""
     machines: dict[str, int] = {}
     lines = []
-    for row in rows:
-        cell = KEPT / name / "trials" / row["dataset"] / row["model"]
-        trials = [cell / f"seed-{seed}" for seed in row["seeds"]]
-        threads = {read(trial / "timing.json")["threads"] for trial in trials}
-        made_on = {machines.setdefault(machine(trial), len(machines) + 1) for trial in trials}
+    for row in run.rows:
+        folders = [run.folder.trial(trial) for trial in trials_of(run.experiment) if is_of(row, trial)]
+        threads = {folder.load_timing().threads for folder in folders}
+        made_on = {machines.setdefault(machine(folder), len(machines) + 1) for folder in folders}
         lines.append(
             [
-                f"{row['dataset']}/{row['model']}",
-                ", ".join(f"{error:.2f}" for error in row["seed_errors"]),
-                f"{row['parameters']:,}",
-                f"{row['multiply_adds'] / 1e6:.1f} M",
-                f"{row['training_seconds'] / 60:.0f} min",
+                f"{row.dataset}/{row.model}",
+                ", ".join(f"{error:.2f}" for error in row.seed_errors),
+                f"{row.parameters:,}",
+                f"{row.multiply_adds / 1e6:.1f} M",
+                f"{row.training_seconds / 60:.0f} min",
                 ", ".join(map(str, sorted(threads))),
                 ", ".join(map(str, sorted(made_on))),
             ]
         )
     header = ["cell", "error % of each seed", "parameters", "multiply-adds", "training", "threads", "made on"]
-    return "\n".join([table(header, lines), "", *(f"- {number}: {words}" for words, number in machines.items())])
+    return Table([header, *lines], names=1), Bullets([f"{number}: {words}" for words, number in machines.items()])
 
 
-def machine(trial: Path) -> str:
+def is_of(row: Row, trial: TrialSpec) -> bool:
+    """Whether a row holds what this trial found."""
+    return (trial.dataset.name, trial.model.name) == (row.dataset, row.model) and trial.seed in row.seeds
+
+
+def machine(trial: TrialFolder) -> str:
     """Where a kept trial was trained, and by what."""
-    environment = read(trial / "environment.json")
+    environment = json.loads(trial.environment.read_text(encoding="utf-8"))
     commit, *dirty = (environment["commit"] or "unknown").split("-")
     version = "-".join([commit[:7], *dirty])
     return f"{environment['device']}, torch {environment['versions']['torch']}, commit `{version}`"
 
 
-def above_the_paper(rows: list[dict[str, Any]]) -> list[str]:
-    """Names the cells whose mean error, rounded as the paper's, is above the paper's; nothing if the paper has none."""
-    known = [row for row in rows if row["paper_error"] is not None]
+def above_the_paper(rows: Sequence[Row]) -> list[Text]:
+    """Names the cells that are above the paper's figure; nothing if the paper has none."""
     above = [
-        f"{row['dataset']}/{row['model']} ({row['error']['value']:.2f} against {row['paper_error']})"
-        for row in known
-        if round(row["error"]["value"], 1) > row["paper_error"]
+        f"{row.dataset}/{row.model} ({row.error.value:.2f} against {row.paper_error})"
+        for row in rows
+        if is_above_paper(row)
     ]
     if above:
-        return [f"Above the paper's figure: {', '.join(above)}."]
-    return ["No cell is above the paper's figure."] if known else []
+        return [Text(f"Above the paper's figure: {', '.join(above)}.")]
+    return [Text("No cell is above the paper's figure.")] if any(row.paper_error is not None for row in rows) else []
 
 
 def around(path: Path, *marks: str) -> list[str]:
@@ -321,6 +315,7 @@ if __name__ == "__main__":
             keep(RunFolder(Path(argument)))
     except UserError as error:
         sys.exit(str(error))
-    reports = {name: read(KEPT / name / "report.json") for name in CONFIGS if (KEPT / name).exists()}
-    PAGE.write_text(f"{page}{MARK}\n\n{tables(reports)}", encoding="utf-8")
-    README.write_text(f"{before}{BEGIN}\n\n{short_tables(reports)}\n\n{END}{after}", encoding="utf-8")
+    runs = [kept_of(name) for name in CONFIGS if (KEPT / name).exists()]
+    PAGE.write_text(f"{page}{MARK}\n\n{tables(runs)}\n", encoding="utf-8")
+    short = paragraphs([errors(run, with_intervals=False) for run in runs])
+    README.write_text(f"{before}{BEGIN}\n\n{short}\n\n{END}{after}", encoding="utf-8")

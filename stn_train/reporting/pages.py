@@ -12,7 +12,12 @@ from stn_train.reporting.blocks import Block, Bullets, Code, Heading, Picture, T
 
 def markdown(title: str, blocks: Sequence[Block]) -> str:
     """The document as Markdown; pictures are linked."""
-    return "\n\n".join([f"# {title}", *map(_markdown, blocks)]) + "\n"
+    return f"# {title}\n\n{paragraphs(blocks)}\n"
+
+
+def paragraphs(blocks: Sequence[Block]) -> str:
+    """Blocks as Markdown, to stand in a document."""
+    return "\n\n".join(map(_markdown, blocks))
 
 
 def html(title: str, blocks: Sequence[Block], folder: Path) -> str:
