@@ -22,5 +22,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(sorted(names.values()))}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class Stopped(Exception):  # noqa: N818 - not an error
     """Work was stopped from outside at a point where it could be saved, and was."""

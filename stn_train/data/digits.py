@@ -51,7 +51,7 @@ def load_digits(source: Source, data_root: str | None = None) -> tuple[Digits, D
     """
     if source == "digits":
         return _scikit_digits()
-    return _torchvision_digits(source, Path(data_root or os.environ.get(DATA_VARIABLE) or _cache()))
+    return _torchvision_digits(source, Path(data_root or os.environ.get(DATA_VARIABLE) or _cache()).expanduser())
 
 
 def hold_out(digits: Digits) -> tuple[Digits, Digits]:

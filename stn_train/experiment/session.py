@@ -17,7 +17,7 @@ from stn_train.data.digits import Digits, few, hold_out, load_digits
 from stn_train.data.pose import true_poses
 from stn_train.data.randomness import Split
 from stn_train.data.variant import Variant, draw_variant, load_variant
-from stn_train.errors import UserError
+from stn_train.errors import UserError, first_line
 from stn_train.specs import DatasetSpec, ModelSpec, TrialSpec, is_given_poses, trains_with_poses
 
 _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
@@ -61,8 +61,7 @@ def open_session(
     try:
         torch.zeros(1, device=chosen).item()
     except Exception as error:  # each kind of device has errors of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--device {name} cannot be used here: {reason}") from None
+        raise UserError(f"--device {name} cannot be used here: {first_line(error)}") from None
     return Session(chosen, data_root, built, allow_imports)
 
 
@@ -106,7 +105,7 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
     """Load a trial's digits, or its built variant, and draw what is drawn once."""
     model, dataset = trial.model, trial.dataset
     if session.built is not None:
-        built = load_variant(dataset, trial.source, Path(session.built))
+        built = load_variant(dataset, trial.source, Path(session.built).expanduser())
         train, test = built["train"], built["test"]
         images, labels = train.images.to(session.device), train.labels.to(session.device)
         data = BuiltData(images, labels, true_poses(dataset, train.theta) if trains_with_poses(model) else None)

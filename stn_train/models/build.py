@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from stn_train.errors import UserError
+from stn_train.errors import UserError, first_line
 from stn_train.geometry import FAMILIES, Family, thin_plate_spline
 from stn_train.models.classifiers import CLASSIFIERS
 from stn_train.models.control import freeze, give_pose, teach_pose
@@ -102,8 +102,12 @@ def _told_of(spec: ModelSpec, canvas: tuple[int, int]) -> Iterator[None]:
     """What keeps a model from being built, told in one sentence."""
     try:
         yield
-    except (UserError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:
+        reason = first_line(error)
+        if not isinstance(error, UserError | RuntimeError):
+            if spec.classifier in CLASSIFIERS:
+                raise  # a mistake of ours
+            reason = f"{type(error).__name__}: {reason}"
         raise UserError(
             f"model {spec.name} cannot be built for a canvas of {canvas[0]} x {canvas[1]} pixels: {reason}"
         ) from None

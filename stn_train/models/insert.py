@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from stn_train.errors import UserError, did_you_mean
+from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.geometry import FAMILIES, Family
 from stn_train.models.localisation import LOCALISATIONS, Localisation, default_localisation
 from stn_train.models.transformer import SpatialTransformer
@@ -24,8 +24,8 @@ class Transformed(nn.Module):
         self.module = module
 
     def forward(self, images: Tensor, *others: object, **named: object) -> object:
-        """What the module makes of the warped images."""
-        return self.module(self.transformer(images), *others, **named)
+        """What the module makes of the warped images, which are of the type that the images are of."""
+        return self.module(self.transformer(images).to(images.dtype), *others, **named)
 
 
 def insert_transformer(
@@ -112,9 +112,9 @@ def _shape_read(model: nn.Module, place: nn.Module, at: str, zeros: Tensor) -> t
     try:
         with _at_rest(model), torch.no_grad():
             model(zeros)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever the model raises
         size = " x ".join(str(length) for length in zeros.shape[1:])
-        raise UserError(f"the model does not take an image of {size}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"the model does not take an image of {size}: {first_line(error)}") from None
     finally:
         hook.remove()
     where = f"no transformer can stand in front of {at!r}"

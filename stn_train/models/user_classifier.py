@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from stn_train.errors import UserError, did_you_mean
+from stn_train.errors import UserError, did_you_mean, first_line
 
 Classifier = Callable[..., nn.Module]
 """Called by keywords: size (H, W), channels, classes and, where it has such a parameter, width; gives a module.
@@ -31,19 +31,18 @@ def load_classifier(name: str) -> Classifier:
     try:
         module = import_module(path)
     except Exception as error:  # whatever the user's file raises
-        reason = (str(error).splitlines() or [""])[0]
         raise UserError(
-            f"classifier {name}: {path} cannot be imported ({type(error).__name__}: {reason}); it has to be installed, "
-            f"or to lie below {here}"
+            f"classifier {name}: {path} cannot be imported ({type(error).__name__}: {first_line(error)}); it has to be "
+            f"installed, or to lie below {here}"
         ) from None
     function = getattr(module, attribute, None)
     if not callable(function):
         known = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
         raise UserError(f"classifier {name}: {path} has no function {attribute}{did_you_mean(attribute, known)}")
-    width = {"width": 1.0} if takes_width(function) else {}
     try:
+        width = {"width": 1.0} if takes_width(function) else {}
         inspect.signature(function).bind(size=(28, 28), channels=1, classes=10, **width)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # a function that Python knows no signature of is a ValueError
         raise UserError(
             f"classifier {name} cannot be called with size, channels, classes and, if it likes, width: {error}"
         ) from None
@@ -55,10 +54,9 @@ def load_classifier(name: str) -> Classifier:
         except TypeError as error:
             if "width" not in arguments:
                 raise
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"classifier {name} fails for width={arguments['width']} ({reason}); a width has a fraction: multiply "
-                "it, then round"
+                f"classifier {name} fails for width={arguments['width']} ({first_line(error)}); a width has a "
+                "fraction: multiply it, then round"
             ) from error
         if not isinstance(built, nn.Module):
             raise UserError(f"classifier {name} has to return an nn.Module, and returned a {type(built).__name__}")

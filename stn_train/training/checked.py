@@ -51,7 +51,7 @@ def refuse_other_course(content: Mapping[str, Any], trial: TrialSpec) -> None:
 def tensors_like(found: object, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of anyone's, which have to have the names, shapes and types of those wanted, and to be finite.
 
-    Raises ValueError where they have not.
+    But where those wanted are not, as in a mask of attention, they have to be the same. Raises ValueError otherwise.
     """
     if not isinstance(found, dict) or found.keys() != wanted.keys():
         raise ValueError("its tensors have other names")
@@ -61,7 +61,7 @@ def tensors_like(found: object, wanted: Mapping[str, Tensor]) -> dict[str, Tenso
             raise ValueError(f"{name} is no plain tensor")
         if (one.shape, one.dtype) != (tensor.shape, tensor.dtype):
             raise ValueError(f"{name} is {_words(one)}, and {_words(tensor)} is wanted")
-        if not torch.isfinite(one).all():
+        if not (torch.isfinite(one) | (one == tensor.cpu())).all():
             raise ValueError(f"{name} holds numbers that are not finite")
     return found
 
@@ -80,7 +80,7 @@ def optimiser_state(found: object, optimiser: torch.optim.Optimizer) -> dict[str
     state = {}
     for index, entry in entries.items():
         names = _OF_MUON if orthogonal[index] else rest
-        wanted = {name: parameters[index].new_zeros(()) if name == "step" else parameters[index] for name in names}
+        wanted = {name: torch.zeros(()) if name == "step" else parameters[index] for name in names}
         kept = {name: value for name, value in entry.items() if value is not None} if isinstance(entry, dict) else entry
         state[index] = tensors_like(kept, wanted)
     groups = optimiser.state_dict()["param_groups"]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from stn_train import sealed
-from stn_train.errors import UserError
+from stn_train.errors import UserError, first_line
 from stn_train.plain import read_bytes, refuse_bomb
 from stn_train.specs import TrialSpec
 from stn_train.training.checked import optimiser_state, refuse_other_course, tensors_like
@@ -139,7 +139,7 @@ def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[d
         if state.average is not None:
             state.average.load_state_dict(tensors_like(content["average"], state.average.state_dict()))
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path} belongs to another model, or is damaged: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} belongs to another model, or is damaged: {first_line(error)}") from None
     state.epoch, state.seconds, state.losses = content["epoch"], content["seconds"], content["losses"]
     device = next(state.network.parameters()).device
     state.step_losses = [torch.tensor(loss, device=device) for loss in content["step_losses"]]

@@ -20,6 +20,7 @@ from stn_train.training.recipe import make_average, make_optimiser, set_rate
 
 _LOOK_EVERY = 32
 _NORMALISED_ON = 2048
+_MEND = "try a lower training.rate, a lower training.localisation_rate, or training.clip=1"
 
 
 @dataclass
@@ -66,7 +67,7 @@ def train(
 
     Everything random is drawn from seed, epoch and step, so that a training that was taken up again ends with the same
     weights. Where `after_step` asks to stop, raises Stopped, with `state` ready to be saved. Raises UserError where
-    the loss is not finite.
+    the loss or a weight is not finite, before such a state is saved.
     """
     precision = precision_on(device, recipe)
     steps = steps_per_epoch(data, recipe)
@@ -76,21 +77,29 @@ def train(
         batches = data.batches(seed, state.epoch, recipe.batch_size)
         for batch in islice(batches, len(state.step_losses), None):
             step = state.epoch * steps + len(state.step_losses)
-            torch.manual_seed(seed * 1_000_003 + step)
+            _seed(seed, step)
             set_rate(state.optimiser, recipe, step / (recipe.epochs * steps))
             state.step_losses.append(_step(state, batch, recipe, precision, device))
             if len(state.step_losses) % _LOOK_EVERY == 0 or len(state.step_losses) == steps:
                 _refuse_infinite(state)
             if after_step():
                 _refuse_infinite(state)
+                _refuse_infinite_weights(state)
                 state.seconds += time.perf_counter() - began
                 raise Stopped
+        _refuse_infinite_weights(state)
+        _seed(seed, (state.epoch + 1) * steps)
         _normalise_average(state, data, recipe, seed, device)
         state.losses.append(float(torch.stack(state.step_losses).mean()))
         state.step_losses.clear()
         state.epoch += 1
         state.seconds += time.perf_counter() - began
         yield
+
+
+def _seed(seed: int, step: int) -> None:
+    """Draw what is random in a network's forward passes from here on, such as its dropout, from seed and step."""
+    torch.manual_seed(seed * 1_000_003 + step)
 
 
 def _step(
@@ -120,9 +129,14 @@ def _refuse_infinite(state: TrainingState) -> None:
     finite = torch.isfinite(recent)
     if not finite.all():
         step = len(state.step_losses) - len(recent) + int(finite.int().argmin()) + 1
+        raise UserError(f"the loss is not finite at step {step} of epoch {state.epoch + 1}; {_MEND}")
+
+
+def _refuse_infinite_weights(state: TrainingState) -> None:
+    """After a step whose loss was finite, and its gradient not."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in state.network.parameters()):
         raise UserError(
-            f"the loss is not finite at step {step} of epoch {state.epoch + 1}; try a lower training.rate, "
-            "a lower training.localisation_rate, or training.clip=1"
+            f"the weights are not finite after step {len(state.step_losses)} of epoch {state.epoch + 1}; {_MEND}"
         )
 
 

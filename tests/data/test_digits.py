@@ -158,13 +158,15 @@ def test_a_named_folder_goes_before_the_variable_and_the_variable_before_the_cac
     monkeypatch.setattr(torchvision.datasets, "KMNIST", look)
     monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere/cache")
     monkeypatch.setenv("STN_TRAIN_DATA", "/nowhere/variable")
-    for root in ("/nowhere/named", None):
+    monkeypatch.setenv("HOME", "/nowhere/home")
+    for root in ("/nowhere/named", "~/named", None):
         with pytest.raises(UserError):
             load_digits("kmnist", root)
     monkeypatch.delenv("STN_TRAIN_DATA")
     with pytest.raises(UserError):
         load_digits("kmnist")
-    assert looked_in == [Path("/nowhere/named"), Path("/nowhere/variable"), Path("/nowhere/cache/stn-train")]
+    expected = ("named", "home/named", "variable", "cache/stn-train")
+    assert looked_in == [Path("/nowhere", each) for each in expected]
 
 
 def flip_a_bit(content: bytes) -> bytes:

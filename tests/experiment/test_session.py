@@ -49,6 +49,14 @@ def built(tmp_path_factory) -> str:
     return str(folder)
 
 
+def test_a_built_folder_may_lie_at_home(built, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path(built).parent))
+    keys = {"source": "digits", "datasets": ["r"], "models": ["cnn"], "training": {"bend": 0.0}, "built": "any"}
+    (trial,) = trials_of(ExperimentSpec.model_validate({"name": "home", **keys}))
+    problem = prepare(trial, Session(torch.device("cpu"), built=f"~/{Path(built).name}"))
+    assert problem.training_digits == 200
+
+
 @pytest.mark.parametrize(
     ("pose", "told"), [("predicted", (False, False)), ("taught", (True, False)), ("true", (True, True))]
 )

@@ -38,6 +38,15 @@ class Scaled(nn.Module):
         return maps * factor
 
 
+class Picky(nn.Module):
+    """Takes images of another size."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-1] != 7:
+            raise AssertionError
+        return images
+
+
 def branched() -> Branched:
     torch.manual_seed(0)
     return Branched().eval()
@@ -142,10 +151,23 @@ def test_defaults_fit_the_feature_map_and_a_family_or_an_output_can_be_given():
     assert spline.transformer(random_images(2, 3, 24, 20)).shape == (2, 3, 9, 11)
 
 
-def test_the_transformer_is_of_the_models_type():
-    model = insert_transformer(branched().double(), at="stages.1", image=(3, 16, 16))
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
-    assert model(random_images(2, 3, 16, 16).double()).dtype == torch.float64
+@pytest.mark.parametrize("at", ["", "stages.1"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_the_transformer_is_of_the_models_type(at, dtype):
+    model, images = branched().to(dtype), random_images(2, 3, 16, 16).to(dtype)
+    expected = model(images)
+    model = insert_transformer(model, at=at, image=(3, 16, 16))
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert model(images).dtype == dtype
+    torch.testing.assert_close(model(images), expected, rtol=0, atol=4 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"), [(Scaled(), "missing 1 required positional argument: 'factor'"), (Picky(), "AssertionError")]
+)
+def test_whatever_a_model_raises_is_told(model, reason):
+    with pytest.raises(UserError, match=f"the model does not take an image of 3 x 8 x 8: .*{reason}"):
+        insert_transformer(model, image=(3, 8, 8))
 
 
 @pytest.mark.parametrize(

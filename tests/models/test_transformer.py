@@ -154,6 +154,14 @@ def test_the_regression_computes_in_float32_under_autocast():
     assert torch.equal(from_bfloat16, regression(features.bfloat16().float()))
 
 
+def test_keypoints_are_found_in_float32_under_autocast():
+    maps = 9 * random_images(4, 2, 14, 14)
+    expected = Keypoints()(maps)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(Keypoints()(maps), expected)
+        assert torch.equal(Keypoints()(maps.bfloat16()), Keypoints()(maps.bfloat16().float()))
+
+
 def test_a_transformer_warps_in_float32_under_autocast():
     transformer = SpatialTransformer(Constant(0.9, 0.1, 0.03, -0.2, 1.1, 0.07), AFFINE, (12, 12))
     images = random_images(2, 1, 16, 16)

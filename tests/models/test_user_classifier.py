@@ -42,6 +42,19 @@ def nothing(size, channels, classes):
 def eleven(size, channels, classes):
     return fixed(size, channels, 11)
 
+def small(size, channels, classes):
+    raise ValueError("needs 64 pixels")
+
+def strict(size, channels, classes):
+    assert size == (7, 7)
+
+class Unpacking(nn.Module):
+    def __init__(self, size, channels, classes):
+        super().__init__()
+
+    def forward(self, images):
+        rows, columns = images.shape
+
 number = 3
 """
 
@@ -100,6 +113,10 @@ def test_one_without_a_width_has_to_meet_the_budget_itself():
         ("nets:nothing", "has to return an nn.Module, and returned a NoneType"),
         ("nets:eleven", "its classifier puts out 1 x 11 for one image, and 1 x 10 is wanted"),
         ("nets:needs_width", "no default for width"),
+        ("nets:small", "model mine cannot be built for a canvas of 28 x 28 pixels: ValueError: needs 64 pixels"),
+        ("nets:strict", "model mine cannot be built for a canvas of 28 x 28 pixels: AssertionError"),
+        ("nets:Unpacking", "model mine cannot be built .* ValueError: too many values to unpack"),
+        ("torch:relu", "classifier torch:relu cannot be called with size, channels, classes .* no signature found"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(function, sentence):

@@ -48,6 +48,34 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(checkpoint, other, tmp
     assert "\n" not in str(caught.value)
 
 
+class Masked(nn.Linear):
+    """A layer with infinities where they belong, as in a mask of attention."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 2)
+        self.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon", "sgd"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_network_of_any_type_with_infinities_of_its_own_comes_back(tmp_path, optimiser, dtype):
+    def fresh() -> TrainingState:
+        recipe = TrainingSpec.model_validate({**RECIPES["ours"], "optimiser": optimiser})
+        return TrainingState.start(nn.Sequential(nn.Linear(4, 4), Masked()).to(dtype), recipe)
+
+    state, other = fresh(), fresh()
+    state.network(torch.ones(3, 4, dtype=dtype)).sum().backward()
+    state.optimiser.step()
+    save_checkpoint(tmp_path / "checkpoint.pt", TRIAL, state, [])
+    content = read_checkpoint(tmp_path / "checkpoint.pt")
+    restore(other, content, tmp_path / "checkpoint.pt")
+    for name, tensor in state.network.state_dict().items():
+        assert torch.equal(other.network.state_dict()[name], tensor)
+    content["network"]["1.mask"] = torch.full((2, 2), torch.inf, dtype=dtype)
+    with pytest.raises(UserError, match=r"1\.mask holds numbers that are not finite"):
+        restore(fresh(), content, tmp_path / "checkpoint.pt")
+
+
 def save_sealed(content: Any, path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -56,6 +56,8 @@ def small_network(seed: int = 0) -> nn.Sequential:
         nn.ReLU(),
         nn.MaxPool2d(4),
         nn.Dropout(0.3),
+        nn.Conv2d(4, 4, 1),
+        nn.BatchNorm2d(4),  # behind the dropout, so that what it averages over is random as well
         nn.Flatten(),
         nn.Linear(36, 10),
     )
@@ -338,6 +340,21 @@ def test_a_loss_that_is_not_finite_is_told_at_a_stop_so_that_its_state_is_not_sa
     state = TrainingState.start(linear_network(), recipe)
     with pytest.raises(UserError, match="step 20 of epoch 1"):
         run(state, SameAgain(1, 20), recipe, after_step=stop_after(25))
+
+
+class Steep(nn.Linear):
+    """A layer with a finite output and a gradient of a weight that is not."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) + (0 * self.bias).sqrt()
+
+
+@pytest.mark.parametrize(("images", "stop"), [(SIZE, 1), (SIZE, 1000), (1000, 1000)], ids=["stop", "later", "epoch"])
+def test_weights_that_are_not_finite_are_told_before_they_are_saved(data, images, stop):
+    recipe = recipe_of(**PAPER, batch_size=images)
+    network = nn.Sequential(nn.Flatten(), Steep(28 * 28, 10))
+    with pytest.raises(UserError, match=r"not finite (after|at) step [12] of epoch 1; try a lower training.rate"):
+        run(TrainingState.start(network, recipe), data, recipe, after_step=stop_after(stop))
 
 
 def test_a_transformer_that_is_taught_the_pose_comes_nearer_to_it(data):
