@@ -21,6 +21,8 @@ MOST_VALUES = 20_000
 _LONGEST_NUMBER = 100
 _TAG = "tag:yaml.org,2002:"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_OTHERWISE = re.compile(r"[-+]?0[0-9_]+$|.*:")
+"""Numbers that YAML 1.1 reads otherwise than they look: 010 is 8 and 1:30 is 90 there."""
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 
@@ -117,7 +119,7 @@ class _Reader(yaml.SafeLoader):
         if kind not in ("null", "bool", "int", "float"):
             return node.value
         try:
-            if len(node.value) > _LONGEST_NUMBER:
+            if len(node.value) > _LONGEST_NUMBER or _OTHERWISE.match(node.value):
                 raise ValueError
             return self.construct_object(node)
         except ValueError:

@@ -70,6 +70,8 @@ MISTAKES = [
         BASE + f"seeds: [0x{'9' * 5000}]\n",
         "mine.yaml:3: seeds.0: 0x99999999999999999999999999999999999... is not a number",
     ),
+    (BASE + "training: {epochs: 010}\n", "mine.yaml:3: training.epochs: 010 is not a number"),
+    (BASE + "training:\n  epochs: 1:30\n", "mine.yaml:4: training.epochs: 1:30 is not a number"),
     # keys
     (
         BASE + "training:\n  epoch: 5\n",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from stn_train.specs.datasets import DatasetSpec
-from stn_train.specs.experiments import MOST, Seed, Source, TrialSpec, no_twins
+from stn_train.specs.experiments import MOST, Seed, Source, TrialSpec, no_twin_names, no_twins
 from stn_train.specs.fields import DIGIT, Folder, Name, Parameters, Spec
 from stn_train.specs.models import Localisation, ModelSpec
 from stn_train.specs.training import RECIPES, TrainingSpec
@@ -69,7 +69,7 @@ class ColocalisationSpec(Spec):
     @field_validator("datasets")
     @classmethod
     def _names_once(cls, datasets: tuple[DatasetSpec, ...]) -> tuple[DatasetSpec, ...]:
-        no_twins([dataset.name for dataset in datasets], "the name")
+        no_twin_names([dataset.name for dataset in datasets])
         return datasets
 
     @field_validator("classes")

@@ -110,7 +110,7 @@ class ExperimentSpec(Spec):
     @field_validator("datasets", "models")
     @classmethod
     def _names_once(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
-        no_twins([entry.name for entry in entries], "the name")
+        no_twin_names([entry.name for entry in entries])
         return entries
 
     @field_validator("seeds")
@@ -125,6 +125,12 @@ def no_twins(values: list[Any], what: str) -> None:
     for index, value in enumerate(values):
         if value in values[:index]:
             raise ValueError(f"{what} {value} stands here twice; give each its own")
+
+
+def no_twin_names(names: list[str]) -> None:
+    """Raise ValueError where a name stands in a list twice, or differs in its case alone, as folders' must not."""
+    no_twins(names, "the name")
+    no_twins([name.casefold() for name in names], "but for its case, the name")
 
 
 class TrialSpec(Spec):

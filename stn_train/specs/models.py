@@ -80,6 +80,17 @@ class TransformerSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _nothing_in_vain(self) -> "TransformerSpec":
+        if self.control != 4 and self.family != "tps":
+            raise ValueError(f"control {self.control} is for the family tps, and this is {self.family}; leave out one")
+        if self.output != (DIGIT, DIGIT) and 0 not in self.at:
+            raise ValueError(
+                "output is for a transformer at the input, and one between layers puts out as many pixels as it reads; "
+                "leave it out, or add 0 to at"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _supersampling_at_the_input(self) -> "TransformerSpec":
         if self.supersampling not in ("auto", 1) and 0 not in self.at:
             raise ValueError(
