@@ -31,18 +31,19 @@ def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
-            try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)
-                if before is not None and path.exists():
-                    _keep(path, before)
-                os.replace(file.name, path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+            os.chmod(name, 0o644)
+            if before is not None and path.exists():
+                _keep(path, before)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
     except FileNotFoundError:
         raise UserError(f"{path} vanished while it was written; give the command again") from None
     except OSError as error:

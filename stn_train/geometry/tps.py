@@ -49,7 +49,7 @@ class ThinPlateSpline(Family):
 
     def control_points(self, theta: Tensor) -> Tensor:
         """Theta, N x p, as points: N x n² x 2."""
-        return theta.view(len(theta), -1, 2)
+        return theta.view(len(theta), self.control**2, 2)
 
     def jacobian(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
         """The derivatives of source (rows: x, y) with respect to target (columns), N x M x 2 x 2, at M x 2 or N x M x 2

@@ -228,3 +228,4 @@ def test_a_batch_equals_its_items(family):
     theta = some_theta(family)
     one_by_one = [family.grid(row[None], (3, 4), 1.5) for row in theta]
     assert torch.equal(family.grid(theta, (3, 4), 1.5), torch.cat(one_by_one))
+    assert family.grid(theta[:0], (3, 4), 1.5).shape == (0, 3, 4, 2)
