@@ -151,6 +151,35 @@ def test_every_epoch_is_distorted_afresh(real_digits):
 # --- training -----------------------------------------------------------------------------------------------------
 
 
+class Seen(nn.Module):
+    """Describes images by themselves; keeps those that it has described, and at which size of the crop."""
+
+    def __init__(self, transformer: nn.Module) -> None:
+        super().__init__()
+        self.localiser = [transformer.localisation]
+        self.crops: list[Tensor] = []
+        self.random: list[Tensor] = []
+        self.sizes: list[float] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.requires_grad:
+            self.crops.append(images.detach())
+            self.sizes.append(self.localiser[0].size)
+        else:
+            self.random.append(images)
+        return images.flatten(1)
+
+
+def test_each_step_draws_shrinking_crops_together_and_away_from_random_ones(real_digits):
+    transformer = build_localiser("keypoints", (56, 56))
+    batch = torch.rand(4, 1, 56, 56, generator=torch.Generator().manual_seed(0))
+    seen = Seen(transformer)
+    losses = list(train_localiser(transformer, seen, iter([batch] * SPEC.steps), SPEC, seed=0))
+    assert seen.sizes == pytest.approx([crop_size(0.5, step / SPEC.steps) for step in range(SPEC.steps)])
+    for loss, crops, random in zip(losses, seen.crops, seen.random, strict=True):
+        assert loss == pytest.approx(float(triplet_loss(crops.flatten(1), random.flatten(1), SPEC.margin)), rel=1e-5)
+
+
 def trained(digits: Digits, seed: int) -> tuple[list[float], dict[str, Tensor]]:
     torch.manual_seed(seed)
     transformer = build_localiser("keypoints", (56, 56))

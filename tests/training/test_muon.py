@@ -65,6 +65,21 @@ def test_the_first_step_moves_a_hidden_layer_by_its_orthogonal_gradient_as_far_a
     assert 0.7 * 0.2 * 0.5 < move.square().mean().sqrt() < 1.2 * 0.2 * 0.5
 
 
+def test_steps_follow_the_momentum_one_gradient_ahead_of_it():
+    """Nesterov's: the direction is that of the momentum after a further step along the same gradient."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
+    optimiser, weight = muon_over(network, weight_decay=0.0), network[0].weight
+    set_rate(optimiser, recipe_of(schedule="steps", rate=0.5), 0.0)
+    expected, momentum = weight.detach().clone(), torch.zeros(4, 5)
+    for _ in range(3):
+        weight.grad = gradient = torch.randn(4, 5)
+        momentum = 0.95 * momentum + 0.05 * gradient
+        expected -= 0.5 * 0.2 * 5**0.5 * orthogonalised(0.95 * momentum + 0.05 * gradient)
+        optimiser.step()
+        assert torch.allclose(weight, expected, atol=1e-2)
+
+
 def test_all_else_moves_as_under_adamw():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))

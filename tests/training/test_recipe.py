@@ -60,6 +60,12 @@ def test_one_cycle_rises_once_from_zero_to_the_highest_rate_and_falls_once_to_ze
     assert max(abs(before - after) for before, after in pairwise(rates)) < 1.01 * 0.5 / (1000 * warm_up)
 
 
+def test_one_cycle_falls_along_a_cosine():
+    recipe = recipe_of(schedule="one_cycle", rate=0.5, warm_up=0.2)
+    shares = [scheduled_rate(recipe, 0.2 + 0.8 * share) / 0.5 for share in (1 / 4, 1 / 3, 1 / 2, 2 / 3)]
+    assert shares == pytest.approx([(2 + 2**0.5) / 4, 3 / 4, 1 / 2, 1 / 4])
+
+
 @pytest.mark.parametrize("steps", [3, 9, 300, 3 * 234])
 def test_steps_divides_the_rate_by_ten_after_each_third(steps):
     recipe = recipe_of(schedule="steps", rate=0.5)
