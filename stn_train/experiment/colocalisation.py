@@ -22,7 +22,7 @@ from stn_train.models.localiser import build_localiser
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.reporting.colocalisation import CellResult, ColocalisationFolder
 from stn_train.reporting.records import TrialFolder
-from stn_train.specs import CellSpec, ColocalisationSpec, TrialSpec
+from stn_train.specs import CellSpec, ColocalisationSpec, TrialSpec, cells_of
 from stn_train.training.checkpoint import fall_back
 from stn_train.training.colocalisation import train_localiser
 
@@ -59,7 +59,7 @@ def run_colocalisation(
     """
     with storage.alone_in(folder.path):
         storage.refuse_links(folder.path)
-        _refuse_changed(spec, cells, folder)
+        _refuse_changed(spec, folder)
         for path in (folder.path, folder.encoder.path, *(folder.cell(cell) for cell in cells)):
             storage.clear_leftovers(path)
         storage.write_text(folder.config, dump(spec))
@@ -81,9 +81,9 @@ def run_colocalisation(
             yield from _run_cell(cell, folder, session, encoder, train, scored, stop)
 
 
-def _refuse_changed(spec: ColocalisationSpec, cells: list[CellSpec], folder: ColocalisationFolder) -> None:
+def _refuse_changed(spec: ColocalisationSpec, folder: ColocalisationFolder) -> None:
     refuse_other(spec.encoder_trial, folder.encoder)
-    for cell in cells:
+    for cell in cells_of(spec):
         if folder.result(cell).exists():
             before = folder.load_result(cell).cell
             if before != cell:

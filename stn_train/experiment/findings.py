@@ -63,6 +63,7 @@ def write_findings(
         errors=int((predictions.predicted != variant.labels).sum()),
         confusion=tuple(tuple(row) for row in predictions.confusion(variant.labels, trial.dataset.classes).tolist()),
     )
+    folder.robustness.unlink(missing_ok=True)  # of the network before, where this trial was deleted and trained anew
     kept_before(folder.checkpoint).unlink(missing_ok=True)
     sealed.write_json(folder.timing, timing.model_dump(mode="json"))
     sealed.write_json(folder.environment, environment(session))

@@ -76,7 +76,8 @@ def _others(own: DatasetSpec, experiment: ExperimentSpec) -> list[DatasetSpec]:
 
 def _is_measured(files: TrialFolder, asked: list[DatasetSpec]) -> bool:
     found = files.load_robustness()
-    return found is not None and {crossed.dataset.name for crossed in found.crossed} >= {other.name for other in asked}
+    known = [crossed.dataset for crossed in found.crossed] if found else []
+    return found is not None and all(other in known for other in asked)
 
 
 @dataclass(frozen=True)

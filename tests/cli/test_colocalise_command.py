@@ -146,6 +146,8 @@ def test_a_changed_cell_is_refused(colocalise):
     assert colocalise("--set", "encoder.epochs=2").sentence.startswith(
         "runs/where/encoder holds another trial: training.epochs was 1 and is 2; "
     )
+    sentence = colocalise("--only", "t/1", "--set", "localiser.steps=4").sentence
+    assert sentence.startswith("runs/where/cells/t/3 holds another cell"), "one table has cells of one kind"
 
 
 def test_each_kind_of_configuration_has_its_command(colocalise, stn):

@@ -59,10 +59,29 @@ def test_every_finished_trial_is_measured_once_and_reported(run, stn):
 def test_a_dataset_that_joins_the_run_is_asked_about_too(run, stn):
     assert stn("robustness", "runs/two", "-q").err == ""
     assert stn("run", "--config", "two.yaml", "--set", "datasets=[shear]", "--set", "models=[cnn]", "-q").code == 0
-    assert all(line.endswith("  measured") for line in stn("robustness", "runs/two").err.splitlines())
+    again = [line.split("  ")[1:] for line in stn("robustness", "runs/two").err.splitlines()]
+    old = [f"{dataset}/{model}/seed-0" for dataset in ("plain", "r") for model in ("cnn", "st_cnn")]
+    assert again == [[key, "measured"] for key in (*old, "shear/cnn/seed-0")]
     cnn = json.loads(Path("runs/two/trials/r/cnn/seed-0/robustness.json").read_bytes())
     assert [crossed["dataset"]["name"] for crossed in cnn["crossed"]] == ["plain", "shear"]
     assert [crossed["dataset"]["canvas"] for crossed in cnn["crossed"]] == [[28, 28]] * 2
+
+
+def test_what_has_changed_since_is_measured_anew(run, stn):
+    """A dataset that means other images now, and a network that was trained again."""
+    only = ("--only", "r/*", "--output-dir", "runs/r", "-q")
+    mild = ("--set", "datasets=[r, {name: mild, rotation: ANGLE}]")
+    for angle, told in (("10", "measured"), ("170", "measured"), ("170", "was measured before")):
+        changed = [part.replace("ANGLE", angle) for part in mild]
+        assert stn("run", "--config", "two.yaml", *changed, *only).code == 0
+        ended = stn("robustness", "runs/r")
+        assert [line.split("  ")[2] for line in ended.err.splitlines()] == [told, told]
+    trial = Path("runs/r/trials/r/cnn/seed-0")
+    for name in ("result.json", "checkpoint.pt"):
+        (trial / name).unlink()
+    assert stn("run", "--config", "two.yaml", *changed, *only).code == 0
+    told = [line.split("  ")[2] for line in stn("robustness", "runs/r").err.splitlines()]
+    assert told == ["measured", "was measured before"]
 
 
 def test_networks_that_are_given_the_pose_are_asked_only_where_there_is_one(stn):
