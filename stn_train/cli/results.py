@@ -36,21 +36,33 @@ def eval_(
 ) -> None:
     """Measure checkpoints on any dataset, also one that they were not trained on.
 
+    Of several, controls that are given the true pose are left out where the dataset has none.
+
     For instance: stn-train eval runs/rts --dataset r
 
     With test-time augmentation: stn-train eval runs/rts --turns=-10,10
     """
-    from stn_train.experiment.evaluate import evaluate
+    from stn_train.experiment.evaluate import NoPoseError, evaluate
     from stn_train.experiment.session import open_session
     from stn_train.experiment.trained import checkpoints_in
 
     turned = None if turns is None else _degrees(turns)
     session = open_session(device, threads, data_root, allow_imports=allow_imports)
-    evaluations = [evaluate(checkpoint, dataset, session, turned) for checkpoint in checkpoints_in(target)]
+    checkpoints = checkpoints_in(target)
+    found: list[dict[str, Any]] = []
+    for checkpoint in checkpoints:
+        try:
+            evaluation = evaluate(checkpoint, dataset, session, turned)
+        except NoPoseError as error:
+            if len(checkpoints) == 1:
+                raise
+            typer.echo(f"left out: {error}", err=True)
+            continue
+        if not as_json:  # each as it comes: a folder may hold many
+            typer.echo(("\n" if found else "") + _words(evaluation))
+        found.append(_values(evaluation))
     if as_json:
-        typer.echo(json.dumps([_values(evaluation) for evaluation in evaluations], indent=2))
-    else:
-        typer.echo("\n\n".join(_words(evaluation) for evaluation in evaluations))
+        typer.echo(json.dumps(found, indent=2))
 
 
 def _degrees(text: str) -> tuple[float, ...]:
@@ -99,7 +111,7 @@ def compare(
     from stn_train.reporting.compare import compare_runs, trials_by_digits
     from stn_train.reporting.documents import row_values
     from stn_train.reporting.records import RunFolder
-    from stn_train.reporting.text import side_by_side
+    from stn_train.reporting.text import side_by_side, validation
 
     if len(set(runs)) < max(len(runs), 2):
         raise UserError("at least two runs are wanted, each named once: stn-train compare RUN RUN")
@@ -111,7 +123,8 @@ def compare(
         from stn_train.storage import write_bytes
 
         write_bytes(plot, png(errors_by_digits(trials_by_digits(folders))))
-    typer.echo(json.dumps([row_values(row) for row in rows], indent=2) if as_json else side_by_side(rows))
+    words = side_by_side(rows) + validation(rows)
+    typer.echo(json.dumps([row_values(row) for row in rows], indent=2) if as_json else words)
     if plot is not None and not as_json:
         typer.echo(f"\nwrote {plot}")
 
@@ -129,13 +142,11 @@ def status(run: Run) -> None:
 
 def report_text(report: "Report") -> str:
     """What a report says, for the terminal."""
-    from stn_train.reporting.text import summary, warnings
+    from stn_train.reporting.text import summary, validation, warnings
 
     text = summary(report.experiment, report.rows)
     text += "".join(f"\nwarning: {sentence}" for sentence in warnings(report.rows))
-    if any(row.split == "validation" for row in report.rows):
-        text += "\nmeasured on validation digits, held out of the training digits: not test errors"
-    return text
+    return text + validation(report.rows)
 
 
 def _values(evaluation: "Evaluation") -> dict[str, Any]:

@@ -18,6 +18,10 @@ from stn_train.models.precision import precision_on
 from stn_train.specs import DATASETS, DatasetSpec, TrialSpec, is_given_poses
 
 
+class NoPoseError(UserError):
+    """A network that is given the true pose was asked about a dataset that has none to give."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What a checkpoint makes of a variant of M images.
@@ -44,7 +48,8 @@ def evaluate(
     """Classify the fixed images of the checkpoint's own dataset, or of another, drawn on the model's canvas.
 
     Another is one of the run that the checkpoint lies in, or a preset; `turns`, in degrees (see `classify`), stand in
-    for the model's own. Raises UserError where the checkpoint is damaged or the dataset is not known.
+    for the model's own. Raises UserError where the checkpoint is damaged or the dataset is not known, NoPoseError where
+    it has no pose for a network that is given one.
     """
     trained = load_trained(checkpoint, session)
     trial = trained.trial
@@ -90,7 +95,7 @@ def _dataset(name: str, trained: Trained) -> DatasetSpec:
             f"for {trial.dataset.channels} and {trial.dataset.classes}; name a dataset that has as many"
         )
     if is_given_poses(trial.model) and not found.has_true_pose:
-        raise UserError(
+        raise NoPoseError(
             f"--dataset {name}: {trial.model.name} is given the true pose of an image, and {name} has none to give"
         )
     return found.model_copy(update={"canvas": trial.dataset.canvas})

@@ -80,6 +80,13 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     return [f"{row.dataset}/{row.model}, {trouble}" for row in rows for trouble in row.troubles]
 
 
+def validation(rows: Sequence[Row]) -> str:
+    """A line more where errors are not of the test digits."""
+    if all(row.split == "test" for row in rows):
+        return ""
+    return "\nmeasured on validation digits, held out of the training digits: not test errors"
+
+
 def side_by_side(rows: Sequence[Row]) -> str:
     """Models of several runs: a line of figures for each, and the verdicts."""
     left_out = ("dataset",) if len({row.dataset for row in rows}) == 1 else ()

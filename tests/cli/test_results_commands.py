@@ -1,6 +1,7 @@
 """`stn-train eval`, `report` and `status`: what they tell of a run, and what they refuse."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -109,6 +110,24 @@ def test_eval_knows_the_datasets_of_the_run_and_where_its_digits_lie(trained, st
     assert stn("eval", TRIAL, "--dataset", "mild", "--data-root", "elsewhere").code == 0
     assert asked == ["/where/they/lie", "elsewhere"]
     assert stn("eval", TRIAL, "--dataset", "mlid").sentence.endswith("; did you mean 'mild'?")
+
+
+def test_eval_of_several_leaves_out_what_is_given_a_pose_that_there_is_not(stn):
+    Path("told.yaml").write_text(
+        "source: digits\ndatasets: [r]\nmodels: [cnn, st_cnn]\ncontrols: true\ntraining: {epochs: 1, digits: 100}\n"
+    )
+    assert stn("run", "--config", "told.yaml", "-q").code == 0
+    ended = stn("eval", "runs/told", "--dataset", "e")
+    assert ended.err == (
+        "left out: --dataset e: st_cnn-true is given the true pose of an image, and e has none to give\n"
+    )
+    asked = re.findall(r"^(\S+), after epoch 1 of 1 on r", ended.out, re.MULTILINE)
+    assert (ended.code, asked) == (0, ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-taught"])
+    found = json.loads(stn("eval", "runs/told", "--dataset", "e", "--json").out)
+    assert [each["model"] for each in found] == asked
+    alone = stn("eval", "runs/told/trials/r/st_cnn-true", "--dataset", "e")
+    assert (alone.code, alone.out) == (2, "")
+    assert alone.sentence.endswith("e has none to give")
 
 
 def test_eval_of_what_cannot_be_measured(trained, stn):

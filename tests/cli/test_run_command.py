@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,8 @@ def test_validation_says_so(stn):
     assert (result["split"], result["images"], result["training_digits"]) == ("validation", 80, 400)
     assert "80 validation images of r" in stn("eval", "tuning").out
     assert "validation digits" in stn("report", "tuning").out
+    shutil.copytree("tuning", "tuned")
+    assert "validation digits" in stn("compare", "tuning", "tuned").out
 
 
 def test_few_digits_are_shown_more_often_and_the_test_images_stay(finished, stn):
