@@ -19,13 +19,13 @@ _ALIKE = 1e-6
 
 @torch.no_grad()
 def class_means(
-    front: nn.Module, images: Tensor, labels: Tensor, classes: int, device: torch.device, poses: Tensor | None = None
+    front: nn.Module, images: Tensor, labels: Tensor, classes: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Of uint8 `images` (M x C x H x W) and of what `front` makes of them, on the CPU, from 0 to 1.
 
     classes x C x H x W and classes x C' x h x w; zeros for a class without images.
     """
-    before, after = _means(front, images, labels, classes, device, poses, lambda made: made)
+    before, after = _means(front, images, labels, classes, device, None, lambda made: made)
     return before.clamp(0, 1), after.clamp(0, 1)
 
 

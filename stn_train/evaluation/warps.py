@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.models import SpatialTransformer
-from stn_train.models.control import tell
 
 _STEPS = 16
 
@@ -75,13 +74,12 @@ class Sight:
 
 
 @torch.no_grad()
-def sights(front: nn.Module, images: Tensor, device: torch.device, poses: Tensor | None = None) -> list[Sight]:
+def sights(front: nn.Module, images: Tensor, device: torch.device) -> list[Sight]:
     """What each transformer of what stands at a network's input makes of uint8 `images`, S x C x H x W.
 
     In the order of the forward pass, in float32 and on the CPU.
     """
     batch = images.to(device).float() / 255
-    tell(front, poses)
     with recorded_warps(front.eval()) as warps:
         front(batch)
     return [Sight(warp.output.cpu(), warp.outline().cpu() if warp.images is batch else None) for warp in warps]

@@ -41,6 +41,11 @@ class Picture:
     path: str
     words: str
 
+    @property
+    def sentence(self) -> str:
+        """The words as they stand below it."""
+        return f"{self.words[:1].upper()}{self.words[1:]}."
+
 
 @dataclass(frozen=True)
 class Code:

@@ -68,8 +68,8 @@ def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[C
 def courses(title: str, models: Mapping[str, Sequence[Course]]) -> Figure:
     """What is left of each component against what there was of it, a panel for each, a line for each model.
 
-    A band holds a standard deviation of the images to either side. A transformer that undoes nothing leaves the dashed
-    line.
+    A model without courses has none, and yet a colour, so that a model's is the same in all figures. A band holds a
+    standard deviation of the images to either side. A transformer that undoes nothing leaves the dashed line.
     """
     components = [one for one in LEAST if any(one == course.component for each in models.values() for course in each)]
     columns = min(len(components), 3)

@@ -40,8 +40,9 @@ class Drawing:
 KINDS: dict[Gallery, Kind] = {
     "examples": Kind(
         "The transformer of {model} on {dataset}",
-        "images of {dataset} with the sampling grid's outline, and what {model} makes of them: the best, typical ones, "
-        "and the worst mistakes",
+        "images of {dataset} with the sampling grid's outline, a dot at its top left corner, and what {model} makes of "
+        "them: the best, typical ones, and the worst mistakes; below, the true class and what it is taken for, in red "
+        "where that is wrong",
         "png",
         examples,
     ),
@@ -53,15 +54,15 @@ KINDS: dict[Gallery, Kind] = {
     ),
     "turning": Kind(
         "A digit turned right round, {model} on {dataset}",
-        "a digit of {dataset} at every angle with the sampling grid's outline, what {model} makes of it, and what it "
-        "is taken for",
+        "a digit of {dataset} at every angle with the sampling grid's outline, a dot at its top left corner, what "
+        "{model} makes of it, and what it is taken for, in red where that is wrong",
         "png",
         turning,
     ),
     "training": Kind(
         "Epoch by epoch, {model} on {dataset}",
-        "an animation: the same digits of {dataset} with the sampling grid's outline, and what {model} makes of them, "
-        "before training and after each epoch",
+        "an animation: the same digits of {dataset} with the sampling grid's outline, a dot at its top left corner, "
+        "and what {model} makes of them, before training and after each epoch",
         "gif",
         training,
     ),

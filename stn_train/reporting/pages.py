@@ -41,7 +41,7 @@ def _markdown(block: Block) -> str:
             rule = ["---" if index < names else "---:" for index in range(len(lines[0]))]
             return "\n".join(f"| {' | '.join(map(str.strip, line))} |" for line in [lines[0], rule, *lines[1:]])
         case Picture(path, words):
-            return f"![{words}]({path})"
+            return f"![{words}]({path})\n\n{block.sentence}"
         case Code(text):
             return f"```\n{text.rstrip()}\n```"
 

@@ -86,7 +86,10 @@ def _robustness(rows: list[Row], found: Robust | None) -> Iterator[Drawing]:
     curves = found.of(dataset) if found else {}
     if found and any(curves.values()):
         title = f"Error against angle, scale, shift and clutter, trained on {dataset}"
-        words = f"{split} error of networks trained on {dataset} against angle, scale, shift and number of patches"
+        words = (
+            f"{split} error of networks trained on {dataset} against angle, scale, shift and number of patches; grey "
+            "is what training has seen, and a band reaches from the lowest to the highest seed"
+        )
         figure = robustness_curves(title, split, curves)
         yield Drawing(title, f"robustness@{dataset}.png", words, png(figure))
 
@@ -98,17 +101,23 @@ def _curves(folder: RunFolder, rows: list[Row], trials: list[TrialSpec]) -> Draw
     for trial in trials:
         curves[trial.model.name].append(folder.trial(trial).load_metrics())
     title = f"Learning curves on {dataset}"
-    words = f"{split} error and training loss of {models}, epoch by epoch, in the mean over the seeds"
+    words = (
+        f"{split} error and training loss of {models}, epoch by epoch, in the mean over the seeds; a band reaches from "
+        "the lowest to the highest seed"
+    )
     return Drawing(title, f"learning_curves@{dataset}.png", words, png(learning_curves(title, split, curves)))
 
 
 def _courses(rows: list[Row]) -> Iterator[Drawing]:
     """What transformers leave of the distortion against what there was of it, where that is known."""
-    models = {row.model: row.undoing.courses for row in rows if row.undoing and row.undoing.courses}
-    if models:
+    models = {row.model: row.undoing.courses if row.undoing else () for row in rows}
+    if told := ", ".join(model for model, of_model in models.items() if of_model):
         title = f"What is left of the distortion on {rows[0].dataset}"
-        words = f"what is left of each component of {rows[0].dataset}'s distortion, against what there was of it, by "
-        yield Drawing(title, f"courses@{rows[0].dataset}.png", words + ", ".join(models), png(courses(title, models)))
+        words = (
+            f"what {told} leave of each component of {rows[0].dataset}'s distortion, against what there was of it; a "
+            "band holds a standard deviation of the images to either side"
+        )
+        yield Drawing(title, f"courses@{rows[0].dataset}.png", words, png(courses(title, models)))
 
 
 def _transformers(folder: RunFolder, trials: list[TrialSpec]) -> Iterator[Drawing]:

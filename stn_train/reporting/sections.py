@@ -1,6 +1,7 @@
 """What a report says: the question and the verdict, the evidence, and what is needed to run it again. As blocks."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stn_train.config import dump
@@ -78,12 +79,23 @@ def sections(
         Heading("What the numbers mean"),
         Bullets(meaning(experiment, rows)),
         Heading("To run it again"),
-        Text("In this folder, or with what stands below as config.yaml:"),
+        Text(_again(experiment)),
         Code(f"stn-train run --config config.yaml{_allowed(experiment)}"),
         *_environment(environment),
         Code(dump(experiment)),
     ]
     return blocks if len({row.dataset for row in rows}) > 1 else list(map(_without_dataset, blocks))
+
+
+def _again(experiment: ExperimentSpec) -> str:
+    """Where the command that follows is to be given, and what it does."""
+    paths = {"built": experiment.built, "data_root": experiment.data_root}
+    relative = [f"{key}: {path}" for key, path in paths.items() if path and not Path(path).expanduser().is_absolute()]
+    counted = f" Mind that {in_words(relative)} counts from there." if relative else ""
+    return (
+        "In this folder, or with what stands below as config.yaml. It trains all anew, into a folder "
+        f"runs/{experiment.name} beside it; with `--output-dir .` it goes on with what is here.{counted}"
+    )
 
 
 def _allowed(experiment: ExperimentSpec) -> str:

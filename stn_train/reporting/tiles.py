@@ -19,8 +19,10 @@ _TILE, _GAP, _TEXT = 88, 6, 22
 """Pixels: an image's side, the space around it, and a line's height."""
 _FINE = 2
 """Everything is drawn so many times larger and brought down, which makes lines smooth."""
-_MARGIN = 0.1
-"""Of an image's side: the grey border, for outlines that leave the image."""
+_MARGINS = 0.1, 0.35
+"""Of an image's side: the grey border, for outlines that leave the image; as wide as they need, within these ends."""
+_DOT = 0.05
+"""Of an image's side: what a dot on the outline needs."""
 _KINDS = ("best", "typical", "worst mistakes")
 """Of the examples (see Gallery), in words."""
 _STEPS = 30
@@ -35,10 +37,10 @@ def examples(title: str, seen: Mapping[str, Array]) -> bytes:
     On the inputs lie the outlines of the sampling grids; a dot marks the output's top left corner, so that a rotation
     can be seen. Then the true and the predicted label, wrong ones in red. seen: the arrays of examples.npz (Gallery).
     """
-    strips = []
+    strips, margin = [], _margin(seen)
     for kind in np.unique(seen["kind"]):
         few = {name: array[seen["kind"] == kind] for name, array in seen.items()}
-        strips.append(_titled(_KINDS[kind], _strip(few, _labels(few))))
+        strips.append(_titled(_KINDS[kind], _strip(few, _labels(few), margin)))
     return _png(_titled(title, _stacked(strips)))
 
 
@@ -52,15 +54,15 @@ def means(title: str, seen: Mapping[str, Array]) -> bytes:
         name: images * (255 / np.maximum(images.max(axis=(1, 2, 3), keepdims=True).astype(float), 1))
         for name, images in seen.items()
     }
-    return _png(_titled(title, _strip(bright | {"label": classes, "predicted": classes}, list(map(str, classes)))))
+    return _png(_titled(title, _strip(bright | {"label": classes, "predicted": classes}, list(map(str, classes)), 0.0)))
 
 
 def turning(title: str, seen: Mapping[str, Array]) -> bytes:
     """A PNG of one digit at every angle, in two rows of half a turn each. seen: the arrays of turning.npz (Gallery)."""
     captions = [f"{angle}° → {predicted}" for angle, predicted in zip(seen["angle"], seen["predicted"], strict=True)]
-    half = -(-len(captions) // 2)
+    half, margin = -(-len(captions) // 2), _margin(seen)
     strips = [
-        _strip({name: array[part] for name, array in seen.items()}, captions[part])
+        _strip({name: array[part] for name, array in seen.items()}, captions[part], margin)
         for part in (slice(None, half), slice(half, None))
     ]
     return _png(_titled(f"{title}: the angle, and what it is taken for", _stacked(strips)))
@@ -70,12 +72,12 @@ def training(title: str, seen: Mapping[str, Array]) -> bytes:
     """A GIF of the same images epoch by epoch. seen: the arrays of training.npz (see Gallery)."""
     epochs = len(seen["predicted"]) - 1
     shown = np.unique(np.linspace(0, epochs, _STEPS).round().astype(int))
-    frames = []
+    frames, margin = [], _margin(seen)
     for epoch in shown:
         fixed = ("image", "label")
         step = {name: array if name in fixed else array[epoch] for name, array in seen.items()}
         when = f"epoch {epoch} of {epochs}" if epoch else "before training"
-        frames.append(_shown(_titled(f"{title}: {when}", _strip(step, _labels(step)))))
+        frames.append(_shown(_titled(f"{title}: {when}", _strip(step, _labels(step), margin))))
     durations = [_EACH] * len(frames)
     durations[0], durations[-1] = _FIRST, _LAST
     file = io.BytesIO()
@@ -88,14 +90,24 @@ def _labels(seen: Mapping[str, Array]) -> list[str]:
     return [f"{label} → {predicted}" for label, predicted in zip(seen["label"], seen["predicted"], strict=True)]
 
 
-def _strip(seen: Mapping[str, Array], captions: Sequence[str]) -> Image.Image:
+def _margin(seen: Mapping[str, Array]) -> float:
+    """The border, as a share of an image's side, within which all outlines lie, or most of them."""
+    height, width = seen["image"].shape[-2:]
+    beyond = [
+        float(np.max([-0.5 - points, points - (np.array([width, height]) - 0.5)])) / max(height, width)
+        for points in (outline.astype(float) for outline in unnumbered("outline", seen))
+    ]
+    return float(np.clip(max(beyond, default=0.0) + _DOT, *_MARGINS))
+
+
+def _strip(seen: Mapping[str, Array], captions: Sequence[str], margin: float) -> Image.Image:
     """A column for each image: itself with the outlines, what each transformer puts out, the caption (wrong: red)."""
     (images,), outputs, outlines = (unnumbered(name, seen) for name in ("image", "output", "outline"))
     step = _FINE * (_TILE + _GAP)
     sheet = Image.new("RGB", (len(images) * step, (1 + len(outputs)) * step + _FINE * _TEXT), "white")
     draw = ImageDraw.Draw(sheet)
     for column, caption in enumerate(captions):
-        tiles = [_outlined(images[column], [outline[column] for outline in outlines])]
+        tiles = [_outlined(images[column], [outline[column] for outline in outlines], margin)]
         tiles += [
             _framed(output[column], colour if len(outputs) > 1 else "black")
             for output, colour in zip(outputs, cycle(OUTLINES), strict=False)
@@ -117,14 +129,14 @@ def _framed(image: Array, colour: str) -> Image.Image:
     return ImageOps.expand(_enlarged(image, _FINE * (_TILE - 2)), _FINE, colour)
 
 
-def _outlined(image: Array, outlines: Sequence[Array]) -> Image.Image:
+def _outlined(image: Array, outlines: Sequence[Array], margin: float) -> Image.Image:
     """An image with a grey border, and polygons (V x 2, in its pixels) with a dot at the first point of each.
 
-    Without polygons, there is no border.
+    The border is a share `margin` of the image's side; without polygons, there is none.
     """
     if not outlines:
         return _enlarged(image, _FINE * _TILE)
-    inner = round(_FINE * _TILE / (1 + 2 * _MARGIN))
+    inner = round(_FINE * _TILE / (1 + 2 * margin))
     border = (_FINE * _TILE - inner) // 2
     tile = Image.new("RGB", (_FINE * _TILE, _FINE * _TILE), (217, 217, 217))
     tile.paste(_enlarged(image, inner), (border, border))

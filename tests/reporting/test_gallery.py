@@ -84,6 +84,17 @@ def test_an_animation_has_a_step_for_each_epoch_and_at_most_thirty():
     assert opened("training", stepped(100)).n_frames == 30
 
 
+@pytest.mark.parametrize(("grown", "width"), [(1.0, 1.2), (1.3, 1.4), (9.0, 1.7)])
+def test_the_border_is_as_wide_as_the_outlines_need_within_reason(grown, width):
+    """Grown about the image's middle: 1.3 times as large, they reach over its edge by 0.15 of its side."""
+    seen = {**SEEN["turning"], "image": np.full((3, 1, 42, 42), 255, np.uint8)}
+    seen["outline"] = (seen["outline"] - 20.5) * grown + 20.5
+    picture = np.asarray(opened("turning", seen).convert("RGB")).astype(int)
+    across = picture[22 + 44, 3:91]
+    white = np.flatnonzero((across > 250).all(axis=1))
+    assert white[0] == pytest.approx(88 * (1 - 1 / width) / 2, abs=3)
+
+
 def test_an_outline_lies_where_it_says_and_mistakes_are_red():
     seen = dict(SEEN["turning"])
     alone = {name: array[:2] for name, array in seen.items()}

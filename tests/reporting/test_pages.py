@@ -57,7 +57,7 @@ def test_markdown_by_hand() -> None:
     assert markdown("runs & more", BLOCKS) == (
         "# runs & more\n\nIs a < b & c?\n\n- yes\n- <b>no</b>\n\n- **surely**\n\n## A table\n\n"
         "| model | error |\n| --- | ---: |\n| cnn | 1.00 |\n| st_cnn | 0.50 |\n\n"
-        '![a "dot"](figures/dot.png)\n\n```\nstn-train run\n```\n'
+        '![a "dot"](figures/dot.png)\n\nA "dot".\n\n```\nstn-train run\n```\n'
     )
 
 
@@ -70,6 +70,7 @@ def test_html_says_the_same(page: str) -> None:
     assert tree.texts["strong"] == ["surely"]
     assert tree.texts["th"] == ["model", "error"]
     assert tree.texts["td"] == ["cnn", "1.00", "st_cnn", "0.50"]
+    assert tree.texts["figcaption"] == ['A "dot".']
     assert tree.texts["code"] == ["stn-train run\n"]
     names = [attributes.get("class") for tag, attributes in tree.elements if tag in ("th", "td")]
     assert names == ["name", None] * 3

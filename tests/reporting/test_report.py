@@ -11,7 +11,7 @@ from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, finish, train
 
 from stn_train import sealed
 from stn_train.errors import UserError
-from stn_train.reporting.curves import learning_curves
+from stn_train.reporting.curves import courses, learning_curves
 from stn_train.reporting.figures import confusions
 from stn_train.reporting.gallery import KINDS
 from stn_train.reporting.records import EpochRecord, RunFolder
@@ -115,7 +115,27 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
     assert text.index("on rts") < text.index("3.00 points fewer") < text.index("| model | error % [95 %] |")
     assert "1,000 test images of 1,000 distinct digits, 3.1 % of them clipped" in text
     assert "stn-train run --config config.yaml" in text
+    assert "counts from there" not in text
     assert "- versions: python 3.11, torch 2.6" in text
+
+
+def test_report_says_from_where_relative_paths_count(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, built="built", data_root="/digits")
+    finish(folder, trials[0], errors=1)
+    text = write_report(folder).files[2].read_text()
+    assert "Mind that built: built counts from there." in text
+    assert "data_root: /digits counts" not in text
+
+
+def test_a_model_has_the_same_colour_in_all_curves(one_seed: RunFolder) -> None:
+    rows = rows_of(one_seed)
+    told = {row.model: row.undoing.courses if row.undoing else () for row in rows}
+    panel = courses("what is left", told).axes[0]
+    epochs = {row.model: [[EpochRecord(epoch=1, loss=1, error=1, rate=1)]] for row in rows}
+    curves = learning_curves("errors", "test", epochs).axes[0]
+    colours = [{line.get_label(): line.get_color() for line in axes.get_lines()} for axes in (panel, curves)]
+    assert "cnn" not in colours[0]
+    assert colours[0]["st_cnn"] == colours[1]["st_cnn"] != colours[1]["cnn"]
 
 
 def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
