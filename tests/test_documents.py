@@ -1,10 +1,11 @@
-"""What README.md and docs/ tell one to type: its commands, options, configurations, scripts and Python all exist."""
+"""What README.md, docs/ and the script of their pictures say: commands, options, configurations, scripts, Python."""
 
 import re
 import runpy
 import shlex
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,14 @@ from stn_train.config import load_any
 from stn_train.specs import ExperimentSpec, trials_of
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+DOCUMENTS = {
+    path.name: path.read_text().replace("\\\n", "")
+    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "scripts/readme_figures.sh")
+}
 README = DOCUMENTS["README.md"]
 COMMANDS = sorted(
     {
-        " ".join(shlex.split(line, comments=True))
+        shlex.join(takewhile(lambda word: word != ">", shlex.split(line, comments=True)))
         for text in DOCUMENTS.values()
         for line in re.findall(r"^(?:\| `)?(stn-train [^`\n]*)", text, re.MULTILINE)
     }
@@ -37,7 +41,7 @@ def beside_mild(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_is_understood(beside_mild, line):
-    command, arguments = typer.main.get_command(app), shlex.split(line.partition(" > ")[0])[1:]
+    command, arguments = typer.main.get_command(app), shlex.split(line)[1:]
     while hasattr(command, "commands"):
         command = command.commands[arguments.pop(0)]
     given = command.make_context(line, arguments).params
