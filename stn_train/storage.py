@@ -31,18 +31,20 @@ def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before it takes its place, as Windows wants
+            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+        )
         try:
-            with os.fdopen(handle, "wb") as file:
+            with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)
+            os.chmod(file.name, 0o644)
             if before is not None and path.exists():
                 _keep(path, before)
-            os.replace(name, path)
+            os.replace(file.name, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            Path(file.name).unlink(missing_ok=True)
             raise
     except FileNotFoundError:
         raise UserError(f"{path} vanished while it was written; give the command again") from None
@@ -74,6 +76,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as JSON, one key a line, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def at_home(path: str) -> Path:
+    """A path of the user's, in which ~ stands for the home folder, as in a shell."""
+    return Path(os.path.expanduser(path))
 
 
 def sha256(path: Path) -> str:

@@ -21,8 +21,8 @@ MOST_VALUES = 20_000
 _LONGEST_NUMBER = 100
 _TAG = "tag:yaml.org,2002:"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_OTHERWISE = re.compile(r"[-+]?0[0-9_]+$|.*:")
-"""Numbers that YAML 1.1 reads otherwise than they look: 010 is 8 and 1:30 is 90 there."""
+_OTHERWISE = re.compile(r"[-+]?0[0-9_]+$|[-+0-9_.]+:")
+"""Numbers that are not what they look like in YAML 1.1: 010 is 8 and 1:30 is 90 there."""
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 
@@ -118,12 +118,19 @@ class _Reader(yaml.SafeLoader):
         kind = node.tag.removeprefix(_TAG)
         if kind not in ("null", "bool", "int", "float"):
             return node.value
+        where = f"{dotted(loc)}: " if loc else ""
+        if _OTHERWISE.match(node.value):
+            raise self.refuse(
+                node.start_mark,
+                f"{where}{short(node.value)} is a number that is not what it looks like; write it without a leading 0 "
+                "or a colon, or in quotes where it is a text",
+            )
         try:
-            if len(node.value) > _LONGEST_NUMBER or _OTHERWISE.match(node.value):
+            if len(node.value) > _LONGEST_NUMBER:
                 raise ValueError
             return self.construct_object(node)
         except ValueError:
-            raise self.refuse(node.start_mark, f"{dotted(loc)}: {short(node.value)} is not a number") from None
+            raise self.refuse(node.start_mark, f"{where}{short(node.value)} is not a number") from None
 
 
 for _class in (_Reader, Dumper):  # 1e-3 is a number in YAML 1.2, and to everyone who writes it; text in PyYAML's 1.1

@@ -70,8 +70,8 @@ MISTAKES = [
         BASE + f"seeds: [0x{'9' * 5000}]\n",
         "mine.yaml:3: seeds.0: 0x99999999999999999999999999999999999... is not a number",
     ),
-    (BASE + "training: {epochs: 010}\n", "mine.yaml:3: training.epochs: 010 is not a number"),
-    (BASE + "training:\n  epochs: 1:30\n", "mine.yaml:4: training.epochs: 1:30 is not a number"),
+    (BASE + "training: {epochs: 010}\n", "mine.yaml:3: training.epochs: 010 is a number that is not what it looks"),
+    (BASE + "training:\n  epochs: 1:30\n", "mine.yaml:4: training.epochs: 1:30 is a number that is not what it"),
     # keys
     (
         BASE + "training:\n  epoch: 5\n",
@@ -275,6 +275,7 @@ def test_a_file_that_may_not_be_read_is_told_of(written, monkeypatch):
         ("=5", "KEY=VALUE is wanted"),
         ("training.=5", "KEY=VALUE is wanted"),
         ("training.epochs=", "a value is wanted after the '='"),
+        ("training.epochs=010", "010 is a number that is not what it looks like; write it without a leading 0"),
         ("training.epoch=5", "training.epoch: there is no key 'epoch' here; did you mean 'epochs'?"),
         ("trainig.epochs=5", "trainig: there is no key 'trainig' here; did you mean 'training'?"),
         ("training.epochs=x", "training.epochs: a whole number is wanted, not 'x'"),

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -14,6 +13,7 @@ from stn_train.benchmark.timing import Clock, clock_of
 from stn_train.data.digits import DATA_VARIABLE, Digits, load_digits
 from stn_train.experiment.session import Session
 from stn_train.specs import Source
+from stn_train.storage import at_home
 
 TRAINING_DIGITS = 60_000
 
@@ -41,7 +41,7 @@ class Setting:
 def source_at_hand(data_root: str | None) -> Source:
     """MNIST where `data_root`, or else the environment, names a folder that has it; else the bundled digits."""
     folder = data_root or os.environ.get(DATA_VARIABLE)
-    return "mnist" if folder and (Path(folder) / "MNIST/raw").is_dir() else "digits"
+    return "mnist" if folder and (at_home(folder) / "MNIST/raw").is_dir() else "digits"
 
 
 @dataclass(frozen=True)

@@ -48,19 +48,21 @@ def eval_(
 
     turned = None if turns is None else _degrees(turns)
     session = open_session(device, threads, data_root, allow_imports=allow_imports)
-    checkpoints = checkpoints_in(target)
     found: list[dict[str, Any]] = []
-    for checkpoint in checkpoints:
+    left_out = None
+    for checkpoint in checkpoints_in(target):
         try:
             evaluation = evaluate(checkpoint, dataset, session, turned)
         except NoPoseError as error:
-            if len(checkpoints) == 1:
-                raise
-            typer.echo(f"left out: {error}", err=True)
+            left_out = error
             continue
         if not as_json:  # each as it comes: a folder may hold many
             typer.echo(("\n" if found else "") + _words(evaluation))
         found.append(_values(evaluation))
+    if left_out is not None:
+        if not found:
+            raise left_out
+        typer.echo(f"left out: {left_out}", err=True)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
 
@@ -123,7 +125,7 @@ def compare(
         from stn_train.storage import write_bytes
 
         write_bytes(plot, png(errors_by_digits(trials_by_digits(folders))))
-    words = side_by_side(rows) + validation(rows)
+    words = "\n".join([side_by_side(rows), *validation(rows)])
     typer.echo(json.dumps([row_values(row) for row in rows], indent=2) if as_json else words)
     if plot is not None and not as_json:
         typer.echo(f"\nwrote {plot}")
@@ -144,9 +146,8 @@ def report_text(report: "Report") -> str:
     """What a report says, for the terminal."""
     from stn_train.reporting.text import summary, validation, warnings
 
-    text = summary(report.experiment, report.rows)
-    text += "".join(f"\nwarning: {sentence}" for sentence in warnings(report.rows))
-    return text + validation(report.rows)
+    told = [f"warning: {sentence}" for sentence in warnings(report.rows)]
+    return "\n".join([summary(report.experiment, report.rows), *told, *validation(report.rows)])
 
 
 def _values(evaluation: "Evaluation") -> dict[str, Any]:

@@ -17,8 +17,10 @@ from stn_train.data.randomness import chosen
 from stn_train.errors import UserError
 from stn_train.plain import read_bytes
 from stn_train.specs import DIGIT, Source
+from stn_train.storage import at_home
 
 CLASSES = 10
+
 DATA_VARIABLE = "STN_TRAIN_DATA"
 
 
@@ -51,7 +53,7 @@ def load_digits(source: Source, data_root: str | None = None) -> tuple[Digits, D
     """
     if source == "digits":
         return _scikit_digits()
-    return _torchvision_digits(source, Path(data_root or os.environ.get(DATA_VARIABLE) or _cache()).expanduser())
+    return _torchvision_digits(source, at_home(data_root or os.environ.get(DATA_VARIABLE) or _cache()))
 
 
 def hold_out(digits: Digits) -> tuple[Digits, Digits]:
@@ -74,8 +76,8 @@ def few(digits: Digits, count: int, seed: int) -> Digits:
     return replace(digits.subset(chosen(count, len(digits), seed)), repeats=repeats)
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stn-train"
+def _cache() -> str:
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "stn-train")
 
 
 # --- torchvision's sources: MNIST, Fashion-MNIST, KMNIST ----------------------------------------------------------

@@ -1,5 +1,6 @@
 """How the error grows with one quantity of the distortion, as plain records that are saved and reported. Torch-free."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -44,6 +45,15 @@ class Robustness(Spec):
     images: Count = Field(ge=1, description="of each point")
     points: Annotated[tuple[Point, ...], Field(strict=False)]
     crossed: Annotated[tuple[Crossed, ...], Field(strict=False)]
+
+
+def others(own: DatasetSpec, datasets: Sequence[DatasetSpec]) -> list[DatasetSpec]:
+    """The other datasets that networks of this one can be asked about, on the canvas that they know."""
+    return [
+        other.model_copy(update={"canvas": own.canvas})
+        for other in datasets
+        if other.name != own.name and (other.channels, other.classes) == (own.channels, own.classes)
+    ]
 
 
 def held(dataset: DatasetSpec, factor: Factor, level: float) -> DatasetSpec:

@@ -11,13 +11,13 @@ from stn_train.data.pose import true_poses
 from stn_train.data.variant import Variant, draw_variant
 from stn_train.errors import Stopped
 from stn_train.evaluation.classify import classify
-from stn_train.evaluation.robustness import LEVELS, Crossed, Factor, Point, Robustness, held
+from stn_train.evaluation.robustness import LEVELS, Crossed, Factor, Point, Robustness, held, others
 from stn_train.experiment.session import Session, load_splits
 from stn_train.experiment.trained import Trained, load_trained
 from stn_train.models.precision import precision_on
 from stn_train.reporting.records import RunFolder, TrialFolder
 from stn_train.reporting.tables import finished_trials
-from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec, is_given_poses
+from stn_train.specs import DatasetSpec, TrialSpec, is_given_poses
 from stn_train.storage import alone_in, clear_leftovers, refuse_links
 
 _IMAGES = 1000
@@ -47,31 +47,22 @@ def measure_robustness(
     finished = finished_trials(folder, experiment)
     number = 0
     for dataset in experiment.datasets:
-        others = _others(dataset, experiment)
+        crossed = others(dataset, experiment.datasets)
         exams: _Exams | None = None
         for trial in (trial for trial in finished if trial.dataset.name == dataset.name):
             number += 1
             files = folder.trial(trial)
-            asked = [other for other in others if other.has_true_pose or not is_given_poses(trial.model)]
+            asked = [other for other in crossed if other.has_true_pose or not is_given_poses(trial.model)]
             if _is_measured(files, asked):
                 yield Progress(trial, number, len(finished), skipped=True)
                 continue
-            exams = exams or _Exams.of(trial, others, session)
+            exams = exams or _Exams.of(trial, crossed, session)
             with alone_in(files.path):
                 clear_leftovers(files.path)
                 sealed.write_json(files.robustness, exams.take(files, asked, session).model_dump(mode="json"))
             yield Progress(trial, number, len(finished))
             if stop():
                 raise Stopped
-
-
-def _others(own: DatasetSpec, experiment: ExperimentSpec) -> list[DatasetSpec]:
-    """The other datasets that networks of this one can be asked about, on the canvas that they know."""
-    return [
-        other.model_copy(update={"canvas": own.canvas})
-        for other in experiment.datasets
-        if other.name != own.name and (other.channels, other.classes) == (own.channels, own.classes)
-    ]
 
 
 def _is_measured(files: TrialFolder, asked: list[DatasetSpec]) -> bool:
@@ -88,7 +79,7 @@ class _Exams:
     crossed: list[tuple[DatasetSpec, Variant]]
 
     @staticmethod
-    def of(trial: TrialSpec, others: list[DatasetSpec], session: Session) -> "_Exams":
+    def of(trial: TrialSpec, crossed: list[DatasetSpec], session: Session) -> "_Exams":
         """For the networks of a trial's dataset."""
         _, digits, split = load_splits(trial, session)
         few = Digits(digits.images, digits.labels).subset(torch.arange(0, len(digits), -(-len(digits) // _IMAGES)))
@@ -97,7 +88,7 @@ class _Exams:
             for factor, levels in LEVELS.items()
             for level in levels
         }
-        return _Exams(points, [(other, draw_variant(other, digits, split)[0]) for other in others])
+        return _Exams(points, [(other, draw_variant(other, digits, split)[0]) for other in crossed])
 
     def take(self, files: TrialFolder, asked: list[DatasetSpec], session: Session) -> Robustness:
         """What the network of a trial gets wrong, of other datasets as far as they are `asked` about."""

@@ -19,6 +19,7 @@ from stn_train.data.randomness import Split
 from stn_train.data.variant import Variant, draw_variant, load_variant
 from stn_train.errors import UserError, first_line
 from stn_train.specs import DatasetSpec, ModelSpec, TrialSpec, is_given_poses, trains_with_poses
+from stn_train.storage import at_home
 
 _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 
@@ -105,7 +106,7 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
     """Load a trial's digits, or its built variant, and draw what is drawn once."""
     model, dataset = trial.model, trial.dataset
     if session.built is not None:
-        built = load_variant(dataset, trial.source, Path(session.built).expanduser())
+        built = load_variant(dataset, trial.source, at_home(session.built))
         train, test = built["train"], built["test"]
         images, labels = train.images.to(session.device), train.labels.to(session.device)
         data = BuiltData(images, labels, true_poses(dataset, train.theta) if trains_with_poses(model) else None)

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 HORIZON = 0.01
-"""The least depth that a projective map divides by. What lies at the horizon or behind it reads far outside.
+"""The least depth that a projective map divides by.
 
-But for the few points whose other two coordinates are as small as the depth."""
+What lies at the horizon or behind it reads far outside, but for the few points whose numerators are as small.
+"""
 
 
 def pixel_centres(count: int, like: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from stn_train.models.control import freeze, give_pose, teach_pose
 from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
 from stn_train.models.transformer import SideBySide, SpatialTransformer
-from stn_train.models.user_classifier import Classifier, load_classifier, natural_width, takes_width
+from stn_train.models.user_classifier import Classifier, line_of, load_classifier, natural_width, takes_width
 from stn_train.specs import ModelSpec, TransformerSpec
 
 TOLERANCE = 0.02
@@ -80,6 +80,7 @@ def build_model(
         fitted = None if parameters is None or not takes_width(classifier) else _fit_width(build, parameters)
         width = natural_width(classifier) if fitted is None else fitted
         network = build(fitted)
+        _refuse_infinite(network)
         multiply_adds = _multiply_adds(network, (1, channels, *canvas), classes)
     count = _count(network)
     if parameters is not None and abs(count - parameters) > TOLERANCE * parameters:
@@ -110,7 +111,8 @@ def _told_of(spec: ModelSpec, canvas: tuple[int, int]) -> Iterator[None]:
             reason = f"{type(error).__name__}: {reason}"
         raise UserError(
             f"model {spec.name} cannot be built for a canvas of {canvas[0]} x {canvas[1]} pixels: {reason}"
-        ) from None
+            f"{line_of(spec.classifier, error)}"
+        ) from error
 
 
 def _build(
@@ -162,6 +164,13 @@ def _stage(spec: TransformerSpec, size: tuple[int, int], channels: int) -> nn.Mo
         for _ in range(spec.parallel)
     ]
     return transformers[0] if len(transformers) == 1 else SideBySide(transformers)
+
+
+def _refuse_infinite(network: nn.Module) -> None:
+    """Raise UserError where a parameter is not finite: what is averaged, and steps, must be."""
+    for name, parameter in network.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise UserError(f"{name} holds numbers that are not finite; a mask of such numbers has to be a buffer")
 
 
 def _count(network: nn.Module) -> int:

@@ -114,7 +114,7 @@ def _shape_read(model: nn.Module, place: nn.Module, at: str, zeros: Tensor) -> t
             model(zeros)
     except Exception as error:  # whatever the model raises
         size = " x ".join(str(length) for length in zeros.shape[1:])
-        raise UserError(f"the model does not take an image of {size}: {first_line(error)}") from None
+        raise UserError(f"the model does not take an image of {size}: {first_line(error)}") from error
     finally:
         hook.remove()
     where = f"no transformer can stand in front of {at!r}"

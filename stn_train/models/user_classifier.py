@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
+from traceback import extract_tb
 
 from torch import nn
 
@@ -63,6 +64,13 @@ def load_classifier(name: str) -> Classifier:
         return built
 
     return build
+
+
+def line_of(name: str, error: BaseException) -> str:
+    """Where in its file a classifier of the user's failed, in parentheses; empty where the error is not from there."""
+    file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == file]
+    return f" ({Path(str(file)).name}, line {lines[-1]})" if lines else ""
 
 
 def takes_width(classifier: Classifier) -> bool:

@@ -114,8 +114,8 @@ def _courses(rows: list[Row]) -> Iterator[Drawing]:
     if told := ", ".join(model for model, of_model in models.items() if of_model):
         title = f"What is left of the distortion on {rows[0].dataset}"
         words = (
-            f"what {told} leave of each component of {rows[0].dataset}'s distortion, against what there was of it; a "
-            "band holds a standard deviation of the images to either side"
+            f"what is left of each component of {rows[0].dataset}'s distortion behind {told}, against what there was "
+            "of it; a band holds a standard deviation of the images to either side"
         )
         yield Drawing(title, f"courses@{rows[0].dataset}.png", words, png(courses(title, models)))
 

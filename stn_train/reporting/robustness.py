@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stn_train.evaluation.robustness import LEVELS, Factor, Robustness, trained_range
+from stn_train.evaluation.robustness import LEVELS, Factor, Robustness, others, trained_range
 from stn_train.reporting.records import RunFolder, TrialResult
 from stn_train.reporting.tables import finished_trials
 from stn_train.specs import ExperimentSpec
@@ -93,14 +93,16 @@ def _curve(seeds: Sequence[tuple[TrialResult, Robustness]], factor: Factor) -> C
 
 
 def _crossed(seeds: Sequence[tuple[TrialResult, Robustness]], experiment: ExperimentSpec) -> Crossed:
-    own, model = seeds[0][0].trial.dataset.name, seeds[0][0].trial.model.name
+    own, model = seeds[0][0].trial.dataset, seeds[0][0].trial.model.name
+    meant = others(own, experiment.datasets)  # a record of another dataset of the same name says nothing of this one
     of_seeds = [
-        {own: result.error} | {other.dataset.name: 100 * other.errors / other.images for other in found.crossed}
+        {own.name: result.error}
+        | {other.dataset.name: 100 * other.errors / other.images for other in found.crossed if other.dataset in meant}
         for result, found in seeds
     ]
     asked = [dataset.name for dataset in experiment.datasets]
     return Crossed(
-        own,
+        own.name,
         model,
         {
             name: sum(errors[name] for errors in of_seeds) / len(of_seeds)

@@ -1,7 +1,6 @@
 """What a report says: the question and the verdict, the evidence, and what is needed to run it again. As blocks."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from stn_train.config import dump
@@ -37,6 +36,7 @@ from stn_train.reporting.tables import Row
 from stn_train.reporting.text import gains, in_words, undoings, verdicts, warnings, without_controls
 from stn_train.specs import CLASSIFIERS, ExperimentSpec
 from stn_train.statistics import p_value
+from stn_train.storage import at_home
 
 _FIRST = ("dataset", "model", "error % [95 %]", PAPER, "vs baseline [95 %]")
 _DETAILS: tuple[Column, ...] = (
@@ -90,11 +90,12 @@ def sections(
 def _again(experiment: ExperimentSpec) -> str:
     """Where the command that follows is to be given, and what it does."""
     paths = {"built": experiment.built, "data_root": experiment.data_root}
-    relative = [f"{key}: {path}" for key, path in paths.items() if path and not Path(path).expanduser().is_absolute()]
-    counted = f" Mind that {in_words(relative)} counts from there." if relative else ""
+    relative = [f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()]
+    looked = f" Relative paths ({', '.join(relative)}) are looked for where it is typed." if relative else ""
     return (
-        "In this folder, or with what stands below as config.yaml. It trains all anew, into a folder "
-        f"runs/{experiment.name} beside it; with `--output-dir .` it goes on with what is here.{counted}"
+        "Type this in this folder, or where what stands below is saved as config.yaml. It trains all anew, into "
+        f"runs/{experiment.name} there; in this folder, with --output-dir . at its end, it goes on with what is "
+        f"here.{looked}"
     )
 
 

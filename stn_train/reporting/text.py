@@ -80,11 +80,11 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     return [f"{row.dataset}/{row.model}, {trouble}" for row in rows for trouble in row.troubles]
 
 
-def validation(rows: Sequence[Row]) -> str:
-    """A line more where errors are not of the test digits."""
+def validation(rows: Sequence[Row]) -> list[str]:
+    """A sentence where errors are not of the test digits."""
     if all(row.split == "test" for row in rows):
-        return ""
-    return "\nmeasured on validation digits, held out of the training digits: not test errors"
+        return []
+    return ["measured on validation digits, held out of the training digits: not test errors"]
 
 
 def side_by_side(rows: Sequence[Row]) -> str:

@@ -91,7 +91,7 @@ def _labels(seen: Mapping[str, Array]) -> list[str]:
 
 
 def _margin(seen: Mapping[str, Array]) -> float:
-    """The border, as a share of an image's side, within which all outlines lie, or most of them."""
+    """The border, as a share of an image's side: wide enough for all outlines, within _MARGINS."""
     height, width = seen["image"].shape[-2:]
     beyond = [
         float(np.max([-0.5 - points, points - (np.array([width, height]) - 0.5)])) / max(height, width)

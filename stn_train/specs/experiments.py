@@ -130,7 +130,10 @@ def no_twins(values: list[Any], what: str) -> None:
 def no_twin_names(names: list[str]) -> None:
     """Raise ValueError where a name stands in a list twice, or differs in its case alone, as folders' must not."""
     no_twins(names, "the name")
-    no_twins([name.casefold() for name in names], "but for its case, the name")
+    seen: dict[str, str] = {}
+    for name in names:
+        if (before := seen.setdefault(name.casefold(), name)) != name:
+            raise ValueError(f"the names {before} and {name} differ in case alone, and so would folders; rename one")
 
 
 class TrialSpec(Spec):

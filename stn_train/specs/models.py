@@ -82,7 +82,7 @@ class TransformerSpec(Spec):
     @model_validator(mode="after")
     def _nothing_in_vain(self) -> "TransformerSpec":
         if self.control != 4 and self.family != "tps":
-            raise ValueError(f"control {self.control} is for the family tps, and this is {self.family}; leave out one")
+            raise ValueError(f"control {self.control} is for the family tps, and this is {self.family}; leave it out")
         if self.output != (DIGIT, DIGIT) and 0 not in self.at:
             raise ValueError(
                 "output is for a transformer at the input, and one between layers puts out as many pixels as it reads; "

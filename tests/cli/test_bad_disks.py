@@ -82,6 +82,13 @@ def test_files_that_may_not_grow(start, finished, tmp_path, trials, told):
     print(f"{limits} of {limits} limits told, and gone on from")
 
 
+def test_a_variant_that_finds_no_room(start, tmp_path):
+    ended = start("data", "build", "--config", "small.yaml", "--output-dir", "built", largest=100_000).end()
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1), ended
+    assert "the limit to the size of files (`ulimit -f`) leaves no room for built" in ended.err
+    assert leftovers(tmp_path) == set()
+
+
 def test_a_file_system_that_turns_read_only(start, finished, tmp_path, remount, told):
     command = start(*RUN, drag=0.2)
     command.wait_for(f"{TRIAL}/metrics.jsonl")

@@ -243,7 +243,6 @@ def test_cells_above_the_papers_figure_are_named(train, results, monkeypatch):
     results(train("table1"))
     assert "paper's figure" not in page(), "the paper has none for these digits"
     (cnn, st_cnn) = (row["error"]["value"] for row in json.loads((KEPT / "report.json").read_bytes())["rows"])
-    assert cnn != st_cnn
 
     def papers(of_cnn: float, of_st_cnn: float) -> None:
         figures = {"cnn_paper": of_cnn, "st_cnn_paper": of_st_cnn}

@@ -74,6 +74,8 @@ def test_what_has_changed_since_is_measured_anew(run, stn):
     for angle, told in (("10", "measured"), ("170", "measured"), ("170", "was measured before")):
         changed = [part.replace("ANGLE", angle) for part in mild]
         assert stn("run", "--config", "two.yaml", *changed, *only).code == 0
+        lines = [line for line in Path("runs/r/report.md").read_text().splitlines() if line.startswith("| r | cnn |")]
+        assert any(line.endswith("| - |") for line in lines) == ((angle, told) == ("170", "measured")), "not of before"
         ended = stn("robustness", "runs/r")
         assert [line.split("  ")[2] for line in ended.err.splitlines()] == [told, told]
     trial = Path("runs/r/trials/r/cnn/seed-0")

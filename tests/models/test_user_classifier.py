@@ -55,6 +55,14 @@ class Unpacking(nn.Module):
     def forward(self, images):
         rows, columns = images.shape
 
+class Infinite(nn.Linear):
+    def __init__(self, size, channels, classes):
+        super().__init__(channels * size[0] * size[1], classes)
+        self.mask = nn.Parameter(-self.bias.detach() / 0, requires_grad=False)
+
+    def forward(self, images):
+        return super().forward(images.flatten(1))
+
 number = 3
 """
 
@@ -115,7 +123,14 @@ def test_one_without_a_width_has_to_meet_the_budget_itself():
         ("nets:needs_width", "no default for width"),
         ("nets:small", "model mine cannot be built for a canvas of 28 x 28 pixels: ValueError: needs 64 pixels"),
         ("nets:strict", "model mine cannot be built for a canvas of 28 x 28 pixels: AssertionError"),
-        ("nets:Unpacking", "model mine cannot be built .* ValueError: too many values to unpack"),
+        (
+            "nets:Unpacking",
+            r"model mine cannot be built .* ValueError: too many values to unpack .* \(nets.py, line 44\)",
+        ),
+        (
+            "nets:Infinite",
+            "classifier.mask holds numbers that are not finite; a mask of such numbers has to be a buffer",
+        ),
         ("torch:relu", "classifier torch:relu cannot be called with size, channels, classes .* no signature found"),
     ],
 )

@@ -25,7 +25,11 @@ def measure(folder: RunFolder, trial: TrialSpec, others: list[str], errors: int 
         for factor, levels in LEVELS.items()
         for level in levels
     )
-    crossed = tuple(Crossed(dataset=DatasetSpec.model_validate(name), images=2000, errors=500) for name in others)
+    canvas = {"canvas": trial.dataset.canvas}
+    crossed = tuple(
+        Crossed(dataset=DatasetSpec.model_validate(name).model_copy(update=canvas), images=2000, errors=500)
+        for name in others
+    )
     found = Robustness(images=1000, points=points, crossed=crossed)
     sealed.write_json(folder.trial(trial).robustness, found.model_dump(mode="json"))
 

@@ -30,7 +30,8 @@ def test_the_time_to_an_error_is_told(tmp_path):
     copy = shutil.copy(SCRIPT, tmp_path / "copy/scripts")
     (tmp_path / "stn-train").write_text(TRAINED)
     (tmp_path / "stn-train").chmod(0o755)
-    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    (tmp_path / "python").symlink_to(sys.executable)
+    path = f"{tmp_path}:{os.environ['PATH']}"
     told = subprocess.run([copy], env={**os.environ, "PATH": path}, check=True, capture_output=True, text=True).stdout
     line = "rts,st_cnn,1.0 2.0,1.5,101.5"
     assert told.splitlines() == ["dataset,model,seed_errors,error,training_seconds", line, line, line]
