@@ -147,7 +147,8 @@ def test_what_a_training_is_drawn_from_has_to_be_of_its_network(trained, stn, se
 def test_an_archive_that_declares_more_than_it_has_is_not_unpacked(trained, stn, name):
     write_archive(name, {"a.npy": bytes(50_000_000)}, zipfile.ZIP_DEFLATED)
     assert name.stat().st_size < 100_000
-    assert stn("eval" if name == CHECKPOINT else "report", "runs/small").sentence.startswith(f"{name} is ")
+    command = ("eval", str(TRIAL)) if name == CHECKPOINT else ("report", "runs/small")
+    assert stn(*command).sentence.startswith(f"{name} is ")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_an_archive_that_declares_more_than_it_has_is_not_unpacked(trained, stn,
 )
 def test_a_file_that_is_too_large_or_none_is_not_read(trained, stn, name):
     path = TRIAL / name
-    command = ("eval" if name == "checkpoint.pt" else "report", "runs/small")
+    command = ("eval", str(TRIAL)) if name == "checkpoint.pt" else ("report", "runs/small")
     with path.open("r+b") as file:
         file.truncate(10**13)  # takes no room on the disk
     assert stn(*command).sentence.startswith(f"{path} cannot be read: it has 10,000,000,000,000 bytes, and at most ")
