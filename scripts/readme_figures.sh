@@ -12,12 +12,12 @@ stn-train run --config evidence
 stn-train robustness runs/evidence
 stn-train run --config paper/tc --only 'tc/*fcn' --seeds 0
 stn-train run --config paper/addition --only addition/st2_cnn_paper --seeds 0
-stn-train run --config paper/longer --only 'r*/st_cnn_paper' --seeds 0
+stn-train run --config paper/table1 --only 'r*/st_cnn_paper' --seeds 0
 stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,shear,r,rts,p_literal,p,e,tc,addition]' \
     -o docs/distortions.png
 python scripts/family_grids.py docs/families.png
-cp "runs/longer/figures/examples_st_cnn_paper@rts.png" docs/transformer_rts.png
-cp "runs/longer/figures/turning_st_cnn_paper@r.png" docs/turning_r.png
+cp "runs/table1/figures/examples_st_cnn_paper@rts.png" docs/transformer_rts.png
+cp "runs/table1/figures/turning_st_cnn_paper@r.png" docs/turning_r.png
 cp "runs/tc/figures/examples_st_cnn_paper@tc.png" docs/transformer_tc.png
 cp "runs/evidence/figures/courses@rts.png" docs/courses_rts.png
 cp "runs/evidence/figures/robustness@rts.png" docs/robustness_rts.png
