@@ -14,7 +14,6 @@ So what is kept is a run's folder, and a copy of it can be gone on from, on any 
     stn-train run --config paper/table1                    # skips the kept trials; its report has them and the others
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -36,6 +35,7 @@ from stn_train.reporting.evidence import Undoing, Within
 from stn_train.reporting.measured import measured
 from stn_train.reporting.pages import paragraphs
 from stn_train.reporting.records import RunFolder, TrialFolder
+from stn_train.reporting.report import load_environment
 from stn_train.reporting.tables import Row, finished_trials, rows_of
 from stn_train.reporting.text import gains
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
@@ -278,7 +278,8 @@ def is_of(row: Row, trial: TrialSpec) -> bool:
 
 def machine(trial: TrialFolder) -> str:
     """Where a kept trial was trained, and by what."""
-    environment = json.loads(trial.environment.read_text(encoding="utf-8"))
+    environment = load_environment(trial.environment)
+    assert environment is not None  # see `keep`
     commit, *dirty = (environment["commit"] or "unknown").split("-")
     version = "-".join([commit[:7], *dirty])
     return f"{environment['device']}, torch {environment['versions']['torch']}, commit `{version}`"

@@ -49,20 +49,20 @@ def eval_(
     turned = None if turns is None else _degrees(turns)
     session = open_session(device, threads, data_root, allow_imports=allow_imports)
     found: list[dict[str, Any]] = []
-    left_out = None
+    left_out: list[NoPoseError] = []
     for checkpoint in checkpoints_in(target):
         try:
             evaluation = evaluate(checkpoint, dataset, session, turned)
         except NoPoseError as error:
-            left_out = error
+            left_out.append(error)
             continue
         if not as_json:  # each as it comes: a folder may hold many
             typer.echo(("\n" if found else "") + _words(evaluation))
         found.append(_values(evaluation))
-    if left_out is not None:
-        if not found:
-            raise left_out
-        typer.echo(f"left out: {left_out}", err=True)
+    if left_out and not found:
+        raise left_out[0]
+    for sentence in dict.fromkeys(map(str, left_out)):
+        typer.echo(f"left out: {sentence}", err=True)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
 

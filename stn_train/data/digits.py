@@ -20,7 +20,6 @@ from stn_train.specs import DIGIT, Source
 from stn_train.storage import at_home
 
 CLASSES = 10
-
 DATA_VARIABLE = "STN_TRAIN_DATA"
 
 

@@ -133,7 +133,7 @@ def _refuse_infinite(state: TrainingState) -> None:
 
 
 def _refuse_infinite_weights(state: TrainingState) -> None:
-    """After a step whose loss was finite, and its gradient not."""
+    """Where a step's loss was finite and its gradient was not, only the weights tell before the next one."""
     if not all(bool(torch.isfinite(parameter).all()) for parameter in state.network.parameters()):
         raise UserError(
             f"the weights are not finite after step {len(state.step_losses)} of epoch {state.epoch + 1}; {_MEND}"
