@@ -29,7 +29,7 @@ from stn_train.errors import UserError
 from stn_train.evaluation.evidence import LEAST, Component
 from stn_train.experiment.plan import differences, joined
 from stn_train.reporting.blocks import Block, Bullets, Heading, Table, Text
-from stn_train.reporting.cells import comparisons, courses, estimate, percent, undone_cell
+from stn_train.reporting.cells import EACH_SEED, comparisons, courses, each_seed, estimate, percent, undone_cell
 from stn_train.reporting.documents import json_document
 from stn_train.reporting.evidence import Undoing, Within
 from stn_train.reporting.measured import measured
@@ -116,7 +116,7 @@ def keep_trial(trial: TrialFolder, kept: TrialFolder) -> None:
     for each in (trial.result, trial.timing, trial.environment, trial.evidence, trial.metrics):
         if each.exists():
             shutil.copyfile(each, kept.path / each.name)
-    found = trial.load_predictions()
+    found = trial.load_predictions(trial.load_result().trial.dataset.channels)
     sealed.write_arrays(kept.predictions, {name: smallest(found[name]) for name in ("predicted", "label", "digit")})
 
 
@@ -259,7 +259,7 @@ def cells(run: Kept) -> tuple[Table, Bullets]:
         lines.append(
             [
                 f"{row.dataset}/{row.model}",
-                ", ".join(f"{error:.2f}" for error in row.seed_errors),
+                each_seed(row),
                 f"{row.parameters:,}",
                 f"{row.multiply_adds / 1e6:.1f} M",
                 f"{row.training_seconds / 60:.0f} min",
@@ -267,7 +267,7 @@ def cells(run: Kept) -> tuple[Table, Bullets]:
                 ", ".join(map(str, sorted(made_on))),
             ]
         )
-    header = ["cell", "error % of each seed", "parameters", "multiply-adds", "training", "threads", "made on"]
+    header = ["cell", EACH_SEED, "parameters", "multiply-adds", "training", "threads", "made on"]
     return Table([header, *lines], names=1), Bullets([f"{number}: {words}" for words, number in machines.items()])
 
 
@@ -280,9 +280,10 @@ def machine(trial: TrialFolder) -> str:
     """Where a kept trial was trained, and by what."""
     environment = load_environment(trial.environment)
     assert environment is not None  # see `keep`
-    commit, *dirty = (environment["commit"] or "unknown").split("-")
+    commit, *dirty = (environment["commit"] or "").split("-")
     version = "-".join([commit[:7], *dirty])
-    return f"{environment['device']}, torch {environment['versions']['torch']}, commit `{version}`"
+    where = f"{environment['device']}, torch {environment['versions']['torch']}"
+    return f"{where}, commit `{version}`" if commit else where
 
 
 def above_the_paper(rows: Sequence[Row]) -> list[Text]:

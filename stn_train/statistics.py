@@ -1,19 +1,20 @@
 """Numbers to verdicts: errors with their intervals, and paired comparisons of networks. Torch-free.
 
 Throughout, `wrong` is a boolean array (S x M) that says which of M images the network of each of S seeds got wrong,
-and `digit` (M) names the test digit that each image shows. Images of one digit are not independent of each other, so
-it is the digits that are counted: a digit shown five times in the same way weighs as much as one shown once.
-All intervals are 95 % intervals; errors are in percent, differences in percentage points.
+and `digit` names the test digit that each image shows (M), or the two that it shows (M x 2). Images that share a digit
+are not independent of each other, so it is the digits that are counted: a digit shown five times in the same way weighs
+as much as one shown once. All intervals are 95 % intervals; errors are in percent, differences in percentage points.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm, t
+from scipy.special import betainc
+from scipy.stats import norm, t
 
 _LEVEL = 0.05
 _SMALLEST = 1e-12
@@ -31,14 +32,12 @@ class Estimate:
 def error_over_seeds(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Estimate:
     """The mean error over seeds, in percent, with its interval within 0 to 100.
 
-    One seed: Wilson's interval; it says what this network would err on other test digits. It is that of as many
-    images as would have the error's cluster-robust variance if all were independent: their number where every digit
-    has one image, and the digits' number where that variance is zero (as where no image is wrong). Several seeds: the
-    reach of that interval for the seed-averaged error (other test digits), to either side, and that of the t interval
-    over seeds (other trainings), added in quadrature. Chance that belongs to a seed and a digit together is in both,
-    so the interval is, if anything, too wide.
+    One seed: Wilson's interval, of as many images as are independent (see `_independent_images`); it says what this
+    network would err on other test digits. Several seeds: the reach of that interval for the seed-averaged error (other
+    test digits), to either side, and that of the t interval over seeds (other trainings), added in quadrature. Chance
+    that belongs to a seed and a digit together is in both, so the interval is, if anything, too wide.
 
-    wrong: (S, M); digit: (M). Raises ValueError with fewer than two distinct digits.
+    wrong: (S, M); digit: (M) or (M, 2). Raises ValueError with fewer than two distinct digits.
     """
     digits, seeds = _wilson(wrong, digit), mean_over_seeds(100 * wrong.mean(axis=1))
     below, above = (hypot(end - seeds.value, seeds.high - seeds.value) for end in (digits.low, digits.high))
@@ -48,8 +47,7 @@ def error_over_seeds(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Es
 def mean_over_seeds(values: Sequence[float]) -> Estimate:
     """The mean of one value a seed, with its t interval over the seeds; of a single seed, no more than the value."""
     numbers = np.array(values, dtype=float)
-    value = float(numbers.mean())
-    reach = _reach([_over_seeds(numbers)], _LEVEL) if len(numbers) > 1 else 0.0
+    value, reach = float(numbers.mean()), _reach_over_seeds(numbers, _LEVEL)
     return Estimate(value, value - reach, value + reach)
 
 
@@ -79,29 +77,36 @@ def compare(
 ) -> Comparison:
     """Compare a model with its baseline, alone.
 
-    One seed: the difference has the paired t interval, with the standard error clustered by digit; it says what other
-    test digits would give, and speaks of these two networks only. Several seeds: the half-widths of that interval for
-    the seed-averaged difference (other test digits) and of the t interval over seeds (other trainings), added in
-    quadrature. Chance that belongs to a seed and a digit together is in both, so the interval is, if anything, too
-    wide. `p` is the level at which the interval would end at zero; of one seed, McNemar's if that is larger: on a
-    handful of errors the interval is too sure.
+    One seed: Tango's score interval for the difference of paired proportions (Statistics in Medicine 17, 1998), of as
+    many images as are independent (see `_independent_images`); it says what other test digits would give, and speaks of
+    these two networks only. Several seeds: the reach of that interval for the seed-averaged shares (other test digits),
+    to either side, and that of the t interval over seeds (other trainings), added in quadrature. Chance that belongs to
+    a seed and a digit together is in both, so the interval is, if anything, too wide. `p` is the level at which the
+    interval would end at zero, or McNemar's exact p of as many independent images if that is larger: on a handful of
+    errors the interval is too sure.
 
-    wrong_model, wrong_baseline: (S, M), row by row the same seed; digit: (M). Raises ValueError with fewer than two
-    distinct digits.
+    wrong_model, wrong_baseline: (S, M), row by row the same seed; digit: (M) or (M, 2). Raises ValueError with fewer
+    than two distinct digits.
     """
-    difference = 100.0 * (wrong_model.astype(float) - wrong_baseline)
-    value = float(difference.mean())
-    chances = [_Chance(sqrt(_variance_over_digits(difference.mean(axis=0), digit)), len(np.unique(digit)) - 1)]
-    if len(difference) > 1:
-        chances.append(_over_seeds(difference.mean(axis=1)))
-    reach = _reach(chances, _LEVEL)
-    p = _level_that_reaches(abs(value), chances)
+    differences = wrong_model.astype(float) - wrong_baseline
+    value, of_seeds = float(differences.mean()), differences.mean(axis=1)
+    only_model, only_baseline = (float((differences == sign).mean()) for sign in (1, -1))
+    images = _independent_images(only_model + only_baseline - value**2, differences, digit)
+
+    def reach(side: int, level: float) -> float:
+        end = _score_end(only_model, only_baseline, images, side, level)
+        return hypot(end - value, _reach_over_seeds(of_seeds, level))
+
+    ends = (min(max(100 * (value + side * reach(side, _LEVEL)), -100.0), 100.0) for side in (-1, 1))
+    to_zero = -1 if value > 0 else 1
+    p = max(
+        _level_that_reaches(abs(value), lambda level: reach(to_zero, level)),
+        _mcnemar(images * only_model, images * only_baseline),
+    )
     exact: tuple[float, ...] = ()
-    if len(np.unique(digit)) == len(digit):
+    if len(np.unique(digit)) == digit.size:
         exact = tuple(mcnemar(*pair) for pair in zip(wrong_model, wrong_baseline, strict=True))
-    if len(exact) == 1:
-        p = max(p, *exact)
-    return Comparison(Estimate(value, value - reach, value + reach), p, exact, len(difference), adjusted=p)
+    return Comparison(Estimate(100 * value, *ends), p, exact, len(of_seeds), adjusted=p)
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -122,10 +127,13 @@ def mcnemar(wrong_model: NDArray[np.bool_], wrong_baseline: NDArray[np.bool_]) -
 
     Only where every image shows another digit: images are taken as independent. wrong_model, wrong_baseline: (M).
     """
-    only_model = int(np.sum(wrong_model & ~wrong_baseline))
-    only_baseline = int(np.sum(wrong_baseline & ~wrong_model))
-    apart = only_model + only_baseline
-    return float(binomtest(only_model, apart).pvalue) if apart else 1.0
+    return _mcnemar(float(np.sum(wrong_model & ~wrong_baseline)), float(np.sum(wrong_baseline & ~wrong_model)))
+
+
+def _mcnemar(only_model: float, only_baseline: float) -> float:
+    """Of as many images, not always a whole number, that only the one and only the other gets wrong."""
+    fewer, more = sorted((only_model, only_baseline))
+    return min(1.0, 2 * float(betainc(more, fewer + 1, 0.5))) if more else 1.0
 
 
 def verdict(model: str, baseline: str, comparison: Comparison) -> str:
@@ -183,9 +191,8 @@ def p_value(p: float) -> str:
 
 
 def _wilson(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Estimate:
-    share, digits = float(wrong.mean()), len(np.unique(digit))
-    variance = _variance_over_digits(wrong.mean(axis=0), digit) * (digits - 1) / digits
-    images = min(share * (1 - share) / variance, wrong.size) if variance else digits
+    share = float(wrong.mean())
+    images = _independent_images(share * (1 - share), wrong, digit)
     z = float(norm.isf(_LEVEL / 2))
     middle = share + z**2 / (2 * images)
     reach = z * sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)
@@ -193,38 +200,58 @@ def _wilson(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Estimate:
     return Estimate(100 * share, 100 * max(low, 0.0), 100 * min(high, 1.0))
 
 
-@dataclass(frozen=True)
-class _Chance:
-    """One source of chance in a mean: its standard error, and the degrees of freedom of that."""
+def _score_end(only_model: float, only_baseline: float, images: float, side: int, level: float) -> float:
+    """The lower (side -1) or upper (side 1) end of Tango's interval that leaves out the difference at this level.
 
-    error: float
-    freedom: int
+    only_model, only_baseline: the shares of images that only the one and only the other gets wrong.
+    """
+    value, z = only_model - only_baseline, float(norm.isf(level / 2))
+
+    def outside(difference: float) -> float:
+        """Above zero where the score test refuses this difference."""
+        slope = (2 - value) * difference - only_model - only_baseline
+        root = sqrt(max(slope**2 + 8 * only_baseline * difference * (1 - difference), 0.0))
+        likeliest = (root - slope) / 4  # the share that only the baseline gets wrong, if this is the difference
+        return (value - difference) ** 2 - z**2 * (2 * likeliest + difference * (1 - difference)) / images
+
+    near = value + side * _SMALLEST  # at the value itself the test's variance may be zero
+    return value if outside(near) >= 0 else float(brentq(outside, near, side))
 
 
-def _over_seeds(values: NDArray[np.floating]) -> _Chance:
-    """In the mean of `values` (S), S at least 2."""
-    return _Chance(float(values.std(ddof=1)) / sqrt(len(values)), len(values) - 1)
+def _reach_over_seeds(values: NDArray[np.floating], level: float) -> float:
+    """Half the width of the t interval of the mean of `values` (S); of a single one, zero."""
+    if len(values) == 1:
+        return 0.0
+    return float(t.isf(level / 2, len(values) - 1) * values.std(ddof=1) / sqrt(len(values)))
 
 
-def _reach(chances: Sequence[_Chance], level: float) -> float:
-    """Half the width of the interval that all of them together leave out with this probability."""
-    return hypot(*(float(t.isf(level / 2, chance.freedom)) * chance.error for chance in chances))
-
-
-def _level_that_reaches(distance: float, chances: Sequence[_Chance]) -> float:
-    """The level of the interval whose half-width is `distance`."""
-    if distance <= _reach(chances, 1.0):  # which is zero, but for rounding
+def _level_that_reaches(distance: float, reach: Callable[[float], float]) -> float:
+    """The level of the interval that ends at this distance; `reach` is how far one of a level goes."""
+    if distance <= reach(1.0):  # which is zero, but for rounding
         return 1.0
-    if distance >= _reach(chances, _SMALLEST):
+    if distance >= reach(_SMALLEST):
         return _SMALLEST
-    return float(brentq(lambda level: _reach(chances, level) - distance, _SMALLEST, 1.0))
+    return float(brentq(lambda level: reach(level) - distance, _SMALLEST, 1.0))
 
 
-def _variance_over_digits(values: NDArray[np.floating], digit: NDArray[np.integer]) -> float:
-    """Of the mean of `values` (M), clustered by digit; with one image a digit, the ordinary squared standard error."""
-    _, cluster = np.unique(digit, return_inverse=True)
-    residuals = np.bincount(cluster, weights=values - values.mean())
-    digits = len(residuals)
+def _independent_images(variance: float, values: NDArray[np.generic], digit: NDArray[np.integer]) -> float:
+    """How many independent images, one of which has this `variance`, would tell the mean of `values` (S, M) as surely.
+
+    With one seed and one image a digit it is their number. Else it follows from the mean's variance, in which images
+    count as dependent that share a digit, in whichever channel (Cameron, Gelbach and Miller 2011; for pairs Aronow,
+    Samii and Assenova 2015). Two more digits count as wrong throughout, as Agresti and Coull (1998) add two errors: a
+    handful of errors cannot show that seeds, or images of a digit, are independent; where there is none, it is the
+    number of the digits. Raises ValueError with fewer than two distinct digits.
+    """
+    numbers, shown = np.unique(digit, return_inverse=True)
+    digits, shown = len(numbers), shown.reshape(len(digit), -1)
     if digits < 2:
         raise ValueError("an interval over test digits needs at least two of them")
-    return float(digits / (digits - 1) * np.sum(residuals**2) / len(values) ** 2)
+    residuals = values.mean(axis=0) - values.mean()
+    first, second = shown[:, 0], shown[:, -1]
+    two = first != second
+    of_digit = np.bincount(first, residuals, digits) + np.bincount(second[two], residuals[two], digits)
+    _, pair = np.unique(np.sort(shown[two]), axis=0, return_inverse=True)
+    of_pair = np.bincount(pair.ravel(), residuals[two])  # images of the same two digits stand in the sums of both
+    of_mean = max(float(of_digit @ of_digit - of_pair @ of_pair), 0.0) / len(digit) ** 2
+    return min((variance + 2 / digits) / (of_mean + 2 / digits**2), values.size)

@@ -12,6 +12,7 @@ from stn_train.statistics import Comparison, Estimate, p_value
 Column = tuple[str, Callable[[Row], str]]
 """A header, and what stands in a row's cell."""
 
+EACH_SEED = "error % of each seed"
 MULTIPLY_ADDS = "multiply-adds"
 PAPER = "paper %"
 SPEED = "training img/s"
@@ -27,6 +28,7 @@ COLUMNS: tuple[Column, ...] = (
     ("parameters", lambda row: f"{row.parameters:,}"),
     (MULTIPLY_ADDS, lambda row: _shortened(row.multiply_adds)),
     ("error % [95 %]", lambda row: estimate(row.error)),
+    (EACH_SEED, lambda row: each_seed(row)),
     (PAPER, lambda row: "-" if row.paper_error is None else f"{row.paper_error:.1f}"),
     ("vs baseline [95 %]", lambda row: estimate(row.comparison.difference) if row.comparison else "-"),
     (SPEED, lambda row: f"{row.training_images_per_second:,.0f}"),
@@ -36,10 +38,11 @@ COLUMNS: tuple[Column, ...] = (
 def details(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
     """A line for each row.
 
-    The paper's figures are left out where it has none for any of them, the training digits and the turns where all have
-    the same.
+    The paper's figures are left out where it has none for any of them, the error of each seed where all have a single
+    one, the training digits and the turns where all have the same.
     """
     left_out = {PAPER} if all(row.paper_error is None for row in rows) else set()
+    left_out |= {EACH_SEED} if all(len(row.seed_errors) == 1 for row in rows) else set()
     left_out |= {TRAINING_DIGITS} if len({row.training_digits for row in rows}) == 1 else set()
     left_out |= {TURNS} if len({row.turns for row in rows}) == 1 else set()
     shown = [column for column in columns if column[0] not in left_out]
@@ -158,14 +161,24 @@ def _digits(unit: str) -> int:
     return 1 if unit in ("°", "px") else 2
 
 
+def each_seed(row: Row) -> str:
+    """The error of each seed: `0.71, 0.72, 88.65`."""
+    return ", ".join(map(or_dash, row.seed_errors))
+
+
 def estimate(number: Estimate) -> str:
     """A value with its interval behind: `0.57 [0.43, 0.74]`."""
     return f"{number.value:z.2f} [{number.low:z.2f}, {number.high:z.2f}]"
 
 
+def or_dash(error: float | None) -> str:
+    """An error in percent; a dash where there is none."""
+    return "-" if error is None else f"{error:.2f}"
+
+
 def _errors(dataset: str, rows: Sequence[Row | None]) -> list[str]:
     """The column of one dataset; None for a model that has no row there."""
-    ours = [dataset, *(f"{row.error.value:.2f}" if row else "-" for row in rows)]
+    ours = [dataset, *(or_dash(row.error.value if row else None) for row in rows)]
     papers = [f" ({row.paper_error:.1f})" if row and row.paper_error is not None else "" for row in rows]
     papers = [" (paper)" if any(papers) else "", *papers]
     width = max(map(len, papers))
@@ -181,10 +194,7 @@ def crossed(robust: Robust) -> list[list[str]]:
     """A line for each model and dataset of training, and a column for each dataset of testing."""
     tested = list(robust.crossed[0].errors)
     lines = [["trained on", "model", *(f"tested on {name}, %" for name in tested)]]
-    return lines + [
-        [one.trained_on, one.model, *("-" if error is None else f"{error:.2f}" for error in one.errors.values())]
-        for one in robust.crossed
-    ]
+    return lines + [[one.trained_on, one.model, *map(or_dash, one.errors.values())] for one in robust.crossed]
 
 
 def held(curves: Sequence[Curve]) -> list[list[str]]:

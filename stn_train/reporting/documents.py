@@ -40,10 +40,13 @@ def row_values(row: Row) -> dict[str, Any]:
 
 
 def csv_document(rows: Sequence[Row]) -> str:
-    """A line for each row: an interval's ends in columns of their own, values by seed separated by spaces."""
+    """A line for each row: an interval's ends in columns of their own, values by seed separated by spaces.
+
+    Rows of datasets with more classes have more columns, which are empty in the others.
+    """
     lines = [_flat(row) for row in rows]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, max(map(list, lines), key=len), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()

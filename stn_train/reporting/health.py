@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from stn_train.evaluation.evidence import Health
 from stn_train.reporting.records import EpochRecord
+from stn_train.specs import TrainingSpec, calmer
 
 _BLANK = 0.9
 _DOT = 0.1
@@ -23,13 +24,13 @@ class Trouble:
     sentence: str
 
 
-def troubles(record: EpochRecord, epochs: int) -> list[Trouble]:
-    """What is wrong after an epoch of `epochs` in all: of each transformer the first that applies."""
-    begun = record.epoch > max(_EARLY * epochs, 1)
+def troubles(record: EpochRecord, recipe: TrainingSpec) -> list[Trouble]:
+    """What is wrong after an epoch of a training by this recipe: of each transformer the first that applies."""
+    begun = record.epoch > max(_EARLY * recipe.epochs, 1)
     several = len(record.transformers) > 1
     found = []
     for number, health in enumerate(record.transformers, start=1):
-        if trouble := _trouble(health, begun):
+        if trouble := _trouble(health, begun, recipe):
             kind, sentence = trouble
             found.append(Trouble(f"{kind} {number}", f"the transformer {f'{number} ' if several else ''}{sentence}"))
     return found
@@ -43,9 +44,9 @@ def mean_health(records: Sequence[EpochRecord]) -> tuple[Health, ...]:
     )
 
 
-def _trouble(health: Health, begun: bool) -> tuple[str, str] | None:
+def _trouble(health: Health, begun: bool, recipe: TrainingSpec) -> tuple[str, str] | None:
     """The kind, and the sentence without its subject; `begun` says that by now it should have learnt something."""
-    slower = "try a lower training.localisation_rate"
+    slower = calmer(recipe, transforms=True)
     if health.outside > _BLANK:
         return "blank", f"reads next to nothing: {health.outside:.0%} of its points lie outside the image; {slower}"
     if health.scale < _DOT:
@@ -58,7 +59,10 @@ def _trouble(health: Health, begun: bool) -> tuple[str, str] | None:
             "see that the classifier reads what the transformer puts out"
         )
     if begun and health.moved < _STILL:
-        return "still", ("has not left the identity; try a higher training.localisation_rate, or more training.epochs")
+        return "still", (
+            f"has not left the identity; try a training.localisation_rate above {recipe.localisation_rate:g}, "
+            "or more training.epochs"
+        )
     if begun and health.spread < _STILL:
         return "constant", f"does the same to every image, whatever it shows; {slower}, or more training.epochs"
     return None

@@ -16,7 +16,8 @@ _MOST_DIGITS = 1_000_000
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished trial: what it wrote, and what it got `wrong` (M) of images with a `label` and a `digit` (M)."""
+    """A finished trial: what it wrote, and what it got `wrong` (M) of images with a `label` (M) and a `digit` (M; M x C
+    for C channels)."""
 
     key: str
     model: str
@@ -38,8 +39,8 @@ BySeed = dict[int, Measured]
 
 def measured(folder: TrialFolder, spec: TrialSpec) -> Measured:
     """Read what a trial wrote. Raises UserError where a file is missing or damaged."""
-    result, arrays, epochs = folder.load_result(), folder.load_predictions(), folder.load_metrics()
-    classes = result.trial.dataset.classes
+    result, epochs = folder.load_result(), folder.load_metrics()
+    classes, arrays = result.trial.dataset.classes, folder.load_predictions(result.trial.dataset.channels)
     label, predicted, digit = (arrays[name].astype(np.int64) for name in ("label", "predicted", "digit"))
     for name, numbers, most in (
         ("label", label, classes),
@@ -63,6 +64,13 @@ def measured(folder: TrialFolder, spec: TrialSpec) -> Measured:
         wrong=wrong,
         evidence=folder.load_evidence(),
         latest=epochs[-1] if epochs else None,
+    )
+
+
+def class_errors(confusion: NDArray[np.integer]) -> tuple[float | None, ...]:
+    """The error of each true class (row) of a confusion, in percent; None for a class without images."""
+    return tuple(
+        float(100 * (row.sum() - row[label]) / row.sum()) if row.sum() else None for label, row in enumerate(confusion)
     )
 
 

@@ -8,13 +8,15 @@ runs/<experiment>/
     metrics.jsonl     EpochRecord      one line an epoch
     timing.json       Timing
     environment.json                   versions, device, threads and commit that it was trained with, at last
-    predictions.npz                    predicted, label, digit (each M); theta (M x p), theta_1, theta_2, ... of the
-                                       transformers, where there are any, in the order of the forward pass
+    predictions.npz                    predicted, label, digit (each M; digit M x 2 with two channels); theta (M x p),
+                                       theta_1, theta_2, ... of the transformers, where there are any, in the order of
+                                       the forward pass
     examples.npz, means.npz, turning.npz, training.npz
                                        what pictures are drawn from, only with a transformer at the input: see Gallery
     evidence.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
     robustness.json   Robustness       only after `stn-train robustness`
     checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
+    failure.json      TrialFailure     only where its last training could not go on
   tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --tensorboard`
   report.json report.csv report.md report.html figures/
 
@@ -35,7 +37,7 @@ from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.evaluation.evidence import Evidence, Health
 from stn_train.evaluation.robustness import Robustness
-from stn_train.plain import arrays_in, refuse_other_axes
+from stn_train.plain import arrays_in, refuse_other_axes, what_is
 from stn_train.reporting.blocks import Picture
 from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec
 
@@ -123,6 +125,13 @@ class Timing(Spec):
     evaluation_images_per_second: float
 
 
+class TrialFailure(Spec):
+    """Why a trial could not go on; it is gone when the trial is begun again."""
+
+    format: Literal[1] = 1
+    why: str
+
+
 @dataclass(frozen=True)
 class TrialFolder:
     """The files of one trial, by name."""
@@ -174,6 +183,11 @@ class TrialFolder:
         return self.path / "checkpoint.pt"
 
     @property
+    def failure(self) -> Path:
+        """Why its last training could not go on, where that is so."""
+        return self.path / "failure.json"
+
+    @property
     def anew(self) -> str:
         """How to mend what was found."""
         delete = f"delete {self.result} and " if self.result.exists() else ""
@@ -182,6 +196,10 @@ class TrialFolder:
     def load_result(self) -> TrialResult:
         """Raises UserError where the file is missing or damaged."""
         return sealed.read_record(TrialResult, self.result, self.anew)
+
+    def load_failure(self) -> TrialFailure | None:
+        """None where it did not fail. Raises UserError where the file is damaged."""
+        return sealed.read_record(TrialFailure, self.failure, self.anew) if self.failure.exists() else None
 
     def load_timing(self) -> Timing:
         """Raises UserError where the file is missing or damaged."""
@@ -206,10 +224,11 @@ class TrialFolder:
         except ValidationError as error:
             raise UserError(f"{self.metrics} is damaged: {error.errors()[0]['msg']}; {self.anew}") from None
 
-    def load_predictions(self) -> dict[str, NDArray[np.generic]]:
-        """Raises UserError where the file is missing or damaged."""
-        axes = {"predicted": "i M", "label": "i M", "digit": "i M", "theta?": "f Mp"}
-        return load_arrays(self.predictions, self.anew, lambda arrays: refuse_other_axes(arrays, axes))
+    def load_predictions(self, channels: int) -> dict[str, NDArray[np.generic]]:
+        """Of images with so many channels. Raises UserError where the file is missing or damaged."""
+        digit = "i M" if channels == 1 else "i MC"
+        axes = {"predicted": "i M", "label": "i M", "digit": digit, "theta?": "f Mp"}
+        return load_arrays(self.predictions, self.anew, lambda arrays: refuse_other_axes(arrays, axes, {"C": channels}))
 
     def load_gallery(self) -> dict[Gallery, dict[str, NDArray[np.generic]]]:
         """What there is to draw pictures from, by kind. Raises UserError where a file is damaged."""
@@ -265,6 +284,8 @@ class RunFolder(OutputFolder):
 
     def load_experiment(self) -> ExperimentSpec:
         """Raises UserError where the folder holds no run, or its configuration is damaged."""
+        if self.path.is_file():
+            raise UserError(f"{self.path} is not a run's folder but {what_is(self.path)}; name a run's folder")
         if not self.config.is_file():
             raise UserError(f"{self.path} is not a run's folder: it has no config.yaml")
         return load_config(str(self.config))

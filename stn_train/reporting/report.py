@@ -72,9 +72,14 @@ def _draw(folder: RunFolder, experiment: ExperimentSpec, rows: list[Row], found:
         of_dataset = [row for row in rows if row.dataset == dataset]
         trials = [trial for trial in finished_trials(folder, experiment) if trial.dataset.name == dataset]
         if trials:
-            curves, confusion = _curves(folder, of_dataset, trials), _confusions(of_dataset)
-            drawn = (*_robustness(of_dataset, found), curves, *_courses(of_dataset), *_transformers(folder, trials))
-            for drawing in (*drawn, confusion):
+            drawn: list[Drawing] = [
+                *_robustness(of_dataset, found),
+                *_curves(folder, of_dataset, trials),
+                *_courses(of_dataset),
+                *_transformers(folder, trials),
+                _confusions(of_dataset),
+            ]
+            for drawing in drawn:
                 figures[drawing.title] = folder.picture(drawing.name, drawing.words)
                 write_bytes(folder.path / figures[drawing.title].path, drawing.content)
     return figures
@@ -94,18 +99,20 @@ def _robustness(rows: list[Row], found: Robust | None) -> Iterator[Drawing]:
         yield Drawing(title, f"robustness@{dataset}.png", words, png(figure))
 
 
-def _curves(folder: RunFolder, rows: list[Row], trials: list[TrialSpec]) -> Drawing:
-    """The learning curves of one dataset's trials."""
+def _curves(folder: RunFolder, rows: list[Row], trials: list[TrialSpec]) -> Iterator[Drawing]:
+    """The learning curves of those of one dataset's trials whose epochs are known."""
     dataset, split, models = rows[0].dataset, rows[0].split, ", ".join(row.model for row in rows)
     curves: dict[str, list[list[EpochRecord]]] = {row.model: [] for row in rows}
     for trial in trials:
-        curves[trial.model.name].append(folder.trial(trial).load_metrics())
+        if epochs := folder.trial(trial).load_metrics():
+            curves[trial.model.name].append(epochs)
     title = f"Learning curves on {dataset}"
     words = (
         f"{split} error and training loss of {models}, epoch by epoch, in the mean over the seeds; a band reaches from "
         "the lowest to the highest seed"
     )
-    return Drawing(title, f"learning_curves@{dataset}.png", words, png(learning_curves(title, split, curves)))
+    if any(curves.values()):
+        yield Drawing(title, f"learning_curves@{dataset}.png", words, png(learning_curves(title, split, curves)))
 
 
 def _courses(rows: list[Row]) -> Iterator[Drawing]:

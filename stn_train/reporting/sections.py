@@ -7,6 +7,7 @@ from stn_train.config import dump
 from stn_train.reporting.blocks import Block, Bullets, Code, Heading, Picture, Table, Text
 from stn_train.reporting.cells import (
     COLUMNS,
+    EACH_SEED,
     PAPER,
     Column,
     alike,
@@ -17,6 +18,7 @@ from stn_train.reporting.cells import (
     found,
     health,
     in_the_papers_layout,
+    or_dash,
     undone,
 )
 from stn_train.reporting.meaning import (
@@ -38,7 +40,7 @@ from stn_train.specs import CLASSIFIERS, ExperimentSpec
 from stn_train.statistics import p_value
 from stn_train.storage import at_home
 
-_FIRST = ("dataset", "model", "error % [95 %]", PAPER, "vs baseline [95 %]")
+_FIRST = ("dataset", "model", "error % [95 %]", EACH_SEED, PAPER, "vs baseline [95 %]")
 _DETAILS: tuple[Column, ...] = (
     *sorted(COLUMNS, key=lambda column: column[0] not in _FIRST),
     ("width", lambda row: "-" if row.width is None else f"{row.width:g}"),
@@ -209,7 +211,7 @@ def _network_by_network(rows: Sequence[Row]) -> list[Block]:
 def _class_errors(rows: Sequence[Row]) -> Table:
     classes = max(len(row.class_errors) for row in rows)
     lines = [
-        [row.dataset, row.model, *("-" if error is None else f"{error:.2f}" for error in row.class_errors)]
+        [row.dataset, row.model, *map(or_dash, row.class_errors), *[""] * (classes - len(row.class_errors))]
         for row in rows
     ]
     return Table([["dataset", "model", *map(str, range(classes))], *lines], names=2)
@@ -218,7 +220,7 @@ def _class_errors(rows: Sequence[Row]) -> Table:
 def _environment(environment: Mapping[str, Any] | None) -> list[Block]:
     if environment is None:
         return []
-    return [Bullets([f"{key}: {_plain(value)}" for key, value in environment.items()])]
+    return [Bullets([f"{key}: {_plain(value)}" for key, value in environment.items() if value is not None])]
 
 
 def _plain(value: Any) -> str:

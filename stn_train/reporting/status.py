@@ -17,13 +17,15 @@ class TrialStatus:
 
     key: str
     """Its place below `trials/`."""
-    state: Literal["done", "running", "interrupted", "pending"]
+    state: Literal["done", "running", "failed", "interrupted", "pending"]
     epoch: int
     """Whole epochs trained."""
     epochs: int
     """Epochs in all."""
-    error: float | None
+    error: float | None = None
     """Percent, of a trial that is done."""
+    why: str | None = None
+    """Of a trial that has failed."""
 
 
 def status(folder: RunFolder) -> list[TrialStatus]:
@@ -47,12 +49,16 @@ def _status(folder: RunFolder, trial: TrialSpec) -> TrialStatus:
         return TrialStatus(trial.key, "done", epochs, epochs, files.load_result().error)
     epoch = len(files.load_metrics())
     if is_at_work(files.path):
-        return TrialStatus(trial.key, "running", epoch, epochs, None)
+        return TrialStatus(trial.key, "running", epoch, epochs)
+    if failure := files.load_failure():
+        return TrialStatus(trial.key, "failed", epoch, epochs, why=failure.why)
     begun = epoch > 0 or files.checkpoint.exists()
-    return TrialStatus(trial.key, "interrupted" if begun else "pending", epoch, epochs, None)
+    return TrialStatus(trial.key, "interrupted" if begun else "pending", epoch, epochs)
 
 
 def _progress(one: TrialStatus) -> str:
     if one.error is not None:
         return f"error {one.error:.2f} %"
+    if one.why is not None:
+        return one.why
     return f"epoch {one.epoch} of {one.epochs}" if one.state in ("running", "interrupted") else ""

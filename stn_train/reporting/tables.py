@@ -8,7 +8,7 @@ from stn_train.errors import UserError
 from stn_train.evaluation.evidence import Health
 from stn_train.reporting.evidence import Undoing, undoing
 from stn_train.reporting.health import mean_health, troubles
-from stn_train.reporting.measured import BySeed, Measured, compared, measured, wrong_of
+from stn_train.reporting.measured import BySeed, Measured, class_errors, compared, measured, wrong_of
 from stn_train.reporting.paper import paper_error
 from stn_train.reporting.records import RunFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names, trials_of
@@ -164,17 +164,14 @@ def row_of(mine: BySeed, theirs: BySeed, baseline: str | None) -> Row:
         images=result.images,
         digits=result.digits,
         clipped=result.clipped,
-        class_errors=tuple(
-            float(100 * (row.sum() - row[label]) / row.sum()) if row.sum() else None
-            for label, row in enumerate(confusion)
-        ),
+        class_errors=class_errors(confusion),
         transforms=result.trial.model.transformer is not None,
         health=mean_health([trial.latest for trial in trials if trial.latest]),
         troubles=tuple(
             f"seed {trial.seed}: {trouble.sentence}"
             for trial in trials
             if trial.latest
-            for trouble in troubles(trial.latest, trial.result.trial.training.epochs)
+            for trouble in troubles(trial.latest, trial.result.trial.training)
         ),
         undoing=undoing(evidence) if len(evidence) == len(trials) else None,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),

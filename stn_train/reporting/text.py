@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 from stn_train.reporting.cells import (
     COLUMNS,
+    EACH_SEED,
     MULTIPLY_ADDS,
     PAPER,
     SPEED,
     comparisons,
     crossed,
     details,
+    each_seed,
     held,
     in_the_papers_layout,
 )
@@ -24,10 +26,14 @@ WIDTH = 110
 
 
 def summary(experiment: ExperimentSpec, rows: Sequence[Row]) -> str:
-    """One dataset: a line of figures for each model, and the verdicts. Several: the paper's layout, and a line each."""
+    """One dataset: a line of figures for each model, and the verdicts. Several: the paper's layout, and a line each.
+
+    Where there are several seeds, the error of each as well.
+    """
     if len({row.dataset for row in rows}) > 1:
         return _of_several_datasets(experiment, rows)
-    return "\n".join([_of_one_dataset(rows), "", *_wrapped([*verdicts(rows), *gains(rows), *undoings(rows)])])
+    told = [*verdicts(rows), *gains(rows), *undoings(rows)]
+    return "\n".join([_of_one_dataset(rows), *_wrapped(seed_by_seed(rows)), "", *_wrapped(told)])
 
 
 def gains(rows: Sequence[Row]) -> list[str]:
@@ -69,6 +75,16 @@ def undoes(name: str, undoing: Undoing) -> str:
     return f"of {of_what}, {name} {' and '.join(parts)}" if parts else ""
 
 
+def seed_by_seed(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each model that has several seeds: the error of each, on every dataset."""
+    several = len({row.dataset for row in rows}) > 1
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if len(row.seed_errors) > 1:
+            found.setdefault(row.model, []).append(f"{row.dataset} " * several + each_seed(row))
+    return [f"{model}, seed by seed: {'; '.join(errors)}" for model, errors in found.items()]
+
+
 def in_words(names: Sequence[str]) -> str:
     """Names in their order, each once: `r, rts and tc`."""
     *others, last = dict.fromkeys(names) or [""]
@@ -90,8 +106,9 @@ def validation(rows: Sequence[Row]) -> list[str]:
 def side_by_side(rows: Sequence[Row]) -> str:
     """Models of several runs: a line of figures for each, and the verdicts."""
     left_out = ("dataset",) if len({row.dataset for row in rows}) == 1 else ()
-    columns = [column for column in COLUMNS if column[0] not in (*left_out, MULTIPLY_ADDS, PAPER, SPEED)]
-    return "\n".join([aligned(details(rows, columns), names=2 - len(left_out)), "", *_wrapped(verdicts(rows))])
+    columns = [column for column in COLUMNS if column[0] not in (*left_out, EACH_SEED, MULTIPLY_ADDS, PAPER, SPEED)]
+    table = aligned(details(rows, columns), names=2 - len(left_out))
+    return "\n".join([table, *_wrapped(seed_by_seed(rows)), "", *_wrapped(verdicts(rows))])
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:
@@ -135,7 +152,7 @@ def _wrapped(sentences: Sequence[str]) -> list[str]:
 
 def _of_one_dataset(rows: Sequence[Row]) -> str:
     """What makes the lines longer than WIDTH is left to report.html: first the speed, then the multiply-adds."""
-    columns = {header: cell for header, cell in COLUMNS if header != "dataset"}
+    columns = {header: cell for header, cell in COLUMNS if header not in ("dataset", EACH_SEED)}
     for left_out in (SPEED, MULTIPLY_ADDS):
         table = aligned(details(rows, [*columns.items()]), names=1)
         if max(map(len, table.splitlines())) <= WIDTH:
@@ -149,6 +166,7 @@ def _of_several_datasets(experiment: ExperimentSpec, rows: Sequence[Row]) -> str
     finished, trials = sum(len(row.seeds) for row in rows), len(trials_of(experiment))
     if finished < trials:
         told += f"\n{finished} of {trials} trials have finished"
+    told = "\n".join([told, *_wrapped(seed_by_seed(rows))])
     blocks = [aligned(in_the_papers_layout(experiment, rows), names=1), told]
     compared = comparisons(rows)
     if len(compared) == 1:

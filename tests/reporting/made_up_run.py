@@ -57,13 +57,16 @@ def made_up_evidence(seed: int) -> Evidence:
 
 def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray | None = None) -> None:
     """A finished trial's files; `errors` images of each class are taken for the next class."""
-    files = folder.trial(trial)
+    files, classes = folder.trial(trial), trial.dataset.classes
     train(folder, trial, EPOCHS)
-    wrong = np.arange(IMAGES) // CLASSES < errors
-    predicted = np.where(wrong, (LABEL + 1) % CLASSES, LABEL)
-    confusion = np.zeros((CLASSES, CLASSES), dtype=int)
-    np.add.at(confusion, (LABEL, predicted), 1)
-    digit = np.arange(IMAGES) if digit is None else digit
+    label, wrong = np.arange(IMAGES) % classes, np.arange(IMAGES) // classes < errors
+    predicted = np.where(wrong, (label + 1) % classes, label)
+    confusion = np.zeros((classes, classes), dtype=int)
+    np.add.at(confusion, (label, predicted), 1)
+    if digit is None:
+        digit = np.arange(IMAGES)
+    if trial.dataset.channels == 2:
+        digit = np.stack([digit, digit[::-1]], axis=1)
     result = TrialResult(
         trial=trial,
         parameters=398_123,
@@ -75,7 +78,7 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
         digits=len(np.unique(digit)),
         images=IMAGES,
         clipped=31,
-        errors=errors * CLASSES,
+        errors=errors * classes,
         confusion=tuple(map(tuple, confusion.tolist())),
     )
     timing = Timing(
@@ -87,9 +90,10 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
     )
     sealed.write_json(files.result, result.model_dump(mode="json"))
     sealed.write_json(files.timing, timing.model_dump(mode="json"))
-    sealed.write_arrays(files.predictions, {"predicted": predicted, "label": LABEL, "digit": digit})
+    sealed.write_arrays(files.predictions, {"predicted": predicted, "label": label, "digit": digit})
     if trial.model.transformer and trial.model.transformer.at == (0,):
-        sealed.write_json(files.evidence, made_up_evidence(trial.seed).model_dump(mode="json"))
+        if trial.dataset.channels == 1:
+            sealed.write_json(files.evidence, made_up_evidence(trial.seed).model_dump(mode="json"))
         for kind, arrays in made_up_gallery().items():
             sealed.write_arrays(files.gallery(kind), arrays)
 

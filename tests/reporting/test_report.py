@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from stn_train.reporting.records import EpochRecord, RunFolder
 from stn_train.reporting.report import write_report
 from stn_train.reporting.status import status, status_text
 from stn_train.reporting.tables import rows_of
-from stn_train.reporting.text import summary
+from stn_train.reporting.text import WIDTH, summary
 from stn_train.storage import alone_in
 
 
@@ -93,7 +94,7 @@ def test_summary_is_an_aligned_table_and_the_verdict(one_seed: RunFolder) -> Non
     table, verdicts = summary(one_seed.load_experiment(), rows_of(one_seed)).split("\n\n")
     header, cnn, st_cnn = table.splitlines()
     assert header.startswith("model"), "one dataset needs no column"
-    for cell in ("398,123", "31.2 M", "2.00 [1.30, 3.07]", "-3.00 [-4.06, -1.94]", "9,000"):
+    for cell in ("398,123", "31.2 M", "2.00 [1.30, 3.07]", "-3.00 [-4.25, -2.11]", "9,000"):
         assert cell in st_cnn
     assert len(cnn) == len(st_cnn) == len(header) <= 120
     assert verdicts.startswith("st_cnn errs on 3.00 points fewer images than cnn")
@@ -251,7 +252,7 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     assert [row.baseline for row in controls] == ["cnn"] * 3
     text = write_report(folder).files[2].read_text()
     assert "## Where does the gain come from?" in text
-    assert "rts: st_cnn against cnn, in points of error: -2.00 [-2.87, -1.13] with the size of its output alone" in text
+    assert "rts: st_cnn against cnn, in points of error: -2.00 [-3.07, -1.30] with the size of its output alone" in text
     assert ", -3.00 [" in text
     assert re.search(
         r"; -2\.00 \[[^]]*\] beyond that when taught the true pose instead; -1\.00 \[.*\] beyond that when given", text
@@ -268,7 +269,7 @@ def test_of_several_datasets_the_terminal_says_where_each_gain_comes_from(tmp_pa
         finish(folder, trial, errors)
     last = " ".join(summary(folder.load_experiment(), rows_of(folder)).split("\n\n")[-1].split())
     for dataset in ("r", "rts"):
-        assert f"{dataset}: st_cnn against cnn, in points of error: -2.00 [-2.87, -1.13] with the size" in last
+        assert f"{dataset}: st_cnn against cnn, in points of error: -2.00 [-3.07, -1.30] with the size" in last
 
 
 def test_of_a_few_datasets_the_verdicts_come_first_in_words_of_many_in_a_table(tmp_path: Path) -> None:
@@ -328,6 +329,75 @@ def test_without_the_papers_figures_nothing_speaks_of_them(one_seed: RunFolder) 
     assert "paper" not in summary(report.experiment, report.rows) + report.files[2].read_text()
 
 
+MIXTURES = {
+    "fewer classes first": {"datasets": ["r", "addition"]},
+    "more classes first": {"datasets": ["addition", "e", "tc"], "models": ["fcn", "cnn_paper", "st_cnn_paper"]},
+    "controls": {"datasets": ["r", "addition", "e"], "controls": True},
+    "turned and deep": {
+        "datasets": ["addition", "rts"],
+        "models": [
+            *("cnn", {"name": "sure", "like": "st_cnn", "turns": [-15, 15]}),
+            {"name": "deep", "like": "st_cnn", "transformer": {"at": [2]}},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("finished", [1, -1], ids=["one trial", "all but one trial"])
+@pytest.mark.parametrize("keys", MIXTURES.values(), ids=MIXTURES)
+def test_any_mixture_of_datasets_is_reported(tmp_path: Path, keys: dict[str, Any], finished: int) -> None:
+    folder, trials = begin(tmp_path, seeds=[0, 1], **keys)
+    for number, trial in enumerate(trials[:finished]):
+        finish(folder, trial, errors=number % 7)
+    for path in [*tmp_path.glob("trials/*/*/seed-1/evidence.json"), *tmp_path.glob("trials/*/*/seed-1/metrics.jsonl")]:
+        path.unlink()
+    sealed.write_json(folder.environment, {"device": "cpu", "threads": 2, "commit": None, "versions": {"python": "3"}})
+    report = write_report(folder)
+    json_file, csv_file, reading, page = (path.read_text() for path in report.files[:4])
+    cells = {(trial.dataset.name, trial.model.name): trial.dataset.classes for trial in trials[:finished]}
+    rows = json.loads(json_file, parse_constant=pytest.fail)["rows"]
+    assert {(row["dataset"], row["model"]): len(row["class_errors"]) for row in rows} == cells
+    assert len({len(line) for line in csv.reader(csv_file.splitlines())}) == 1
+    lines = {(line["dataset"], line["model"]): line for line in csv.DictReader(csv_file.splitlines())}
+    assert {cell: sum("of_class" in key for key in line if line[key]) for cell, line in lines.items()} == cells
+    for table in re.findall(r"(?:^\|.*\n)+", reading, re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    text = summary(report.experiment, report.rows)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    words = [text, reading.split("## To run it again")[0], re.sub(r"base64,\S+|<[^>]*>", "", page)]
+    assert not [found for said in words for found in re.findall(r"\b(?:None|nan|inf)\b", said)]
+    several = len({dataset for dataset, _ in cells}) > 1
+    assert all((f"| {dataset} | {model} |" if several else f"| {model} |") in reading for dataset, model in cells)
+
+
+def test_what_is_not_known_of_the_machine_is_left_out(one_seed: RunFolder) -> None:
+    sealed.write_json(one_seed.environment, {"device": "cpu", "commit": None})
+    reading = write_report(one_seed).files[2].read_text()
+    assert "- device: cpu" in reading
+    assert "commit" not in reading
+
+
+@pytest.mark.parametrize("datasets", [["rts"], ["r", "rts"]])
+def test_the_error_of_each_seed_is_shown_so_that_one_that_collapsed_is_seen(
+    tmp_path: Path, datasets: list[str]
+) -> None:
+    folder, trials = begin(tmp_path, datasets=datasets, seeds=[0, 1, 2])
+    for trial in trials:
+        finish(folder, trial, errors=89 if (trial.model.name, trial.seed) == ("st_cnn", 2) else 3 + trial.seed)
+    report = write_report(folder)
+    text, reading, page = summary(report.experiment, report.rows), *(path.read_text() for path in report.files[2:4])
+    names = [f"{dataset} " if len(datasets) > 1 else "" for dataset in datasets]
+    for model, errors in (("cnn", "3.00, 4.00, 5.00"), ("st_cnn", "3.00, 4.00, 89.00")):
+        assert f"{model}, seed by seed: {'; '.join(name + errors for name in names)}" in text.splitlines()
+        assert reading.count(f" | {errors} | ") == page.count(f"<td>{errors}</td>") == len(datasets)
+
+
+def test_of_one_seed_nothing_is_said_seed_by_seed(one_seed: RunFolder) -> None:
+    report = write_report(one_seed)
+    assert "seed by seed" not in summary(report.experiment, report.rows)
+    assert "of each seed" not in report.files[2].read_text()
+
+
 def test_a_report_on_several_datasets_has_the_papers_layout_and_every_detail(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, datasets=["r", "rts"], models=["cnn_paper", "st_cnn_paper"])
     for trial, errors in zip(trials[:-1], (5, 2, 6), strict=True):
@@ -335,7 +405,7 @@ def test_a_report_on_several_datasets_has_the_papers_layout_and_every_detail(tmp
     text = write_report(folder).files[2].read_text()
     assert "| model | seeds | r (paper) | rts (paper) |" in text
     assert "| cnn_paper | 1 | 5.00 (1.2) | 6.00 (0.8) |\n| st_cnn_paper | 1 | 2.00 (0.7) | - |" in text
-    assert "| r | st_cnn_paper | cnn_paper | errs less | 1 | -3.00 [-4.06, -1.94] | < 0.001 |" in text
+    assert "| r | st_cnn_paper | cnn_paper | errs less | 1 | -3.00 [-4.25, -2.11] | < 0.001 |" in text
     assert "| 0.8 | - | 1 | 398,123 | 31.2 M |" in text
     assert "Only 3 of 4 trials" in text
 

@@ -1,12 +1,19 @@
 """Troubles: each is named by what is wrong, and a healthy transformer has none."""
 
+from typing import Any
+
 import pytest
 
 from stn_train.evaluation.evidence import Health
 from stn_train.reporting.health import mean_health, troubles
 from stn_train.reporting.records import EpochRecord
+from stn_train.specs import RECIPES, TrainingSpec
 
 WELL = Health(outside=0.1, scale=0.7, folded=0.0, moved=0.4, spread=0.3, gradient=0.5)
+
+
+def recipe_of(recipe: str = "ours", **changes: Any) -> TrainingSpec:
+    return TrainingSpec(**{**RECIPES[recipe], **changes})
 
 
 def record(*healths: Health, epoch: int = 8) -> EpochRecord:
@@ -14,8 +21,8 @@ def record(*healths: Health, epoch: int = 8) -> EpochRecord:
 
 
 def test_a_healthy_transformer_has_no_trouble():
-    assert troubles(record(WELL), epochs=8) == []
-    assert troubles(record(), epochs=8) == []
+    assert troubles(record(WELL), recipe_of(epochs=8)) == []
+    assert troubles(record(), recipe_of(epochs=8)) == []
 
 
 @pytest.mark.parametrize(
@@ -30,22 +37,22 @@ def test_a_healthy_transformer_has_no_trouble():
     ],
 )
 def test_each_trouble_is_named_and_has_something_to_try(wrong, named):
-    (found,) = troubles(record(WELL.model_copy(update=wrong)), epochs=8)
+    (found,) = troubles(record(WELL.model_copy(update=wrong)), recipe_of(epochs=8))
     assert found.sentence.startswith(f"the transformer {named}")
     assert "training.localisation_rate" in found.sentence or "see that" in found.sentence
 
 
 def test_a_transformer_has_time_to_begin():
     still = WELL.model_copy(update={"moved": 0.001, "spread": 0.001})
-    assert [len(troubles(record(still, epoch=epoch), epochs=8)) for epoch in (1, 2, 3)] == [0, 0, 1]
-    assert troubles(record(still, epoch=1), epochs=1) == []
+    assert [len(troubles(record(still, epoch=epoch), recipe_of(epochs=8))) for epoch in (1, 2, 3)] == [0, 0, 1]
+    assert troubles(record(still, epoch=1), recipe_of(epochs=1)) == []
     blank = WELL.model_copy(update={"outside": 1.0})
-    assert troubles(record(blank, epoch=1), epochs=8), "what is broken is told at once"
+    assert troubles(record(blank, epoch=1), recipe_of(epochs=8)), "what is broken is told at once"
 
 
 def test_several_transformers_are_told_apart_by_their_numbers():
     blank = WELL.model_copy(update={"outside": 1.0})
-    found = troubles(record(WELL, blank, blank), epochs=8)
+    found = troubles(record(WELL, blank, blank), recipe_of(epochs=8))
     assert [trouble.kind for trouble in found] == ["blank 2", "blank 3"]
     assert found[0].sentence.startswith("the transformer 2 reads")
 
@@ -56,3 +63,22 @@ def test_the_mean_over_seeds_is_taken_transformer_by_transformer():
     assert first.scale == pytest.approx(0.8)
     assert second.scale == pytest.approx(0.7)
     assert mean_health([]) == ()
+
+
+BLANK = WELL.model_copy(update={"outside": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "blamed", "innocent"),
+    [
+        ("ours", {"rate": 50.0}, "training.rate below 50", "localisation_rate"),
+        ("paper", {"rate": 50.0}, "training.rate below 50", "localisation_rate"),
+        ("ours", {"localisation_rate": 1000.0}, "training.localisation_rate below 1000", "clip"),
+        ("paper", {}, "training.clip=1", "clip=2"),
+        ("ours", {"clip": 1.0}, "training.localisation_rate below 0.05", "clip"),
+    ],
+)
+def test_advice_looks_at_what_is_set(recipe, changes, blamed, innocent):
+    (found,) = troubles(record(BLANK), recipe_of(recipe, **changes))
+    assert blamed in found.sentence
+    assert innocent not in found.sentence
