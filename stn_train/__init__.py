@@ -3,6 +3,9 @@
 What one would call from a notebook is importable from here; torch is imported only when such a name is first used.
 """
 
+import os
+import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -54,3 +57,20 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _import_matplotlib(backend: str) -> None:
+    """Import matplotlib, which otherwise refuses to be imported where MPLBACKEND names a backend that is not installed.
+
+    What is drawn here needs none; a caller's own is chosen afterwards, as matplotlib would have.
+    """
+    del os.environ["MPLBACKEND"]
+    import matplotlib
+
+    os.environ["MPLBACKEND"] = backend
+    with suppress(ValueError):
+        matplotlib.rcParams["backend"] = backend
+
+
+if os.environ.get("MPLBACKEND") and "matplotlib" not in sys.modules:
+    _import_matplotlib(os.environ["MPLBACKEND"])

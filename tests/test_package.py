@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import stn_train
+from stn_train.specs import trials_of
+from stn_train.training.checkpoint import save_checkpoint
+from stn_train.training.loop import TrainingState
 
 
 @pytest.mark.parametrize("name", stn_train.__all__)
@@ -22,3 +26,40 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, stn_train; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+USES = {
+    "FAMILIES": "assert len(st.FAMILIES) == 9",
+    "Family": "assert all(isinstance(family, st.Family) for family in st.FAMILIES.values())",
+    "SideBySide": "assert st.SideBySide([transformer, transformer])(images).shape == (5, 2, 28, 28)",
+    "SpatialTransformer": "assert transformer(images).shape == (5, 1, 28, 28)",
+    "bilinear_sampler": "assert st.bilinear_sampler(images, affine.grid(torch.zeros(5, 6), (3, 4))).shape[3] == 4",
+    "build_model": "assert st.build_model(config.models[1], (42, 42)).network(images).shape == (5, 10)",
+    "draw": "assert len(st.draw(dataset, test, seed=1, split='train', epoch=3)[0]) == len(test) * test.repeats",
+    "insert_transformer": "assert st.insert_transformer(torch.nn.ReLU(), image=(1, 42, 42))(images).ndim == 4",
+    "load_config": "assert st.load_config('quickstart').name == 'quickstart'",
+    "load_digits": "assert test.images.shape[1:] == (28, 28)",
+    "load_network": "assert st.load_network('checkpoint.pt')(images).shape == (5, 10)",
+    "render": "assert images.shape == (5, 1, 42, 42) and 0.5 < images.max() <= 1",
+}
+"""What a reader of the package's names would do with each, with what they give each other and with torch."""
+
+BEFORE = """
+import torch, stn_train as st
+_, test = st.load_digits("digits")
+config = st.load_config("quickstart")
+dataset, affine = config.datasets[0], st.FAMILIES["affine"]
+images = st.render(dataset, test, st.draw(dataset, test, seed=0, split="test"), torch.arange(5))
+localise = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(42 * 42, 6))
+transformer = st.SpatialTransformer(localise, affine, (28, 28))
+"""
+
+
+def test_every_public_name_can_be_used_with_nothing_but_the_package_and_torch(tmp_path: Path) -> None:
+    assert USES.keys() == set(stn_train.__all__)
+    trial = trials_of(stn_train.load_config("quickstart"))[1]
+    network = stn_train.build_model(trial.model, trial.dataset.canvas, trial.parameters).network
+    save_checkpoint(tmp_path / "checkpoint.pt", trial, TrainingState.start(network, trial.training), [])
+    code = "\n".join([BEFORE, *USES.values()])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

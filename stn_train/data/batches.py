@@ -17,7 +17,7 @@ from stn_train.specs import DatasetSpec
 
 
 class Batch(NamedTuple):
-    """Images (B x C x H x W, float32 from 0 to 1), labels (B) and, where they are asked for, true poses (B x 8)."""
+    """Images (B x C x H x W, float32 from 0 to 1), labels (B) and, where they are asked for, true poses (B x 9)."""
 
     images: Tensor
     labels: Tensor
@@ -67,7 +67,7 @@ class FreshData:
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
         """See TrainingData. The distortions depend on seed and epoch alone."""
         spec = self.spec if epoch >= self.grown else self.spec.eased(epoch / self.grown)
-        draws = draw(spec, self.digits, self.ink, seed, "train", epoch, self.bend)
+        draws = draw(spec, self.digits, seed, "train", epoch, self.bend, self.ink)
         labels = labels_of(self.digits, draws)
         for index in whole_batches(len(self), seed, epoch, size):
             images = render(spec, self.digits, draws, index)
@@ -77,7 +77,7 @@ class FreshData:
 
 @dataclass(frozen=True)
 class BuiltData:
-    """Images that were distorted once, and stay as they are: M x C x H x W, uint8, with M labels and M x 8 poses."""
+    """Images that were distorted once, and stay as they are: M x C x H x W, uint8, with M labels and M x 9 poses."""
 
     images: Tensor
     labels: Tensor

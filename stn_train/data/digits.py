@@ -1,9 +1,13 @@
 """Sources of digits: undistorted 28 x 28 images and their labels."""
 
 import contextlib
+import gzip
 import hashlib
 import io
+import math
 import os
+import struct
+import zlib
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
@@ -15,7 +19,6 @@ from torch import Tensor
 
 from stn_train.data.randomness import chosen
 from stn_train.errors import UserError
-from stn_train.plain import read_bytes
 from stn_train.specs import DIGIT, Source
 from stn_train.storage import at_home
 
@@ -48,7 +51,7 @@ def load_digits(source: Source, data_root: str | None = None) -> tuple[Digits, D
 
     The files of a torchvision source are looked for under `data_root`, then under the folder that the environment
     variable STN_TRAIN_DATA names, else in a cache folder, and downloaded where they are missing. Raises UserError where
-    they cannot be had or are damaged.
+    they cannot be had, are damaged or are not the source's own.
     """
     if source == "digits":
         return _scikit_digits()
@@ -67,12 +70,16 @@ def hold_out(digits: Digits) -> tuple[Digits, Digits]:
 def few(digits: Digits, count: int, seed: int) -> Digits:
     """`count` of the training digits, chosen by the seed, and repeated so that an epoch is about as long as before.
 
-    What a seed chooses of fewer is among what it chooses of more. Raises UserError where there are not as many.
+    What a seed chooses of fewer is among what it chooses of more.
     """
-    if count > len(digits):
-        raise UserError(f"training.digits is {count:,}, and there are {len(digits):,} digits to train on; name fewer")
     repeats = max(round(len(digits) * digits.repeats / count), 1)
     return replace(digits.subset(chosen(count, len(digits), seed)), repeats=repeats)
+
+
+def training_size(source: Source, validation: bool) -> int:
+    """How many digits of a source are trained on, without those held out for validation; reads no file."""
+    count = len(_scikit_digits()[0]) if source == "digits" else _COUNTS["train"]
+    return count - count // 6 if validation else count
 
 
 def _cache() -> str:
@@ -92,15 +99,40 @@ _MNIST_MD5 = {
 
 
 def _torchvision_digits(source: Source, root: Path) -> tuple[Digits, Digits]:
-    folder = root / _FOLDERS[source] / "raw"
-    if not all((folder / name).is_file() for name in _MNIST_MD5):
-        _download(source, root, folder)
-    return _read_split(source, folder, "train"), _read_split(source, folder, "t10k")
+    files = find_files(source, root) or _download(source, root)
+    return _read_split(source, files, "train"), _read_split(source, files, "t10k")
 
 
-def _download(source: Source, root: Path, folder: Path) -> None:
+def find_files(source: Source, root: Path) -> dict[str, Path] | None:
+    """The four files of a torchvision source, by torchvision's names for them; None where no folder has them all.
+
+    `root` is as for torchvision, or the folder of the files or one above it. A file may be gzipped, and have a dot
+    before idx, as in train-images.idx3-ubyte.
+    """
+    for folder in _folders(source, root):
+        found = {name: path for name in _MNIST_MD5 if (path := _find_file(folder, name))}
+        if len(found) == len(_MNIST_MD5):
+            return found
+    return None
+
+
+def _find_file(folder: Path, name: str) -> Path | None:
+    spellings = (name, name.replace("-idx", ".idx"))
+    paths = (folder / f"{spelling}{ending}" for ending in ("", ".gz") for spelling in spellings)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _folders(source: Source, root: Path) -> list[Path]:
+    """Where a source's files may lie: all have the same names, so not in a folder named for another source."""
+    own = root / _FOLDERS[source]
+    others = set(_FOLDERS.values()) - {own.name}
+    return [own / "raw", own] if others & set(root.absolute().parts[-2:]) else [own / "raw", own, root / "raw", root]
+
+
+def _download(source: Source, root: Path) -> dict[str, Path]:
     import torchvision
 
+    folder = root / _FOLDERS[source] / "raw"
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -111,36 +143,85 @@ def _download(source: Source, root: Path, folder: Path) -> None:
                 each.rmdir()
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(
-            f"{source} is not in {root} and could not be downloaded ({reason}); name the folder that holds "
-            f"{_FOLDERS[source]}/raw by --data-root, by data_root in the configuration or by {DATA_VARIABLE}, "
-            "or start with `stn-train run --config quickstart`, which needs no download"
+            f"{source} is not in {root} and could not be downloaded ({reason}){_found_instead(source, root)}; name the "
+            f"folder that holds {_FOLDERS[source]}/raw by --data-root, by data_root in the configuration or by "
+            f"{DATA_VARIABLE}, or start with `stn-train run --config quickstart`, which needs no download"
         ) from None
+    return {name: folder / name for name in _MNIST_MD5}
 
 
-def _read_split(source: Source, folder: Path, split: str) -> Digits:
+def _found_instead(source: Source, root: Path) -> str:
+    """The part of a sentence on what lies where a source's files are looked for; empty where nothing does."""
+    for folder in filter(Path.is_dir, _folders(source, root)):
+        names = sorted(path.name for path in folder.iterdir())
+        if names:
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            return f": {folder} has {', '.join(names[:8])}{more}, not {', '.join(_MNIST_MD5)}, each with or without .gz"
+    return ""
+
+
+def _read_split(source: Source, files: dict[str, Path], split: str) -> Digits:
     count = _COUNTS[split]
-    images = _read_idx(source, folder / f"{split}-images-idx3-ubyte", (count, DIGIT, DIGIT))
-    labels = _read_idx(source, folder / f"{split}-labels-idx1-ubyte", (count,))
+    images = _read_idx(source, files, f"{split}-images-idx3-ubyte", (count, DIGIT, DIGIT))
+    name = f"{split}-labels-idx1-ubyte"
+    labels = _read_idx(source, files, name, (count,))
+    if labels.max() >= CLASSES:
+        wrong = int((labels >= CLASSES).argmax())
+        raise UserError(
+            f"{files[name]} is damaged: image {wrong}, counted from 0, has the label {labels[wrong]}, and labels are "
+            f"from 0 to {CLASSES - 1}; {_mend(source, files[name])}"
+        )
     return Digits(torch.from_numpy(images), torch.from_numpy(labels).long())
 
 
-def _read_idx(source: Source, path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The bytes of an idx file that holds uint8 values of just this shape; anything else is refused by name."""
-    header = np.array([0x800 + len(shape), *shape], dtype=">u4").tobytes()
-    size = len(header) + int(np.prod(shape))
-    mend = "delete it to have it downloaded again, or bring a sound copy"
+def _read_idx(source: Source, files: dict[str, Path], name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The values of an IDX file, gzipped or not, that holds bytes of just this shape; any other is refused by name."""
+    path, mend = files[name], _mend(source, files[name])
+    start = 4 + 4 * len(shape)
+    size = start + math.prod(shape)
     try:
-        found = path.stat().st_size
-        if found != size:
-            raise UserError(f"{path} is damaged: it has {found} bytes, not {size}; {mend}")
-        content = read_bytes(path, size)
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            content = (gzip.GzipFile(fileobj=file) if packed else file).read(size + 1)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{path} is damaged: {error}; {mend}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    if not content.startswith(header):
+    declared = _declared(content)
+    length = 4 + 4 * len(declared) + math.prod(declared)
+    if declared not in (shape, ()) and len(content) == min(length, size + 1):
+        raise UserError(
+            f"{path} holds {_by(declared)} bytes, and {source}'s file {_by(shape)}: no command reads images of "
+            f"your own; {mend}"
+        )
+    if len(content) != size:
+        found = f"over {size}" if len(content) > size else len(content)
+        raise UserError(f"{path} is damaged: it has {found} bytes, not {size}; {mend}")
+    if declared != shape:
         raise UserError(f"{path} is damaged: its header is not that of {shape[0]} {source} entries; {mend}")
-    if source == "mnist" and hashlib.md5(content, usedforsecurity=False).hexdigest() != _MNIST_MD5[path.name]:
-        raise UserError(f"{path} is damaged: its checksum is not MNIST's; {mend}")
-    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape).copy()
+    if (hashlib.md5(content, usedforsecurity=False).hexdigest() == _MNIST_MD5[name]) != (source == "mnist"):
+        why = "is damaged: its checksum is not MNIST's" if source == "mnist" else f"is MNIST's and not {source}'s"
+        raise UserError(f"{path} {why}; {mend}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+
+
+def _declared(content: bytes) -> tuple[int, ...]:
+    """The shape that an IDX file of bytes says it has; () where it is none."""
+    axes = int.from_bytes(content[3:4]) if content.startswith(b"\0\0\x08") else 0
+    sizes = content[4 : 4 + 4 * axes]
+    return struct.unpack(f">{axes}I", sizes) if len(sizes) == 4 * axes else ()
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(f"{size:,}" for size in shape)
+
+
+def _mend(source: Source, path: Path) -> str:
+    """What helps against a file that is not a source's own; to delete it only where we have downloaded it."""
+    if path.is_relative_to(at_home(_cache())):
+        return "delete it to have it downloaded again"
+    return f"put {source}'s own file there, or name another folder by --data-root"
 
 
 # --- the embedded source: scikit-learn's digits -------------------------------------------------------------------

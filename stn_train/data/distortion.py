@@ -54,7 +54,13 @@ class Draw:
 
 
 def draw(
-    spec: DatasetSpec, digits: Digits, ink: Ink, seed: int, split: Split, epoch: int = 0, bend: float = 0.0
+    spec: DatasetSpec,
+    digits: Digits,
+    seed: int,
+    split: Split,
+    epoch: int = 0,
+    bend: float = 0.0,
+    ink: Ink | None = None,
 ) -> tuple[Draw, ...]:
     """Draw the distortion of every image of a split's epoch, one Draw a channel, from (seed, split, epoch) alone.
 
@@ -63,8 +69,10 @@ def draw(
     order of batches.
 
     With `bend`, each digit is first bent in its own frame as if another hand had written it: by a spline whose 4 x 4
-    control points are off by a normal of so many pixels. Where it is placed goes by its ink before that.
+    control points are off by a normal of so many pixels. Where it is placed goes by its ink before that; who draws many
+    epochs gives the digits' `ink`, so that it is found once.
     """
+    ink = ink or Ink.of(digits)
     shown = np.arange(len(digits) * digits.repeats) % len(digits)
     channels = [shown]
     if spec.addition:

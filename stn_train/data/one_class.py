@@ -36,7 +36,7 @@ class OneClass:
         """Batches without end, distorted afresh in every epoch: B x 1 x H x W, float32 from 0 to 1."""
         epoch = 0
         while True:
-            draws = draw(self.spec, self.digits, self.ink, seed, "train", epoch)
+            draws = draw(self.spec, self.digits, seed, "train", epoch, ink=self.ink)
             for index in whole_batches(len(self.members), seed, epoch, size):
                 yield render(self.spec, self.digits, draws, self.members[index])
             epoch += 1
@@ -46,7 +46,7 @@ class OneClass:
 
         They are those of the dataset's test (or validation) variant, all on the CPU.
         """
-        (drawn,) = draws = draw(self.spec, self.digits, self.ink, VARIANT_SEED, split)
+        (drawn,) = draws = draw(self.spec, self.digits, VARIANT_SEED, split, ink=self.ink)
         images = (render(self.spec, self.digits, draws, self.members) * 255).round().byte().cpu()
         shift = torch.from_numpy(drawn.shift)[self.members].float()
         return images, shift, self.members % len(self.digits)

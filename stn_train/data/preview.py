@@ -9,12 +9,12 @@ from stn_train.data.digits import CLASSES, Digits
 from stn_train.data.distortion import Draw
 from stn_train.data.outline import Outline
 from stn_train.data.variant import draw_variant
-from stn_train.pictures import draw_outline, png, show_image
+from stn_train.pictures import draw_outline, show_image
 from stn_train.specs import DatasetSpec
 
 
-def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> bytes:
-    """A PNG: a row with one digit of each class, and for each variant a row of the same digits, distorted.
+def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> Figure:
+    """A figure: a row with one digit of each class, and for each variant a row of the same digits, distorted.
 
     On the images lie the outline of each digit's frame, with a dot at its upper left corner, and the box of its ink.
     """
@@ -33,7 +33,7 @@ def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> bytes:
             _picture(row[column], variant.images[column].numpy(), title)
             for lies in outlines:
                 _draw_outlines(row[column], lies, column)
-    return png(figure)
+    return figure
 
 
 def _pose(spec: DatasetSpec, drawn: Draw, number: int) -> str:

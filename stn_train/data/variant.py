@@ -45,9 +45,10 @@ _FILES = ("images.npy", "digits.npy", "parameters.npz")
 class Variant:
     """A split of the digits, distorted once: M images of N digits.
 
-    `images` (M x C x H x W, uint8); `labels` and the numbers of the digits in the first channels, `digit` (M, int64);
-    `theta` of the dataset's family, from the canvas to the digit's frame (M x p, float32; M x C x p for several
-    channels); `sources` (N x 28 x 28, uint8), the digits themselves; how many images lost ink at the canvas's edge.
+    `images` (M x C x H x W, uint8) and their `labels` (M, int64); the numbers of the digits that they show, `digit` (M,
+    int64), and `theta` of the dataset's family, from the canvas to the digit's frame (M x p, float32), both with an
+    axis of length C after the first for several channels; `sources` (N x 28 x 28, uint8), the digits themselves; how
+    many images lost ink at the canvas's edge.
     """
 
     images: Tensor
@@ -71,7 +72,7 @@ def draw_variant(
     With it a Draw and an Outline for each channel.
     """
     ink = Ink.of(digits)
-    draws = draw(spec, digits, ink, seed, split)
+    draws = draw(spec, digits, seed, split, ink=ink)
     count = len(draws[0])
     images = torch.empty(count, spec.channels, *spec.canvas, dtype=torch.uint8)
     for index in torch.arange(count).split(_BATCH):
@@ -82,7 +83,7 @@ def draw_variant(
     variant = Variant(
         images,
         labels_of(digits, draws),
-        torch.from_numpy(draws[0].digit),
+        torch.from_numpy(_joined([drawn.digit for drawn in draws])),
         torch.from_numpy(_joined([drawn.theta.numpy() for drawn in draws])),
         digits.images,
         int(clipped.sum()),
@@ -162,19 +163,30 @@ def _joined(channels: list[NDArray[Any]]) -> NDArray[Any]:
     return channels[0] if len(channels) == 1 else np.stack(channels, axis=1)
 
 
+def read_manifest(spec: DatasetSpec, source: Source, folder: Path) -> Manifest:
+    """The manifest of a built variant. Raises UserError where it is missing, damaged, or another variant's."""
+    target, mend = folder / spec.name, _build_again(folder)
+    if not (target / "manifest.json").exists():
+        raise UserError(f"{target} holds no built variant; {mend.replace('again ', '')}")
+    manifest = sealed.read_record(Manifest, target / "manifest.json", mend)
+    if (manifest.source, manifest.dataset) != (source, spec):
+        raise UserError(f"{target} holds another variant than the configuration's {spec.name} of {source}; {mend}")
+    if manifest.files.keys() != {f"{split}/{name}" for split in _SPLITS for name in _FILES}:
+        raise UserError(f"{target / 'manifest.json'} is damaged: it names other files than those of a variant; {mend}")
+    return manifest
+
+
+def _build_again(folder: Path) -> str:
+    return f"build it again by `stn-train data build --config CONFIG --output-dir {folder}`"
+
+
 def load_variant(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, Variant]:
     """Read a built variant, train and test, and check it against its manifest and `spec`.
 
     Raises UserError where it is missing, damaged, or of another specification or source.
     """
-    target = folder / spec.name
-    path = target / "manifest.json"
-    mend = f"build it again by `stn-train data build --config CONFIG --output-dir {folder}`"
-    manifest = sealed.read_record(Manifest, path, mend)
-    if (manifest.source, manifest.dataset) != (source, spec):
-        raise UserError(f"{target} holds another variant than the configuration's {spec.name} of {source}; {mend}")
-    if manifest.files.keys() != {f"{split}/{name}" for split in _SPLITS for name in _FILES}:
-        raise UserError(f"{path} is damaged: it names other files than those of a variant; {mend}")
+    target, mend = folder / spec.name, _build_again(folder)
+    manifest = read_manifest(spec, source, folder)
     for name, checksum in manifest.files.items():
         if not (target / name).is_file() or storage.sha256(target / name) != checksum:
             raise UserError(f"{target / name} is missing or damaged: its checksum is not the manifest's; {mend}")
@@ -199,6 +211,6 @@ def _read_split(folder: Path, spec: DatasetSpec) -> Variant:
     if not np.isfinite(arrays["theta"]).all():
         raise ValueError(f"{folder.name}: theta is not finite")
     images, sources, labels, digit, theta, clipped = map(torch.from_numpy, arrays.values())
-    if images.ndim == 3:
+    if spec.channels == 1:
         return Variant(images[:, None], labels, digit, theta, sources, int(clipped.sum()))
-    return Variant(images, labels, digit[:, 0], theta, sources, int(clipped.any(dim=1).sum()))
+    return Variant(images, labels, digit, theta, sources, int(clipped.any(dim=1).sum()))

@@ -44,7 +44,7 @@ def classify(
     poses: Tensor | None = None,
     turns: Sequence[float] = (),
 ) -> Predictions:
-    """Classify uint8 `images` (M x C x H x W), of which it is told the `poses` (M x 8), with a network on `device`.
+    """Classify uint8 `images` (M x C x H x W), of which it is told the `poses` (M x 9), with a network on `device`.
 
     With `turns`, it reads them also turned clockwise by each of so many degrees, and the logits are the logarithm of
     the mean of its probabilities (test-time augmentation).

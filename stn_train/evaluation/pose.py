@@ -172,13 +172,18 @@ def responses(undoing: Undoing) -> tuple[Response, ...]:
 
 
 def _response(component: Component, before: Tensor, after: Tensor) -> Response | None:
-    """Of values of M images, M x 1 or M x 2; None of those that hardly vary, or half of which do not, and of few."""
+    """Of values of M images, M x 1 or M x 2; None of those that hardly vary, or half of which do not, and of few.
+
+    None as well where what is left is beyond numbers, as with a transformer that has diverged.
+    """
     parts = min(_PARTS, before.numel() // _LEAST_IN_A_PART // 4 * 4)
     if component == "angle":
         after = before + torch.remainder(after - before + 180, 360) - 180
     done, left = ((values - values.mean(dim=0)).flatten() for values in (before, after))
     least = LEAST[component][0]
     if not parts or _about_mean(before, None) < least or not bool(done.abs().median() > least * _HARDLY):
+        return None
+    if not bool(left.isfinite().all()):
         return None
     order = done.argsort(stable=True)
     done_by_part, left_by_part = (values[order].tensor_split(parts) for values in (done, left))

@@ -1,11 +1,12 @@
 """How the error grows with one quantity of the distortion, as plain records that are saved and reported. Torch-free."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stn_train.specs import ClutterSpec, Count, DatasetSpec, Spec
+from stn_train.specs import ChangeError, ClutterSpec, Count, DatasetSpec, Spec
 
 Factor = Literal["angle", "scale", "shift", "clutter"]
 
@@ -48,27 +49,28 @@ class Robustness(Spec):
 
 
 def others(own: DatasetSpec, datasets: Sequence[DatasetSpec]) -> list[DatasetSpec]:
-    """The other datasets that networks of this one can be asked about, on the canvas that they know."""
-    return [
-        other.model_copy(update={"canvas": own.canvas})
-        for other in datasets
-        if other.name != own.name and (other.channels, other.classes) == (own.channels, own.classes)
-    ]
+    """The other datasets that networks of this one can be asked about, on the canvas that they know, if they fit it."""
+    found = []
+    for other in datasets:
+        if other.name != own.name and (other.channels, other.classes) == (own.channels, own.classes):
+            with suppress(ChangeError):
+                found.append(other.changed(canvas=own.canvas))
+    return found
 
 
 def held(dataset: DatasetSpec, factor: Factor, level: float) -> DatasetSpec:
     """The dataset with one quantity the same for every image; everything else is drawn as before."""
     match factor:
         case "angle":
-            return dataset.model_copy(update={"rotation": (level, level)})
+            return dataset.changed(rotation=(level, level))
         case "scale":
-            return dataset.model_copy(update={"scale": (level, level)})
+            return dataset.changed(scale=(level, level))
         case "shift":
-            return dataset.model_copy(update={"translation": (level, level)})
+            return dataset.changed(translation=(level, level))
         case "clutter":
             clutter = dataset.clutter or ClutterSpec.model_validate({})
-            patches = clutter.model_copy(update={"patches": int(level)}) if level else None
-            return dataset.model_copy(update={"clutter": patches})
+            patches = clutter.changed(patches=int(level)) if level else None
+            return dataset.changed(clutter=patches)
 
 
 def trained_range(dataset: DatasetSpec, factor: Factor) -> tuple[float, float]:

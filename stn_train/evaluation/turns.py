@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from stn_train.geometry import PROJECTIVE, ROTATION, bilinear_sampler
+from stn_train.geometry import HOMOGRAPHY, ROTATION, bilinear_sampler
 
 
 def turned_images(images: Tensor, degrees: float) -> Tensor:
@@ -17,10 +17,10 @@ def turned_images(images: Tensor, degrees: float) -> Tensor:
 
 
 def turned_poses(poses: Tensor, degrees: float, aspect: float) -> Tensor:
-    """True poses, theta N x 8 of the projective family, of images that have been turned clockwise.
+    """True poses, theta N x 9 of all homographies, of images that have been turned clockwise.
 
     `aspect` is width over height of the images. See `turned_images`: what was to be read at a point of the image is
     now where turning has put that point.
     """
     turn = ROTATION.matrix(torch.tensor([[math.radians(degrees)]], dtype=torch.float64), aspect)
-    return PROJECTIVE.theta_of(turn @ PROJECTIVE.matrix(poses.double())).to(poses.dtype)
+    return HOMOGRAPHY.theta_of(turn @ HOMOGRAPHY.matrix(poses.double())).to(poses.dtype)

@@ -9,12 +9,15 @@ The convention of the whole project:
 - **Direction**: a transform maps **target** to **source**. Target is what comes out, source is what is read:
   (x_s, y_s) = T_theta(x_t, y_t) (paper, equation 1). To turn an image clockwise by a, its grid turns by -a.
 - **Rotation** by a positive angle turns clockwise as seen on the screen, since y runs downwards.
-- **Matrices** are 3 x 3, homogeneous, acting on columns (x, y, 1).
+- **Matrices** are 3 x 3, homogeneous, acting on columns (x, y, 1). The third coordinate that they give is the depth:
+  positive in front of the horizon. So a matrix and its negative are not one map: they show opposite sides of it.
+- **Precision**: float32 or wider, also of what comes in bfloat16 or is computed under autocast.
 """
 
 from stn_train.geometry.families import (
     AFFINE,
     ATTENTION,
+    HOMOGRAPHY,
     PROJECTIVE,
     ROTATION,
     SCALE,
@@ -25,7 +28,8 @@ from stn_train.geometry.families import (
     MatrixFamily,
 )
 from stn_train.geometry.grid import apply_matrix, matrix_grid, pixel_grid
-from stn_train.geometry.sampler import bilinear_sampler, without_autocast
+from stn_train.geometry.precision import precise, without_autocast
+from stn_train.geometry.sampler import bilinear_sampler
 from stn_train.geometry.tps import ThinPlateSpline, thin_plate_spline
 
 TPS = thin_plate_spline(4)
@@ -34,12 +38,13 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (TRANSLATION, SCALE, ROTATION, SHEAR, ATTENTION, SIMILARITY, AFFINE, PROJECTIVE, TPS)
 }
-"""Every family by name."""
+"""Every family that a transformer can predict, by name."""
 
 __all__ = [
     "AFFINE",
     "ATTENTION",
     "FAMILIES",
+    "HOMOGRAPHY",
     "PROJECTIVE",
     "ROTATION",
     "SCALE",
@@ -54,6 +59,7 @@ __all__ = [
     "bilinear_sampler",
     "matrix_grid",
     "pixel_grid",
+    "precise",
     "thin_plate_spline",
     "without_autocast",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stn_train.geometry.grid import apply_matrix, matrix_grid, projective_grid
+from stn_train.geometry.precision import precise
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,8 @@ class MatrixFamily(Family):
     """A family whose maps are 3 x 3 matrices.
 
     `to_matrix(theta)` gives the matrices (N x 3 x 3) for parameters theta (N x p), and `from_matrix` theta for
-    matrices of the family; None where products and inverses of its matrices lie outside, among the affine ones.
-    Both speak of a frame whose two axes have the same unit, half the image's height, unless `normalised`: then of
-    normalised coordinates, whatever the aspect.
+    matrices of the family; None where theta cannot be read off them. Both speak of a frame whose two axes have the same
+    unit, half the image's height, unless `normalised`: then of normalised coordinates, whatever the aspect.
     """
 
     to_matrix: Callable[[Tensor], Tensor]
@@ -53,6 +53,7 @@ class MatrixFamily(Family):
     normalised: bool = False
     projective: bool = False
 
+    @precise
     def matrix(self, theta: Tensor, aspect: float = 1.0) -> Tensor:
         """The matrices, N x 3 x 3, for theta, N x p, in normalised coordinates."""
         return self._reframed(self.to_matrix(theta), aspect)
@@ -67,13 +68,21 @@ class MatrixFamily(Family):
 
     @property
     def closure(self) -> "MatrixFamily":
-        """The family in which the inverses and compositions of this one lie: itself, or the affine one."""
+        """The family in which the inverses and compositions of this one lie.
+
+        Itself but of shears, whose is the affine one, and of projective maps, whose is that of all homographies: what
+        one of them sends the middle of its target to may lie behind the other's horizon.
+        """
+        if self.projective:
+            return HOMOGRAPHY
         return self if self.from_matrix else AFFINE
 
+    @precise
     def inverse(self, theta: Tensor, aspect: float = 1.0) -> Tensor:
         """Theta, N x p of the `closure`, of the inverse maps. Raises torch.linalg.LinAlgError where there is none."""
         return self.closure.theta_of(torch.linalg.inv(self.matrix(theta, aspect)), aspect)
 
+    @precise
     def compose(self, outer: Tensor, inner: Tensor, aspect: float = 1.0) -> Tensor:
         """Theta, N x p of the `closure`, of first `inner`, then `outer`, both N x p: x -> outer(inner(x)).
 
@@ -81,10 +90,12 @@ class MatrixFamily(Family):
         """
         return self.closure.theta_of(self.matrix(outer, aspect) @ self.matrix(inner, aspect), aspect)
 
+    @precise
     def theta_of(self, matrix: Tensor, aspect: float = 1.0) -> Tensor:
         """Theta, N x p, of normalised matrices, N x 3 x 3, that belong to this family.
 
-        Raises TypeError for a family that has no way back from its matrices.
+        Raises TypeError for a family that has no way back from its matrices, and ValueError for projective ones with a
+        matrix whose last entry is not positive: HOMOGRAPHY has that.
         """
         if self.from_matrix is None:
             raise TypeError(f"theta of the family {self.name} cannot be read off a matrix; its closure's can")
@@ -149,29 +160,48 @@ def _projective(theta: Tensor) -> Tensor:
     return _matrix(*theta.unbind(-1), 1.0)
 
 
-def _entries(*places: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    """Theta from the entries of a matrix at these places."""
-    rows, columns = zip(*places, strict=True)
-    return lambda matrix: matrix[:, rows, columns]
+def _projective_theta(matrix: Tensor) -> Tensor:
+    last = matrix[:, 2, 2]
+    if not bool((last > 0).all()):
+        raise ValueError(
+            f"a matrix whose last entry is {last.min():.4g} has the middle of its target behind the horizon, or on it; "
+            "theta of the projective family, 8 numbers, cannot say that, and theta of HOMOGRAPHY, 9 numbers, can"
+        )
+    return (matrix / matrix[:, 2:, 2:]).flatten(1)[:, :8]
 
 
-TRANSLATION = MatrixFamily("translation", (0.0, 0.0), _translation, _entries((0, 2), (1, 2)))
+def _homography(theta: Tensor) -> Tensor:
+    return theta.view(-1, 3, 3)
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """Reads theta off the entries of matrices at these places; not a closure, so that families can be pickled."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    def __call__(self, matrix: Tensor) -> Tensor:
+        return matrix[:, self.rows, self.columns]
+
+
+TRANSLATION = MatrixFamily("translation", (0.0, 0.0), _translation, _Entries((0, 1), (2, 2)))
 """theta = (t_x, t_y): source = target + t."""
-SCALE = MatrixFamily("scale", (1.0,), _scale, _entries((0, 0)))
+SCALE = MatrixFamily("scale", (1.0,), _scale, _Entries((0,), (0,)))
 """theta = (s): source = s target. Below 1 the output shows a smaller part, enlarged."""
 ROTATION = MatrixFamily("rotation", (0.0,), _rotation, _angle)
 """theta = (angle in radians): source = R(angle) target, clockwise as seen."""
 SHEAR = MatrixFamily("shear", (0.0, 0.0), _shear, None)
 """theta = (h, v): source = (x + h y, v x + y)."""
-ATTENTION = MatrixFamily("attention", (1.0, 0.0, 0.0), _attention, _entries((0, 0), (0, 2), (1, 2)))
+ATTENTION = MatrixFamily("attention", (1.0, 0.0, 0.0), _attention, _Entries((0, 0, 1), (0, 2, 2)))
 """theta = (s, t_x, t_y): source = s target + t (paper, equation 2)."""
-SIMILARITY = MatrixFamily("similarity", (1.0, 0.0, 0.0, 0.0), _similarity, _entries((0, 0), (1, 0), (0, 2), (1, 2)))
+SIMILARITY = MatrixFamily("similarity", (1.0, 0.0, 0.0, 0.0), _similarity, _Entries((0, 1, 0, 1), (0, 0, 2, 2)))
 """theta = (a, b, t_x, t_y): source = (a x - b y, b x + a y) + t: scaled by |(a, b)|, turned by atan2(b, a)."""
 AFFINE = MatrixFamily(
     "affine",
     (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
     _affine,
-    lambda matrix: matrix[:, :2].flatten(1),
+    _Entries((0, 0, 0, 1, 1, 1), (0, 1, 2, 0, 1, 2)),
     normalised=True,
 )
 """theta = the matrix's two upper rows, one after the other (paper, equation 1)."""
@@ -179,8 +209,19 @@ PROJECTIVE = MatrixFamily(
     "projective",
     (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
     _projective,
-    lambda matrix: (matrix / matrix[:, 2:, 2:]).flatten(1)[:, :8],
+    _projective_theta,
     normalised=True,
     projective=True,
 )
-"""theta = the matrix's entries row by row, but for the last, which is 1."""
+"""theta = the matrix's entries row by row, but for the last, which is 1: the middle of the target is in front of the
+horizon."""
+HOMOGRAPHY = MatrixFamily(
+    "homography",
+    (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+    _homography,
+    _Entries((0, 0, 0, 1, 1, 1, 2, 2, 2), (0, 1, 2) * 3),
+    normalised=True,
+    projective=True,
+)
+"""theta = all nine entries of the matrix row by row, whose positive multiples are one map: inverses and compositions of
+projective maps, also where the middle of the target is behind the horizon. Not for a transformer to predict."""

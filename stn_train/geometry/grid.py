@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from stn_train.geometry.precision import precise
+
 HORIZON = 0.01
 """The least depth that a projective map divides by.
 
@@ -21,6 +23,7 @@ def pixel_grid(size: tuple[int, int], like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
 
 
+@precise
 def matrix_grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
     """Where each output pixel reads: N x H x W x 2, (x, y) in normalised source coordinates (paper, equation 1).
 
@@ -29,11 +32,13 @@ def matrix_grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
     return _linear(matrix[:, :2], size)
 
 
+@precise
 def projective_grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
     """As `matrix_grid`, for any N x 3 x 3 matrix: the third coordinate, the depth, divides the other two."""
     return perspective_divide(_linear(matrix, size))
 
 
+@precise
 def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
     """Where points, (N x) M x 2, go under N x 3 x 3 matrices of any kind: N x M x 2."""
     return perspective_divide(points @ matrix[:, :, :2].mT + matrix[:, None, :, 2])

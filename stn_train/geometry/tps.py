@@ -10,7 +10,9 @@ from torch import Tensor
 
 from stn_train.geometry.families import Family
 from stn_train.geometry.grid import pixel_grid
-from stn_train.geometry.sampler import without_autocast
+from stn_train.geometry.precision import precise
+
+Array = NDArray[np.float64]
 
 _NEWTON_STEPS = 30
 _CLOSE = 1e-9
@@ -30,27 +32,29 @@ class ThinPlateSpline(Family):
 
     control: int
 
+    @precise
     def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
         """See Family."""
         source: Tensor = _weights(target, self.control, aspect) @ self.control_points(theta)
         return source
 
+    @precise
     def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
         """See Family. The weights of a size are computed once.
 
         A product of its own for each map, so that rounding does not depend on the batch; it gives planes of x and y.
-        In theta's precision, also under autocast.
         """
-        weights = _grid_weights(self.control, size, aspect, theta.dtype, theta.device)
-        with without_autocast(theta):
-            planes = torch.bmm(self.control_points(theta).mT, weights.mT.expand(len(theta), -1, -1))
+        weights = torch.from_numpy(_grid_weights(self.control, size, aspect))
+        weights = weights.to(theta.device, theta.dtype, non_blocking=True)
+        planes = torch.bmm(self.control_points(theta).mT, weights.mT.expand(theta.shape[0], -1, -1))
         grid: Tensor = planes.unflatten(2, size).movedim(1, -1)
         return grid
 
     def control_points(self, theta: Tensor) -> Tensor:
         """Theta, N x p, as points: N x n² x 2."""
-        return theta.view(len(theta), self.control**2, 2)
+        return theta.view(-1, self.control**2, 2)
 
+    @precise
     def jacobian(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
         """The derivatives of source (rows: x, y) with respect to target (columns), N x M x 2 x 2, at M x 2 or N x M x 2
         points: by their own formula, not by autograd."""
@@ -60,8 +64,10 @@ class ThinPlateSpline(Family):
         radial = 2 * away * unit**2 * (squared.clamp(min=_TINY).log() + 1)
         affine = torch.eye(3, dtype=away.dtype, device=away.device)[:, 1:].expand(*target.shape[:-1], 3, 2)
         slopes = torch.cat([radial, affine], dim=-2)
-        return (slopes.mT @ _solution(self.control, aspect).to(slopes) @ self.control_points(theta)[:, None]).mT
+        solution = torch.from_numpy(_solution(self.control, aspect)).to(slopes)
+        return (slopes.mT @ solution @ self.control_points(theta)[:, None]).mT
 
+    @precise
     def folds(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
         """Whether each map folds (N, bool): turns some pixel of an output of this size inside out, or flattens it.
 
@@ -71,13 +77,14 @@ class ThinPlateSpline(Family):
         folded: Tensor = (determinant <= 0).any(dim=1)
         return folded
 
+    @precise
     def inverse_points(self, theta: Tensor, source: Tensor, aspect: float = 1.0) -> Tensor:
         """The target points, N x M x 2, that the maps send to `source`, M x 2 or N x M x 2; NaN where none was found.
 
         By Newton's method from the inverse of the affine map nearest to the spline, with steps halved until they lead
         closer: finds the only one where the map does not fold, one of several where it does.
         """
-        source = source.expand(len(theta), *source.shape[-2:])
+        source = source.expand(theta.shape[0], *source.shape[-2:])
         found = self._affine_inverse(theta, source)
         missing = self.points(theta, found, aspect) - source
         for _ in range(_NEWTON_STEPS):
@@ -149,29 +156,35 @@ def _weights(target: Tensor, control: int, aspect: float) -> Tensor:
     away = (target[..., None, :] - _control_grid(control, target)) * target.new_tensor([aspect, 1.0])
     squared = _squared_length(away)
     radial = squared * squared.clamp(min=_TINY).log()
-    return torch.cat([radial, _with_one(target)], dim=-1) @ _solution(control, aspect).to(target)
+    solution = torch.from_numpy(_solution(control, aspect)).to(target)
+    return torch.cat([radial, _with_one(target)], dim=-1) @ solution
+
+
+# What is kept is NumPy's: no mode of torch's that happens to be on, such as one that traces, gets into it.
 
 
 @lru_cache(maxsize=32)
-def _solution(control: int, aspect: float) -> Tensor:
-    """From the control points' places to the coefficients of the n² radial terms and of (1, x, y): (n² + 3) x n².
-
-    In NumPy and float64, once: neither autocast nor a mode of torch's that happens to be on gets into what is kept.
-    """
+def _solution(control: int, aspect: float) -> Array:
+    """From the control points' places to the coefficients of the n² radial terms and of (1, x, y): (n² + 3) x n²."""
     line = np.linspace(-1, 1, control)
-    x, y = (axis.ravel() for axis in np.meshgrid(line, line))
-    squared = (aspect * (x[:, None] - x)) ** 2 + (y[:, None] - y) ** 2
-    radial = squared * np.log(np.maximum(squared, _TINY))
-    affine = np.stack([np.ones_like(x), x, y], axis=1)
-    system: NDArray[np.float64] = np.block([[radial, affine], [affine.T, np.zeros((3, 3))]])
-    return torch.from_numpy(np.linalg.inv(system)[:, : control**2].copy())
+    terms = _terms(line, line, control, aspect)
+    affine = np.concatenate([terms[:, -3:].T, np.zeros((3, 3))], axis=1)
+    return np.linalg.inv(np.concatenate([terms, affine]))[:, : control**2].astype(np.float64)
 
 
 @lru_cache(maxsize=32)
-def _grid_weights(
-    control: int, size: tuple[int, int], aspect: float, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """The weights at the centres of all pixels of an output, (H W) x n², where and as they are needed."""
-    with torch.inference_mode(False), torch.no_grad():
-        centres = pixel_grid(size, torch.empty(0, dtype=torch.float64, device="cpu")).flatten(0, 1)
-        return _weights(centres, control, aspect).to(device, dtype)
+def _grid_weights(control: int, size: tuple[int, int], aspect: float) -> Array:
+    """The weights (see `_weights`) at the centres of all pixels of an output, (H W) x n²."""
+    rows, columns = ((2 * np.arange(count) + 1) / count - 1 for count in size)
+    weights: Array = _terms(columns, rows, control, aspect) @ _solution(control, aspect)
+    return weights
+
+
+def _terms(columns: Array, rows: Array, control: int, aspect: float) -> Array:
+    """At all points of a grid, row by row, the radial term of each control point, and 1, x and y: M x (n² + 3)."""
+    line = np.linspace(-1, 1, control)
+    x, y = (axis.reshape(-1, 1) for axis in np.meshgrid(columns, rows))
+    control_x, control_y = (axis.ravel() for axis in np.meshgrid(line, line))
+    squared = (aspect * (x - control_x)) ** 2 + (y - control_y) ** 2
+    radial = squared * np.log(np.maximum(squared, _TINY))
+    return np.concatenate([radial, np.ones_like(x), x, y], axis=1)

@@ -1,5 +1,6 @@
 """From a model's specification to a network, its width fitted to a parameter budget."""
 
+import copy
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -8,13 +9,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from stn_train.errors import UserError, first_line
 from stn_train.geometry import FAMILIES, Family, thin_plate_spline
 from stn_train.models.classifiers import CLASSIFIERS
 from stn_train.models.control import freeze, give_pose, teach_pose
-from stn_train.models.insert import insert_transformer
+from stn_train.models.inputs import Expected, by
+from stn_train.models.insert import NoPlaceError, insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
 from stn_train.models.transformer import SideBySide, SpatialTransformer
 from stn_train.models.user_classifier import Classifier, line_of, load_classifier, natural_width, takes_width
@@ -29,7 +32,8 @@ class Model:
     """A network with its size: `parameters`, `multiply_adds` for one image in all its turns, the classifier's `width`.
 
     The network's part `classifier` is the classifier; `transformer`, where it has that part, is what stands at its
-    input (see `at_input`). The width is None for a classifier that has none.
+    input (see `at_input`). It refuses images of other channels, and of another size where a layer of its is made for
+    one size. The width is None for a classifier that has none.
     """
 
     network: nn.Sequential
@@ -68,7 +72,7 @@ def build_model(
 
     With `parameters`, the classifier's width is chosen so that the whole network, transformers included, has as many,
     within 2 %. Raises UserError where no width does, where a part of the network cannot work on so small a canvas, or
-    where a classifier of the user's cannot be had.
+    where a classifier of the user's cannot be had, or not be trained.
     """
     ours = spec.classifier in CLASSIFIERS
     classifier: Classifier = CLASSIFIERS[spec.classifier] if ours else load_classifier(spec.classifier)
@@ -95,6 +99,11 @@ def build_model(
         assert isinstance(transformer, SpatialTransformer)
         {"identity": freeze, "taught": teach_pose, "true": give_pose}[spec.transformer.pose](transformer)
         count, multiply_adds = _count(network), _multiply_adds(network, (1, channels, *canvas), classes)
+    if not ours:
+        with _told_of(spec, canvas):
+            _try_step(network, (2, channels, *canvas), classes)
+    size = None if _takes(network, (1, channels, 2 * canvas[0], 2 * canvas[1])) else canvas
+    network.register_forward_pre_hook(Expected("the network", channels, size))
     return Model(network, width, count, multiply_adds * (1 + len(spec.turns)))
 
 
@@ -103,7 +112,7 @@ def _told_of(spec: ModelSpec, canvas: tuple[int, int]) -> Iterator[None]:
     """What keeps a model from being built, told in one sentence."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = first_line(error)
         if not isinstance(error, UserError | RuntimeError):
             if spec.classifier in CLASSIFIERS:
@@ -145,13 +154,19 @@ def _insert(network: nn.Sequential, spec: TransformerSpec, layer: int, image: tu
     layers = [name for name, _ in network[-1].named_children()]
     if layer >= len(layers):
         raise UserError(f"transformer.at is {layer}, and the classifier's layers are 0 to {len(layers) - 1}")
-    insert_transformer(
-        network,
-        image=image,
-        at=f"classifier.{layers[layer]}",
-        family=family_of(spec),
-        localisation=spec.localisation,
-    )
+    try:
+        insert_transformer(
+            network,
+            image=image,
+            at=f"classifier.{layers[layer]}",
+            family=family_of(spec),
+            localisation=spec.localisation,
+        )
+    except NoPlaceError as error:
+        raise UserError(
+            f"transformer.at is {layer}, and no transformer can stand before layer {layer} of the classifier: "
+            f"{error.reason}; choose another of its layers, of which 0 is the input"
+        ) from error
 
 
 def _stage(spec: TransformerSpec, size: tuple[int, int], channels: int) -> nn.Module:
@@ -188,18 +203,47 @@ def _fit_width(build: Callable[[float], nn.Module], parameters: int) -> float:
     return min((max(above - 1, 8), above), key=lambda eighths: abs(count(eighths) - parameters)) / 8
 
 
+def _takes(network: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a network takes images of this shape: no layer of its is made for another size."""
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(shape))
+    except (Exception, SystemExit):  # whatever a classifier of the user's raises
+        return False
+    finally:
+        network.train()
+    return True
+
+
+def _try_step(network: nn.Module, shape: tuple[int, ...], classes: int) -> None:
+    """Raise UserError where a network of a classifier of the user's cannot be trained: a step is tried on a copy."""
+    with torch.random.fork_rng(devices=[]):
+        logits = copy.deepcopy(network).train()(torch.zeros(shape))
+    _check_logits(logits, classes, images=shape[0])
+    if not logits.requires_grad:
+        raise UserError("its logits depend on no parameter that can be trained")
+    F.cross_entropy(logits, torch.zeros(shape[0], dtype=torch.int64)).backward()
+
+
+def _check_logits(logits: object, classes: int, images: int = 1) -> None:
+    """Raise UserError where a network does not put out a floating-point number for each image and class."""
+    if not isinstance(logits, torch.Tensor) or logits.shape != (images, classes):
+        found = by(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        each = "one image" if images == 1 else f"{images} images"
+        raise UserError(f"its classifier puts out {found} for {each}, and {images} x {classes} is wanted")
+    if not logits.is_floating_point():
+        raise UserError(f"its classifier puts out logits of {logits.dtype}, and floating-point numbers are wanted")
+
+
 def _multiply_adds(network: nn.Module, shape: tuple[int, ...], classes: int) -> int:
     """Multiplications with addition in convolutions and matrix products for one input of this shape.
 
-    The network runs once before, so that what is computed once, such as a spline's weights, is not counted. Raises
-    UserError where it does not put out a logit for each class.
+    Raises UserError where it does not put out a logit for each class.
     """
     network.eval()
     with torch.no_grad():
-        logits = network(torch.zeros(shape))
-        if logits.shape != (1, classes):
-            found = " x ".join(str(length) for length in logits.shape)
-            raise UserError(f"its classifier puts out {found} for one image, and 1 x {classes} is wanted")
+        _check_logits(network(torch.zeros(shape)), classes)
         with FlopCounterMode(display=False) as counter:
             network(torch.zeros(shape))
     network.train()

@@ -7,22 +7,22 @@ there is to do; taught the true pose, it does what a localisation network can le
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import PROJECTIVE, Family, pixel_grid, without_autocast
+from stn_train.geometry import HOMOGRAPHY, Family, pixel_grid
 from stn_train.models.transformer import SpatialTransformer
 
 _PLACES = (4, 4)
 
 
 class TruePose(nn.Module):
-    """Stands where a localisation network stands, and gives theta, N x 8 of the projective family, as it was told."""
+    """Stands where a localisation network stands, and gives theta, N x 9 of all homographies, as it was told."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.poses = torch.tensor([PROJECTIVE.identity])
+        self.poses = torch.tensor([HOMOGRAPHY.identity])
 
     def forward(self, images: Tensor) -> Tensor:
         """What was told of these images; the identity where nothing was."""
-        return self.poses.to(images.device).expand(len(images), -1)
+        return self.poses.to(images.device).expand(images.shape[0], -1)
 
 
 class TaughtPose(nn.Module):
@@ -46,15 +46,14 @@ class TaughtPose(nn.Module):
         theta: Tensor = self.localisation(images)
         if self.training and self.poses is not None:
             aspect, poses = images.shape[-1] / images.shape[-2], self.poses.to(theta.device)
-            with without_autocast(images):
-                places = pixel_grid(_PLACES, poses).flatten(0, 1)
-                missed = self.family.points(theta.float(), places, aspect) - PROJECTIVE.points(poses, places, aspect)
-                self.lesson = missed.flatten(1).norm(dim=1).mean() / len(places) ** 0.5
+            places = pixel_grid(_PLACES, poses).flatten(0, 1)
+            missed = self.family.points(theta, places, aspect) - HOMOGRAPHY.points(poses, places, aspect)
+            self.lesson = missed.flatten(1).norm(dim=1).mean() / len(places) ** 0.5
         return theta.detach()
 
 
 def tell(network: nn.Module, poses: Tensor | None) -> None:
-    """Tell a network the poses, N x 8, of the N images that it reads next, where a part of it wants to know."""
+    """Tell a network the poses, N x 9, of the N images that it reads next, where a part of it wants to know."""
     if poses is not None:
         for module in network.modules():
             if isinstance(module, TruePose | TaughtPose):
@@ -82,4 +81,4 @@ def teach_pose(transformer: SpatialTransformer) -> None:
 
 def give_pose(transformer: SpatialTransformer) -> None:
     """Give a transformer true poses in place of its localisation network's."""
-    transformer.localisation, transformer.family = TruePose(), PROJECTIVE
+    transformer.localisation, transformer.family = TruePose(), HOMOGRAPHY

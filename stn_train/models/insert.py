@@ -9,10 +9,19 @@ from torch import Tensor, nn
 
 from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.geometry import FAMILIES, Family
+from stn_train.models.inputs import by
 from stn_train.models.localisation import LOCALISATIONS, Localisation, default_localisation
 from stn_train.models.transformer import SpatialTransformer
 
 T = TypeVar("T")
+
+
+class NoPlaceError(UserError):
+    """No transformer can stand in front of a submodule; `reason` says why."""
+
+    def __init__(self, at: str, reason: str) -> None:
+        super().__init__(f"no transformer can stand in front of {at!r}: {reason}; name another submodule")
+        self.reason = reason
 
 
 class Transformed(nn.Module):
@@ -24,8 +33,8 @@ class Transformed(nn.Module):
         self.module = module
 
     def forward(self, images: Tensor, *others: object, **named: object) -> object:
-        """What the module makes of the warped images, which are of the type that the images are of."""
-        return self.module(self.transformer(images).to(images.dtype), *others, **named)
+        """What the module makes of the warped images."""
+        return self.module(self.transformer(images), *others, **named)
 
 
 def insert_transformer(
@@ -53,8 +62,8 @@ def insert_transformer(
     model's parameters; the localisation networks' parameters are those of modules named `localisation`.
 
     Raises UserError where there is no such submodule, family or localisation network, where the model does not take
-    such an image, where `at` is not called just once in a forward pass with a feature map of four dimensions, or where
-    that is too small for the localisation network.
+    such an image, where the localisation network does not give theta for what it reads, or that is too small for it,
+    and NoPlaceError where `at` is not called just once in a forward pass with a feature map of four dimensions.
     """
     place = _submodule(model, at)
     like = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), torch.empty(0))
@@ -62,8 +71,9 @@ def insert_transformer(
     height, width = size
     known = _named(family, FAMILIES, "family") if isinstance(family, str) else family
     localise = _localisation(localisation, known, (height, width), channels).to(like.device, like.dtype)
-    transformer = SpatialTransformer(localise, known, output or (height, width)).train(model.training)
-    transformed = Transformed(transformer, place)
+    transformer = SpatialTransformer(localise, known, output or (height, width))
+    _try(transformer, torch.zeros(1, channels, height, width, dtype=like.dtype, device=like.device))
+    transformed = Transformed(transformer.train(model.training), place)
     transformed.training = model.training
     if not at:
         return transformed
@@ -87,6 +97,17 @@ def _localisation(
     elif given is None:
         given = default_localisation(size)
     return given if isinstance(given, nn.Module) else given(family, size, channels)
+
+
+def _try(transformer: SpatialTransformer, zeros: Tensor) -> None:
+    """Raise UserError where a transformer cannot read feature maps like these."""
+    try:
+        with _at_rest(transformer), torch.no_grad():
+            transformer(zeros)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a localisation network of the user's raises
+        raise UserError(f"the localisation network does not take {by(zeros.shape)}: {first_line(error)}") from error
 
 
 def _submodule(model: nn.Module, at: str) -> nn.Module:
@@ -113,21 +134,15 @@ def _shape_read(model: nn.Module, place: nn.Module, at: str, zeros: Tensor) -> t
         with _at_rest(model), torch.no_grad():
             model(zeros)
     except Exception as error:  # whatever the model raises
-        size = " x ".join(str(length) for length in zeros.shape[1:])
-        raise UserError(f"the model does not take an image of {size}: {first_line(error)}") from error
+        raise UserError(f"the model does not take an image of {by(zeros.shape[1:])}: {first_line(error)}") from error
     finally:
         hook.remove()
-    where = f"no transformer can stand in front of {at!r}"
     if len(shapes) != 1:
-        raise UserError(
-            f"{where}: it is called {len(shapes)} times in a forward pass, not once; name another submodule"
-        )
+        raise NoPlaceError(at, f"it is called {len(shapes)} times in a forward pass, not once")
     (shape,) = shapes
     if len(shape) != 4:
         found = f"a tensor of {len(shape)} dimensions" if shape else "no tensor"
-        raise UserError(
-            f"{where}: it gets {found}, not a feature map (N x C x H x W); name a submodule that comes earlier"
-        )
+        raise NoPlaceError(at, f"it gets {found}, not a feature map (N x C x H x W)")
     return shape[1], shape[2], shape[3]
 
 

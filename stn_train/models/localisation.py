@@ -9,9 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import Family, without_autocast
+from stn_train.geometry import Family, precise
 from stn_train.geometry.grid import pixel_centres
 from stn_train.models.blocks import conv_block, refuse_small
+from stn_train.models.inputs import Expected
 from stn_train.models.transformer import Regression
 
 Localisation = Callable[[Family, tuple[int, int], int], nn.Module]
@@ -28,7 +29,9 @@ def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     """
     refuse_small("localisation network", "conv", size, _LEAST)
     height, width = (side // 8 for side in size)
-    return nn.Sequential(
+    return _made_for(
+        channels,
+        size,
         nn.AvgPool2d(2),
         conv_block(channels, 32, pool=True),
         conv_block(32, 32, pool=True),
@@ -42,23 +45,25 @@ def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
 class Keypoints(nn.Module):
     """Where each feature map is highest: from N x C x H x W to N x 2C, all x before all y, normalised to [-1, 1].
 
-    The mean position under the softmax of a map (soft-argmax; Levine et al., arXiv:1504.00702), in float32 also
-    under autocast. Adding a constant to a map changes nothing; what stands out most in it outweighs the rest.
+    The mean position under the softmax of a map (soft-argmax; Levine et al., arXiv:1504.00702), in float32 or wider
+    also under autocast. Adding a constant to a map changes nothing; what stands out most in it outweighs the rest.
     """
 
+    @precise
     def forward(self, maps: Tensor) -> Tensor:
         """The positions of the maps' peaks."""
-        with without_autocast(maps):
-            share = maps.float().flatten(2).softmax(dim=2).view(maps.shape)
-            x = share.sum(dim=2) @ pixel_centres(maps.shape[3], share)
-            y = share.sum(dim=3) @ pixel_centres(maps.shape[2], share)
+        share = maps.flatten(2).softmax(dim=2).view(maps.shape)
+        x = share.sum(dim=2) @ pixel_centres(maps.shape[3], share)
+        y = share.sum(dim=3) @ pixel_centres(maps.shape[2], share)
         return torch.cat([x, y], dim=1)
 
 
 def keypoints(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     """Four 3 x 3 convolutions on the input halved and pooled once; theta is linear in the 16 keypoints of the last."""
     refuse_small("localisation network", "keypoints", size, _LEAST)
-    return nn.Sequential(
+    return _made_for(
+        channels,
+        None,
         nn.AvgPool2d(2),
         conv_block(channels, 32, pool=True),
         conv_block(32, 32),
@@ -73,7 +78,9 @@ def conv_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Seque
     """The paper's (appendix A): the input halved, two 5 x 5 convolutions of 20 filters, then 20 units."""
     refuse_small("localisation network", "conv_paper", size, _LEAST)
     height, width = ((side // 2 - 4) // 2 - 4 for side in size)
-    return nn.Sequential(
+    return _made_for(
+        channels,
+        size,
         nn.AvgPool2d(2),
         nn.Conv2d(channels, 20, 5),
         nn.MaxPool2d(2),
@@ -89,7 +96,9 @@ def conv_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Seque
 
 def fc_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     """The paper's for its fully connected classifier (appendix A): three hidden layers of 32 units."""
-    return nn.Sequential(
+    return _made_for(
+        channels,
+        size,
         nn.Flatten(),
         nn.Linear(channels * size[0] * size[1], 32),
         nn.ReLU(inplace=True),
@@ -99,6 +108,13 @@ def fc_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Sequent
         nn.ReLU(inplace=True),
         Regression(32, family),
     )
+
+
+def _made_for(channels: int, size: tuple[int, int] | None, *layers: nn.Module) -> nn.Sequential:
+    """Layers in a row that refuse other channels, and other sizes (H, W) where they are made for one."""
+    network = nn.Sequential(*layers)
+    network.register_forward_pre_hook(Expected("the localisation network", channels, size))
+    return network
 
 
 LOCALISATIONS: dict[str, Localisation] = {

@@ -26,7 +26,7 @@ class Localiser(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Theta for images, N x C x H x H."""
         reach = 1 + self.smallest - self.size
-        place = reach * torch.tanh(self.network(images).float())
+        place = reach * torch.tanh(self.network(images))
         return torch.cat([torch.full_like(place[:, :1], self.size), place], dim=1)
 
 

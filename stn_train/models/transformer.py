@@ -1,12 +1,15 @@
 """The spatial transformer: a localisation network, a grid generator and a sampler (paper, section 3)."""
 
 from collections.abc import Callable, Iterable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn_train.geometry import Family, bilinear_sampler, without_autocast
+from stn_train.errors import UserError, first_line
+from stn_train.geometry import Family, bilinear_sampler, precise, without_autocast
+from stn_train.models.inputs import by, check_images
 
 
 class Regression(nn.Linear):
@@ -14,20 +17,29 @@ class Regression(nn.Linear):
 
     Starts at the identity exactly, with zero weights and biases. The rest is learnt on top of the identity, so that
     decaying weights pull towards it (moved by the biases, which do not decay) and not towards a blank image. Computes
-    in float32 also under autocast.
+    in float32 or wider, also under autocast and where its weights are of half precision.
     """
 
     def __init__(self, features: int, family: Family) -> None:
         super().__init__(features, family.parameters)
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
+        self.family = family
         self.identity: Tensor
         self.register_buffer("identity", torch.tensor(family.identity), persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or convert it as any module; but the identity stays exact, also where the weights are halved."""
+        super()._apply(fn, recurse)
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        self.identity = torch.tensor(self.family.identity, dtype=dtype, device=self.weight.device)
+        return self
+
     def forward(self, features: Tensor) -> Tensor:
         """Theta, N x p, from features, N x f."""
+        dtype = self.identity.dtype
         with without_autocast(features):
-            return super().forward(features.to(self.weight.dtype)) + self.identity
+            return F.linear(features.to(dtype), self.weight.to(dtype), self.bias.to(dtype)) + self.identity
 
 
 class SpatialTransformer(nn.Module):
@@ -36,7 +48,8 @@ class SpatialTransformer(nn.Module):
     `localisation` maps N x C x H x W to theta, N x p, of `family`; `family.grid` generates the grid, target to source;
     `sampler` reads the input at its points. The output is N x C x h x w for `output` (h, w), which is free: a smaller
     one zooms or downsamples. With `supersampling` k, each of its pixels is the mean of k x k points, so that an output
-    coarser than the input averages what it would skip (paper, appendix A: RTS and TC, "average pooled by 2").
+    coarser than the input averages what it would skip (paper, appendix A: RTS and TC, "average pooled by 2"). Grid and
+    output are computed in float32 or wider; the output is then brought to the type of the input.
     """
 
     def __init__(
@@ -55,15 +68,39 @@ class SpatialTransformer(nn.Module):
         self.supersampling = supersampling
 
     def warp(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The warped images, N x C x h x w, and the theta, N x p, that warped them."""
-        theta = self.localisation(images)
-        aspect = images.shape[-1] / images.shape[-2]
+        """The warped images, N x C x h x w, and the theta, N x p, that warped them.
+
+        Raises UserError for images that are not N x C x H x W and floating point, and for a localisation network that
+        does not give N x p for them.
+        """
+        check_images("the spatial transformer", images)
+        theta = self._theta(images)
+        sampled = self.sampler(images, self._grid(theta, images.shape[-1] / images.shape[-2]))
+        if self.supersampling > 1:
+            sampled = F.avg_pool2d(sampled, self.supersampling)
+        return sampled.to(images.dtype), theta
+
+    def _theta(self, images: Tensor) -> Tensor:
+        try:
+            theta: Tensor = self.localisation(images)
+        except RuntimeError as error:
+            if type(error) is not RuntimeError:
+                raise  # not of shapes: memory, a device
+            raise UserError(
+                f"the localisation network does not take {by(images.shape)}, {images.dtype}: {first_line(error)}"
+            ) from error
+        wanted = (images.shape[0], self.family.parameters)
+        if theta.shape != wanted:
+            raise UserError(
+                f"the localisation network gives {by(theta.shape)} for {by(images.shape)}, and {by(wanted)} is needed: "
+                f"theta of the family {self.family.name} has {wanted[1]} parameters"
+            )
+        return theta
+
+    @precise
+    def _grid(self, theta: Tensor, aspect: float) -> Tensor:
         height, width = self.output
-        with without_autocast(images):
-            precise = theta.to(torch.promote_types(theta.dtype, torch.float32))
-            grid = self.family.grid(precise, (height * self.supersampling, width * self.supersampling), aspect)
-        sampled = self.sampler(images, grid)
-        return (F.avg_pool2d(sampled, self.supersampling) if self.supersampling > 1 else sampled), theta
+        return self.family.grid(theta, (height * self.supersampling, width * self.supersampling), aspect)
 
     def forward(self, images: Tensor) -> Tensor:
         """The warped images, N x C x h x w."""

@@ -31,10 +31,10 @@ def load_classifier(name: str) -> Classifier:
         sys.path.insert(0, here)  # as `python -m` does: a user's module lies beside the configuration
     try:
         module = import_module(path)
-    except Exception as error:  # whatever the user's file raises
+    except (Exception, SystemExit) as error:  # whatever the user's file raises
         raise UserError(
-            f"classifier {name}: {path} cannot be imported ({type(error).__name__}: {first_line(error)}); it has to be "
-            f"installed, or to lie below {here}"
+            f"classifier {name}: {path} cannot be imported ({type(error).__name__}: {first_line(error)})"
+            f"{line_of(name, error)}; it has to be installed, or to lie below {here}"
         ) from None
     function = getattr(module, attribute, None)
     if not callable(function):
@@ -68,9 +68,12 @@ def load_classifier(name: str) -> Classifier:
 
 def line_of(name: str, error: BaseException) -> str:
     """Where in its file a classifier of the user's failed, in parentheses; empty where the error is not from there."""
-    file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
-    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == file]
-    return f" ({Path(str(file)).name}, line {lines[-1]})" if lines else ""
+    module = name.partition(":")[0].replace(".", "/")
+    for frame in reversed(extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.as_posix().endswith((f"/{module}.py", f"/{module}/__init__.py")):
+            return f" ({file.name}, line {frame.lineno})"
+    return ""
 
 
 def takes_width(classifier: Classifier) -> bool:

@@ -20,7 +20,7 @@ def first(digits: Digits, count: int, repeats: int = 1) -> Digits:
 def draws_of(
     spec: DatasetSpec, digits: Digits, seed: int = 0, split: Any = "train", epoch: int = 0
 ) -> tuple[Draw, ...]:
-    return draw(spec, digits, Ink.of(digits), seed, split, epoch)
+    return draw(spec, digits, seed, split, epoch)
 
 
 def draw_of(spec: DatasetSpec, digits: Digits, **origin: Any) -> Draw:

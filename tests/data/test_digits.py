@@ -1,7 +1,9 @@
 """Sources of digits: what the bundled one is made of, and what is refused of the others' files."""
 
+import gzip
 import hashlib
 import os
+import shutil
 from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
@@ -102,12 +104,6 @@ def test_an_epoch_of_few_digits_is_about_as_long_as_one_of_all(count, repeats):
     assert few(once, 1300, 0).repeats == 1
 
 
-def test_more_digits_than_there_are_cannot_be_had():
-    train, _ = load_digits("digits")
-    with pytest.raises(UserError, match=r"^training.digits is 1,353, and there are 1,352 digits to train on; name "):
-        few(train, 1353, 0)
-
-
 # --- the others' files --------------------------------------------------------------------------------------------
 
 
@@ -134,12 +130,18 @@ def small_source(tmp_path, monkeypatch):
     return tmp_path
 
 
-def no_download(*args: object, **kwargs: object) -> None:
-    raise AssertionError("nothing is to be downloaded here")
+@pytest.fixture
+def no_download(monkeypatch):
+    """A machine without a network."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError("no route to host")
+
+    for name in ("MNIST", "FashionMNIST", "KMNIST"):
+        monkeypatch.setattr(torchvision.datasets, name, fail)
 
 
-def test_files_are_read_as_they_were_written(small_source, monkeypatch):
-    monkeypatch.setattr(torchvision.datasets, "KMNIST", no_download)
+def test_files_are_read_as_they_were_written(small_source, no_download):
     train, test = load_digits("kmnist", str(small_source))
     assert (len(train), len(test), train.repeats) == (12, 6, 1)
     for split, prefix in ((train, "train"), (test, "t10k")):
@@ -181,6 +183,123 @@ def other_count(content: bytes) -> bytes:
     return content[:7] + bytes([content[7] - 1]) + content[8:]
 
 
+def dotted(name: str) -> str:
+    return name.replace("-idx", ".idx")
+
+
+@pytest.mark.parametrize("source", ["mnist", "kmnist"])
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda name: f"{name}.gz",
+        dotted,
+        lambda name: f"{dotted(name)}.gz",
+        lambda name: f"{name}.gz" if "images" in name else dotted(name),
+    ],
+    ids=["gzipped", "with a dot", "both", "some of each"],
+)
+@pytest.mark.parametrize("packed", [None, True, False], ids=["as named", "all gzipped", "none gzipped"])
+def test_gzipped_or_named_with_a_dot_they_are_the_same_and_nothing_is_written(
+    small_source, no_download, source, spell, packed
+):
+    expected = load_digits(source, str(small_source))
+    raw = small_source / source.upper() / "raw"
+    for name in FILES:
+        path = (raw / name).rename(raw / spell(name))
+        if packed or (packed is None and path.suffix == ".gz"):
+            path.write_bytes(gzip.compress(path.read_bytes()))
+    before = sorted(raw.iterdir())
+    raw.chmod(0o555)
+    for split, wanted in zip(load_digits(source, str(small_source)), expected, strict=True):
+        assert torch.equal(split.images, wanted.images)
+        assert torch.equal(split.labels, wanted.labels)
+    assert sorted(raw.iterdir()) == before
+
+
+@pytest.mark.parametrize("source", ["mnist", "kmnist"])
+@pytest.mark.parametrize(
+    ("lie_in", "root"),
+    [("{}/raw", "."), ("{}/raw", "{}"), ("{}/raw", "{}/raw"), ("{}", "."), ("raw", "."), (".", ".")],
+)
+def test_the_root_may_be_the_folder_of_the_files_or_one_above(
+    small_source, no_download, monkeypatch, source, lie_in, root
+):
+    expected = load_digits(source, str(small_source))
+    lie_in, root = (small_source / "mine" / place.format(source.upper()) for place in (lie_in, root))
+    lie_in.parent.mkdir(parents=True, exist_ok=True)
+    (small_source / source.upper() / "raw").rename(lie_in)
+    monkeypatch.chdir(root)
+    for named in (str(root), "."):
+        for split, wanted in zip(load_digits(source, named), expected, strict=True):
+            assert torch.equal(split.images, wanted.images)
+
+
+@pytest.mark.parametrize("root", ["MNIST", "MNIST/raw"])
+def test_a_folder_named_for_another_source_is_not_this_ones(small_source, no_download, root):
+    with pytest.raises(UserError, match=r"^kmnist is not in .* and could not be downloaded"):
+        load_digits("kmnist", str(small_source / root))
+
+
+def test_mnists_digits_are_taken_for_no_other_source(small_source):
+    raw = small_source / "KMNIST/raw"
+    shutil.rmtree(raw)
+    shutil.copytree(small_source / "MNIST/raw", raw)
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte is MNIST's and not kmnist's; "):
+        load_digits("kmnist", str(small_source))
+
+
+def test_where_no_name_fits_the_wanted_ones_and_those_found_are_told(small_source, no_download):
+    raw = small_source / "MNIST/raw"
+    for name in FILES[:2]:
+        (raw / name).rename(raw / f"my-{name}")
+    with pytest.raises(UserError) as caught:
+        load_digits("mnist", str(small_source))
+    found = ", ".join(sorted([*FILES[2:], *(f"my-{name}" for name in FILES[:2])]))
+    assert f"(no route to host): {raw} has {found}, not {', '.join(FILES)}, each with or without .gz; " in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("shape", [(12, 32, 32), (500, 28, 28), (3, 5), (12, 28, 28, 3), (70_000,)])
+def test_a_file_of_ones_own_is_told_from_a_damaged_one(small_source, shape):
+    path = small_source / "KMNIST/raw/train-images-idx3-ubyte"
+    for pack in (bytes, gzip.compress):
+        path.write_bytes(pack(idx(np.zeros(shape, np.uint8))))
+        with pytest.raises(UserError) as caught:
+            load_digits("kmnist", str(small_source))
+        by = " x ".join(f"{size:,}" for size in shape)
+        assert str(caught.value) == (
+            f"{path} holds {by} bytes, and kmnist's file 12 x 28 x 28: no command reads images of your own; "
+            "put kmnist's own file there, or name another folder by --data-root"
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "labels" in name])
+@pytest.mark.parametrize("label", [10, 11, 255])
+def test_a_label_that_there_is_not_is_refused_with_its_file_and_image(small_source, name, label):
+    path = small_source / "KMNIST/raw" / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes([label]) + content[-1:])
+    with pytest.raises(UserError) as caught:
+        load_digits("kmnist", str(small_source))
+    image = 10 if name.startswith("train") else 4
+    assert str(caught.value).startswith(
+        f"{path} is damaged: image {image}, counted from 0, has the label {label}, and labels are from 0 to 9; "
+    )
+
+
+def test_only_what_was_downloaded_is_to_be_deleted(small_source, monkeypatch):
+    monkeypatch.delenv("STN_TRAIN_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(small_source / "cache"))
+    shutil.copytree(small_source / "KMNIST", small_source / "cache/stn-train/KMNIST")
+    for root, mend in ((None, "delete it to have it downloaded again"), (small_source, "put kmnist's own file there")):
+        raw = (root or small_source / "cache/stn-train") / "KMNIST/raw"
+        for damage in (b"", idx(np.zeros((3, 3), np.uint8)), gzip.compress(b"words")[:-1], b"\x1f\x8bno gzip"):
+            (raw / FILES[0]).write_bytes(damage)
+            with pytest.raises(UserError, match=f"{FILES[0]} .*; {mend}"):
+                load_digits("kmnist", root and str(root))
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
     ("source", "damage"),
@@ -192,8 +311,15 @@ def other_count(content: bytes) -> bytes:
         ("kmnist", lambda content: b""),
         ("kmnist", other_magic),
         ("kmnist", other_count),
+        ("kmnist", lambda content: gzip.compress(content)[:-9]),
+        ("kmnist", lambda content: flip_a_bit(gzip.compress(content))),
+        ("mnist", lambda content: gzip.compress(flip_a_bit(content))),
+        ("kmnist", lambda content: gzip.compress(content + bytes(10**8))),
     ],
-    ids=["a flipped bit", "mnist cut short", "cut short", "too long", "empty", "another magic", "another count"],
+    ids=[
+        *("a flipped bit", "mnist cut short", "cut short", "too long", "empty", "another magic", "another count"),
+        *("gzipped cut short", "gzipped a flipped bit", "a flipped bit gzipped", "far too long gzipped"),
+    ],
 )
 def test_a_damaged_file_is_refused_by_name(small_source, source, damage, name):
     path = small_source / source.upper() / "raw" / name

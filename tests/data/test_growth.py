@@ -7,7 +7,6 @@ from made_up import first, spec_of
 
 from stn_train.data.batches import FreshData
 from stn_train.data.distortion import distortion_family, draw
-from stn_train.data.ink import Ink
 from stn_train.data.render import render
 from stn_train.experiment.session import Session, prepare
 from stn_train.specs import CornersSpec, ElasticSpec, ExperimentSpec, trials_of
@@ -29,7 +28,7 @@ def test_all_of_a_distortion_is_the_distortion(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_none_of_a_distortion_shows_the_digit_upright_in_the_middle(real_digits, name):
     digits, spec = first(real_digits[0], 40), spec_of(name).eased(0.0)
-    for drawn in draw(spec, digits, Ink.of(digits), 0, "train"):
+    for drawn in draw(spec, digits, 0, "train"):
         assert np.all(drawn.rotation == 0)
         assert np.all(drawn.scale == 1)
         assert np.all(drawn.shear == 0)
@@ -62,8 +61,7 @@ def test_a_distortion_is_shortened_to_its_share():
 def test_each_image_goes_its_own_way_in_even_steps(real_digits, name):
     """Not another distortion at each share: the same one, gone further."""
     digits, spec = first(real_digits[0], 40), spec_of(name)
-    ink = Ink.of(digits)
-    (none,), (less,), (whole,) = (draw(spec.eased(share), digits, ink, 3, "train") for share in (0.0, 0.3, 1.0))
+    (none,), (less,), (whole,) = (draw(spec.eased(share), digits, 3, "train") for share in (0.0, 0.3, 1.0))
     assert less.rotation == pytest.approx(0.3 * whole.rotation)
     if name != "r":
         assert less.shift - none.shift == pytest.approx(0.3 * (whole.shift - none.shift))

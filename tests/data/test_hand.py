@@ -8,7 +8,6 @@ from made_up import first, spec_of
 from stn_train.data.batches import FreshData
 from stn_train.data.digits import Digits
 from stn_train.data.distortion import draw
-from stn_train.data.ink import Ink
 from stn_train.data.render import render
 from stn_train.geometry import thin_plate_spline
 
@@ -17,13 +16,13 @@ REGULAR = torch.tensor(thin_plate_spline(4).identity)
 
 
 def images_of(spec, digits, bend, seed=0, epoch=0):
-    draws = draw(spec, digits, Ink.of(digits), seed, "train", epoch, bend)
+    draws = draw(spec, digits, seed, "train", epoch, bend)
     return render(spec, digits, draws, torch.arange(len(draws[0])))
 
 
 def test_control_points_are_off_by_a_normal_of_so_many_pixels(real_digits):
     digits = first(real_digits[0], 500, repeats=4)
-    (drawn,) = draw(spec_of("plain"), digits, Ink.of(digits), 0, "train", bend=0.5)
+    (drawn,) = draw(spec_of("plain"), digits, 0, "train", bend=0.5)
     assert drawn.hand is not None
     pixels = 14 * (drawn.hand - REGULAR)
     assert pixels.shape == (2000, 32)
@@ -34,7 +33,7 @@ def test_control_points_are_off_by_a_normal_of_so_many_pixels(real_digits):
 
 def test_each_image_shows_its_digit_read_at_the_splines_places(real_digits):
     digits = first(real_digits[0], 20)
-    (drawn,) = draw(spec_of("plain"), digits, Ink.of(digits), 0, "train", bend=1.0)
+    (drawn,) = draw(spec_of("plain"), digits, 0, "train", bend=1.0)
     images = render(spec_of("plain"), digits, (drawn,), torch.arange(20))
     places = thin_plate_spline(4).grid(drawn.hand, (28, 28))
     for number in range(20):
@@ -51,8 +50,7 @@ def test_each_image_shows_its_digit_read_at_the_splines_places(real_digits):
 @pytest.mark.parametrize("name", ["rts", "p", "e", "tc", "addition"])
 def test_bending_changes_the_digit_and_not_where_it_is_put(real_digits, name):
     digits, spec = first(real_digits[0], 30), spec_of(name)
-    ink = Ink.of(digits)
-    bent, straight = (draw(spec, digits, ink, 0, "train", 1, bend) for bend in (1.0, 0.0))
+    bent, straight = (draw(spec, digits, 0, "train", 1, bend) for bend in (1.0, 0.0))
     for one, other in zip(bent, straight, strict=True):
         assert torch.equal(one.theta, other.theta)
         assert other.hand is None
@@ -64,7 +62,7 @@ def test_every_seed_epoch_channel_and_showing_has_a_hand_of_its_own(real_digits)
     hands = [
         hand
         for seed, epoch in ((0, 0), (0, 1), (1, 0))
-        for drawn in draw(spec_of("addition"), digits, Ink.of(digits), seed, "train", epoch, 1.0)
+        for drawn in draw(spec_of("addition"), digits, seed, "train", epoch, 1.0)
         for hand in drawn.hand
     ]
     assert len({hand.numpy().tobytes() for hand in hands}) == 3 * 2 * 6

@@ -11,7 +11,7 @@ from stn_train.data.pose import true_poses
 from stn_train.data.randomness import order
 from stn_train.data.render import labels_of, render
 from stn_train.data.variant import draw_variant
-from stn_train.geometry import PROJECTIVE, bilinear_sampler
+from stn_train.geometry import HOMOGRAPHY, bilinear_sampler
 
 CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 5, "size": 7}}
 
@@ -216,7 +216,7 @@ def test_the_true_pose_brings_every_digit_back(real_digits, name):
     digits, spec = first(real_digits[0], 40), spec_of(name)
     data = FreshData.of(spec.model_copy(update={"clutter": None}), digits, torch.device("cpu"), posed=True)
     images, _, poses = next(data.batches(0, 0, 40))
-    back = bilinear_sampler(images, PROJECTIVE.grid(poses, (28, 28)))[:, 0]
+    back = bilinear_sampler(images, HOMOGRAPHY.grid(poses, (28, 28)))[:, 0]
     originals = digits.images[order(40, 0, 0)].float() / 255
     apart = (back - originals).abs().mean(dim=(1, 2)) / originals.mean(dim=(1, 2))
     moved = (originals.roll(1, dims=2) - originals).abs().mean(dim=(1, 2)) / originals.mean(dim=(1, 2))

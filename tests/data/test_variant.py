@@ -134,6 +134,7 @@ def test_with_two_channels_the_files_have_an_axis_for_them(real_digits, tmp_path
     test, draws, _ = draw_variant(spec, digits["test"], "test")
     for name in ("images", "labels", "digit", "theta", "sources", "clipped"):
         assert np.array_equal(getattr(built, name), getattr(test, name))
+    assert np.array_equal(test.digit, np.stack([drawn.digit for drawn in draws], axis=1))
     assert np.load(tmp_path / "addition/test/images.npy").shape == (20, 2, 42, 42)
     with np.load(tmp_path / "addition/test/parameters.npz") as parameters:
         for channel, drawn in enumerate(draws):
@@ -186,7 +187,7 @@ def test_a_damaged_or_missing_manifest_is_refused_by_name(real_digits, tmp_path,
     path.write_text(damage(path.read_text()))
     assert f"{path} is damaged" in refusal(tmp_path)
     path.unlink()
-    assert f"{path} cannot be read" in refusal(tmp_path)
+    assert f"{path.parent} holds no built variant" in refusal(tmp_path)
 
 
 def test_another_specification_of_the_same_name_and_another_source_are_refused(real_digits, tmp_path):
@@ -198,7 +199,7 @@ def test_another_specification_of_the_same_name_and_another_source_are_refused(r
 def test_a_build_that_was_cut_off_is_refused(real_digits, tmp_path, monkeypatch):
     monkeypatch.setattr(variant_module.sealed, "write_json", lambda path, value: None)
     build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
-    assert "manifest.json cannot be read" in refusal(tmp_path)
+    assert "holds no built variant" in refusal(tmp_path)
 
 
 def test_a_folder_that_another_process_builds_in_is_left_alone(real_digits, tmp_path):

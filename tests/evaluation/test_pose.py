@@ -307,6 +307,14 @@ def test_of_few_images_no_amounts_are_told():
     assert responses(Undoing(Map(ROTATION, angle, SQUARE), (Map(ROTATION, -angle, SQUARE),))) == ()
 
 
+@pytest.mark.parametrize("far", [1e15, 1e18, 1e30])
+def test_of_a_transformer_that_has_diverged_only_numbers_are_told(far):
+    theta = far * torch.randn(COUNT, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    undoing = Undoing(Map(AFFINE, near_identity(AFFINE, 0.1), SQUARE), (Map(TRANSLATION, theta, SQUARE),))
+    assert all(math.isfinite(number) for one in responses(undoing) for number in (*one.after, *one.varies))
+    assert all(math.isfinite(one.after) for one in spreads(undoing))
+
+
 def test_a_turn_is_counted_the_shorter_way_round():
     """Every fifth digit is turned on by 120 degrees, some past half a turn: of no amount is more left for it."""
     angle = torch.linspace(-1.5, 1.5, 10_000, dtype=torch.float64)[:, None]

@@ -6,7 +6,6 @@ import torch
 
 from stn_train.data.digits import load_digits
 from stn_train.data.distortion import Draw, draw
-from stn_train.data.ink import Ink
 from stn_train.evaluation.robustness import LEVELS, held, trained_range
 from stn_train.specs import DATASETS, DatasetSpec
 
@@ -15,7 +14,7 @@ FEW = TEST.subset(torch.arange(50))
 
 
 def drawn(spec: DatasetSpec) -> Draw:
-    return draw(spec, FEW, Ink.of(FEW), 0, "test")[0]
+    return draw(spec, FEW, 0, "test")[0]
 
 
 @pytest.mark.parametrize("name", ["plain", "rts", "tc", "e"])

@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import rotate
 from stn_train.evaluation import classify as classify_module
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.turns import turned_images, turned_poses
-from stn_train.geometry import PROJECTIVE, bilinear_sampler
+from stn_train.geometry import HOMOGRAPHY, bilinear_sampler
 from stn_train.models import Model, build_model
 from stn_train.specs import ModelSpec, baseline_of
 
@@ -49,13 +49,13 @@ def test_images_turn_clockwise(size):
 
 @pytest.mark.parametrize("size", [(28, 28), (28, 36)])
 def test_at_its_turned_pose_a_turned_image_shows_what_the_image_showed(size):
-    pose = torch.tensor([[0.4, 0.1, 0.1, -0.1, 0.5, 0.05, 0.02, 0.01]]).expand(6, -1)
+    pose = torch.tensor([[0.4, 0.1, 0.1, -0.1, 0.5, 0.05, 0.02, 0.01, 1]]).expand(6, -1)
     read = images(size).float()
-    shown = bilinear_sampler(read, PROJECTIVE.grid(pose, (16, 16)))
+    shown = bilinear_sampler(read, HOMOGRAPHY.grid(pose, (16, 16)))
 
     def off(degrees: float) -> float:
         """How far what is shown of the images turned by 25 degrees is off, as a share of their mean."""
-        turned = PROJECTIVE.grid(turned_poses(pose, degrees, size[1] / size[0]), (16, 16))
+        turned = HOMOGRAPHY.grid(turned_poses(pose, degrees, size[1] / size[0]), (16, 16))
         return float((bilinear_sampler(turned_images(read, 25.0), turned) - shown).abs().mean() / shown.mean())
 
     assert off(25.0) < 0.06, "what reading twice between pixels costs"
@@ -96,14 +96,14 @@ def test_who_is_told_the_pose_is_told_the_turned_one_of_each_image(monkeypatch, 
     seen: list[Tensor] = []
     told[0].register_forward_hook(lambda transformer, read, output: seen.append(output))
     shift = torch.linspace(-0.2, 0.2, 6)[:, None]
-    poses = torch.tensor([[0.4, 0, 0, 0, 0.4, 0, 0, 0]]) + shift * torch.tensor([[0, 0, 1, 0, 0, 1, 0, 0]])
+    poses = torch.tensor([[0.4, 0, 0, 0, 0.4, 0, 0, 0, 1]]) + shift * torch.tensor([[0, 0, 1, 0, 0, 1, 0, 0, 0]])
     classify(told, images(size), CPU, "float32", poses, turns=(30.0,))
     as_it_is, turned = torch.cat(seen[::2]), torch.cat(seen[1::2])
     read = images(size).float() / 255
-    wanted = bilinear_sampler(read, PROJECTIVE.grid(poses, (28, 28)))
+    wanted = bilinear_sampler(read, HOMOGRAPHY.grid(poses, (28, 28)))
     torch.testing.assert_close(as_it_is, wanted, rtol=0, atol=1e-5)
     assert (turned - wanted).abs().mean() < 0.06 * wanted.mean(), "what reading twice between pixels costs"
-    not_told = bilinear_sampler(turned_images(read, 30.0), PROJECTIVE.grid(poses, (28, 28)))
+    not_told = bilinear_sampler(turned_images(read, 30.0), HOMOGRAPHY.grid(poses, (28, 28)))
     assert (not_told - wanted).abs().mean() > 0.2 * wanted.mean()
 
 

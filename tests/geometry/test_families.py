@@ -1,6 +1,9 @@
 """Laws of the families: counts, identity, inverse, composition, aspect; and each matrix once by hand."""
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
@@ -12,6 +15,7 @@ from stn_train.geometry import (
     AFFINE,
     ATTENTION,
     FAMILIES,
+    HOMOGRAPHY,
     PROJECTIVE,
     ROTATION,
     SCALE,
@@ -20,6 +24,8 @@ from stn_train.geometry import (
     TRANSLATION,
     Family,
     MatrixFamily,
+    ThinPlateSpline,
+    apply_matrix,
     bilinear_sampler,
     matrix_grid,
     pixel_grid,
@@ -28,8 +34,8 @@ from stn_train.geometry import (
 from stn_train.geometry.grid import HORIZON
 from stn_train.specs import TransformerSpec
 
-MATRICES = {name: family for name, family in FAMILIES.items() if isinstance(family, MatrixFamily)}
-EVERY = {**FAMILIES, "tps_3": thin_plate_spline(3)}
+EVERY = {**FAMILIES, "homography": HOMOGRAPHY, "tps_3": thin_plate_spline(3)}
+MATRICES = {name: family for name, family in EVERY.items() if isinstance(family, MatrixFamily)}
 ALL = pytest.mark.parametrize("family", EVERY.values(), ids=list(EVERY))
 ALL_MATRICES = pytest.mark.parametrize("family", MATRICES.values(), ids=list(MATRICES))
 COS, SIN = math.sqrt(3) / 2, 0.5
@@ -37,7 +43,9 @@ COS, SIN = math.sqrt(3) / 2, 0.5
 
 def some_theta(family: Family, count: int = 5, seed: int = 0) -> Tensor:
     noise = torch.rand(count, family.parameters, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return torch.tensor(family.identity, dtype=torch.float64) + (noise - 0.5) * (0.4 if family is PROJECTIVE else 1.0)
+    return torch.tensor(family.identity, dtype=torch.float64) + (noise - 0.5) * (
+        0.4 if family in (PROJECTIVE, HOMOGRAPHY) else 1.0
+    )
 
 
 def coordinates_through(matrix: Tensor, points: Tensor) -> Tensor:
@@ -70,7 +78,7 @@ def test_the_families_are_those_that_a_configuration_can_name():
 
 def test_each_family_has_the_number_of_parameters_that_the_field_gives_it():
     known = {"translation": 2, "scale": 1, "rotation": 1, "shear": 2, "attention": 3, "similarity": 4, "affine": 6}
-    known |= {"projective": 8, "tps": 32, "tps_3": 18}
+    known |= {"projective": 8, "homography": 9, "tps": 32, "tps_3": 18}
     assert {name: family.parameters for name, family in EVERY.items()} == known
 
 
@@ -113,6 +121,7 @@ def test_points_of_each_item_or_the_same_for_all(family):
         (SIMILARITY, [0.5, 0.25, 0.1, 0.2], [[0.5, -0.25, 0.1], [0.25, 0.5, 0.2], [0, 0, 1]]),
         (AFFINE, [1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6], [0, 0, 1]]),
         (PROJECTIVE, [1, 2, 3, 4, 5, 6, 7, 8], [[1, 2, 3], [4, 5, 6], [7, 8, 1]]),
+        (HOMOGRAPHY, [1, 2, 3, 4, 5, 6, 7, 8, 9], [[1, 2, 3], [4, 5, 6], [7, 8, 9]]),
     ],
     ids=list(MATRICES),
 )
@@ -132,6 +141,7 @@ def test_a_matrix_worked_by_hand(family, theta, matrix):
         (SIMILARITY, [0.5, 0.25, 0.5, 0.2], [[0.5, -0.125, 0.25], [0.5, 0.5, 0.2], [0, 0, 1]]),
         (AFFINE, [1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6], [0, 0, 1]]),
         (PROJECTIVE, [1, 2, 3, 4, 5, 6, 7, 8], [[1, 2, 3], [4, 5, 6], [7, 8, 1]]),
+        (HOMOGRAPHY, [1, 2, 3, 4, 5, 6, 7, 8, 9], [[1, 2, 3], [4, 5, 6], [7, 8, 9]]),
     ],
     ids=list(MATRICES),
 )
@@ -158,9 +168,10 @@ def test_the_composition_does_the_inner_first(family):
     assert close(family.closure.points(family.compose(outer, inner, 1.5), points, 1.5), one_by_one)
 
 
-def test_only_shears_leave_their_family():
-    assert [family.name for family in MATRICES.values() if family.closure is not family] == ["shear"]
+def test_only_shears_and_projective_maps_leave_their_family():
+    assert [family.name for family in MATRICES.values() if family.closure is not family] == ["shear", "projective"]
     assert SHEAR.closure is AFFINE
+    assert PROJECTIVE.closure is HOMOGRAPHY.closure is HOMOGRAPHY
     with pytest.raises(TypeError, match="shear"):
         SHEAR.theta_of(torch.eye(3)[None])
 
@@ -198,6 +209,32 @@ def test_behind_the_horizon_nothing_is_seen_and_gradients_stay_finite():
     assert torch.isfinite(theta.grad).all()
 
 
+LAST = {0.45: [1, 0, 0.8, 0, 1, 0, -1.5, 0], 0.0: [0, 0, 1, 0, 1, 0, 1, 0], -5.0: [1, 0, 0.8, 0, 1, 0.1, 1.5, 0]}
+"""Projective maps by the last entry of their inverse."""
+
+
+@pytest.mark.parametrize("last", LAST)
+def test_what_is_in_front_of_the_horizon_comes_back_wherever_the_middle_of_the_inverse_lies(last):
+    theta, points = torch.tensor([LAST[last]], dtype=torch.float64), torch.rand(200, 2, dtype=torch.float64) * 2 - 1
+    points = points[1 + points @ theta[0, 6:] > HORIZON]
+    inverse = PROJECTIVE.inverse(theta)
+    assert float(HOMOGRAPHY.matrix(inverse)[0, 2, 2]) == pytest.approx(last, abs=5e-3)
+    assert close(HOMOGRAPHY.points(inverse, PROJECTIVE.points(theta, points)), points)
+    twice = HOMOGRAPHY.matrix(HOMOGRAPHY.inverse(inverse))
+    assert close(twice, PROJECTIVE.matrix(theta))
+    assert close(PROJECTIVE.theta_of(twice), theta)
+    assert close(HOMOGRAPHY.compose(inverse, HOMOGRAPHY.theta_of(twice)).view(3, 3), torch.eye(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("last", [0.0, -0.5, math.nan])
+def test_theta_of_eight_numbers_is_refused_where_they_cannot_say_it(last):
+    matrices = torch.eye(3).repeat(3, 1, 1)
+    matrices[1, 2, 2] = last
+    with pytest.raises(ValueError, match=f"last entry is {last:.4g}.*behind the horizon"):
+        PROJECTIVE.theta_of(matrices)
+    assert close(HOMOGRAPHY.theta_of(matrices).view(-1, 3, 3).nan_to_num(7.0), matrices.nan_to_num(7.0))
+
+
 def test_sampling_twice_is_sampling_once_with_the_first_matrix_on_the_left():
     """Exact, since both land on pixels; in the other order the result is another."""
     image = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
@@ -229,3 +266,64 @@ def test_a_batch_equals_its_items(family):
     one_by_one = [family.grid(row[None], (3, 4), 1.5) for row in theta]
     assert torch.equal(family.grid(theta, (3, 4), 1.5), torch.cat(one_by_one))
     assert family.grid(theta[:0], (3, 4), 1.5).shape == (0, 3, 4, 2)
+
+
+# --- precision ----------------------------------------------------------------------------------------------------
+
+SOME = torch.tensor([[0.3, -0.7], [-0.9, 0.1], [0.2, 0.4]])
+Computation = Callable[[Family, Tensor, Tensor], Tensor]
+OF_ANY: dict[str, Computation] = {
+    "points": lambda family, theta, target: family.points(theta, target, 1.5),
+    "grid": lambda family, theta, target: family.grid(theta, (5, 7), 1.5),
+}
+OF_MATRICES: dict[str, Computation] = {
+    "matrix": lambda family, theta, target: family.matrix(theta, 1.5),
+    "inverse": lambda family, theta, target: family.inverse(theta, 1.5),
+    "compose": lambda family, theta, target: family.compose(theta, theta.flip(0), 1.5),
+    "theta_of": lambda family, theta, target: family.closure.theta_of(coarse_matrix(family, theta), 1.5),
+    "apply_matrix": lambda family, theta, target: apply_matrix(coarse_matrix(family, theta), target),
+}
+OF_SPLINES: dict[str, Computation] = {
+    "jacobian": lambda family, theta, target: family.jacobian(theta, target, 1.5),
+    "folds": lambda family, theta, target: family.folds(theta, (5, 7), 1.5),
+    "inverse_points": lambda family, theta, target: family.inverse_points(theta, target, 1.5),
+}
+
+
+def coarse_matrix(family: Family, theta: Tensor) -> Tensor:
+    """Of theta's type, and the same whatever that is."""
+    return family.matrix(theta).bfloat16().to(theta.dtype)
+
+
+def computations() -> list[tuple[Family, str]]:
+    found = [(family, name) for family in EVERY.values() for name in OF_ANY]
+    found += [(family, name) for family in MATRICES.values() for name in OF_MATRICES]
+    return found + [(f, name) for f in EVERY.values() if isinstance(f, ThinPlateSpline) for name in OF_SPLINES]
+
+
+@pytest.mark.parametrize(("family", "name"), computations(), ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64], ids=str)
+def test_all_geometry_is_computed_in_float32_or_wider(family, name, dtype):
+    """Of what comes in half precision, and under autocast."""
+    compute = (OF_ANY | OF_MATRICES | OF_SPLINES)[name]
+    identity, noise = torch.tensor(family.identity), some_theta(family) - some_theta(family).mean(dim=0)
+    theta, target = (identity + 0.1 * noise).to(dtype), SOME.to(dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    expected = compute(family, theta.to(wide), target.to(wide))
+    assert expected.dtype in (wide, torch.bool)
+    assert torch.equal(compute(family, theta, target).nan_to_num(9.0), expected.nan_to_num(9.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(compute(family, theta, target).nan_to_num(9.0), expected.nan_to_num(9.0))
+
+
+# --- copies -------------------------------------------------------------------------------------------------------
+
+
+@ALL
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda family: pickle.loads(pickle.dumps(family))])
+def test_a_copy_of_a_family_is_that_family(family, copied):
+    theta, other = some_theta(family), copied(family)
+    assert other == family
+    assert torch.equal(other.grid(theta, (4, 6), 1.5), family.grid(theta, (4, 6), 1.5))
+    if isinstance(family, MatrixFamily):
+        assert torch.equal(other.inverse(theta, 1.5), family.inverse(theta, 1.5))

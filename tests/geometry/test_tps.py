@@ -1,13 +1,16 @@
 """Laws of the thin plate splines: against scipy and affine maps, derivatives, inverses, folds, and what is kept."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
 import numpy as np
 import pytest
 import torch
 from scipy.interpolate import RBFInterpolator
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stn_train.geometry import TPS, ThinPlateSpline, pixel_grid, thin_plate_spline
-from stn_train.geometry import tps as module
 
 SPLINES = pytest.mark.parametrize("family", [TPS, thin_plate_spline(2), thin_plate_spline(3)], ids=lambda f: f.name)
 
@@ -93,36 +96,84 @@ def test_a_fold_is_a_pixel_turned_inside_out():
 # --- what is kept -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def forgetful():
-    module._grid_weights.cache_clear()
-    yield
-    module._grid_weights.cache_clear()
-
-
-def gradient(dtype: torch.dtype) -> Tensor:
-    theta = torch.tensor([TPS.identity], dtype=dtype, requires_grad=True)
-    TPS.grid(theta, (5, 7)).square().sum().backward()
+def gradient(aspect: float) -> Tensor:
+    """Of what needs all that is kept for images of an aspect."""
+    theta = torch.tensor([TPS.identity], requires_grad=True)
+    grid, jacobian = TPS.grid(theta, (5, 7), aspect), TPS.jacobian(theta, torch.ones(1, 2), aspect)
+    (grid.square().sum() + jacobian.square().sum() + TPS.points(theta, torch.ones(1, 2), aspect).sum()).backward()
     assert theta.grad is not None
     return theta.grad
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [torch.inference_mode(), torch.no_grad(), torch.autocast("cpu", torch.bfloat16), torch.device("meta")],
-    ids=["inference", "no gradient", "autocast", "meta"],
-)
-@pytest.mark.usefixtures("forgetful")
-def test_weights_first_needed_under_some_mode_serve_every_other(mode):
-    expected = gradient(torch.float32)
-    module._grid_weights.cache_clear()
-    with mode:
-        TPS.grid(torch.tensor([TPS.identity], device="cpu"), (5, 7))
-        TPS.grid(torch.tensor([TPS.identity]), (5, 7))
-    assert torch.equal(gradient(torch.float32), expected)
+class Uses(nn.Module):
+    def __init__(self, aspect: float) -> None:
+        super().__init__()
+        self.aspect = aspect
+
+    def forward(self, theta: Tensor) -> Tensor:
+        grid, slopes = TPS.grid(theta, (5, 7), self.aspect), TPS.jacobian(theta, torch.ones(1, 2), self.aspect)
+        return grid.sum() + slopes.sum() + TPS.points(theta, torch.ones(1, 2), self.aspect).sum()
 
 
-@pytest.mark.usefixtures("forgetful")
+def under(mode: Callable[[], AbstractContextManager[object]]) -> Callable[[float], None]:
+    def use(aspect: float) -> None:
+        with mode():
+            Uses(aspect)(torch.tensor([TPS.identity], device="cpu"))
+            TPS.grid(torch.tensor([TPS.identity]), (5, 7), aspect)
+
+    return use
+
+
+def exported(strict: bool) -> Callable[[float], object]:
+    return lambda aspect: torch.export.export(Uses(aspect), (torch.tensor([TPS.identity]),), strict=strict)
+
+
+def transformed(transform: Callable[..., Callable[..., Tensor]]) -> Callable[[float], object]:
+    return lambda aspect: transform(Uses(aspect))(torch.tensor([TPS.identity])[None])
+
+
+WAYS = {
+    "inference": under(torch.inference_mode),
+    "no gradient": under(torch.no_grad),
+    "autocast": under(lambda: torch.autocast("cpu", torch.bfloat16)),
+    "meta": under(lambda: torch.device("meta")),
+    "fake": under(FakeTensorMode),
+    "double by default": under(lambda: default_dtype(torch.float64)),
+    "export": exported(strict=False),
+    "strict export": exported(strict=True),
+    "compile": lambda aspect: torch.compile(Uses(aspect), backend="aot_eager", fullgraph=True)(
+        torch.tensor([TPS.identity], requires_grad=True)
+    ),
+    "vmap": transformed(torch.func.vmap),
+    "grad": lambda aspect: torch.func.grad(Uses(aspect))(torch.tensor([TPS.identity])),
+    "grad of grad": lambda aspect: torch.func.hessian(Uses(aspect))(torch.tensor([TPS.identity])),
+    "jvp": lambda aspect: torch.func.jvp(
+        Uses(aspect), (torch.tensor([TPS.identity]),), (torch.tensor([TPS.identity]),)
+    ),
+    "trace": lambda aspect: torch.jit.trace(Uses(aspect), torch.tensor([TPS.identity])),
+}
+"""Ways to need a spline's weights first; each gets an aspect for which nothing is kept yet."""
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", WAYS)
+def test_weights_first_needed_in_some_way_serve_every_other(way):
+    aspect = 1.25 + list(WAYS).index(way) / 64
+    WAYS[way](aspect)
+    torch.testing.assert_close(gradient(aspect), gradient(aspect * (1 + 1e-9)), rtol=0, atol=1e-5)
+    assert type(gradient(aspect)) is Tensor
+
+
 def test_weights_are_kept_for_each_size_aspect_and_type():
     theta = some_theta(TPS, 0.1)
     for size in ((5, 7), (7, 5)):

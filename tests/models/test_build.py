@@ -177,7 +177,12 @@ def test_control_points_of_a_spline_are_those_asked_for():
     ("name", "at", "sentence"),
     [
         ("st_cnn", 9, r"transformer\.at is 9, and the classifier's layers are 0 to 5"),
-        ("st_fcn", 1, "it gets a tensor of 2 dimensions, not a feature map"),
+        (
+            "st_fcn",
+            1,
+            "transformer.at is 1, and no transformer can stand before layer 1 of the classifier: it gets a tensor of 2 "
+            r"dimensions, not a feature map \(N x C x H x W\); choose another of its layers, of which 0 is the input$",
+        ),
         ("st_cnn_paper", 1, "conv_paper needs 28 x 28 pixels or more and gets 17 x 17; conv takes that"),
         ("st_cnn", 4, "conv needs 8 x 8 pixels or more and gets 5 x 5; fc_paper takes that"),
     ],

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from stn_train.geometry import AFFINE, PROJECTIVE, ROTATION, SIMILARITY, TPS
+from stn_train.errors import UserError
+from stn_train.geometry import AFFINE, HOMOGRAPHY, ROTATION, SIMILARITY, TPS
 from stn_train.models import Model, build_model
 from stn_train.models.control import TaughtPose, lessons, tell
 from stn_train.models.transformer import Regression
@@ -48,8 +49,8 @@ def test_frozen_it_stays_at_the_identity_whatever_it_learns():
 
 def test_told_the_pose_it_samples_there_for_each_image():
     network = build("true").network
-    zoomed = torch.tensor([[0.5, 0, 0, 0, 0.5, 0, 0, 0]])
-    whole = torch.tensor([[1.0, 0, 0, 0, 1.0, 0, 0, 0]])
+    zoomed = torch.tensor([[0.5, 0, 0, 0, 0.5, 0, 0, 0, 1]])
+    whole = torch.tensor([[1.0, 0, 0, 0, 1.0, 0, 0, 0, 1]])
     tell(network, torch.cat([zoomed, whole, whole, zoomed]))
     both = network[0](images())
     tell(network, zoomed)
@@ -58,11 +59,11 @@ def test_told_the_pose_it_samples_there_for_each_image():
     assert torch.equal(both[[0, 3]], zoomed_all[[0, 3]])
     assert torch.equal(both[[1, 2]], network[0](images())[[1, 2]])
     tell(network, torch.cat([whole] * 3))
-    with pytest.raises(RuntimeError):
-        network(images())
+    with pytest.raises(UserError, match="4 x 1 x 42 x 42"):
+        network[0](images())
 
 
-SHIFTED = torch.tensor([[1.0, 0, 0.5, 0, 1, 0, 0, 0]])
+SHIFTED = torch.tensor([[1.0, 0, 0.5, 0, 1, 0, 0, 0, 1]])
 
 
 def test_who_is_taught_learns_from_the_pose_alone():
@@ -91,7 +92,7 @@ def test_who_has_learnt_the_pose_misses_nothing():
 
 def test_of_two_poses_that_look_alike_the_likelier_is_learnt_not_their_mean():
     network = build("taught").network
-    right, left = (torch.tensor([[0, -turn, 0, turn, 0, 0, 0, 0.0]]) for turn in (1.0, -1.0))
+    right, left = (torch.tensor([[0, -turn, 0, turn, 0, 0, 0, 0, 1.0]]) for turn in (1.0, -1.0))
     tell(network, torch.cat([right, right, right, left, left]))
     alike = torch.ones(5, 1, *CANVAS)
     optimiser = torch.optim.Adam([[*network[0].localisation.modules()][-1].bias], lr=0.03)
@@ -107,10 +108,10 @@ def test_of_two_poses_that_look_alike_the_likelier_is_learnt_not_their_mean():
 def test_a_pose_that_the_family_can_have_is_missed_by_nothing_on_any_canvas_and_in_any_precision(family):
     """A digit that is turned by 90 degrees on a canvas twice as wide as high."""
     aspect, quarter = 2.0, math.pi / 2
-    pose = PROJECTIVE.theta_of(ROTATION.matrix(torch.tensor([[quarter]]), aspect))
+    pose = HOMOGRAPHY.theta_of(ROTATION.matrix(torch.tensor([[quarter]]), aspect))
     theta = {
         "similarity": torch.tensor([[0.0, 1.0, 0.0, 0.0]]),
-        "tps": PROJECTIVE.points(pose, TPS.control_points(torch.tensor([TPS.identity]))[0], aspect).flatten(1),
+        "tps": HOMOGRAPHY.points(pose, TPS.control_points(torch.tensor([TPS.identity]))[0], aspect).flatten(1),
     }[family.name]
     known = nn.Sequential(nn.Flatten(), Regression(2 * 8 * 16, family))
     with torch.no_grad():
@@ -152,7 +153,7 @@ def test_in_evaluation_nobody_is_taught():
 def test_who_predicts_is_not_told():
     network = build("predicted").network.eval()
     before = network(images())
-    tell(network, torch.rand(4, 8))
+    tell(network, torch.rand(4, 9))
     assert torch.equal(network(images()), before)
 
 

@@ -110,7 +110,7 @@ def test_looking_for_the_place_changes_nothing_and_modes_stay_as_they_are():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert {name: module.training for name, module in model.named_modules()} == modes
     assert whole.training
-    assert all(not module._forward_pre_hooks for module in whole.modules())
+    assert all(not module._forward_pre_hooks for module in model.modules())
 
 
 def test_several_can_be_inserted_also_two_in_a_row():

@@ -11,7 +11,7 @@ from stn_train.models import SpatialTransformer, build_model
 from stn_train.specs import ModelSpec
 
 NETS = """
-from torch import nn
+import sys; from torch import nn
 
 class Wide(nn.Module):
     def __init__(self, size, channels, classes, width=6.0):
@@ -63,6 +63,61 @@ class Infinite(nn.Linear):
     def forward(self, images):
         return super().forward(images.flatten(1))
 
+class Empty(nn.Module):
+    def __init__(self, size, channels, classes):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, images):
+        return images.flatten(1)[:, : self.classes]
+
+class Detached(nn.Linear):
+    def __init__(self, size, channels, classes):
+        super().__init__(channels * size[0] * size[1], classes)
+
+    def forward(self, images):
+        return super().forward(images.flatten(1)).detach()
+
+class Integer(Detached):
+    def forward(self, images):
+        return super().forward(images).long()
+
+class Pair(Detached):
+    def forward(self, images):
+        return super().forward(images), images
+
+class PairInTraining(Detached):
+    def forward(self, images):
+        logits = nn.Linear.forward(self, images.flatten(1))
+        return (logits, images) if self.training else logits
+
+class OneByOne(Detached):
+    def forward(self, images):
+        logits = nn.Linear.forward(self, images.flatten(1))
+        return logits.view(1, -1) if self.training else logits
+
+class Leaves(Detached):
+    def forward(self, images):
+        sys.exit(3)
+
+class LeavesInTraining(Detached):
+    def forward(self, images):
+        if self.training:
+            exit("no GPU")
+        return nn.Linear.forward(self, images.flatten(1))
+
+def leaves(size, channels, classes):
+    raise SystemExit
+
+class Interrupted(Detached):
+    def forward(self, images):
+        raise KeyboardInterrupt
+
+class Dropping(nn.Sequential):
+    def __init__(self, size, channels, classes):
+        inputs = channels * size[0] * size[1]
+        super().__init__(nn.Flatten(), nn.BatchNorm1d(inputs), nn.Dropout(), nn.Linear(inputs, classes))
+
 number = 3
 """
 
@@ -72,10 +127,12 @@ def beside(tmp_path, monkeypatch):
     """The current directory holds a module `nets`."""
     (tmp_path / "nets.py").write_text(NETS)
     (tmp_path / "broken.py").write_text("import torch\nnn.Linear\n")
+    (tmp_path / "leaving").mkdir()
+    (tmp_path / "leaving/__init__.py").write_text("import sys\n\nsys.exit(3)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
-    for name in ("nets", "broken"):
+    for name in ("nets", "broken", "leaving"):
         sys.modules.pop(name, None)
 
 
@@ -114,7 +171,17 @@ def test_one_without_a_width_has_to_meet_the_budget_itself():
     ("function", "sentence"),
     [
         ("nowhere.nets:Wide", r"classifier nowhere\.nets:Wide: nowhere\.nets cannot be imported \(ModuleNotFoundError"),
-        ("broken:Wide", r"broken cannot be imported \(NameError: name 'nn' is not defined\)"),
+        ("broken:Wide", r"broken cannot be imported \(NameError: name 'nn' is not defined\) \(broken.py, line 2\); it"),
+        ("leaving:Wide", r"leaving cannot be imported \(SystemExit: 3\) \(__init__.py, line 3\); it has to be"),
+        ("nets:leaves", r"mine cannot be built .*: SystemExit: SystemExit \(nets.py, line 98\)$"),
+        ("nets:Leaves", r"mine cannot be built .*: SystemExit: 3 \(nets.py, line 89\)$"),
+        ("nets:LeavesInTraining", r"mine cannot be built .*: SystemExit: no GPU \(nets.py, line 94\)$"),
+        ("nets:Empty", "mine cannot be built .*: its logits depend on no parameter that can be trained"),
+        ("nets:Detached", "mine cannot be built .*: its logits depend on no parameter that can be trained"),
+        ("nets:Integer", "its classifier puts out logits of torch.int64, and floating-point numbers are wanted"),
+        ("nets:Pair", "its classifier puts out a tuple for one image, and 1 x 10 is wanted"),
+        ("nets:PairInTraining", "its classifier puts out a tuple for 2 images, and 2 x 10 is wanted"),
+        ("nets:OneByOne", "its classifier puts out 1 x 20 for 2 images, and 2 x 10 is wanted"),
         ("nets:Wider", r"nets has no function Wider; did you mean 'Wide'\?"),
         ("nets:number", "nets has no function number"),
         ("nets:deep", "cannot be called with size, channels, classes .* missing a required argument: 'depth'"),
@@ -138,6 +205,29 @@ def test_mistakes_are_told_in_a_sentence(function, sentence):
     with pytest.raises(UserError, match=sentence) as told:
         build_model(spec_of(function), (28, 28))
     assert "\n" not in str(told.value)
+
+
+def test_ctrl_c_in_a_classifier_is_no_mistake_of_its():
+    with pytest.raises(KeyboardInterrupt):
+        build_model(spec_of("nets:Interrupted"), (28, 28))
+
+
+@pytest.mark.parametrize("pose", ["identity", "true"])
+def test_behind_a_transformer_that_learns_one_without_parameters_is_trained_and_behind_another_it_is_not(pose):
+    build_model(spec_of("nets:Empty", at=[0]), (28, 28))
+    with pytest.raises(UserError, match="depend on no parameter that can be trained"):
+        build_model(spec_of("nets:Empty", pose=pose), (28, 28))
+
+
+def test_trying_a_step_changes_nothing():
+    torch.manual_seed(0)
+    classifier = build_model(spec_of("nets:Dropping"), (28, 24)).network.classifier
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    as_made = sys.modules["nets"].Dropping((28, 24), 1, 10)
+    assert torch.equal(torch.rand(1), after), "nothing else was drawn"
+    assert all(torch.equal(value, as_made.state_dict()[name]) for name, value in classifier.state_dict().items())
+    assert all(parameter.grad is None for parameter in classifier.parameters())
 
 
 def test_a_width_that_is_not_rounded_is_told():
