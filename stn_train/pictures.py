@@ -2,12 +2,16 @@
 
 import io
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from stn_train.storage import write_bytes
 
 OUTLINES = ("orange", "limegreen", "magenta", "deepskyblue")
 """The colours of transformers' outlines, in turn."""
@@ -40,8 +44,25 @@ def draw_outline(axes: Axes, outline: NDArray[Any], colour: str, width: float) -
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
+_UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""By a file's ending, what keeps the time of drawing out of it."""
+
+
 def png(figure: Figure) -> bytes:
     """A figure as a PNG file's bytes."""
+    return _drawn(figure, ".png")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to `path`, atomically, in the format of its ending: the same bytes for the same figure.
+
+    Raises ValueError where matplotlib knows no such format.
+    """
+    write_bytes(path, _drawn(figure, path.suffix.lower()))
+
+
+def _drawn(figure: Figure, ending: str) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
+    with rc_context({"svg.hashsalt": "stn-train"}):
+        figure.savefig(file, format=ending[1:], dpi=150, metadata=_UNDATED.get(ending))
     return file.getvalue()

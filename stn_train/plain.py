@@ -1,5 +1,6 @@
 """Files of anyone's as plain data: what they declare is checked before memory is given to it. Torch-free."""
 
+import codecs
 import io
 import math
 import zipfile
@@ -24,6 +25,50 @@ def read_bytes(path: Path, most: int) -> bytes:
     if status.st_size > most:
         raise UserError(f"{path} cannot be read: it has {status.st_size:,} bytes, and at most {most:,} are read")
     return path.read_bytes()
+
+
+_KINDS = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"%PDF": "a PDF file",
+    b"\x1f\x8b": "a gzip file",
+    b"\x93NUMPY": "a NumPy array",
+    **{bytes([0x80, protocol]): "a Python pickle" for protocol in range(2, 6)},
+}
+"""What a file is that begins so."""
+
+
+def what_is(path: Path) -> str:
+    """What a file of anyone's is, as far as its first bytes tell, and which command reads it."""
+    with path.open("rb") as file:
+        head = file.read(1000)
+    kind = next((words for magic, words in _KINDS.items() if head.startswith(magic)), None)
+    if head.startswith(b"PK\x03\x04"):
+        members = _members(path)
+        if any(name.endswith("/data.pkl") for name in members):
+            return "a PyTorch file, which `stn-train eval` and `stn-train visualize` read if `stn-train run` wrote it"
+        kind = "an archive of NumPy's" if any(name.endswith(".npy") for name in members) else "an archive"
+    elif head[5:9] == b"\0\0\0{":
+        kind = "a safetensors file"
+    if kind is None:
+        try:
+            text = codecs.getincrementaldecoder("utf-8")().decode(head).strip()
+        except UnicodeDecodeError:
+            return "of a kind that no command reads"
+        if text[:1] not in ("{", "["):
+            return "text, which `stn-train run --config` reads if it is a configuration" if text else "empty"
+        kind = "JSON"
+    return f"{kind}, which no command reads"
+
+
+def _members(path: Path) -> list[str]:
+    """The names in an archive; none where it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile:
+        return []
 
 
 def refuse_bomb(content: bytes) -> None:

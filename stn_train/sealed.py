@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from stn_train.errors import UserError
 from stn_train.plain import read_bytes
 from stn_train.specs import Spec
-from stn_train.storage import write_bytes
+from stn_train.storage import json_text, write_bytes
 
 JSON: Final = b',\n  "sha256": "%b"\n}\n'
 LINES: Final = b'{"sha256": "%b"}\n'
@@ -47,8 +47,7 @@ def opened(content: bytes, seal: bytes) -> bytes | None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a mapping that is not empty to `path` as JSON, one key a line, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    write_bytes(path, sealed(text.removesuffix("\n}").encode(), JSON))
+    write_bytes(path, sealed(json_text(value).removesuffix("\n}").encode(), JSON))
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

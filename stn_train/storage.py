@@ -1,11 +1,12 @@
 """Files that are whole or absent, their checksums, and folders that one process at a time works in. Torch-free."""
 
+import errno
 import hashlib
 import json
 import os
 import platform
+import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,13 +14,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from stn_train.errors import UserError
+from stn_train.errors import Stopped, UserError
 
 if sys.platform != "win32":
     import fcntl
 
 _AT_WORK = ".at-work"
 """The file that says who is alone in a folder; it is the folder itself that is locked."""
+_PAUSE = 0.05
+"""Seconds between two attempts to get into a folder."""
 
 
 @contextmanager
@@ -27,29 +30,29 @@ def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     """Open a file to write that appears under `path`, whole and on disk, when the block ends without an error.
 
     Until then, and after an error, whatever stood under `path` stays as it was; afterwards it stands under `before`,
-    where that is given. Folders are made as needed. Raises UserError where it vanishes meanwhile.
+    where that is given. Folders are made as needed. Raises UserError where it vanishes meanwhile, and OSError, which
+    names `path` or its folder, where the system refuses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = str(path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before it takes its place, as Windows wants
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-        )
+        # Also to be read: of a file that is only to be written, numpy does not say why it could not write.
+        file = open(temporary, "x+b")  # noqa: SIM115 - closed below, before it takes its place, as Windows wants
         try:
             with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
             if before is not None and path.exists():
                 _keep(path, before)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-    except FileNotFoundError:
-        raise UserError(f"{path} vanished while it was written; give the command again") from None
+            os.replace(temporary, path)
+        except FileNotFoundError:
+            raise UserError(f"{path} vanished while it was written; give the command again") from None
+        finally:
+            Path(temporary).unlink(missing_ok=True)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a file that cannot be written to does not say its name
+        folder_refuses = error.filename == temporary and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        error.filename = str(path.parent if folder_refuses else path)  # and no name that is ours alone
         raise
 
 
@@ -73,9 +76,14 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def json_text(value: Any, only_ascii: bool = False) -> str:
+    """A value as JSON, one key a line. Raises ValueError where it holds a number that is not finite: JSON has none."""
+    return json.dumps(value, indent=2, ensure_ascii=only_ascii, allow_nan=False)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as JSON, one key a line, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value) + "\n")
 
 
 def at_home(path: str) -> Path:
@@ -90,20 +98,25 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
+def alone_in(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[None]:
     """Keep out of a folder, made as needed, every other process that asks here for the same folder.
 
-    Where one is inside, waits for it, or raises UserError, which says which process it is. The system lets go when a
-    process ends, however it ends; where it cannot lock (Windows, some network drives), nobody is kept out.
+    Where one is inside, raises UserError, which says which process it is; or, with `stop`, waits until it has left, and
+    raises Stopped as soon as `stop` says so. The system lets go when a process ends, however it ends; where it cannot
+    lock (Windows, some network drives), nobody is kept out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locking(folder) as lock:
-        if not lock(wait):
-            time.sleep(0.05)  # `is_at_work` holds the lock for the moment in which it looks
-            if not lock(wait):
-                raise UserError(
-                    f"another process is at work in {folder}{_who(folder)}; wait until it has ended, or stop it"
-                )
+        if not lock():
+            time.sleep(_PAUSE)  # `is_at_work` holds the lock for the moment in which it looks
+            while not lock():  # asked again and again, since a lock that is waited for lets no signal through
+                if stop is None:
+                    raise UserError(
+                        f"another process is at work in {folder}{_who(folder)}; wait until it has ended, or stop it"
+                    )
+                if stop():
+                    raise Stopped
+                time.sleep(_PAUSE)
         clear_leftovers(folder, _AT_WORK)
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         write_text(folder / _AT_WORK, f"process {os.getpid()} on {platform.node()}, since {since}")
@@ -126,7 +139,7 @@ def is_at_work(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     with _locking(folder) as lock:
-        return not lock(False)
+        return not lock()
 
 
 def refuse_links(folder: Path) -> None:
@@ -145,15 +158,15 @@ def clear_leftovers(folder: Path, name: str = "*") -> None:
 
 
 @contextmanager
-def _locking(folder: Path) -> Iterator[Callable[[bool], bool]]:
-    """Gives a function that locks the folder, waiting for it or not, and says whether it could; unlocked at the end."""
+def _locking(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Gives a function that locks the folder and says whether it could, or is not able to; unlocked at the end."""
     if sys.platform == "win32":
-        yield lambda wait: True
+        yield lambda: True
         return
 
-    def lock(wait: bool) -> bool:
+    def lock() -> bool:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:

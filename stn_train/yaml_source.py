@@ -20,7 +20,8 @@ MOST_VALUES = 20_000
 
 _LONGEST_NUMBER = 100
 _TAG = "tag:yaml.org,2002:"
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\xa0\u2028\u2029\ud800-\udfff]")
+_QUOTES = "; in double quotes a backslash begins an escape: write it in single quotes, as in 'C:\\data'"
 _OTHERWISE = re.compile(r"[-+]?0[0-9_]+$|[-+0-9_.]+:")
 """Numbers that are not what they look like in YAML 1.1: 010 is 8 and 1:30 is 90 there."""
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
@@ -89,7 +90,10 @@ class _Reader(yaml.SafeLoader):
         if event.tag is not None:
             raise self.refuse(event.start_mark, "tags such as !!str are not supported; leave it out")
         if _UNPRINTABLE.search(getattr(event, "value", "")):
-            raise self.refuse(event.start_mark, f"{show(event.value)} holds a line break or a control character")
+            quotes = _QUOTES if getattr(event, "style", None) == '"' else ""
+            raise self.refuse(
+                event.start_mark, f"{show(event.value)} holds a line break or a control character{quotes}"
+            )
         if self.depth == DEEPEST:
             raise self.refuse(event.start_mark, f"nested more than {DEEPEST} levels deep")
         if self.values == MOST_VALUES:
@@ -168,7 +172,8 @@ def _grammar(error: yaml.MarkedYAMLError, name: Callable[[int], str]) -> str:
     context = f" {error.context}" if error.context else ""
     if begin and begin.line != mark.line:
         context += f" that begins on line {begin.line + 1}"
-    return f"{name(mark.line + 1)}: this is not YAML:{context}{context and ','} {problem}"
+    quotes = _QUOTES if "escape" in problem else ""
+    return f"{name(mark.line + 1)}: this is not YAML:{context}{context and ','} {problem}{quotes}"
 
 
 def override(source: Source, text: str, turn: int, called: str | None = None) -> None:

@@ -35,7 +35,7 @@ def test_another_process_is_kept_out_until_the_first_is_killed(tmp_path):
         assert not is_at_work(tmp_path / "new")
         with alone_in(tmp_path / "new"):
             pass
-        with alone_in(tmp_path / "new", wait=True):
+        with alone_in(tmp_path / "new", stop=lambda: False):
             pass
         assert list((tmp_path / "new").iterdir()) == []
 

@@ -1,11 +1,12 @@
 """Atomic writes: a file is whole or as it was."""
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from stn_train import storage
+from stn_train import sealed, storage
 
 
 def test_what_was_written_is_there_and_nothing_else(tmp_path: Path) -> None:
@@ -13,6 +14,14 @@ def test_what_was_written_is_there_and_nothing_else(tmp_path: Path) -> None:
     storage.write_text(target, "häuser\n")
     assert target.read_bytes() == "häuser\n".encode()
     assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("write", [storage.write_json, sealed.write_json])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_json_has_not_are_not_written(tmp_path: Path, write: Callable[..., None], number: float) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write(tmp_path / "file.json", {"number": number})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

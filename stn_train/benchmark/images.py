@@ -16,7 +16,6 @@ from stn_train.benchmark.timing import Work, side_by_side
 from stn_train.data.batches import FreshData
 from stn_train.data.digits import Digits
 from stn_train.data.distortion import Draw, distortion_family, draw
-from stn_train.data.ink import Ink
 from stn_train.geometry import MatrixFamily, ThinPlateSpline
 from stn_train.specs import DIGIT, DatasetSpec
 
@@ -80,7 +79,7 @@ def _against_sampling(name: str) -> Callable[[Setting], list[float]]:
     def measure(setting: Setting) -> list[float]:
         spec = DatasetSpec.model_validate(name)
         digits = setting.digits.subset(torch.arange(_BATCHES * _BATCH))
-        draws = draw(spec, digits, Ink.of(digits), 0, "train")
+        draws = draw(spec, digits, 0, "train")
         bare = [_bare(spec, digits, drawn, setting.session.device) for drawn in draws]
 
         def opponent() -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from stn_train.benchmark.timing import Clock, clock_of
-from stn_train.data.digits import DATA_VARIABLE, Digits, load_digits
+from stn_train.data.digits import DATA_VARIABLE, Digits, find_files, load_digits
 from stn_train.experiment.session import Session
 from stn_train.specs import Source
 from stn_train.storage import at_home
@@ -41,7 +41,7 @@ class Setting:
 def source_at_hand(data_root: str | None) -> Source:
     """MNIST where `data_root`, or else the environment, names a folder that has it; else the bundled digits."""
     folder = data_root or os.environ.get(DATA_VARIABLE)
-    return "mnist" if folder and (at_home(folder) / "MNIST/raw").is_dir() else "digits"
+    return "mnist" if folder and find_files("mnist", at_home(folder)) else "digits"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from stn_train import sealed
 from stn_train.errors import UserError, first_line
-from stn_train.plain import read_bytes, refuse_bomb
+from stn_train.plain import read_bytes, refuse_bomb, what_is
 from stn_train.specs import TrialSpec
 from stn_train.training.checked import optimiser_state, refuse_other_course, tensors_like
 from stn_train.training.loop import TrainingState
@@ -18,6 +18,7 @@ FORMAT = 4
 
 _NO_COMMENT = bytes(2)
 """How an archive ends that was never sealed: one of an earlier format, or somebody else's."""
+_SEAL = len(sealed.sealed(b"", sealed.ARCHIVE))
 _LARGEST = 2**33
 """Bytes of a checkpoint that are read: the largest network, its averages and its optimiser have a quarter of it."""
 
@@ -81,18 +82,18 @@ def fall_back(path: Path) -> str | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU; its `trial` is a TrialSpec. Raises UserError where there is none.
+    """A checkpoint's content, on the CPU; its `trial` is a TrialSpec.
 
-    Raises DamagedError where it is not as it was written.
+    Raises UserError where there is none or the file is somebody else's, DamagedError where it is not as it was written.
     """
-    stored, mend = _stored(path), _mend(path)
+    stored, mend = _stored(path), way_out(path)
     whole = sealed.opened(stored, sealed.ARCHIVE) is not None
     try:
         if not whole and not stored.endswith(_NO_COMMENT):
             raise ValueError
         refuse_bomb(stored)
         content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
-        if not isinstance(content, dict):
+        if not isinstance(content, dict) or "trial" not in content:
             raise TypeError
         sealed.refuse_format(path, content["format"], FORMAT, mend)
         if not whole:
@@ -103,6 +104,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except UserError:
         raise
     except Exception:  # what torch, zipfile and pickle raise, of many kinds
+        if not _is_in_a_run(path) and not stored[-_SEAL:].startswith(sealed.ARCHIVE.removesuffix(b"%b")):
+            raise UserError(f"{path} is not a checkpoint of stn-train but {what_is(path)}; {mend}") from None
         raise sealed.DamagedError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
 
 
@@ -110,7 +113,7 @@ def _stored(path: Path) -> bytes:
     try:
         return read_bytes(path, _LARGEST)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; {_mend(path)}") from None
+        raise UserError(f"{path} is missing; {way_out(path)}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -119,8 +122,18 @@ def _is_whole(path: Path) -> bool:
     return sealed.opened(_stored(path), sealed.ARCHIVE) is not None
 
 
-def _mend(path: Path) -> str:
-    """What helps where a checkpoint is missing or damaged."""
+def _is_in_a_run(path: Path) -> bool:
+    """Whether a checkpoint has the name and the place of one that a run writes."""
+    folder = path.absolute().parent
+    in_a_trial = folder.match("trials/*/*/seed-*")
+    of_an_encoder = folder.name == "encoder" and (folder.parent / "environment.json").is_file()
+    return path.name in ("checkpoint.pt", "checkpoint-before.pt") and (in_a_trial or of_an_encoder)
+
+
+def way_out(path: Path) -> str:
+    """What helps where a checkpoint is missing or damaged; to delete it only where a run would write it anew."""
+    if not _is_in_a_run(path):
+        return "name a run's folder, a trial's folder or a checkpoint.pt that `stn-train run` wrote"
     result = path.with_name("result.json")
     if kept_before(path).exists() and not result.exists():
         return "give the run's command again, which goes on from the checkpoint before it"

@@ -56,6 +56,8 @@ def test_a_small_source_is_shown_over_and_over():
 @pytest.mark.parametrize("named", ["option", "variable", "nowhere"])
 def test_mnist_is_taken_where_it_is_at_hand(named, tmp_path, monkeypatch):
     (tmp_path / "MNIST/raw").mkdir(parents=True)
+    for name in ("train-images.idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (tmp_path / "MNIST/raw" / f"{name}-ubyte").touch()
     monkeypatch.delenv("STN_TRAIN_DATA", raising=False)
     if named == "variable":
         monkeypatch.setenv("STN_TRAIN_DATA", str(tmp_path))

@@ -41,10 +41,10 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(stn, finished, mo
     ],
 )
 def test_a_folder_that_may_not_be_written_to(stn, monkeypatch, number, words):
-    def refuse(dir: Path, prefix: str, suffix: str, **_: object) -> None:
-        raise OSError(number, os.strerror(number), f"{dir}/{prefix}x7{suffix}")
+    def refuse(name: str, mode: str) -> None:
+        raise OSError(number, os.strerror(number), name)
 
-    monkeypatch.setattr(storage.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(storage, "open", refuse, raising=False)
     assert stn(*RUN).sentence == f"runs/small cannot be used: {words}"
     assert stn("data", "preview", "--config", "small.yaml", "-o", "a/b.png").sentence == f"a cannot be used: {words}"
 
@@ -57,16 +57,66 @@ def test_a_folder_that_may_not_be_made(stn, monkeypatch):
     assert stn(*RUN, "--output-dir", "/srv/run").sentence == "/srv/run cannot be used: you have no permission"
 
 
-@pytest.mark.parametrize("name", ["small.yaml", "small.yaml/below", "x" * 300])
-@pytest.mark.parametrize("command", [RUN, ("data", "build", "--config", "small.yaml")])
-def test_an_output_folder_that_cannot_be_one(stn, command, name):
-    assert stn(*command, "--output-dir", name).sentence.startswith(f"{name.removesuffix('/below')}")
+PLACES = [
+    *("small.yaml/below", "x" * 300, "nowhere/below", "loop", "null\0"),
+    *("/dev/null/below", "/proc/below", "/proc/far/below", "/sys/below"),
+]
+WRITING = {
+    "run": (*RUN, "--output-dir", "{}"),
+    "data build": ("data", "build", "--config", "small.yaml", "--output-dir", "{}"),
+    "data preview": ("data", "preview", "--config", "small.yaml", "-o", "{}/x.png"),
+    "colocalise": ("colocalise", "--config", "paper/colocalisation", "--set", "source=digits", "--output-dir", "{}"),
+    "visualize": ("visualize", "runs/small/trials/r/cnn", "--only", "curves", "--output-dir", "{}"),
+    "config copy": ("config", "copy", "rts", "{}/x.yaml"),
+}
+READING = {
+    "eval": ("eval", "{}"),
+    "report": ("report", "{}"),
+    "data_root": ("data", "preview", "--config", "small.yaml", "--set", "source=mnist", "--data-root", "{}"),
+    "config": ("config", "show", "{}"),
+}
 
 
-def test_our_own_mistakes_keep_their_traceback(stn, monkeypatch):
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: repr(place)[:20])
+@pytest.mark.parametrize("command", [*WRITING, *(f"{name} of" for name in READING)])
+def test_a_place_that_the_system_refuses_is_told_whatever_its_reason(trained, stn, monkeypatch, place, command):
+    if place.startswith(("/proc", "/sys")) and not Path(place).parents[-2].exists():
+        pytest.skip("this system has no such place")
+    monkeypatch.setattr("torchvision.datasets.MNIST", lambda root, download: Path(root).mkdir())
+    Path("nowhere").symlink_to("no/where")
+    Path("loop").symlink_to("loop")
+    known = WRITING[command] if command in WRITING else READING[command.removesuffix(" of")]
+    ended = stn(*(word.format(place) for word in known))
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended
+    first = place.split("/below")[0].split("/x")[0].split("\0")[0][:20]
+    assert first in ended.err
+    assert sorted(path.name for path in Path().iterdir()) == ["loop", "nowhere", "runs", "small.yaml"]
+
+
+def test_a_link_that_leads_nowhere_is_told_to_be_one(stn):
+    Path("nowhere").symlink_to("no/where")
+    for place in ("nowhere", "nowhere/below"):
+        assert stn(*RUN, "--output-dir", place).sentence == "nowhere cannot be used: it is a link that leads nowhere"
+
+
+@pytest.mark.parametrize("name", [None, Path(storage.__file__).parent / "surprise"], ids=str)
+def test_our_own_mistakes_keep_their_traceback(stn, monkeypatch, name):
     def lost(*_: object, **__: object) -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "surprise")
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", name and str(name))
 
     monkeypatch.setattr("stn_train.experiment.run.environment", lost)
     with pytest.raises(FileNotFoundError):
         stn(*RUN)
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002, 0o027])
+def test_the_umask_holds_for_all_that_is_written(stn, umask):
+    before = os.umask(umask)
+    try:
+        assert stn(*RUN, "--set", "training.epochs=1").code == 0
+        assert stn("data", "build", "--config", "small.yaml", "--output-dir", "runs/built").code == 0
+        assert stn("data", "preview", "--config", "small.yaml", "-o", "runs/x.png").code == 0
+    finally:
+        os.umask(before)
+    found = {(path.is_dir(), path.stat().st_mode & 0o777) for path in Path("runs").rglob("*")}
+    assert found == {(True, 0o777 & ~umask), (False, 0o666 & ~umask)}

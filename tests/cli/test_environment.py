@@ -1,0 +1,43 @@
+"""What the surroundings set does not matter: a notebook's backend for matplotlib."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRIAL = "runs/small/trials/r/st_cnn/seed-0"
+
+
+def python(*arguments: str, backend: str) -> str:
+    """What a process started from a notebook prints; `backend` is what the notebook has in MPLBACKEND."""
+    environment = {**os.environ, "MPLBACKEND": backend, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+@pytest.mark.slow
+def test_what_draws_needs_no_backend(trained, stn):
+    few = ("--set", "training.digits=120", "--set", "training.epochs=1", "--only", "r/cnn", "--output-dir", "few")
+    assert stn("run", "--config", "small.yaml", "-q", *few).code == 0
+    for command in (
+        ("report", trained),
+        ("visualize", TRIAL, "--only", "curves", "--output-dir", "."),
+        ("data", "preview", "--config", "small.yaml"),
+        ("compare", trained, "few", "--plot", "digits.png"),
+    ):
+        assert "wrote " in python("-m", "stn_train", *command, backend="module://matplotlib_inline.backend_inline")
+    for name in ("few/figures/learning_curves@r.png", "preview.png", "digits.png", "curves_st_cnn@r.png"):
+        assert Path(name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("module", ["stn_train", "stn_train.pictures", "stn_train.reporting.figures"])
+def test_whatever_is_imported_first_a_notebook_keeps_its_backend(module):
+    """Also where it is not installed: then pyplot chooses one, as without the variable."""
+    look = "import matplotlib.pyplot, os; print(matplotlib.get_backend(), os.environ['MPLBACKEND'])"
+    assert python("-c", f"import {module}; {look}", backend="svg") == "svg svg\n"
+    assert python("-c", f"import {module}; {look}", backend="nonsense").endswith(" nonsense\n")
+    chosen = f"import matplotlib; matplotlib.use('pdf'); import {module}; {look}"
+    assert python("-c", chosen, backend="svg") == "pdf svg\n"
