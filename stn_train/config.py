@@ -82,7 +82,7 @@ def load_any(config: str, overrides: Sequence[str] = (), called: Mapping[str, st
     try:
         return kind.model_validate(source.value)
     except ValidationError as error:
-        raise UserError(_complaint(kind, source, error.errors(include_url=False, include_input=False))) from None
+        raise UserError(*_complaints(kind, source, error.errors(include_url=False, include_input=False))) from None
 
 
 def _of_kind(wanted: type[K], found: Kind, config: str) -> K:
@@ -180,17 +180,19 @@ def _plain(value: Any) -> Any:
 # --- pydantic's errors, in our words ----------------------------------------------------------------------------
 
 
-def _complaint(kind: type[Kind], source: Source, errors: Sequence[ErrorDetails]) -> str:
-    """The first mistake in the order of writing, as a sentence, and how many more there are."""
+def _complaints(kind: type[Kind], source: Source, errors: Sequence[ErrorDetails]) -> Iterator[str]:
+    """Every mistake in the order of writing, each as a sentence; of very many the first ones, and how many more."""
     found: dict[Loc, ErrorDetails] = {}
     for error in _causes(errors):
         # Both errors of a pair that was written as one number are at that number; the last is the number's own.
         found[error["loc"] if _is_missing(error) else source.nearest(error["loc"])] = error
-    shown = min(found, key=lambda loc: source.places[source.nearest(loc)].turn)
-    loc = source.nearest(shown)
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    where = ": ".join(filter(None, (source.places[loc].name, dotted(shown))))
-    return f"{where}: {_wrong(kind, found[shown], loc, source.at(loc))}{more}"
+    in_order = sorted(found, key=lambda loc: source.places[source.nearest(loc)].turn)
+    for shown in in_order[:_MOST_COMPLAINTS]:
+        loc = source.nearest(shown)
+        where = ": ".join(filter(None, (source.places[loc].name, dotted(shown))))
+        yield f"{where}: {_wrong(kind, found[shown], loc, source.at(loc))}"
+    if len(in_order) > _MOST_COMPLAINTS:
+        yield f"and {len(in_order) - _MOST_COMPLAINTS} more mistakes"
 
 
 def _is_missing(error: ErrorDetails) -> bool:
@@ -213,6 +215,7 @@ def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     ]
 
 
+_MOST_COMPLAINTS = 50
 _EXAMPLES = {
     "datasets": "[rts]",
     "models": "[cnn, st_cnn]",

@@ -1,11 +1,18 @@
-"""The one exception that is told to the user as a sentence: everything else keeps its traceback."""
+"""The exceptions that are told to the user as sentences: everything else keeps its traceback."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake of the user's: one sentence that says what, where and how to mend it (exit code 2)."""
+    """A mistake of the user's: what, where, how to mend it (exit code 2). Of several found at once, a sentence each."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
+
+
+class TrialError(Exception):
+    """A trial cannot go on: a sentence that says why and what to try. Other trials can (exit code 1 in the end)."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ Torch-free. Importing a classifier's module runs it, so a checkpoint or a run's 
 from pathlib import Path
 
 from stn_train.errors import UserError
-from stn_train.specs import CLASSIFIERS, ModelSpec
+from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec
 
 
 def refuse_import(model: ModelSpec, named_in: Path) -> None:
@@ -18,7 +18,10 @@ def refuse_import(model: ModelSpec, named_in: Path) -> None:
         )
 
 
-def is_in_a_run(config: Path) -> bool:
-    """Whether a configuration lies in a run's folder, and so may be whoever's made the run."""
-    folder = config.resolve().parent
-    return config.is_file() and any((folder / name).exists() for name in ("trials", "environment.json"))
+def check_imports(experiment: ExperimentSpec, config: str) -> None:
+    """Raise UserError where a configuration that lies in a run's folder, and so may be whoever's made the run, names a
+    classifier that is not ours."""
+    folder = Path(config).resolve().parent
+    if Path(config).is_file() and any((folder / name).exists() for name in ("trials", "environment.json")):
+        for model in experiment.models:
+            refuse_import(model, Path(config))

@@ -86,6 +86,7 @@ def script(monkeypatch) -> Callable[..., None]:
     return run
 
 
+@pytest.mark.slow
 def test_the_resnet_example_tells_two_errors(script, capsys):
     script("resnet_example.py", "--epochs", "1", "--digits", "20", "--at", "layer3")
     assert len(re.findall(r"test error [\d.]+ %", capsys.readouterr().out)) == 2

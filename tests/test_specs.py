@@ -7,12 +7,16 @@ from stn_train.config import schema
 from stn_train.specs import (
     DATASETS,
     MODELS,
+    RECIPES,
     CellSpec,
+    ChangeError,
+    ClutterSpec,
     ColocalisationSpec,
     DatasetSpec,
     ExperimentSpec,
     ModelSpec,
     Spec,
+    TrainingSpec,
     TrialSpec,
     baseline_of,
     merged,
@@ -184,3 +188,28 @@ def test_the_baseline_is_the_same_classifier_without_a_transformer() -> None:
     models = experiment(models=["cnn_paper", "cnn", "st_cnn"]).models
     assert [baseline_of(model, models) for model in models] == [None, None, models[1]]
     assert baseline_of(models[2], models[:1]) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "changes"),
+    [
+        (DatasetSpec(name="wide", canvas=(40, 40), clutter=ClutterSpec(patches=2, size=20)), {"canvas": 12}),
+        (DatasetSpec.model_validate("r"), {"rotation": (-200.0, 0.0)}),
+        (DatasetSpec.model_validate("tc"), {"scal": (1.0, 1.0)}),
+        (ModelSpec.model_validate("st_cnn").transformer, {"parallel": 2, "at": (1,)}),
+        (TrainingSpec(**RECIPES["ours"]), {"epochs": 20_000}),
+    ],
+)
+def test_what_is_changed_is_checked_as_a_files_would_be(before, changes):
+    with pytest.raises(ChangeError) as caught:
+        before.changed(**changes)
+    assert "\n" not in str(caught.value)
+    assert next(iter(changes)) in str(caught.value)
+    with pytest.raises(ValidationError):
+        type(before).model_validate({**before.model_dump(mode="json"), **changes})
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_changed_to_what_it_was_nothing_changes(name):
+    dataset = DatasetSpec.model_validate(name)
+    assert dataset.changed(**dict(dataset)) == dataset == dataset.eased(1.0)

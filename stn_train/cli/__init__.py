@@ -15,7 +15,7 @@ import typer
 
 from stn_train.cli import bench, colocalise, config, data, results, robustness, run, visualize
 from stn_train.cli.sentences import in_one_line
-from stn_train.errors import UserError
+from stn_train.errors import TrialError, UserError
 
 # Click's UsageError, wherever this version of typer keeps it.
 UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
@@ -62,7 +62,9 @@ _REFUSED = {
     errno.EISDIR: "it is a folder, and a file is wanted",
     errno.ENAMETOOLONG: "its name is too long",
 }
-"""What the system says where a path of the user's is at fault, in our words."""
+"""Much of what the system says where a path of the user's is at fault, in our words."""
+_PACKAGE = Path(__file__).parent.parent
+"""Where our own files lie, with which only we can be wrong."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -72,11 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _refuse_long(given)
+        _check_arguments(given)
         code = app(args=given, prog_name="stn-train", standalone_mode=False)
         sys.stdout.flush()
     except UserError as error:
-        code = _complain(str(error))
+        for sentence in error.args:
+            code = _complain(str(sentence))
+    except TrialError as error:
+        _complain(str(error))
+        code = 1
     except UsageError as error:
         code = _complain_of_usage(error)
     except KeyboardInterrupt:
@@ -94,8 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _refuse_long(arguments: Sequence[str]) -> None:
+def _check_arguments(arguments: Sequence[str]) -> None:
     for number, argument in enumerate(arguments, start=1):
+        if "\0" in argument:
+            raise UserError(f"argument {number}, {argument[:20]!r}, holds a NUL character, which no name has")
         if len(argument) > LONGEST_ARGUMENT:
             raise UserError(
                 f"argument {number}, {argument[:20]!r}..., has {len(argument):,} characters, and at most "
@@ -107,15 +115,14 @@ def _about_a_file(error: OSError) -> str | None:
     """A sentence for what the system refuses to do with a file or a disk of the user's; None for all else."""
     name = error.filename2 or error.filename
     path = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else None
-    if path is not None and path.suffix == ".tmp":  # the name under which storage.atomic writes
-        written = path.name.removeprefix(".").rsplit(".", 2)[0]
-        path = path.parent / written if error.errno == errno.ENAMETOOLONG else path.parent
     if error.errno in _FAILED:
         later = f" for {path}; what is saved is whole: give the command again when that is mended" if path else ""
         return _FAILED[error.errno] + later
-    if error.errno not in _REFUSED or path is None:
+    if path is None or error.errno is None or path.is_relative_to(_PACKAGE):
         return None
-    return f"{path} cannot be used: {_REFUSED[error.errno]}"
+    if os.path.islink(path) and not os.path.exists(path):
+        return f"{path} cannot be used: it is a link that leads nowhere"
+    return f"{path} cannot be used: {_REFUSED.get(error.errno, f'the system says {error.strerror!r}')}"
 
 
 def _complain(sentence: str, way_out: str = "") -> int:

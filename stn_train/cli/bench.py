@@ -1,12 +1,12 @@
 """`stn-train bench`: how fast this machine trains, as ratios against named opponents."""
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stn_train.cli.options import AsJson, DataRoot, Device, Quiet, Threads
 from stn_train.errors import UserError
+from stn_train.storage import json_text
 
 if TYPE_CHECKING:
     from stn_train.benchmark.rows import Measurement
@@ -47,7 +47,7 @@ def bench(
     where = environment(session)
     if as_json:
         found = {"environment": where, "source": setting.source, "rows": [_values(one) for one in measurements]}
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json_text(found, only_ascii=True))
     else:
         typer.echo(_table(measurements))
         typer.echo(f"\non {where['device']}, CPU threads: {where['threads']}, digits: {setting.source}")

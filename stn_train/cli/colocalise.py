@@ -62,11 +62,14 @@ def colocalise(
             raise stopped("the finished cells are kept, the running one begins anew", stopping()) from None
         finally:
             display.close()
-    report = write_colocalisation_report(spec, folder)
-    typer.echo(report.table)
-    if spec.validation:
-        typer.echo("\nmeasured on validation digits, held out of the training digits: not test digits")
-    typer.echo(f"\nreport: {folder.path / 'report.html'}")
+    if any(folder.result(cell).exists() for cell in cells_of(spec)):
+        typer.echo(write_colocalisation_report(spec, folder).table)
+        if spec.validation:
+            typer.echo("\nmeasured on validation digits, held out of the training digits: not test digits")
+        typer.echo(f"\nreport: {folder.path / 'report.html'}")
+    if display.failed:
+        typer.echo(f"failed: {', '.join(display.failed)}; the same command tries again", err=True)
+        raise typer.Exit(1)
 
 
 class _Display:
@@ -80,12 +83,17 @@ class _Display:
         self.where = where
         self.bar: tqdm[Never] | None = None
         self.began = time.monotonic()
+        self.failed: list[str] = []
 
     def show(self, progress: "Progress") -> None:
-        """A part begins, goes on, or has ended."""
+        """A part begins, goes on, has ended, or has failed."""
         if progress.warning is not None:
             self._line(f"warning: {progress.warning}")
-        if self.quiet:
+        if progress.failure is not None:
+            self.close()
+            self.failed.append(progress.part)
+            self._line(f"{progress.part:8}  failed: {progress.failure}")
+        if self.quiet or progress.failure is not None:
             return
         if self.where:
             self._line(self.where)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stn_train.cli.options import Overrides
+from stn_train.cli.options import AllowImports, Overrides, a_path
 from stn_train.cli.sentences import in_one_line
 from stn_train.errors import UserError, did_you_mean
 
@@ -46,8 +46,9 @@ def check(
         list[str], typer.Argument(metavar="CONFIG", help="YAML files, or shipped configurations' names.")
     ],
     overrides: Overrides = None,
+    allow_imports: AllowImports = False,
 ) -> None:
-    """Look for mistakes, without running anything.
+    """Look for mistakes, without training anything: what the file says, and whether its models can be built.
 
     Says how many trials, or cells of a co-localisation, each configuration makes, or what is wrong with it (then the
     exit code is 2).
@@ -61,10 +62,16 @@ def check(
         try:
             spec = load_any(config, overrides or ())
         except UserError as error:
-            typer.echo(in_one_line(str(error)), err=True)
-            failed = True
-            continue
-        typer.echo(f"{config}: {_product(spec)}")
+            mistakes = [str(sentence) for sentence in error.args]
+        else:
+            mistakes = [
+                f"{config}: {mistake.removeprefix(f'{config} ')}" for mistake in _mistakes(spec, config, allow_imports)
+            ]
+        for mistake in mistakes:
+            typer.echo(in_one_line(mistake), err=True)
+        failed = failed or bool(mistakes)
+        if not mistakes:
+            typer.echo(f"{config}: {_product(spec)}")
     if failed:
         raise typer.Exit(2)
 
@@ -73,7 +80,8 @@ def check(
 def copy(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped configuration's name.")],
     destination: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="Where to; NAME.yaml in this folder if not given.")
+        Path | None,
+        typer.Argument(metavar="FILE", parser=a_path, help="Where to; NAME.yaml in this folder if not given."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
@@ -105,11 +113,28 @@ def schema() -> None:
 
     For editors that complete and check YAML: stn-train config schema > schema.json
     """
-    import json
-
     from stn_train.config import schema
+    from stn_train.storage import json_text
 
-    typer.echo(json.dumps(schema(), indent=2))
+    typer.echo(json_text(schema(), only_ascii=True))
+
+
+def _mistakes(spec: "ExperimentSpec | ColocalisationSpec", config: str, allow_imports: bool) -> list[str]:
+    """What would keep the command that a configuration is for from training."""
+    from stn_train.experiment.check import check_colocalisation, check_trials
+    from stn_train.imports import check_imports
+    from stn_train.specs import ColocalisationSpec, trials_of
+
+    try:
+        if isinstance(spec, ColocalisationSpec):
+            check_colocalisation(spec)
+        else:
+            if not allow_imports:
+                check_imports(spec, config)
+            check_trials(trials_of(spec), spec.built)
+    except UserError as error:
+        return [str(sentence) for sentence in error.args]
+    return []
 
 
 def _product(spec: "ExperimentSpec | ColocalisationSpec") -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stn_train.cli.options import Config, DataRoot, Overrides
+from stn_train.cli.options import Config, DataRoot, Overrides, a_path, a_picture
 
 if TYPE_CHECKING:
     from stn_train.data.digits import Digits
@@ -17,7 +17,9 @@ app = typer.Typer(help="Build or preview the distorted digits.", no_args_is_help
 @app.command()
 def build(
     config: Config,
-    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the variants go, one folder each.")],
+    output_dir: Annotated[
+        Path, typer.Option(metavar="DIR", parser=a_path, help="Where the variants go, one folder each.")
+    ],
     overrides: Overrides = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -37,7 +39,10 @@ def build(
 @app.command()
 def preview(
     config: Config,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG.")] = Path("preview.png"),
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", parser=a_picture, help="The picture: .png, .svg, .pdf, ..."),
+    ] = Path("preview.png"),
     overrides: Overrides = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -46,10 +51,10 @@ def preview(
     For instance: stn-train data preview --config rts -o rts.png
     """
     from stn_train.data.preview import contact_sheet
-    from stn_train.storage import write_bytes
+    from stn_train.pictures import save_figure
 
     experiment, _, test = _load(config, overrides, data_root)
-    write_bytes(output, contact_sheet(list(experiment.datasets), test))
+    save_figure(contact_sheet(list(experiment.datasets), test), output)
     typer.echo(f"wrote {output}")
 
 

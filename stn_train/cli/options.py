@@ -5,6 +5,24 @@ from typing import Annotated
 
 import typer
 
+PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
+"""Endings of the pictures that can be asked for."""
+
+
+def a_path(text: str | Path) -> Path:
+    """A path of the command line. The empty one is refused: it would be the folder that one happens to be in."""
+    if not str(text):
+        raise typer.BadParameter("an empty path; name a file or a folder, the one you are in as '.'")
+    return Path(text)
+
+
+def a_picture(text: str | Path) -> Path:
+    """The path of a picture, whose ending says its format."""
+    if a_path(text).suffix.lower() not in PICTURES:
+        raise typer.BadParameter(f"{text} has to end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
+    return Path(text)
+
+
 Config = Annotated[str, typer.Option("--config", "-c", metavar="CONFIG", help="A YAML file, or a shipped name.")]
 Overrides = Annotated[
     list[str] | None,
@@ -12,17 +30,27 @@ Overrides = Annotated[
 ]
 DataRoot = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="Folder of the digits; else data_root of the config, $STN_TRAIN_DATA, a cache."),
+    typer.Option(
+        metavar="DIR",
+        parser=lambda text: str(a_path(text)),
+        help="Folder of the digits; else data_root of the config, $STN_TRAIN_DATA, a cache.",
+    ),
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; the GPU where there is one.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=1024, metavar="N", help="CPU threads; torch's choice if not given.")
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, for instance runs/rts.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", parser=a_path, help="A run's folder, for instance runs/rts.")]
+Target = Annotated[
+    Path,
+    typer.Argument(metavar="RUN_OR_CHECKPOINT", parser=a_path, help="A run's or a trial's folder, or a checkpoint.pt."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-OutputDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where results go; runs/NAME if not given.")]
+OutputDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", parser=a_path, help="Where results go; runs/NAME if not given.")
+]
 Validate = Annotated[bool, typer.Option("--validate", help="Hold out training digits and report on them: for tuning.")]
 AllowImports = Annotated[
     bool, typer.Option("--allow-imports", help="Run the code of classifiers that a checkpoint or a run's folder names.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: only warnings, failures and the result.")]

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, one line an epoch elsewhere, only what went wrong when quiet."""
+"""Progress on stderr: bars on a terminal, one line an epoch elsewhere; only warnings and failures when quiet."""
 
 import sys
 import time
@@ -23,26 +23,37 @@ class ProgressDisplay:
         self.begun = False
         self.epoch_began = time.monotonic()
         self.warned: set[tuple[str, str]] = set()
+        self.failed: list[str] = []
+        """The keys of the trials that have failed."""
 
     def show(self, progress: "Progress") -> None:
-        """A trial begins, has finished an epoch, has finished, or was finished before."""
+        """A trial begins, has finished an epoch, has finished, was finished before, or has failed."""
+        trial, record = progress.trial, progress.record
+        title = f"trial {progress.number} of {progress.total}  {trial.key}"
         if progress.warning is not None:
             self._line(f"warning: {progress.warning}")
-        if self.quiet:
-            return
+        if progress.failure is not None:
+            self.close()
+            self.failed.append(trial.key)
+            self._line(f"{progress.failure.traceback or ''}{title}  failed: {progress.failure.why}")
+        elif record is not None:
+            self._warn(trial, record)
+        if not self.quiet and progress.failure is None:
+            self._show_step(progress, title)
+
+    def _show_step(self, progress: "Progress", title: str) -> None:
+        trial, record = progress.trial, progress.record
         if not self.told_where:
             self._line(f"{progress.total} {'trial' if progress.total == 1 else 'trials'} {self.where}")
             self.told_where = True
-        if progress.record is None:
+        if record is None:
             self.close()
             self.epoch_began = time.monotonic()
         elif self.bar is not None:
-            self.bar.set_postfix_str(f"error {progress.record.error:.2f} %, loss {progress.record.loss:.2f}")
-        trial, record = progress.trial, progress.record
-        title = f"trial {progress.number} of {progress.total}  {trial.key}"
+            self.bar.set_postfix_str(f"error {record.error:.2f} %, loss {record.loss:.2f}")
         if progress.skipped:
             self._line(f"{title}  was finished before")
-        elif progress.record is None and not progress.finished and sys.stderr.isatty():
+        elif record is None and not progress.finished and sys.stderr.isatty():
             self.bar = tqdm(total=trial.training.epochs, desc=title, unit="epoch", bar_format=_FORMAT, file=sys.stderr)
             if (self.bar.ncols or 0) < 1:  # a terminal that does not know its size
                 self.bar.ncols, self.bar.nrows = 79, 24
@@ -54,14 +65,12 @@ class ProgressDisplay:
                 f"error {record.error:.2f} %  {now - self.epoch_began:.1f} s"
             )
             self.epoch_began = now
-        if record is not None:
-            self._warn(trial, record)
 
     def _warn(self, trial: "TrialSpec", record: "EpochRecord") -> None:
         """Say what is wrong with the transformers, each trouble once a trial."""
         from stn_train.reporting.health import troubles
 
-        for trouble in troubles(record, trial.training.epochs):
+        for trouble in troubles(record, trial.training):
             if (trial.key, trouble.kind) not in self.warned:
                 self.warned.add((trial.key, trouble.kind))
                 self._line(f"warning: {trial.key}: {trouble.sentence}")

@@ -1,13 +1,14 @@
 """`stn-train eval`, `report` and `status`: look at what was trained."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stn_train.cli.options import AllowImports, AsJson, DataRoot, Device, Run, Threads
+from stn_train.cli.options import AllowImports, AsJson, DataRoot, Device, Run, Target, Threads, a_path, a_picture
+from stn_train.cli.sentences import tell_failed
 from stn_train.errors import UserError
+from stn_train.storage import json_text
 
 if TYPE_CHECKING:
     from stn_train.experiment.evaluate import Evaluation
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 
 
 def eval_(
-    target: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run's or a trial's folder, or a checkpoint.pt.")
-    ],
+    target: Target,
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="A dataset's name, as rts; the checkpoint's own if not given.")
     ] = None,
@@ -36,7 +35,8 @@ def eval_(
 ) -> None:
     """Measure checkpoints on any dataset, also one that they were not trained on.
 
-    Of several, controls that are given the true pose are left out where the dataset has none.
+    Of several, controls that are given the true pose are left out where the dataset has none, and one that cannot be
+    measured stops no other (then the exit code is 1).
 
     For instance: stn-train eval runs/rts --dataset r
 
@@ -50,21 +50,26 @@ def eval_(
     session = open_session(device, threads, data_root, allow_imports=allow_imports)
     found: list[dict[str, Any]] = []
     left_out: list[NoPoseError] = []
+    failed: list[UserError] = []
     for checkpoint in checkpoints_in(target):
         try:
             evaluation = evaluate(checkpoint, dataset, session, turned)
         except NoPoseError as error:
             left_out.append(error)
             continue
+        except UserError as error:
+            failed.append(error)
+            continue
         if not as_json:  # each as it comes: a folder may hold many
             typer.echo(("\n" if found else "") + _words(evaluation))
         found.append(_values(evaluation))
-    if left_out and not found:
-        raise left_out[0]
+    if not found:
+        raise (failed or left_out)[0]
+    if as_json:
+        typer.echo(json_text(found, only_ascii=True))
     for sentence in dict.fromkeys(map(str, left_out)):
         typer.echo(f"left out: {sentence}", err=True)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
+    tell_failed(failed)
 
 
 def _degrees(text: str) -> tuple[float, ...]:
@@ -97,10 +102,16 @@ def report(run: Run) -> None:
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of runs; the first is the baseline.")
+        list[Path],
+        typer.Argument(metavar="RUN RUN...", parser=a_path, help="Folders of runs; the first is the baseline."),
     ],
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A PNG: the error against the number of training digits.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=a_picture,
+            help="A picture (.png, .svg, .pdf, ...): error against training digits.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -120,13 +131,12 @@ def compare(
     folders = [RunFolder(run) for run in runs]
     rows = compare_runs(folders)
     if plot is not None:
-        from stn_train.pictures import png
+        from stn_train.pictures import save_figure
         from stn_train.reporting.curves import errors_by_digits
-        from stn_train.storage import write_bytes
 
-        write_bytes(plot, png(errors_by_digits(trials_by_digits(folders))))
+        save_figure(errors_by_digits(trials_by_digits(folders)), plot)
     words = "\n".join([side_by_side(rows), *validation(rows)])
-    typer.echo(json.dumps([row_values(row) for row in rows], indent=2) if as_json else words)
+    typer.echo(json_text([row_values(row) for row in rows], only_ascii=True) if as_json else words)
     if plot is not None and not as_json:
         typer.echo(f"\nwrote {plot}")
 
@@ -151,6 +161,7 @@ def report_text(report: "Report") -> str:
 
 
 def _values(evaluation: "Evaluation") -> dict[str, Any]:
+    from stn_train.reporting.measured import class_errors
     from stn_train.statistics import error_over_seeds
 
     error = error_over_seeds(evaluation.wrong[None], evaluation.digit)
@@ -167,7 +178,7 @@ def _values(evaluation: "Evaluation") -> dict[str, Any]:
         "images": len(evaluation.wrong),
         "errors": int(evaluation.wrong.sum()),
         "error": {"value": error.value, "low": error.low, "high": error.high},
-        "class_errors": [100 * (1 - row[label] / row.sum()) for label, row in enumerate(evaluation.confusion)],
+        "class_errors": class_errors(evaluation.confusion),
         "confusion": evaluation.confusion.tolist(),
         "evidence": evaluation.evidence and evaluation.evidence.model_dump(mode="json"),
     }
@@ -188,12 +199,13 @@ def _also_turned(evaluation: "Evaluation") -> str:
 
 
 def _words(evaluation: "Evaluation") -> str:
+    from stn_train.reporting.cells import or_dash
     from stn_train.reporting.text import aligned
 
     values = _values(evaluation)
     error, canvas = values["error"], values["dataset"]["canvas"]
     classes = [str(label) for label in range(len(values["class_errors"]))]
-    per_class = [["class", *classes], ["error %", *(f"{each:.2f}" for each in values["class_errors"])]]
+    per_class = [["class", *classes], ["error %", *map(or_dash, values["class_errors"])]]
     confusion = [
         ["", *classes],
         *([label, *map(str, row)] for label, row in zip(classes, values["confusion"], strict=True)),

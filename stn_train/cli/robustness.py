@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from stn_train.cli.options import AllowImports, DataRoot, Device, Quiet, Run, Threads
+from stn_train.cli.sentences import tell_failed
 from stn_train.cli.stopping import stop_on_signal, stopped
-from stn_train.errors import Stopped
+from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from stn_train.experiment.robustness import Progress
@@ -37,17 +38,23 @@ def robustness(
     folder = RunFolder(run)
     experiment = folder.load_experiment()
     session = open_session(device, threads, data_root or experiment.data_root, allow_imports=allow_imports)
+    failed: list[UserError] = []
     with stop_on_signal() as stopping:
         try:
             for progress in measure_robustness(folder, session, lambda: bool(stopping())):
-                _tell(progress, quiet)
+                if progress.failure is not None:
+                    failed.append(progress.failure)
+                else:
+                    _tell(progress, quiet)
         except Stopped:
             raise stopped("what was measured is saved", stopping()) from None
     report_run(folder)
     found = robust(folder, experiment)
-    assert found is not None
+    if found is None:
+        raise failed[0]
     typer.echo(in_words(found))
     typer.echo(f"\nreport: {folder.path / 'report.html'}")
+    tell_failed(failed)
 
 
 def _tell(progress: "Progress", quiet: bool) -> None:

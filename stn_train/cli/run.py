@@ -41,7 +41,7 @@ def run(
     """
     from stn_train.cli.progress import ProgressDisplay
     from stn_train.config import load_config
-    from stn_train.imports import is_in_a_run, refuse_import
+    from stn_train.imports import check_imports
     from stn_train.specs import trials_of
 
     options: dict[str, str] = {}
@@ -56,9 +56,8 @@ def run(
         known = f"{first.dataset.name}/{first.model.name}"
         raise UserError(f"--only {only} matches no dataset/model of {config}, which has for instance {known}")
 
-    if not allow_imports and is_in_a_run(Path(config)):
-        for trial in trials:
-            refuse_import(trial.model, Path(config))
+    if not allow_imports:
+        check_imports(experiment, config)
 
     from stn_train.experiment.tensorboard import logged, refuse_missing
 
@@ -66,12 +65,14 @@ def run(
         refuse_missing()
 
     from stn_train.cli.results import report_text
+    from stn_train.experiment.check import check_trials
     from stn_train.experiment.report import report_run
     from stn_train.experiment.run import run_experiment
     from stn_train.experiment.session import open_session
     from stn_train.reporting.records import RunFolder
 
     if dry_run:
+        check_trials(trials, experiment.built)
         typer.echo(_plan(trials))
         return
     session = open_session(device, threads, data_root or experiment.data_root, experiment.built)
@@ -92,8 +93,12 @@ def run(
             raise stopped("what was trained is saved", stopping()) from None
         finally:
             display.close()
-    typer.echo(report_text(report_run(folder)))
-    typer.echo(f"\nreport: {folder.path / 'report.html'}")
+    if any(folder.trial(trial).result.exists() for trial in trials_of(folder.load_experiment())):
+        typer.echo(report_text(report_run(folder)))
+        typer.echo(f"\nreport: {folder.path / 'report.html'}")
+    if display.failed:
+        typer.echo(f"failed: {', '.join(display.failed)}; the same command tries again", err=True)
+        raise typer.Exit(1)
 
 
 def _seed_list(text: str) -> list[int]:

@@ -5,14 +5,13 @@ from typing import Annotated
 
 import typer
 
-from stn_train.cli.options import AllowImports, DataRoot, Device, Threads
+from stn_train.cli.options import AllowImports, DataRoot, Device, Target, Threads, a_path
+from stn_train.cli.sentences import tell_failed
 from stn_train.errors import UserError, did_you_mean
 
 
 def visualize(
-    target: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run's or a trial's folder, or a checkpoint.pt.")
-    ],
+    target: Target,
     only: Annotated[
         str | None,
         typer.Option(
@@ -21,7 +20,8 @@ def visualize(
         ),
     ] = None,
     output_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where pictures go; beside each checkpoint if not given.")
+        Path | None,
+        typer.Option(metavar="DIR", parser=a_path, help="Where pictures go; beside each checkpoint if not given."),
     ] = None,
     data_root: DataRoot = None,
     device: Device = None,
@@ -48,14 +48,22 @@ def visualize(
     session = open_session(device, threads, data_root, allow_imports=allow_imports)
     above = target.parent if target.is_file() else target
     drawn = False
+    failed: list[UserError] = []
     for checkpoint in checkpoints:
         trial = checkpoint.parent
         folder = trial if output_dir is None else output_dir / trial.relative_to(above)
-        for drawing in visualize(checkpoint, wanted, session):
-            write_bytes(folder / drawing.name, drawing.content)
-            typer.echo(f"wrote {folder / drawing.name}")
-            drawn = True
-    if not drawn:
+        try:
+            for drawing in visualize(checkpoint, wanted, session):
+                write_bytes(folder / drawing.name, drawing.content)
+                typer.echo(f"wrote {folder / drawing.name}")
+                drawn = True
+        except UserError as error:
+            failed.append(error)
+    if drawn:
+        tell_failed(failed)
+    elif failed:
+        raise failed[0]
+    else:
         raise UserError(
             f"{target} has no such picture: {', '.join(wanted)}; transformers at the input have all of them"
         )

@@ -10,8 +10,9 @@ from stn_train import sealed, storage
 from stn_train.config import dump
 from stn_train.data.digits import Digits, hold_out, load_digits
 from stn_train.data.one_class import OneClass
-from stn_train.errors import Stopped, UserError
+from stn_train.errors import Stopped, TrialError, UserError
 from stn_train.evaluation.overlap import crop_boxes, frame_boxes, overlap
+from stn_train.experiment.check import check_colocalisation
 from stn_train.experiment.evaluate import load_network
 from stn_train.experiment.plan import differences
 from stn_train.experiment.run import refuse_other
@@ -35,7 +36,7 @@ class Progress:
     """Where it is: of `part`, the encoder or a cell's key, a share `done` is done.
 
     `found`, once it has ended: how many digits the cell found, or the encoder told right, in percent; `skipped` says
-    that the cell had been finished before; `warning` is what the user must know.
+    that the cell had been finished before; `warning` is what the user must know; `failure` why a cell cannot go on.
     """
 
     part: str
@@ -43,6 +44,7 @@ class Progress:
     found: float | None = None
     skipped: bool = False
     warning: str | None = None
+    failure: str | None = None
 
 
 def run_colocalisation(
@@ -54,9 +56,11 @@ def run_colocalisation(
 ) -> Iterator[Progress]:
     """Run these cells of a co-localisation in `folder`, which may hold some of them already; yields as it goes.
 
-    Where `stop` says so after a step, raises Stopped: a cell that was being trained is begun anew the next time. Raises
-    UserError before anything is trained where the folder holds a cell, or an encoder, of another specification.
+    Where `stop` says so after a step, raises Stopped: a cell that was being trained is begun anew the next time, and so
+    is one that fails, while the others go on. Raises TrialError where the encoder cannot be trained, and UserError
+    before anything is where the folder holds a cell, or an encoder, of another specification, or one cannot be built.
     """
+    check_colocalisation(spec)
     with storage.alone_in(folder.path):
         storage.refuse_links(folder.path)
         _refuse_changed(spec, folder)
@@ -78,7 +82,10 @@ def run_colocalisation(
         if spec.validation:
             train, scored = hold_out(train)
         for cell in pending:
-            yield from _run_cell(cell, folder, session, encoder, train, scored, stop)
+            try:
+                yield from _run_cell(cell, folder, session, encoder, train, scored, stop)
+            except TrialError as error:
+                yield Progress(cell.key, 1.0, failure=str(error))
 
 
 def _refuse_changed(spec: ColocalisationSpec, folder: ColocalisationFolder) -> None:
@@ -99,8 +106,11 @@ def _train_encoder(
     if files.result.exists():
         return
     yield Progress("encoder", 0.0, warning=fall_back(files.checkpoint))
-    for record in run_trial(trial, files, session, lambda epochs: stop()):
-        yield Progress("encoder", record.epoch / trial.training.epochs)
+    try:
+        for record in run_trial(trial, files, session, lambda epochs: stop()):
+            yield Progress("encoder", record.epoch / trial.training.epochs)
+    except TrialError as error:
+        raise TrialError(f"the encoder, on which every cell depends, cannot be trained: {error}") from None
     yield Progress("encoder", 1.0, 100 - files.load_result().error)
 
 

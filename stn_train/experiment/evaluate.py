@@ -14,6 +14,7 @@ from stn_train.evaluation.evidence import Evidence
 from stn_train.experiment.evidence import gather
 from stn_train.experiment.session import Session
 from stn_train.experiment.trained import Trained, load_trained
+from stn_train.models.inputs import warn_of_range
 from stn_train.models.precision import precision_on
 from stn_train.specs import DATASETS, DatasetSpec, TrialSpec, is_given_poses
 
@@ -27,8 +28,8 @@ class Evaluation:
     """What a checkpoint makes of a variant of M images.
 
     Each was read as it is, and turned by each of the degrees in `turns`. `wrong` (M, bool) and the numbers of the
-    images' digits, `digit` (M); `confusion` (classes x classes) has a row for each true and a column for each predicted
-    class; `evidence` says what its transformers do, where that can be told.
+    images' digits, `digit` (M; M x C for C channels); `confusion` (classes x classes) has a row for each true and a
+    column for each predicted class; `evidence` says what its transformers do, where that can be told.
     """
 
     checkpoint: Path
@@ -75,11 +76,14 @@ def load_network(checkpoint: str | Path, allow_imports: bool = False) -> nn.Sequ
     """The network of a checkpoint.pt on the CPU, with the weights that are evaluated, ready to be called.
 
     It maps images (N x C x H x W, float32 from 0 to 1) to logits (N x classes), each image as it is, without a model's
-    `turns`; its parts are `classifier` and, where something stands at the input, `transformer`. Raises UserError where
-    the file is missing or damaged, or names a classifier that is not ours, whose code is run only where `allow_imports`
-    says so.
+    `turns`; its parts are `classifier` and, where something stands at the input, `transformer`. It raises UserError for
+    images of other channels or, where one of its layers is made for a size, of another size, and warns of values that
+    are not from 0 to 1. Raises UserError where the file is missing or damaged, or names a classifier that is not ours,
+    whose code is run only where `allow_imports` says so.
     """
-    return load_trained(Path(checkpoint), Session(torch.device("cpu"), allow_imports=allow_imports)).network
+    network = load_trained(Path(checkpoint), Session(torch.device("cpu"), allow_imports=allow_imports)).network
+    network.register_forward_pre_hook(warn_of_range)
+    return network
 
 
 def _dataset(name: str, trained: Trained) -> DatasetSpec:
@@ -98,4 +102,4 @@ def _dataset(name: str, trained: Trained) -> DatasetSpec:
         raise NoPoseError(
             f"--dataset {name}: {trial.model.name} is given the true pose of an image, and {name} has none to give"
         )
-    return found.model_copy(update={"canvas": trial.dataset.canvas})
+    return found.changed(canvas=trial.dataset.canvas)

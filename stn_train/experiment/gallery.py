@@ -131,7 +131,7 @@ def _turning(trial: TrialSpec, variant: Variant, network: nn.Sequential, session
     images = []
     for angle in _ANGLES:
         degrees = angle if angle <= 180 else angle - 360
-        at_angle = trial.dataset.model_copy(update={"rotation": (degrees, degrees)})
+        at_angle = trial.dataset.changed(rotation=(degrees, degrees))
         turned, *_ = draw_variant(at_angle, few, "test")
         images.append(turned.images[0])
     seen = _seen(trial, network, torch.stack(images), few.labels[:1].expand(len(images)), session)

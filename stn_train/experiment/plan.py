@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from stn_train.errors import UserError
-from stn_train.specs import ExperimentSpec, Spec
+from stn_train.specs import ChangeError, ExperimentSpec, Spec
 
 
 def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
@@ -17,18 +15,12 @@ def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
     datasets = {entry.name: entry for entry in (*before.datasets, *now.datasets)}
     models = {entry.name: entry for entry in (*before.models, *now.models)}
     seeds = tuple(dict.fromkeys((*before.seeds, *now.seeds)))
-    both = now.model_copy(
-        update={"datasets": tuple(datasets.values()), "models": tuple(models.values()), "seeds": seeds}
-    )
     try:
-        ExperimentSpec.model_validate(both.model_dump(mode="json"))
-    except ValidationError as error:
-        where, what = error.errors()[0]["loc"], error.errors()[0]["msg"]
+        return now.changed(datasets=tuple(datasets.values()), models=tuple(models.values()), seeds=seeds)
+    except ChangeError as error:
         raise UserError(
-            f"with the {'.'.join(map(str, where)) or 'trials'} that the folder holds already, this is no experiment: "
-            f"{what}; name another folder by --output-dir"
+            f"this does not fit what the folder holds already: {error}; name another folder by --output-dir"
         ) from None
-    return both
 
 
 def differences(before: Spec, now: Spec) -> list[str]:

@@ -8,7 +8,7 @@ from stn_train.storage import alone_in, clear_leftovers, refuse_links
 def report_run(folder: RunFolder) -> Report:
     """Write a run's report, as `write_report` does, while no other process writes at the top of its folder."""
     folder.load_experiment()  # before a folder is made where there is no run
-    with alone_in(folder.path, wait=True):
+    with alone_in(folder.path, stop=lambda: False):
         refuse_links(folder.path)
         clear_leftovers(folder.path, "report.*")
         clear_leftovers(folder.figures)

@@ -9,7 +9,7 @@ from stn_train import sealed
 from stn_train.data.digits import Digits
 from stn_train.data.pose import true_poses
 from stn_train.data.variant import Variant, draw_variant
-from stn_train.errors import Stopped
+from stn_train.errors import Stopped, UserError
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.robustness import LEVELS, Crossed, Factor, Point, Robustness, held, others
 from stn_train.experiment.session import Session, load_splits
@@ -25,12 +25,13 @@ _IMAGES = 1000
 
 @dataclass(frozen=True)
 class Progress:
-    """Trial `number` of `total` has been measured, now or (`skipped`) before."""
+    """Trial `number` of `total` has been measured, now or (`skipped`) before, or could not be (`failure`)."""
 
     trial: TrialSpec
     number: int
     total: int
     skipped: bool = False
+    failure: UserError | None = None
 
 
 def measure_robustness(
@@ -40,7 +41,7 @@ def measure_robustness(
 
     The fixed images' digits (at most 1,000 of them) are drawn anew with one quantity held at each of its LEVELS; and
     all of them as each other dataset of the run has them, on the canvas that the network knows. Where `stop` says so
-    after a trial, raises Stopped. Raises UserError where a checkpoint is missing or damaged.
+    after a trial, raises Stopped. A trial whose checkpoint is missing or damaged stops no other.
     """
     experiment = folder.load_experiment()
     refuse_links(folder.path)
@@ -59,7 +60,12 @@ def measure_robustness(
             exams = exams or _Exams.of(trial, crossed, session)
             with alone_in(files.path):
                 clear_leftovers(files.path)
-                sealed.write_json(files.robustness, exams.take(files, asked, session).model_dump(mode="json"))
+                try:
+                    found = exams.take(files, asked, session)
+                except UserError as error:  # of this checkpoint alone
+                    yield Progress(trial, number, len(finished), failure=error)
+                    continue
+                sealed.write_json(files.robustness, found.model_dump(mode="json"))
             yield Progress(trial, number, len(finished))
             if stop():
                 raise Stopped

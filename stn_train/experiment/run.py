@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from stn_train import sealed, storage
 from stn_train.config import dump
-from stn_train.errors import UserError
+from stn_train.errors import Stopped, UserError
+from stn_train.experiment.check import check_trials
 from stn_train.experiment.plan import differences, joined
 from stn_train.experiment.session import Session, environment
-from stn_train.experiment.trial import model_of, run_trial
-from stn_train.reporting.records import EpochRecord, RunFolder, TrialFolder
+from stn_train.experiment.trial import Failure, run_trial
+from stn_train.reporting.records import EpochRecord, RunFolder, TrialFailure, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import alone_in, clear_leftovers, refuse_links
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
@@ -19,7 +20,8 @@ from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoi
 class Progress:
     """Where a run is: trial `number` of `total`; `record` is its latest epoch's, None at its start.
 
-    `skipped` says that it was finished before, `finished` that it is now; `warning` is what the user must know.
+    `skipped` says that it was finished before, `finished` that it is now; `warning` is what the user must know, and
+    `failure` why the trial cannot go on.
     """
 
     trial: TrialSpec
@@ -29,6 +31,7 @@ class Progress:
     skipped: bool = False
     finished: bool = False
     warning: str | None = None
+    failure: Failure | None = None
 
 
 def run_experiment(
@@ -40,13 +43,13 @@ def run_experiment(
 ) -> Iterator[Progress]:
     """Run these trials of an experiment in `folder`, which may hold a run of it already; yields as it goes.
 
-    `after_step` is told the epochs done, a fraction, and says whether to stop (Stopped is raised). Raises
-    UserError before anything is trained where a trial in the folder has another specification, or where a model cannot
-    be built.
+    `after_step` is told the epochs done, a fraction, and says whether to stop (Stopped is raised). A trial that fails
+    is recorded and told as failed, and the others go on. Raises UserError before anything is trained where a trial in
+    the folder has another specification, or for what `check_trials` finds.
     """
     pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
-    refuse_unbuildable(pending)
-    with alone_in(folder.path, wait=True):
+    check_trials(pending, experiment.built)
+    with alone_in(folder.path, stop=lambda: after_step(0.0)):
         refuse_links(folder.path)
         everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
         refuse_changed(everything, folder)
@@ -62,16 +65,19 @@ def run_experiment(
             continue
         with alone_in(files.path):
             clear_leftovers(files.path)
+            files.failure.unlink(missing_ok=True)
             yield Progress(trial, number, len(trials), warning=fall_back(files.checkpoint))
-            for record in run_trial(trial, files, session, after_step):
-                yield Progress(trial, number, len(trials), record)
+            try:
+                for record in run_trial(trial, files, session, after_step):
+                    yield Progress(trial, number, len(trials), record)
+            except (Stopped, UserError, OSError):  # of all trials alike
+                raise
+            except (Exception, SystemExit) as error:  # whatever a network raises
+                failure = Failure.of(error, trial.model.classifier)
+                sealed.write_json(files.failure, TrialFailure(why=failure.why).model_dump(mode="json"))
+                yield Progress(trial, number, len(trials), failure=failure)
+                continue
         yield Progress(trial, number, len(trials), finished=True)
-
-
-def refuse_unbuildable(trials: list[TrialSpec]) -> None:
-    """Raise UserError where the model of one of these trials cannot be built, before hours go into another."""
-    for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
-        model_of(trial)
 
 
 def refuse_changed(experiment: ExperimentSpec, folder: RunFolder) -> None:

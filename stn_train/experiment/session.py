@@ -46,7 +46,7 @@ def open_session(
 ) -> Session:
     """Choose the device (the GPU where there is one) and the number of CPU threads.
 
-    Raises UserError for a device that is not there.
+    Raises UserError for a device that is not there or cannot be used.
     """
     # Momenta of weights that get no gradient decay into denormal numbers, on which a CPU is many times slower. Set
     # before the first parallel work, since the threads that share it take it over from this one.
@@ -54,16 +54,26 @@ def open_session(
     _keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Session(_device(device), data_root, built, allow_imports)
+
+
+def _device(name: str) -> torch.device:
     try:
-        chosen = torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
         raise UserError(f"--device {name}: there is no such device; cpu, cuda or cuda:1 is wanted") from None
+    accelerator = torch.accelerator.current_accelerator()
+    gpus = [f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count())] if accelerator else []
+    if str(torch.device(device.type, device.index or 0)) not in ("cpu:0", *gpus):
+        known = " and ".join(("cpu", *gpus))
+        raise UserError(f"--device {name} cannot be used here: PyTorch {torch.__version__} finds only {known}")
     try:
-        torch.zeros(1, device=chosen).item()
+        torch.zeros(1, device=device).item()
     except Exception as error:  # each kind of device has errors of its own
         raise UserError(f"--device {name} cannot be used here: {first_line(error)}") from None
-    return Session(chosen, data_root, built, allow_imports)
+    return device
 
 
 def _keep_freed_memory() -> None:
@@ -93,7 +103,7 @@ def environment(session: Session) -> dict[str, object]:
 class Problem:
     """What a trial trains on, how many digits that shows, and the fixed images that it reports on.
 
-    `poses` are the fixed images' true ones (M x 8), for a model that is given them.
+    `poses` are the fixed images' true ones (M x 9), for a model that is given them.
     """
 
     training: TrainingData
@@ -121,7 +131,7 @@ def prepare(trial: TrialSpec, session: Session) -> Problem:
 
 
 def poses_for(model: ModelSpec, dataset: DatasetSpec, variant: Variant) -> Tensor | None:
-    """The true poses of a variant's images (M x 8), for a model that is given them."""
+    """The true poses of a variant's images (M x 9), for a model that is given them."""
     return true_poses(dataset, variant.theta) if is_given_poses(model) else None
 
 

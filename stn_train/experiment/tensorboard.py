@@ -32,7 +32,7 @@ def logged(run: "Iterable[Progress]", folder: RunFolder) -> "Iterator[Progress]"
     writer: SummaryWriter | None = None
     try:
         for progress in run:
-            ended = progress.skipped or progress.finished
+            ended = progress.skipped or progress.finished or progress.failure is not None
             if writer is not None and progress.record is not None:
                 _write(writer, [progress.record])
             elif writer is None and (progress.record is not None or ended):

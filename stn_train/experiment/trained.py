@@ -34,7 +34,7 @@ class Trained:
         The run says where its digits lie, unless the session does.
         """
         data_root = session.data_root or (self.run.data_root if self.run else None)
-        asked = self.trial.model_copy(update={"dataset": dataset or self.trial.dataset, "built": False})
+        asked = self.trial.changed(dataset=dataset or self.trial.dataset, built=False)
         return prepare(asked, replace(session, built=None, data_root=data_root))
 
 

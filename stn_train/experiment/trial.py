@@ -1,6 +1,8 @@
 """One trial: trains a model on a dataset, keeps its checkpoint, and writes what it found."""
 
+import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 
 from stn_train import sealed
 from stn_train.data.variant import Variant
-from stn_train.errors import Stopped, UserError
+from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.evaluation.evidence import Health
 from stn_train.evaluation.health import examine
@@ -17,14 +19,32 @@ from stn_train.experiment.gallery import Arrays, has_gallery, watch
 from stn_train.experiment.session import Problem, Session, prepare
 from stn_train.models import Model, build_model
 from stn_train.models.precision import precision_on
+from stn_train.models.user_classifier import line_of
 from stn_train.reporting.records import EpochRecord, TrialFolder
 from stn_train.specs import TrainingSpec, TrialSpec
 from stn_train.training.checked import tensors_like
-from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
+from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint, way_out
 from stn_train.training.loop import TrainingState, steps_per_epoch, train
 from stn_train.training.recipe import scheduled_rate
 
 _EXAMINED = 128
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial could not go on; with a traceback where that is a mistake of ours."""
+
+    why: str
+    traceback: str | None
+
+    @staticmethod
+    def of(error: BaseException, classifier: str) -> "Failure":
+        """From what was raised while a network with this classifier was trained."""
+        if isinstance(error, TrialError):
+            return Failure(str(error), None)
+        line = line_of(classifier, error)
+        trace = None if line else "".join(traceback.format_exception(error))
+        return Failure(f"{type(error).__name__}: {first_line(error)}{line}", trace)
 
 
 def model_of(trial: TrialSpec) -> Model:
@@ -99,8 +119,7 @@ def refuse_other_pictures(before: Arrays, looks: list[dict[str, Any]], checkpoin
             tensors_like(look["seen"], before)
     except ValueError as error:
         raise UserError(
-            f"{checkpoint} is damaged: of what its training is drawn from, {error}; "
-            "delete it and give the run's command again, which trains it anew"
+            f"{checkpoint} is damaged: of what its training is drawn from, {error}; {way_out(checkpoint)}"
         ) from None
 
 

@@ -7,7 +7,7 @@ those refusals into sentences with file and line.
 from stn_train.specs.colocalisation import CellSpec, ColocalisationSpec, LocaliserSpec, cells_of
 from stn_train.specs.datasets import DATASETS, ClutterSpec, CornersSpec, DatasetSpec, ElasticSpec
 from stn_train.specs.experiments import ExperimentSpec, Source, TrialSpec, trials_of
-from stn_train.specs.fields import DIGIT, Count, Spec, Turns, merged
+from stn_train.specs.fields import DIGIT, ChangeError, Count, Spec, Turns, merged
 from stn_train.specs.models import (
     CLASSIFIERS,
     MODELS,
@@ -19,7 +19,7 @@ from stn_train.specs.models import (
     is_given_poses,
     trains_with_poses,
 )
-from stn_train.specs.training import RECIPES, LongerSpec, TrainingSpec
+from stn_train.specs.training import RECIPES, LongerSpec, TrainingSpec, calmer
 
 __all__ = [
     "CLASSIFIERS",
@@ -28,6 +28,7 @@ __all__ = [
     "MODELS",
     "RECIPES",
     "CellSpec",
+    "ChangeError",
     "ClutterSpec",
     "ColocalisationSpec",
     "CornersSpec",
@@ -46,6 +47,7 @@ __all__ = [
     "TrialSpec",
     "Turns",
     "baseline_of",
+    "calmer",
     "cells_of",
     "control_names",
     "is_given_poses",

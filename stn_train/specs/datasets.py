@@ -78,8 +78,8 @@ class DatasetSpec(Spec):
         changes["scale"] = self.scale and (self.scale[0] ** share, self.scale[1] ** share)
         for key in ("corners", "elastic"):
             bend = getattr(self, key)
-            changes[key] = bend and bend.model_copy(update={"spread": share * bend.spread})
-        return self.model_copy(update=changes)
+            changes[key] = bend and bend.changed(spread=share * bend.spread)
+        return self.changed(**changes)
 
     @model_validator(mode="before")
     @classmethod

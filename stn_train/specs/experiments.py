@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stn_train.specs.datasets import DatasetSpec
-from stn_train.specs.fields import LONGEST_NAME, Folder, Name, Parameters, Spec, merged
+from stn_train.specs.fields import Folder, Name, Parameters, Spec, merged
 from stn_train.specs.models import ModelSpec, controls_of, trains_with_poses
 from stn_train.specs.training import MOST_EPOCHS, RECIPES, LongerSpec, TrainingSpec
 
@@ -72,12 +72,22 @@ class ExperimentSpec(Spec):
     @model_validator(mode="after")
     def _not_too_long(self) -> "ExperimentSpec":
         for model in self.models:
-            epochs = _training_of(model, self).epochs
+            epochs = _epochs_of(model, self)
             if epochs > MOST_EPOCHS:
                 raise ValueError(
                     f"longer makes {epochs:,} epochs for {model.name}, and at most {MOST_EPOCHS:,} are allowed; "
                     f"lower longer.{model.classifier} or training.epochs"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _some_trial(self) -> "ExperimentSpec":
+        if not any(_makes_sense(dataset, model) for dataset in self.datasets for model in self.models):
+            models, datasets = (", ".join(entry.name for entry in entries) for entries in (self.models, self.datasets))
+            raise ValueError(
+                f"no trial is left: {models} need the true pose, and images of {datasets} have none that is a matrix; "
+                "add another model or dataset"
+            )
         return self
 
     @model_validator(mode="after")
@@ -102,9 +112,6 @@ class ExperimentSpec(Spec):
         everything = tuple(entry for model, new in zip(models, added, strict=True) for entry in (model, *new))
         if len(everything) > MOST:
             raise ValueError(f"with their controls these are {len(everything)} models, and at most {MOST} are allowed")
-        for model in everything:
-            if len(model.name) > LONGEST_NAME:
-                raise ValueError(f"{model.name} is a control's name of more than {LONGEST_NAME} characters; shorten it")
         return everything
 
     @field_validator("datasets", "models")
@@ -185,8 +192,11 @@ def _makes_sense(dataset: DatasetSpec, model: ModelSpec) -> bool:
 
 def _training_of(model: ModelSpec, experiment: ExperimentSpec) -> TrainingSpec:
     """The recipe as far as it concerns a model: without localisation networks, what concerns them is not part of it."""
-    training = experiment.training
-    changes: dict[str, float] = {"epochs": training.epochs * getattr(experiment.longer, model.classifier, 1)}
+    changes: dict[str, Any] = {"epochs": _epochs_of(model, experiment)}
     if model.transformer is None:
         changes |= {"localisation_rate": 1.0, "head_start": 0.0}
-    return training.model_copy(update=changes)
+    return experiment.training.changed(**changes)
+
+
+def _epochs_of(model: ModelSpec, experiment: ExperimentSpec) -> int:
+    return experiment.training.epochs * int(getattr(experiment.longer, model.classifier, 1))

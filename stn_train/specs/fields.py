@@ -2,11 +2,19 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 
-from stn_train.errors import did_you_mean
+from stn_train.errors import UserError, did_you_mean
 
 DIGIT = 28
 """Height and width of a source digit's frame, in pixels."""
@@ -16,6 +24,20 @@ class Spec(BaseModel):
     """A frozen record that refuses unknown keys, silent type changes, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    def changed(self, **changes: Any) -> Self:
+        """The same record with these values, checked as a file's are. Raises ChangeError where they do not fit."""
+        try:
+            return type(self).model_validate({**dict(self), **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, why = getattr(self, "name", type(self).__name__), first["msg"].removeprefix("Value error, ")
+            where = "".join(f"{step}: " for step in first["loc"])
+            raise ChangeError(f"{name} with another {' and '.join(changes)}: {where}{why}") from None
+
+
+class ChangeError(UserError, ValueError):
+    """A record that was right is not with the changes asked for."""
 
 
 def _number(value: Any) -> bool:

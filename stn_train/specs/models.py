@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from stn_train.errors import did_you_mean
-from stn_train.specs.fields import DIGIT, Name, Size, Spec, Turns, preset
+from stn_train.specs.fields import DIGIT, LONGEST_NAME, Name, Size, Spec, Turns, preset
 
 CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
 """Our classifiers; any other is a function of the user's, written `package.module:function`."""
@@ -152,13 +152,16 @@ def trains_with_poses(model: ModelSpec) -> bool:
 def controls_of(model: ModelSpec) -> tuple[ModelSpec, ...]:
     """The controls of a model: its transformer frozen at the identity, taught the true pose, and given it.
 
-    None of a control.
+    None of a control. Raises ValueError where their names are too long.
     """
     transformer = model.transformer
     if transformer is None or transformer.pose != "predicted" or not transformer.can_be_controlled:
         return ()
+    for name in control_names(model.name):
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"{name} is a control's name of more than {LONGEST_NAME} characters; shorten it")
     return tuple(
-        model.model_copy(update={"name": name, "transformer": transformer.model_copy(update={"pose": pose})})
+        model.changed(name=name, transformer=transformer.changed(pose=pose))
         for name, pose in zip(control_names(model.name), ("identity", "taught", "true"), strict=True)
     )
 

@@ -110,3 +110,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 """Recipes by name; `paper` is appendix A's: 150 k iterations are 640 epochs of 60 k digits."""
+
+
+def calmer(recipe: TrainingSpec, transforms: bool) -> str:
+    """What to try where a training diverges, by what is set: a rate far above the usual one is the first suspect."""
+    usual = RECIPES["paper" if recipe.optimiser == "sgd" else "ours"]["rate"]
+    if recipe.rate > usual:
+        return f"try a training.rate below {recipe.rate:g}; the recipe has {usual:g}"
+    tries = [f"a training.localisation_rate below {recipe.localisation_rate:g}"] * transforms
+    tries += ["training.clip=1"] * (recipe.clip is None)
+    return "try " + " or ".join([*tries, f"a training.rate below {recipe.rate:g}"])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stn_train.errors import UserError
+from stn_train.errors import TrialError
 from stn_train.models.encoder import Encoder
 from stn_train.models.localiser import Localiser
 from stn_train.models.transformer import SpatialTransformer
@@ -29,7 +29,7 @@ def train_localiser(
     """Train a transformer as `build_localiser` makes it; yields the loss after each step.
 
     `batches` are images of one class, B x 1 x H x H, without end. AdamW with a one-cycle rate. Ends with the crop at
-    its smallest. Raises UserError where the loss is not finite.
+    its smallest. Raises TrialError where the loss is not finite.
     """
     localiser = transformer.localisation
     assert isinstance(localiser, Localiser)
@@ -50,7 +50,7 @@ def train_localiser(
         optimiser.step()
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise UserError(f"the loss is not finite at step {step + 1}; try a lower localiser.rate")
+            raise TrialError(f"the loss is not finite at step {step + 1}; try a localiser.rate below {spec.rate:g}")
         yield value
     localiser.size = localiser.smallest
 

@@ -12,15 +12,14 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from stn_train.data.batches import Batch, TrainingData
-from stn_train.errors import Stopped, UserError
+from stn_train.errors import Stopped, TrialError
 from stn_train.models.control import lessons, tell
 from stn_train.models.precision import Precision, autocast, precision_on
-from stn_train.specs import TrainingSpec
+from stn_train.specs import TrainingSpec, calmer
 from stn_train.training.recipe import make_average, make_optimiser, set_rate
 
 _LOOK_EVERY = 32
 _NORMALISED_ON = 2048
-_MEND = "try a lower training.rate, a lower training.localisation_rate, or training.clip=1"
 
 
 @dataclass
@@ -66,7 +65,7 @@ def train(
     """Train from `state` to the recipe's last epoch; yields after each, when `state` can be evaluated and saved.
 
     Everything random is drawn from seed, epoch and step, so that a training that was taken up again ends with the same
-    weights. Where `after_step` asks to stop, raises Stopped, with `state` ready to be saved. Raises UserError where
+    weights. Where `after_step` asks to stop, raises Stopped, with `state` ready to be saved. Raises TrialError where
     the loss or a weight is not finite, before such a state is saved.
     """
     precision = precision_on(device, recipe)
@@ -81,13 +80,13 @@ def train(
             set_rate(state.optimiser, recipe, step / (recipe.epochs * steps))
             state.step_losses.append(_step(state, batch, recipe, precision, device))
             if len(state.step_losses) % _LOOK_EVERY == 0 or len(state.step_losses) == steps:
-                _refuse_infinite(state)
+                _check_losses(state, recipe)
             if after_step():
-                _refuse_infinite(state)
-                _refuse_infinite_weights(state)
+                _check_losses(state, recipe)
+                _check_weights(state, recipe)
                 state.seconds += time.perf_counter() - began
                 raise Stopped
-        _refuse_infinite_weights(state)
+        _check_weights(state, recipe)
         _seed(seed, (state.epoch + 1) * steps)
         _normalise_average(state, data, recipe, seed, device)
         state.losses.append(float(torch.stack(state.step_losses).mean()))
@@ -124,20 +123,24 @@ def _step(
     return loss.detach()
 
 
-def _refuse_infinite(state: TrainingState) -> None:
+def _check_losses(state: TrainingState, recipe: TrainingSpec) -> None:
     recent = torch.stack(state.step_losses[-_LOOK_EVERY:])
     finite = torch.isfinite(recent)
     if not finite.all():
-        step = len(state.step_losses) - len(recent) + int(finite.int().argmin()) + 1
-        raise UserError(f"the loss is not finite at step {step} of epoch {state.epoch + 1}; {_MEND}")
+        raise _diverged(
+            "the loss is", len(state.step_losses) - len(recent) + int(finite.int().argmin()) + 1, state, recipe
+        )
 
 
-def _refuse_infinite_weights(state: TrainingState) -> None:
+def _check_weights(state: TrainingState, recipe: TrainingSpec) -> None:
     """Where a step's loss was finite and its gradient was not, only the weights tell before the next one."""
     if not all(bool(torch.isfinite(parameter).all()) for parameter in state.network.parameters()):
-        raise UserError(
-            f"the weights are not finite after step {len(state.step_losses)} of epoch {state.epoch + 1}; {_MEND}"
-        )
+        raise _diverged("the weights are", len(state.step_losses), state, recipe)
+
+
+def _diverged(what: str, step: int, state: TrainingState, recipe: TrainingSpec) -> TrialError:
+    transforms = any(group["localising"] for group in state.optimiser.param_groups)
+    return TrialError(f"{what} not finite at step {step} of epoch {state.epoch + 1}; {calmer(recipe, transforms)}")
 
 
 def _normalise_average(

@@ -40,12 +40,19 @@ class Ended:
     seconds: float = field(default=0.0, compare=False)
 
     @property
+    def sentences(self) -> list[str]:
+        """What the user's mistakes are told in, a line each."""
+        assert (self.code, self.out) == (2, ""), self
+        lines = self.err.splitlines()
+        assert lines, self
+        assert all(line.startswith("stn-train: error: ") for line in lines), self.err
+        return [line.removeprefix("stn-train: error: ") for line in lines]
+
+    @property
     def sentence(self) -> str:
         """The one sentence that a user's mistake is told in."""
-        assert (self.code, self.out) == (2, ""), self
-        assert self.err.startswith("stn-train: error: "), self.err
-        assert self.err.count("\n") == 1, self.err
-        return self.err.removeprefix("stn-train: error: ").rstrip("\n")
+        (sentence,) = self.sentences
+        return sentence
 
 
 class Command:

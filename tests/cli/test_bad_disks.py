@@ -103,6 +103,7 @@ def test_a_file_system_that_turns_read_only(start, finished, tmp_path, remount, 
 
 
 @pytest.mark.parametrize("lost", ["checkpoint.pt", "."])
+@pytest.mark.slow
 def test_what_vanishes_while_training_is_written_again(start, finished, tmp_path, lost):
     command = start(*RUN, drag=0.2)
     command.wait_for(f"{TRIAL}/metrics.jsonl")
@@ -111,6 +112,7 @@ def test_what_vanishes_while_training_is_written_again(start, finished, tmp_path
     assert_undisturbed(tmp_path / TRIAL, finished[0] / TRIAL.relative_to("runs/small"))
 
 
+@pytest.mark.slow
 def test_what_vanishes_while_it_is_written_is_told(start, finished, tmp_path, told):
     command = start(*RUN, drag=0.2)
     command.wait_for(f"{TRIAL}/.checkpoint.pt.*.tmp")

@@ -128,7 +128,7 @@ def test_a_stopped_run_keeps_its_finished_cells(start):
     ],
 )
 def test_a_mistake_is_one_sentence_with_its_place(colocalise, change, told):
-    assert colocalise("--set", change).sentence.startswith(f"--set {change}: {told}")
+    assert colocalise("--set", change).sentences[0].startswith(f"--set {change}: {told}")
 
 
 def test_only_must_match_something(colocalise):

@@ -55,18 +55,56 @@ def test_check_counts_the_trials(run):
 
 
 def test_the_papers_tables_are_found_shown_and_counted(run):
-    names = ["paper/table1", "paper/tc", "paper/addition", "paper/fixed", "paper/longer"]
+    names = ["paper/table1", "paper/tc", "paper/addition", "paper/longer"]
     code, out, err = run("config", "check", *names)
     assert (code, err) == (0, "")
+    code, _, err = run("config", "check", "paper/fixed")
+    assert code == 2, "its images have to be built first"
+    assert "data build" in err
     assert out.splitlines() == [
         "paper/table1: 4 datasets x 8 models x 3 seeds = 96 trials",
         "paper/tc: 1 dataset x 4 models x 3 seeds = 12 trials",
         "paper/addition: 1 dataset x 8 models x 3 seeds = 24 trials",
-        "paper/fixed: 5 datasets x 2 models x 3 seeds = 30 trials",
         "paper/longer: 3 datasets x 4 models x 3 seeds = 36 trials",
     ]
     assert run("config", "show", "paper/table1")[1].startswith("name: table1\n")
     assert "epochs: 640\n" in run("config", "show", "paper/table1", "--set", "recipe=paper")[1]
+
+
+E = ("--set", "datasets=[e]")
+FAULTY = {
+    "a budget that no width meets": ("--set", "parameters=1_000"),
+    "a classifier too large for its canvas": ("--set", "datasets=[{name: tiny, like: r, canvas: 12}]"),
+    "a localisation network too large": ("--set", "models=[{name: m, classifier: fcn, transformer: {at: [1]}}]"),
+    "more digits than the source has": ("--set", "training.digits=55_000", "--set", "validation=true"),
+    "images that were never built": ("--set", "built=nowhere"),
+    "no trial left": ("--set", "models=[{name: m, like: st_cnn, transformer: {pose: 'true'}}]", *E),
+}
+
+
+@pytest.mark.parametrize("changes", FAULTY.values(), ids=FAULTY)
+def test_check_dry_run_and_run_find_the_same_fault(run, changes):
+    Path("mine.yaml").write_text("datasets: [r]\nmodels: [cnn_paper]\ntraining: {epochs: 1}\n")
+    code, out, err = run("config", "check", "mine.yaml", *changes)
+    assert (code, out) == (2, "")
+    told = err.removeprefix("mine.yaml: ")
+    assert told.count("\n") == 1
+    for command in (("run", "--dry-run"), ("run",)):
+        assert run(*command, "--config", "mine.yaml", *changes) == (2, "", f"stn-train: error: {told}")
+    assert [path.name for path in Path().iterdir()] == ["mine.yaml"], "found before anything is written or downloaded"
+
+
+def test_check_builds_what_a_colocalisation_needs(run):
+    Path("where.yaml").write_text(
+        "task: colocalisation\nsource: digits\ndatasets: [{name: t, canvas: 14, translation: 1}]\nclasses: [3]\n"
+        "encoder: {dataset: {name: moved, translation: 1}, parameters: 10_000, epochs: 1}\n"
+        "localiser: {localisation: conv_paper, margin: 1.0, steps: 3, batch_size: 8, rate: 0.003}\n"
+    )
+    code, out, err = run("config", "check", "where.yaml")
+    assert (code, out) == (2, "")
+    assert "28 x 28 pixels or more and gets 14 x 14" in err
+    assert run("colocalise", "--config", "where.yaml")[0] == 2
+    assert [path.name for path in Path().iterdir()] == ["where.yaml"]
 
 
 def test_check_looks_at_every_file_and_fails_if_one_is_wrong(run):

@@ -28,7 +28,7 @@ OF_A_TRIAL: dict[str, Callable[[], object]] = {
     "evidence.json": TRIAL.load_evidence,
     "robustness.json": TRIAL.load_robustness,
     "metrics.jsonl": TRIAL.load_metrics,
-    "predictions.npz": TRIAL.load_predictions,
+    "predictions.npz": lambda: TRIAL.load_predictions(channels=1),
     **{f"{kind}.npz": TRIAL.load_gallery for kind in KINDS},
     "checkpoint.pt": lambda: read_checkpoint(TRIAL.checkpoint),
 }

@@ -83,12 +83,20 @@ def test_a_link_to_a_strangers_configuration_is_none_of_the_users(stn, run_of_a_
 
 @pytest.mark.parametrize(
     "command",
-    [("report", RUN), ("status", RUN), ("compare", RUN, "runs/copy"), ("config", "check", f"{RUN}/config.yaml")],
+    [("report", RUN), ("status", RUN), ("compare", RUN, "runs/copy"), ("config", "show", f"{RUN}/config.yaml")],
 )
 def test_commands_that_need_no_network_run_no_code(stn, run_of_a_stranger, command):
     Path("runs/copy").symlink_to("config")
     assert stn(*command).code == 0
     assert not Path("was_run").exists()
+
+
+def test_check_builds_what_it_is_allowed_to(stn, run_of_a_stranger):
+    refused = stn("config", "check", f"{RUN}/config.yaml")
+    assert (refused.code, refused.err) == (2, f"{RUN}/config.yaml: {TOLD.strip()}\n")
+    assert not Path("was_run").exists()
+    assert stn("config", "check", f"{RUN}/config.yaml", "--allow-imports").code == 0
+    assert Path("was_run").exists()
 
 
 def test_taken_up_again_a_run_imports_what_the_users_configuration_names_and_no_checkpoint(stn, run_of_a_stranger):

@@ -22,6 +22,7 @@ def counted(process: int) -> tuple[float, int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+@pytest.mark.slow
 def test_memory_and_open_files_do_not_grow(start, tmp_path, trials):
     epochs, bound = trials(40, 300), trials(35, 500) / 10
     changes = ("models=[st_cnn]", "parameters=50_000", "training.batch_size=480", f"training.epochs={epochs}")

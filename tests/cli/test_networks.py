@@ -42,6 +42,7 @@ def nets(stn):
 
 
 @pytest.mark.usefixtures("nets")
+@pytest.mark.slow
 def test_every_kind_of_network_is_trained_saved_and_reported(stn):
     Path("networks.yaml").write_text(CONFIG)
     ended = stn("run", "--config", "networks.yaml", "-q")

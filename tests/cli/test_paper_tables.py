@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "scripts/paper_tables.sh"
 FAKE = """\
 #!/bin/sh
@@ -14,6 +16,7 @@ esac
 """
 
 
+@pytest.mark.slow
 def test_every_cell_is_run_once_with_the_options(stn):
     cells = []
     for config in ("paper/table1", "paper/tc", "paper/addition"):

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from stn_train.cli.progress import ProgressDisplay
+from stn_train.evaluation.evidence import Health
 from stn_train.experiment.run import Progress
+from stn_train.experiment.trial import Failure
 from stn_train.reporting.records import EpochRecord
 from stn_train.specs import ExperimentSpec, trials_of
 
@@ -79,3 +81,18 @@ def test_quiet_says_nothing_even_on_a_terminal(progress, monkeypatch):
     display.show(replace(progress, finished=True))
     display.close()
     assert terminal.getvalue() == ""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_goes_wrong_is_told_at_once_also_when_quiet(progress, monkeypatch, quiet):
+    monkeypatch.setattr(sys, "stderr", terminal := io.StringIO())
+    display = ProgressDisplay(quiet, "")
+    display.show(progress)
+    blank = Health(outside=1.0, scale=0.7, folded=0.0, moved=0.4, spread=0.3, gradient=0.5)
+    for epoch in (1, 2):
+        record = EpochRecord(epoch=epoch, loss=1, error=90, rate=1, transformers=(blank,))
+        display.show(replace(progress, record=record))
+        assert terminal.getvalue().count("warning: r/cnn/seed-1: the transformer ") == 1
+    display.show(replace(progress, failure=Failure("it cannot go on", None)))
+    assert terminal.getvalue().endswith("trial 2 of 3  r/cnn/seed-1  failed: it cannot go on\n")
+    assert display.failed == ["r/cnn/seed-1"]

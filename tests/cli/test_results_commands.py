@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,6 +14,7 @@ import yaml
 from stn_train import sealed
 from stn_train.experiment import session
 from stn_train.reporting.records import TrialFolder
+from stn_train.statistics import error_over_seeds
 
 TRIAL = "runs/small/trials/r/st_cnn/seed-0"
 
@@ -36,6 +39,7 @@ def test_eval_finds_again_what_the_run_found(trained, stn):
             assert one["class_errors"][label] == pytest.approx(100 - 100 * row[label] / sum(row))
 
 
+@pytest.mark.slow
 def test_turns_are_part_of_a_model_and_can_be_had_of_any(stn):
     """Training knows nothing of them, so that both networks are the same."""
     found, epochs, held = {}, {}, {}
@@ -112,6 +116,18 @@ def test_eval_knows_the_datasets_of_the_run_and_where_its_digits_lie(trained, st
     assert stn("eval", TRIAL, "--dataset", "mlid").sentence.endswith("; did you mean 'mild'?")
 
 
+@pytest.mark.filterwarnings("error")
+def test_eval_where_a_class_has_no_images(trained, stn, monkeypatch):
+    load = session.load_digits
+    without_3 = [digits.subset(digits.labels != 3) for digits in load("digits", None)]
+    monkeypatch.setattr(session, "load_digits", lambda source, root: without_3)
+    for one in json.loads(stn("eval", trained, "--json").out, parse_constant=pytest.fail):
+        assert [label for label, error in enumerate(one["class_errors"]) if error is None] == [3]
+        assert sum(one["confusion"][3]) == 0
+    (line,) = re.findall(r"^error % .*", stn("eval", TRIAL).out, re.MULTILINE)
+    assert line.split()[5] == "-"
+
+
 def test_eval_of_several_leaves_out_what_is_given_a_pose_that_there_is_not(stn):
     Path("told.yaml").write_text(
         "source: digits\ndatasets: [r]\nmodels: [cnn, st_cnn]\ncontrols: true\ntraining: {epochs: 1, digits: 100}\n"
@@ -140,7 +156,7 @@ def test_eval_of_what_cannot_be_measured(trained, stn):
     assert stn("eval", "nowhere").sentence.startswith("nowhere does not exist: name a run's folder")
     assert stn("eval", "empty").sentence == "empty holds no checkpoint.pt: nothing has been trained there yet"
     for name in ("text", "damaged.pt", "other.pt", f"{TRIAL}/predictions.npz"):
-        assert stn("eval", name).sentence.startswith(f"{name} is not a checkpoint of stn-train, or it is damaged")
+        assert stn("eval", name).sentence.startswith(f"{name} is not a checkpoint of stn-train")
     assert stn("eval", trained, "--dataset", "rst").sentence == (
         "--dataset rst: there is no such dataset; did you mean 'rts'?"
     )
@@ -214,7 +230,7 @@ def test_compare_tells_two_runs_apart_and_a_run_from_its_copy_not(trained, stn):
     ended = stn("compare", trained, "runs/copy")
     assert (ended.code, ended.err) == (0, "")
     assert f"no difference shown between st_cnn (runs/copy) and st_cnn ({trained})" in " ".join(ended.out.split())
-    rows = json.loads(stn("compare", trained, "runs/copy", "--json").out)
+    rows = json.loads(stn("compare", trained, "runs/copy", "--json").out, parse_constant=pytest.fail)
     assert [row["comparison"] and row["comparison"]["difference"]["value"] for row in rows] == [None, None, 0, 0]
 
 
@@ -243,6 +259,30 @@ def test_compare_does_not_plot_runs_of_as_many_training_digits(trained, stn):
     sentence = stn("compare", trained, "runs/copy", "--plot", "digits.png").sentence
     assert sentence.startswith("all of these runs trained on 480 digits, and a plot wants runs that differ in that")
     assert not Path("digits.png").exists()
+
+
+def test_images_of_two_digits_are_reported_beside_others_with_both_of_their_digits(stn):
+    """One seed: what `eval` says of a checkpoint, interval and all, is what the report says."""
+    mixed = ("--set", "datasets=[r,addition]", "--set", "models=[cnn]", "--set", "training={epochs: 1, digits: 100}")
+    assert stn("run", "--config", "small.yaml", *mixed, "-q").code == 0
+    errors = {row["dataset"]: row["error"] for row in json.loads(Path("runs/small/report.json").read_bytes())["rows"]}
+    found = json.loads(stn("eval", "runs/small", "--json").out)
+    assert {one["trained_on"]: one["error"] for one in found} == errors
+    files = TrialFolder(Path("runs/small/trials/addition/cnn/seed-0"))
+    arrays = files.load_predictions(channels=2)
+    assert np.array_equal(np.sort(arrays["digit"], axis=0), np.stack([np.arange(120)] * 2, axis=1))
+    both = error_over_seeds((arrays["predicted"] != arrays["label"])[None], arrays["digit"])
+    assert asdict(both) == errors["addition"]
+    sealed.write_arrays(files.predictions, {**arrays, "digit": arrays["digit"][:, 0]})
+    assert stn("report", "runs/small").sentence.startswith(f"{files.predictions} is damaged: digit is 120 of int64")
+
+
+def test_compare_shows_the_error_of_each_seed(trained, stn):
+    two = ("--set", "seeds=[0,1]", "--output-dir", "runs/two", "-q")
+    assert stn("run", "--config", "small.yaml", "--only", "r/cnn", *two).code == 0
+    errors = json.loads(stn("compare", trained, "runs/two", "--json").out)[-1]["seed_errors"]
+    shown = ", ".join(f"{error:.2f}" for error in errors)
+    assert f"cnn (runs/two), seed by seed: {shown}" in stn("compare", trained, "runs/two").out.splitlines()
 
 
 # --- evidence ---------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ WRITES = (
 """The files of a trial and its report, in the order of writing."""
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_as_if_it_never_had_been(finished, start, tmp_path, trials):
     chance, wanted, run = random.Random(20150605), trials(5, 100), tmp_path / "runs/small"
     kills = halves = runs = 0

@@ -105,7 +105,25 @@ def test_what_cannot_be_measured_is_told(trained, stn):
     assert stn("robustness", "nowhere").sentence.startswith("nowhere is not a run's folder")
     checkpoint = Path(trained, "trials/r/cnn/seed-0/checkpoint.pt")
     checkpoint.unlink()
-    assert str(checkpoint) in stn("robustness", trained, "-q").sentence
-    assert Path(trained, "trials/r/st_cnn/seed-0/robustness.json").exists() is False
+    ended = stn("robustness", trained, "-q")
+    assert ended.code == 1
+    assert ended.err.startswith(f"failed: {checkpoint}")
+    assert Path(trained, "trials/r/st_cnn/seed-0/robustness.json").exists(), "the other is measured"
     Path(trained, "trials/r/st_cnn/seed-0/robustness.json").write_text("{")
     assert "robustness.json is damaged" in stn("report", trained).sentence
+
+
+def test_a_dataset_that_does_not_fit_the_canvas_is_told_or_left_out(stn):
+    wide = "{name: wide, canvas: 40, clutter: {patches: 2, size: 20}}"
+    Path("two.yaml").write_text(
+        TWO.replace("[plain, r]", f"[{{name: small, canvas: 12}}, {wide}]").replace("[cnn, st_cnn]", "[fcn]")
+    )
+    assert stn("run", "--config", "two.yaml", "-q").code == 0
+    refused = stn("eval", "runs/two/trials/small/fcn/seed-0", "--dataset", "wide").sentence
+    assert "wide" in refused
+    assert "canvas" in refused
+    assert stn("robustness", "runs/two", "-q").code == 0
+    files = (Path(f"runs/two/trials/{name}/fcn/seed-0/robustness.json") for name in ("small", "wide"))
+    small, wide = (json.loads(file.read_bytes()) for file in files)
+    assert [crossed["dataset"]["name"] for crossed in small["crossed"]] == []
+    assert [crossed["dataset"]["name"] for crossed in wide["crossed"]] == ["small"]

@@ -13,6 +13,8 @@ ROOT = Path(stn_train.__file__).parent
 BELOW = [path for path in sorted(ROOT.rglob("*.py")) if "cli" not in path.relative_to(ROOT).parts]
 FORBIDDEN = {"print", "input", "exit", "quit", "breakpoint", "sys.exit", "os._exit", "sys.stdout", "sys.stderr"}
 FORBIDDEN |= {"typer.echo", "warnings.warn"}
+ALLOWED = {"models/inputs.py": {"warnings.warn"}}
+"""Who calls a loaded network from a notebook, with images of another range, is told by a warning: it may be meant."""
 
 
 @pytest.mark.parametrize("path", BELOW, ids=lambda path: str(path.relative_to(ROOT)))
@@ -21,7 +23,7 @@ def test_below_the_command_line_nothing_prints_or_exits(path):
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))
     named = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)}
-    assert named & FORBIDDEN == set()
+    assert named & FORBIDDEN == ALLOWED.get(path.relative_to(ROOT).as_posix(), set())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not {

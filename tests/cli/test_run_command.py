@@ -42,7 +42,7 @@ def test_the_files_say_what_was_done(finished):
     assert (cnn.key, st_cnn.key) == ("r/cnn/seed-0", "r/st_cnn/seed-0")
     for trial in (cnn, st_cnn):
         files = folder.trial(trial)
-        result, arrays = files.load_result(), files.load_predictions()
+        result, arrays = files.load_result(), files.load_predictions(channels=1)
         assert result.trial == trial
         assert (result.split, result.training_digits, result.digits, result.images) == ("test", 480, 120, 120)
         assert abs(result.parameters / 100_000 - 1) <= 0.02
@@ -52,8 +52,8 @@ def test_the_files_say_what_was_done(finished):
         assert [record.epoch for record in records] == [1, 2]
         assert records[-1].error == pytest.approx(result.error)
         assert files.load_timing().seconds > 0
-    assert set(folder.trial(cnn).load_predictions()) == {"predicted", "label", "digit"}
-    assert folder.trial(st_cnn).load_predictions()["theta"].shape == (120, 6)
+    assert set(folder.trial(cnn).load_predictions(channels=1)) == {"predicted", "label", "digit"}
+    assert folder.trial(st_cnn).load_predictions(channels=1)["theta"].shape == (120, 6)
 
 
 def test_the_pictures_are_drawn_from_what_the_network_does(finished):
@@ -203,7 +203,7 @@ def test_few_digits_are_shown_more_often_and_the_test_images_stay(finished, stn)
         assert np.array_equal(few[name], everything[name])
     assert stn("eval", "few").code == 0
     held = stn(*RUN, *once, "--validate", "--set", "training.digits=401", "--output-dir", "other").sentence
-    assert held.startswith("training.digits is 401, and there are 400 digits to train on")
+    assert held.startswith("training.digits is 401, and digits has 400 to train on")
     built = stn(*RUN, "--set", "training.digits=120", "--set", "built=built").sentence
     assert "training.digits does not go with built variants" in built
 
@@ -297,7 +297,9 @@ def test_without_data_and_network_it_names_the_ways_out(stn, monkeypatch, tmp_pa
 def test_a_loss_that_is_not_finite_says_where_and_what_to_try(stn):
     changes = ("recipe=paper", "models=[cnn_paper]", "training={rate: 100, weight_decay: 10, epochs: 8}")
     ended = stn(*RUN, *(part for change in changes for part in ("--set", change)), "-q")
-    assert re.match(r"the loss is not finite at step \d+ of epoch \d; try a lower training.rate", ended.sentence)
+    assert (ended.code, ended.out) == (1, "")
+    told = r"the loss is not finite at step \d+ of epoch \d; try a training.rate below 100"
+    assert re.match(f"trial 1 of 1  r/cnn_paper/seed-0  failed: {told}", ended.err)
 
 
 def test_a_key_that_only_changes_how_it_is_computed_changes_no_result(finished, stn):
@@ -338,7 +340,7 @@ def test_a_transformer_that_breaks_while_it_trains_is_warned_of_and_reported(stn
     assert ended.code == 0
     warned = [line for line in ended.err.splitlines() if line.startswith("warning: r/st_cnn/seed-0: the transformer ")]
     assert len(warned) == 1, "once, however long it lasts"
-    assert "try a lower training.localisation_rate" in warned[0]
+    assert "try a training.localisation_rate below 1000" in warned[0]
     assert "warning: r/st_cnn, seed 0: the transformer " in ended.out
     report = next(Path.cwd().rglob("report.md")).read_text()
     assert "- Warning: r/st_cnn, seed 0: the transformer " in report

@@ -226,7 +226,29 @@ KINDS = [
 ]
 
 
+PLACES = ("DIR", "FILE", "RUN", "RUN RUN...", "RUN_OR_CHECKPOINT")
+PATHS = [(name, param) for name, command in COMMANDS.items() for param in command.params if param.metavar in PLACES]
+
+
+@pytest.mark.parametrize(("name", "param"), PATHS, ids=lambda each: each if isinstance(each, str) else each.name)
+def test_an_empty_path_is_refused_by_every_command(stn, name, param):
+    """It would be the folder that one is in."""
+    option = param.param_type_name == "option"
+    ended = stn(*line(name, param.opts[0], "") if option else (*name.split(), *RIGHT[name][:-1], ""))
+    assert (ended.code, ended.out) == (2, "")
+    where = param.opts[0] if option else param.metavar
+    assert f"'{where}'" in ended.err
+    assert "an empty path; name a file or a folder" in ended.err
+    assert [path.name for path in Path().iterdir()] == ["small.yaml"]
+
+
 def test_every_command_is_among_them():
+    assert {name for name, _ in PATHS} == COMMANDS.keys() - {
+        "config list",
+        "config show",
+        "config check",
+        "config schema",
+    }
     assert RIGHT.keys() == COMMANDS.keys()
 
 

@@ -1,6 +1,7 @@
 """Transformers broken on purpose are named, each by its own trouble, by what a trial records."""
 
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from stn_train.models import build_model
 from stn_train.models.build import at_input
 from stn_train.reporting.health import troubles
 from stn_train.reporting.records import EpochRecord
-from stn_train.specs import ModelSpec
+from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
 
 
 class PastIt(nn.Module):
@@ -32,13 +33,17 @@ def network() -> nn.Sequential:
     return build_model(ModelSpec.model_validate("st_cnn"), (28, 28), 60_000).network
 
 
+def recipe_of(**changes: Any) -> TrainingSpec:
+    return TrainingSpec(**{**RECIPES["ours"], **changes})
+
+
 def kinds(network: nn.Module) -> list[str]:
     noise = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     images = noise * torch.linspace(0.2, 2, 20)[:, None, None, None]
     record = EpochRecord(
         epoch=4, loss=1.0, error=50.0, rate=0.1, transformers=examine(network, images, torch.arange(20) % 10)
     )
-    return [trouble.kind for trouble in troubles(record, epochs=8)]
+    return [trouble.kind for trouble in troubles(record, recipe_of(epochs=8))]
 
 
 def last(network: nn.Module) -> nn.Linear:

@@ -11,7 +11,8 @@ import torch
 
 from stn_train.data.digits import load_digits
 from stn_train.data.variant import build_variant
-from stn_train.experiment.session import Session, prepare
+from stn_train.errors import UserError
+from stn_train.experiment.session import Session, open_session, prepare
 from stn_train.specs import DatasetSpec, ExperimentSpec, trials_of
 
 FAULTS = """
@@ -34,11 +35,24 @@ print(after - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+@pytest.mark.slow
 def test_memory_that_a_tensor_has_freed_is_not_fetched_anew_for_the_next():
     """Ten tensors of 64 MB; one or two may find their place taken by something small, and get another."""
     ended = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     pages = 2**26 // resource.getpagesize()
     assert int(ended.stdout) < 3 * pages
+
+
+@pytest.mark.parametrize("device", ["mps", "meta", "xpu", "cuda:9", "cpu:1", "privateuseone", "gpu", "", "cuda:x"])
+def test_a_device_that_is_not_here_is_told_in_one_clear_sentence(device):
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(UserError) as caught:
+        open_session(device, None, None)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"--device {device}")
+    assert "cpu" in sentence
+    assert len(sentence) < 120
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,10 @@ def state_of(units: int = 3, **changes: Any) -> TrainingState:
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    save_checkpoint(tmp_path / "checkpoint.pt", TRIAL, state_of(), [])
-    return tmp_path / "checkpoint.pt"
+    """One that lies in a run's folder."""
+    path = tmp_path / "trials/r/st_cnn/seed-0/checkpoint.pt"
+    save_checkpoint(path, TRIAL, state_of(), [])
+    return path
 
 
 def test_a_checkpoint_says_whose_it_is(checkpoint):
@@ -131,9 +133,28 @@ def test_somebody_elses_file_of_torchs_is_refused_by_name(checkpoint, content, s
     assert "is not a checkpoint of stn-train" in refusal(checkpoint)
 
 
-def test_a_file_that_is_not_there_is_told_by_name(tmp_path):
-    assert "absent.pt is missing; give the run's command again" in refusal(tmp_path / "absent.pt")
+def test_a_file_that_is_not_there_is_told_by_name(checkpoint, tmp_path):
+    checkpoint.unlink()
+    assert "checkpoint.pt is missing; give the run's command again" in refusal(checkpoint)
+    assert "absent.pt is missing; name a run's folder, a trial's folder or a checkpoint.pt" in refusal(
+        tmp_path / "absent.pt"
+    )
     assert "cannot be read" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["trials/r/st_cnn/seed-0", "encoder", "elsewhere", "."])
+@pytest.mark.parametrize("name", ["checkpoint.pt", "checkpoint-before.pt", "mine.pt"])
+@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"\x00" + content[1:]])
+def test_only_in_a_runs_folder_and_under_its_name_it_is_to_be_deleted(checkpoint, tmp_path, place, name, damage):
+    """A copy elsewhere is the user's, and no run writes it anew; nor the result.json beside it."""
+    path = tmp_path / place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "environment.json").touch()
+    path.write_bytes(damage(checkpoint.read_bytes()))
+    path.with_name("result.json").touch()
+    of_a_run = place in ("trials/r/st_cnn/seed-0", "encoder") and name != "mine.pt"
+    assert ("delete" in refusal(path)) == of_a_run
+    assert ("name a run's folder" in refusal(path)) != of_a_run
 
 
 @pytest.mark.parametrize(("number", "save"), [(3, torch.save), (5, save_sealed)], ids=["before seals", "future"])

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from stn_train.data.digits import Digits
 from stn_train.data.distortion import draw
-from stn_train.data.ink import Ink
 from stn_train.data.one_class import OneClass
 from stn_train.data.render import render
 from stn_train.evaluation.overlap import crop_boxes
@@ -132,7 +131,7 @@ def test_images_of_a_class_are_those_of_the_whole_dataset_clutter_of_other_class
     spec = DatasetSpec.model_validate({"name": "tc", "like": "tc", "canvas": 84})
     members = (digits.labels == 3).nonzero()[:, 0]
     batch = next(OneClass.of(spec, digits, 3, CPU).batches(seed=5, size=len(members)))
-    (drawn,) = draws = draw(spec, digits, Ink.of(digits), 5, "train", 0)
+    (drawn,) = draws = draw(spec, digits, 5, "train", 0)
     everything = render(spec, digits, draws, members)
     same = (batch[:, None] == everything).flatten(2).all(dim=2)
     assert same.sum(dim=0).tolist() == same.sum(dim=1).tolist() == [1] * len(members)  # each once, in some order

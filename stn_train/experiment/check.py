@@ -1,0 +1,30 @@
+"""What is wrong with an experiment, as far as it can be told before anything is trained."""
+
+from collections.abc import Sequence
+
+from stn_train.data.digits import training_size
+from stn_train.data.variant import read_manifest
+from stn_train.errors import UserError
+from stn_train.experiment.trial import model_of
+from stn_train.models.localiser import build_localiser
+from stn_train.specs import ColocalisationSpec, TrialSpec
+from stn_train.storage import at_home
+
+
+def check_trials(trials: Sequence[TrialSpec], built: str | None) -> None:
+    """Raise UserError where a model cannot be built, a source has too few digits, or a built variant is another's."""
+    for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
+        model_of(trial)
+    for trial in {trial.dataset.name: trial for trial in trials}.values():
+        wanted, there = trial.training.digits, training_size(trial.source, trial.validation)
+        if wanted is not None and wanted > there:
+            raise UserError(f"training.digits is {wanted:,}, and {trial.source} has {there:,} to train on; lower it")
+        if built is not None:
+            read_manifest(trial.dataset, trial.source, at_home(built))
+
+
+def check_colocalisation(spec: ColocalisationSpec) -> None:
+    """Raise UserError where the encoder or a localiser cannot be built."""
+    check_trials([spec.encoder_trial], None)
+    for dataset in spec.datasets:
+        build_localiser(spec.localiser.localisation, dataset.canvas)
