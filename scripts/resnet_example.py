@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn_train import insert_transformer, load_digits
-from stn_train.data.batches import FreshData
-from stn_train.data.variant import draw_variant
+from stn_train.data.datasets import FreshData, draw_variant
 from stn_train.specs import DATASETS, DatasetSpec
 
 BATCH = 128

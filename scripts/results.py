@@ -23,21 +23,19 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from stn_train import sealed
+from stn_train import storage
 from stn_train.config import dump
 from stn_train.errors import UserError
-from stn_train.evaluation.evidence import LEAST, Component
+from stn_train.evaluation.metrics import LEAST, Component
 from stn_train.experiment.plan import differences, joined
-from stn_train.reporting.blocks import Block, Bullets, Heading, Table, Text
-from stn_train.reporting.cells import EACH_SEED, comparisons, courses, each_seed, estimate, percent, undone_cell
-from stn_train.reporting.documents import json_document
-from stn_train.reporting.evidence import Undoing, Within
-from stn_train.reporting.measured import measured
-from stn_train.reporting.pages import paragraphs
-from stn_train.reporting.records import RunFolder, TrialFolder
-from stn_train.reporting.report import load_environment
-from stn_train.reporting.tables import Row, finished_trials, rows_of
-from stn_train.reporting.text import gains
+from stn_train.report.alignment import Undoing, Within
+from stn_train.report.cells import EACH_SEED, comparisons, courses, each_seed, estimate, percent, undone_cell
+from stn_train.report.documents import json_document
+from stn_train.report.page import Block, Bullets, Heading, Table, Text, paragraphs
+from stn_train.report.results import Row, finished_trials, measured, rows_of
+from stn_train.report.text import gains
+from stn_train.report.write import load_environment
+from stn_train.run_folder import RunFolder, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import write_json, write_text
 
@@ -117,7 +115,7 @@ def keep_trial(trial: TrialFolder, kept: TrialFolder) -> None:
         if each.exists():
             shutil.copyfile(each, kept.path / each.name)
     found = trial.load_predictions(trial.load_result().trial.dataset.channels)
-    sealed.write_arrays(kept.predictions, {name: smallest(found[name]) for name in ("predicted", "label", "digit")})
+    storage.write_arrays(kept.predictions, {name: smallest(found[name]) for name in ("predicted", "label", "digit")})
 
 
 def smallest(numbers: np.ndarray) -> np.ndarray:

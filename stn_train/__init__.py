@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stn_train.config import load_config
-    from stn_train.data.digits import load_digits
     from stn_train.data.distortion import draw
-    from stn_train.data.render import render
-    from stn_train.experiment.evaluate import load_network
+    from stn_train.data.rendering import render
+    from stn_train.data.sources import load_digits
+    from stn_train.experiment.load import load_network
     from stn_train.geometry import FAMILIES, Family, bilinear_sampler
     from stn_train.models import SideBySide, SpatialTransformer, build_model, insert_transformer
 
@@ -28,9 +28,9 @@ _HOMES = {
     "draw": "stn_train.data.distortion",
     "insert_transformer": "stn_train.models",
     "load_config": "stn_train.config",
-    "load_digits": "stn_train.data.digits",
-    "load_network": "stn_train.experiment.evaluate",
-    "render": "stn_train.data.render",
+    "load_digits": "stn_train.data.sources",
+    "load_network": "stn_train.experiment.load",
+    "render": "stn_train.data.rendering",
 }
 
 __all__ = [

@@ -13,12 +13,12 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from stn_train.colocalisation.spec import ColocalisationSpec
 from stn_train.errors import UserError, did_you_mean
 from stn_train.specs import (
     DATASETS,
     MODELS,
     RECIPES,
-    ColocalisationSpec,
     DatasetSpec,
     ExperimentSpec,
     LongerSpec,
@@ -26,7 +26,7 @@ from stn_train.specs import (
     Spec,
     TrainingSpec,
 )
-from stn_train.yaml_source import Dumper, Loc, Place, Source, dotted, override, read, short, show
+from stn_train.yaml_nodes import Dumper, Loc, Place, Source, dotted, override, read, short, show
 
 LARGEST = 1_000_000
 """Bytes of a configuration file that are read."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from stn_train.data.digits import Digits
+    from stn_train.data.sources import Digits
 
 # Read by torch when it is first imported: on small tensors, more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(scope="session")
 def real_digits() -> "tuple[Digits, Digits]":
     """MNIST where STN_TRAIN_DATA names a folder that has it, else the bundled digits: training and test split."""
-    from stn_train.data.digits import load_digits
+    from stn_train.data.sources import load_digits
 
     folder = Path(os.environ.get("STN_TRAIN_DATA", "/nowhere"))
     return load_digits("mnist" if (folder / "MNIST/raw").is_dir() else "digits", str(folder))

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from stn_train import sealed
+from stn_train import storage
 from stn_train.errors import UserError
 from stn_train.specs import Spec
 
@@ -21,12 +21,12 @@ class Record(Spec):
 
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
-    sealed.write_json(tmp_path / "record.json", Record(words="häuser").model_dump(mode="json"))
+    storage.write_record(tmp_path / "record.json", Record(words="häuser").model_dump(mode="json"))
     return tmp_path / "record.json"
 
 
 def read(path: Path) -> Record:
-    return sealed.read_record(Record, path, "write it again")
+    return storage.read_record(Record, path, "write it again")
 
 
 def refusal(path: Path) -> str:
@@ -42,28 +42,28 @@ def test_what_is_sealed_is_read_back_and_others_read_it_too(record: Path) -> Non
     assert plain.pop("sha256")
     assert plain == {"format": 2, "words": "häuser"}
     path = record.with_name("lines.jsonl")
-    sealed.write_lines(path, ['{"a": 1}', '{"a": 2}'])
-    assert sealed.read_lines(path, "") == [b'{"a": 1}', b'{"a": 2}']
+    storage.write_records(path, ['{"a": 1}', '{"a": 2}'])
+    assert storage.read_records(path, "") == [b'{"a": 1}', b'{"a": 2}']
     assert [list(json.loads(line)) for line in path.read_text().splitlines()] == [["a"], ["a"], ["sha256"]]
-    sealed.write_lines(path, [])
-    assert sealed.read_lines(path, "") == []
+    storage.write_records(path, [])
+    assert storage.read_records(path, "") == []
     path = record.with_name("arrays.npz")
-    sealed.write_arrays(path, {"a": np.arange(3)})
-    with np.load(path) as plain_arrays, np.load(sealed.read_archive(path, "")) as arrays:
+    storage.write_arrays(path, {"a": np.arange(3)})
+    with np.load(path) as plain_arrays, np.load(storage.read_archive(path, "")) as arrays:
         assert np.array_equal(plain_arrays["a"], np.arange(3))
         assert np.array_equal(arrays["a"], np.arange(3))
 
 
-@pytest.mark.parametrize("seal", [sealed.JSON, sealed.LINES, sealed.ARCHIVE])
+@pytest.mark.parametrize("seal", [storage.JSON, storage.LINES, storage.ARCHIVE])
 def test_every_single_bit_counts_and_so_does_every_byte_that_is_missing(seal: bytes) -> None:
-    whole = sealed.sealed(b"body", seal)
-    assert sealed.opened(whole, seal) == b"body"
+    whole = storage.sealed(b"body", seal)
+    assert storage.opened(whole, seal) == b"body"
     for bit in range(8 * len(whole)):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
-        assert sealed.opened(bytes(flipped), seal) is None
+        assert storage.opened(bytes(flipped), seal) is None
     for length in range(len(whole)):
-        assert sealed.opened(whole[:length], seal) is None
+        assert storage.opened(whole[:length], seal) is None
 
 
 def test_what_was_changed_is_told_by_name_and_how_to_mend_it(record: Path) -> None:
@@ -81,7 +81,7 @@ def test_another_format_is_told_by_its_number_sealed_or_not(record: Path) -> Non
     told = "and this version reads format 2; use the version of stn-train that wrote it, or write it again"
     record.write_text(json.dumps({"format": 1, "words": "old"}))
     assert refusal(record) == f"{record} has format 1, {told}"
-    sealed.write_json(record, {"format": 3, "words": "new"})
+    storage.write_record(record, {"format": 3, "words": "new"})
     assert refusal(record) == f"{record} has format 3, {told}"
     record.write_text(record.read_text().replace('"format": 3', '"format": 1'))
     assert "is damaged" in refusal(record), "a changed number is no format"
@@ -89,7 +89,7 @@ def test_another_format_is_told_by_its_number_sealed_or_not(record: Path) -> Non
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b'{"words": 1', b"[" * 100_000])
 def test_what_is_sealed_and_no_record_is_refused_by_name(record: Path, body: bytes) -> None:
-    record.write_bytes(sealed.sealed(body, sealed.JSON))
+    record.write_bytes(storage.sealed(body, storage.JSON))
     assert f"{record} is damaged: " in refusal(record)
     record.write_bytes(body)
     assert f"{record} is damaged: " in refusal(record)

@@ -3,15 +3,14 @@
 import pytest
 from pydantic import ValidationError
 
+from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec
 from stn_train.config import schema
 from stn_train.specs import (
     DATASETS,
     MODELS,
     RECIPES,
-    CellSpec,
     ChangeError,
     ClutterSpec,
-    ColocalisationSpec,
     DatasetSpec,
     ExperimentSpec,
     ModelSpec,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stn_train import sealed, storage
+from stn_train import storage
 
 
 def test_what_was_written_is_there_and_nothing_else(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_what_was_written_is_there_and_nothing_else(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
 
 
-@pytest.mark.parametrize("write", [storage.write_json, sealed.write_json])
+@pytest.mark.parametrize("write", [storage.write_json, storage.write_record])
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_numbers_that_json_has_not_are_not_written(tmp_path: Path, write: Callable[..., None], number: float) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):

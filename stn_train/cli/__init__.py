@@ -13,8 +13,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stn_train.cli import bench, colocalise, config, data, results, robustness, run, visualize
-from stn_train.cli.sentences import in_one_line
+from stn_train.cli import colocalise, config, data, results, robustness, run, visualize
+from stn_train.cli.common import in_one_line
 from stn_train.errors import TrialError, UserError
 
 # Click's UsageError, wherever this version of typer keeps it.
@@ -38,7 +38,6 @@ app.command()(visualize.visualize)
 app.command()(results.report)
 app.command()(results.compare)
 app.command()(results.status)
-app.command()(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 

@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
-from stn_train.cli.options import Config, DataRoot, Device, OutputDir, Overrides, Quiet, Threads, Validate
-from stn_train.cli.stopping import stop_on_signal, stopped
+from stn_train.cli.common import (
+    Config,
+    DataRoot,
+    Device,
+    OutputDir,
+    Overrides,
+    Quiet,
+    Threads,
+    Validate,
+    stop_on_signal,
+    stopped,
+)
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from stn_train.experiment.colocalisation import Progress
+    from stn_train.colocalisation.run import Progress
 
 
 def colocalise(
@@ -36,8 +46,8 @@ def colocalise(
 
     For instance: stn-train colocalise --config paper/colocalisation --only 't/*'
     """
+    from stn_train.colocalisation.spec import cells_of
     from stn_train.config import load_colocalisation
-    from stn_train.specs import cells_of
 
     spec = load_colocalisation(config, [*(overrides or ()), *(["validation=true"] if validate else [])])
     cells = cells_of(spec, only)
@@ -45,9 +55,9 @@ def colocalise(
         known = cells_of(spec)[0].key
         raise UserError(f"--only {only} matches no dataset/class of {config}, which has for instance {known}")
 
-    from stn_train.experiment.colocalisation import run_colocalisation
-    from stn_train.experiment.session import open_session
-    from stn_train.reporting.colocalisation import ColocalisationFolder, write_colocalisation_report
+    from stn_train.colocalisation.report import ColocalisationFolder, write_colocalisation_report
+    from stn_train.colocalisation.run import run_colocalisation
+    from stn_train.experiment.runtime import open_session
 
     session = open_session(device, threads, data_root or spec.data_root, None)
     folder = ColocalisationFolder(output_dir or Path("runs") / spec.name)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stn_train.cli.options import AllowImports, Overrides, a_path
-from stn_train.cli.sentences import in_one_line
+from stn_train.cli.common import AllowImports, Overrides, a_path, in_one_line
 from stn_train.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from stn_train.specs import ColocalisationSpec, ExperimentSpec
+    from stn_train.colocalisation.spec import ColocalisationSpec
+    from stn_train.specs import ExperimentSpec
 
 app = typer.Typer(help="List, show, check and copy configurations.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -121,9 +121,10 @@ def schema() -> None:
 
 def _mistakes(spec: "ExperimentSpec | ColocalisationSpec", config: str, allow_imports: bool) -> list[str]:
     """What would keep the command that a configuration is for from training."""
+    from stn_train.colocalisation.spec import ColocalisationSpec
     from stn_train.experiment.check import check_colocalisation, check_trials
-    from stn_train.imports import check_imports
-    from stn_train.specs import ColocalisationSpec, trials_of
+    from stn_train.experiment.plan import check_imports
+    from stn_train.specs import trials_of
 
     try:
         if isinstance(spec, ColocalisationSpec):
@@ -139,7 +140,8 @@ def _mistakes(spec: "ExperimentSpec | ColocalisationSpec", config: str, allow_im
 
 def _product(spec: "ExperimentSpec | ColocalisationSpec") -> str:
     """What a configuration multiplies, and what comes out."""
-    from stn_train.specs import ColocalisationSpec, cells_of, trials_of
+    from stn_train.colocalisation.spec import ColocalisationSpec, cells_of
+    from stn_train.specs import trials_of
 
     if isinstance(spec, ColocalisationSpec):
         factors = [_count(len(spec.datasets), "dataset"), _count(len(spec.classes), "class", "classes")]

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stn_train.cli.options import Config, DataRoot, Overrides, a_path, a_picture
+from stn_train.cli.common import Config, DataRoot, Overrides, a_path, a_picture
 
 if TYPE_CHECKING:
-    from stn_train.data.digits import Digits
+    from stn_train.data.sources import Digits
     from stn_train.specs import ExperimentSpec
 
 app = typer.Typer(help="Build or preview the distorted digits.", no_args_is_help=True, rich_markup_mode=None)
@@ -29,7 +29,7 @@ def build(
 
     To train on them: stn-train run --config rts --set built=built --output-dir runs/rts-built
     """
-    from stn_train.data.variant import build_variant
+    from stn_train.data.datasets import build_variant
 
     experiment, train, test = _load(config, overrides, data_root)
     for dataset in experiment.datasets:
@@ -50,8 +50,8 @@ def preview(
 
     For instance: stn-train data preview --config rts -o rts.png
     """
-    from stn_train.data.preview import contact_sheet
-    from stn_train.pictures import save_figure
+    from stn_train.report.plots import save_figure
+    from stn_train.report.preview import contact_sheet
 
     experiment, _, test = _load(config, overrides, data_root)
     save_figure(contact_sheet(list(experiment.datasets), test), output)
@@ -63,6 +63,6 @@ def _load(config: str, overrides: list[str] | None, data_root: str | None) -> "t
 
     experiment = load_config(config, overrides or ())
 
-    from stn_train.data.digits import load_digits
+    from stn_train.data.sources import load_digits
 
     return experiment, *load_digits(experiment.source, data_root or experiment.data_root)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from stn_train.experiment.run import Progress
-    from stn_train.reporting.records import EpochRecord
+    from stn_train.run_folder import EpochRecord
     from stn_train.specs import TrialSpec
 
 
@@ -68,7 +68,7 @@ class ProgressDisplay:
 
     def _warn(self, trial: "TrialSpec", record: "EpochRecord") -> None:
         """Say what is wrong with the transformers, each trouble once a trial."""
-        from stn_train.reporting.health import troubles
+        from stn_train.report.diagnostics import troubles
 
         for trouble in troubles(record, trial.training):
             if (trial.key, trouble.kind) not in self.warned:

@@ -5,14 +5,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stn_train.cli.options import AllowImports, AsJson, DataRoot, Device, Run, Target, Threads, a_path, a_picture
-from stn_train.cli.sentences import tell_failed
+from stn_train.cli.common import (
+    AllowImports,
+    AsJson,
+    DataRoot,
+    Device,
+    Run,
+    Target,
+    Threads,
+    a_path,
+    a_picture,
+    tell_failed,
+)
 from stn_train.errors import UserError
-from stn_train.storage import json_text
 
 if TYPE_CHECKING:
-    from stn_train.experiment.evaluate import Evaluation
-    from stn_train.reporting.report import Report
+    from stn_train.experiment.load import Evaluation
+    from stn_train.report.write import Report
 
 
 def eval_(
@@ -42,9 +51,9 @@ def eval_(
 
     With test-time augmentation: stn-train eval runs/rts --turns=-10,10
     """
-    from stn_train.experiment.evaluate import NoPoseError, evaluate
-    from stn_train.experiment.session import open_session
-    from stn_train.experiment.trained import checkpoints_in
+    from stn_train.experiment.load import NoPoseError, checkpoints_in, evaluate
+    from stn_train.experiment.runtime import open_session
+    from stn_train.storage import json_text
 
     turned = None if turns is None else _degrees(turns)
     session = open_session(device, threads, data_root, allow_imports=allow_imports)
@@ -92,8 +101,8 @@ def report(run: Run) -> None:
 
     For instance: stn-train report runs/rts
     """
-    from stn_train.experiment.report import report_run
-    from stn_train.reporting.records import RunFolder
+    from stn_train.report.write import report_run
+    from stn_train.run_folder import RunFolder
 
     written = report_run(RunFolder(run))
     typer.echo(report_text(written))
@@ -121,18 +130,18 @@ def compare(
 
     How errors fall with more training digits: stn-train compare runs/rts runs/few_digits --plot digits.png
     """
-    from stn_train.reporting.compare import compare_runs, trials_by_digits
-    from stn_train.reporting.documents import row_values
-    from stn_train.reporting.records import RunFolder
-    from stn_train.reporting.text import side_by_side, validation
+    from stn_train.report.compare import compare_runs, trials_by_digits
+    from stn_train.report.documents import row_values
+    from stn_train.report.text import side_by_side, validation
+    from stn_train.run_folder import RunFolder
+    from stn_train.storage import json_text
 
     if len(set(runs)) < max(len(runs), 2):
         raise UserError("at least two runs are wanted, each named once: stn-train compare RUN RUN")
     folders = [RunFolder(run) for run in runs]
     rows = compare_runs(folders)
     if plot is not None:
-        from stn_train.pictures import save_figure
-        from stn_train.reporting.curves import errors_by_digits
+        from stn_train.report.plots import errors_by_digits, save_figure
 
         save_figure(errors_by_digits(trials_by_digits(folders)), plot)
     words = "\n".join([side_by_side(rows), *validation(rows)])
@@ -146,22 +155,22 @@ def status(run: Run) -> None:
 
     For instance: stn-train status runs/rts
     """
-    from stn_train.reporting.records import RunFolder
-    from stn_train.reporting.status import status, status_text
+    from stn_train.report.status import status, status_text
+    from stn_train.run_folder import RunFolder
 
     typer.echo(status_text(status(RunFolder(run))))
 
 
 def report_text(report: "Report") -> str:
     """What a report says, for the terminal."""
-    from stn_train.reporting.text import summary, validation, warnings
+    from stn_train.report.text import summary, validation, warnings
 
     told = [f"warning: {sentence}" for sentence in warnings(report.rows)]
     return "\n".join([summary(report.experiment, report.rows), *told, *validation(report.rows)])
 
 
 def _values(evaluation: "Evaluation") -> dict[str, Any]:
-    from stn_train.reporting.measured import class_errors
+    from stn_train.report.results import class_errors
     from stn_train.statistics import error_over_seeds
 
     error = error_over_seeds(evaluation.wrong[None], evaluation.digit)
@@ -186,8 +195,8 @@ def _values(evaluation: "Evaluation") -> dict[str, Any]:
 
 def _undoes(evaluation: "Evaluation") -> list[str]:
     """A line on what the transformer undoes, where there is anything to undo."""
-    from stn_train.reporting.evidence import undoing
-    from stn_train.reporting.text import undoes
+    from stn_train.report.alignment import undoing
+    from stn_train.report.text import undoes
 
     words = undoes("the transformer", undoing([evaluation.evidence])) if evaluation.evidence else ""
     return [words] if words else []
@@ -199,8 +208,8 @@ def _also_turned(evaluation: "Evaluation") -> str:
 
 
 def _words(evaluation: "Evaluation") -> str:
-    from stn_train.reporting.cells import or_dash
-    from stn_train.reporting.text import aligned
+    from stn_train.report.cells import or_dash
+    from stn_train.report.text import aligned
 
     values = _values(evaluation)
     error, canvas = values["error"], values["dataset"]["canvas"]

@@ -4,9 +4,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from stn_train.cli.options import AllowImports, DataRoot, Device, Quiet, Run, Threads
-from stn_train.cli.sentences import tell_failed
-from stn_train.cli.stopping import stop_on_signal, stopped
+from stn_train.cli.common import (
+    AllowImports,
+    DataRoot,
+    Device,
+    Quiet,
+    Run,
+    Threads,
+    stop_on_signal,
+    stopped,
+    tell_failed,
+)
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
@@ -28,12 +36,12 @@ def robustness(
 
     For instance: stn-train robustness runs/rts
     """
-    from stn_train.experiment.report import report_run
     from stn_train.experiment.robustness import measure_robustness
-    from stn_train.experiment.session import open_session
-    from stn_train.reporting.records import RunFolder
-    from stn_train.reporting.robustness import robust
-    from stn_train.reporting.text import robustness as in_words
+    from stn_train.experiment.runtime import open_session
+    from stn_train.report.robustness import robust
+    from stn_train.report.text import robustness as in_words
+    from stn_train.report.write import report_run
+    from stn_train.run_folder import RunFolder
 
     folder = RunFolder(run)
     experiment = folder.load_experiment()

@@ -5,8 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stn_train.cli.options import AllowImports, Config, DataRoot, Device, OutputDir, Overrides, Quiet, Threads, Validate
-from stn_train.cli.stopping import stop_on_signal, stopped
+from stn_train.cli.common import (
+    AllowImports,
+    Config,
+    DataRoot,
+    Device,
+    OutputDir,
+    Overrides,
+    Quiet,
+    Threads,
+    Validate,
+    stop_on_signal,
+    stopped,
+)
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
@@ -41,7 +52,7 @@ def run(
     """
     from stn_train.cli.progress import ProgressDisplay
     from stn_train.config import load_config
-    from stn_train.imports import check_imports
+    from stn_train.experiment.plan import check_imports
     from stn_train.specs import trials_of
 
     options: dict[str, str] = {}
@@ -66,10 +77,10 @@ def run(
 
     from stn_train.cli.results import report_text
     from stn_train.experiment.check import check_trials
-    from stn_train.experiment.report import report_run
     from stn_train.experiment.run import run_experiment
-    from stn_train.experiment.session import open_session
-    from stn_train.reporting.records import RunFolder
+    from stn_train.experiment.runtime import open_session
+    from stn_train.report.write import report_run
+    from stn_train.run_folder import RunFolder
 
     if dry_run:
         check_trials(trials, experiment.built)
@@ -111,7 +122,7 @@ def _seed_list(text: str) -> list[int]:
 def _plan(trials: "list[TrialSpec]") -> str:
     """The table of --dry-run: a line for each dataset and model."""
     from stn_train.experiment.trial import model_of
-    from stn_train.reporting.text import aligned
+    from stn_train.report.text import aligned
 
     lines = [["dataset", "model", "canvas", "output", "width", "parameters", "multiply-adds", "epochs", "seeds"]]
     seeds: dict[tuple[str, str], list[str]] = {}

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stn_train.cli.options import AllowImports, DataRoot, Device, Target, Threads, a_path
-from stn_train.cli.sentences import tell_failed
+from stn_train.cli.common import AllowImports, DataRoot, Device, Target, Threads, a_path, tell_failed
 from stn_train.errors import UserError, did_you_mean
 
 
@@ -35,8 +34,8 @@ def visualize(
 
     For instance: stn-train visualize runs/rts --only turning,training
     """
-    from stn_train.experiment.session import open_session
-    from stn_train.experiment.trained import checkpoints_in
+    from stn_train.experiment.load import checkpoints_in
+    from stn_train.experiment.runtime import open_session
     from stn_train.experiment.visualize import PICTURES, visualize
     from stn_train.storage import write_bytes
 

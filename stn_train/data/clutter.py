@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.data.digits import Digits
 from stn_train.data.randomness import Source, Subject
+from stn_train.data.sources import Digits
 from stn_train.specs import DIGIT, ClutterSpec
 
 Array = NDArray[np.float64]

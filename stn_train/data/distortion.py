@@ -12,14 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.data.bending import corner_matrices, elastic_places
 from stn_train.data.clutter import Clutter, draw_clutter
-from stn_train.data.digits import Digits
-from stn_train.data.ink import Array, Ink
-from stn_train.data.outline import outline
+from stn_train.data.extent import Array, Ink, outline
 from stn_train.data.randomness import Source, Split, Subject
-from stn_train.geometry import AFFINE, PROJECTIVE, ROTATION, SCALE, SHEAR, Family, thin_plate_spline
-from stn_train.specs import DIGIT, DatasetSpec, ElasticSpec
+from stn_train.data.sources import Digits
+from stn_train.geometry import (
+    AFFINE,
+    HOMOGRAPHY,
+    PROJECTIVE,
+    ROTATION,
+    SCALE,
+    SHEAR,
+    Family,
+    MatrixFamily,
+    thin_plate_spline,
+)
+from stn_train.specs import DIGIT, CornersSpec, DatasetSpec, ElasticSpec
 
 
 def distortion_family(spec: DatasetSpec) -> Family:
@@ -153,3 +161,52 @@ def _bent(spec: DatasetSpec, placed: Array, source: Source) -> Array:
         places = elastic_places(spec.elastic, spec.canvas, len(placed), source)
         return (places @ placed[:, :, :2].transpose(0, 2, 1) + placed[:, None, :, 2]).reshape(len(placed), -1)
     return placed.reshape(-1, 6)
+
+
+_CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+
+
+def elastic_places(
+    spec: ElasticSpec, canvas: tuple[int, int], count: int, source: Source, subject: Subject = Subject.BEND
+) -> Array:
+    """Where the control points, regular on the bent canvas, are read: M x n² x 2."""
+    regular = np.array(thin_plate_spline(spec.control).identity).reshape(-1, 2)
+    moves = source.stream(subject).standard_normal((count, len(regular), 2))
+    return regular + moves * spec.spread * _pixel(canvas)
+
+
+def corner_matrices(spec: CornersSpec, canvas: tuple[int, int], count: int, source: Source) -> Array:
+    """The projective maps, M x 3 x 3, that read the canvas's corners where they were before they moved."""
+    moves = source.stream(Subject.BEND).standard_normal((count, 4, 2)) * spec.spread * _pixel(canvas)
+    return homographies(_CORNERS + (np.sign(_CORNERS) * np.abs(moves) if spec.outward else moves))
+
+
+def _pixel(canvas: tuple[int, int]) -> Array:
+    """A pixel's width and height in normalised coordinates."""
+    return np.array([2 / canvas[1], 2 / canvas[0]])
+
+
+def homographies(moved: Array) -> Array:
+    """The matrices, M x 3 x 3 with 1 as their last entry, that send `moved`, M x 4 x 2, to the canvas's corners.
+
+    Eight equations for eight entries: a x + b y + c - (g x + h y) u = u for each corner (x, y) and its place (u, v),
+    and the same for v.
+    """
+    ones, zeros = np.ones((len(moved), 4, 1)), np.zeros((len(moved), 4, 3))
+    point = np.concatenate([moved, ones], axis=2)
+    upper = np.concatenate([point, zeros, -moved * _CORNERS[:, :1]], axis=2)
+    lower = np.concatenate([zeros, point, -moved * _CORNERS[:, 1:]], axis=2)
+    places = np.broadcast_to(np.concatenate([_CORNERS[:, 0], _CORNERS[:, 1]])[:, None], (len(moved), 8, 1))
+    entries = np.linalg.solve(np.concatenate([upper, lower], axis=1), places)[..., 0]
+    return np.concatenate([entries, ones[:, 0]], axis=1).reshape(-1, 3, 3)
+
+
+def true_poses(spec: DatasetSpec, theta: Tensor) -> Tensor:
+    """Theta, M x 9 of all homographies, of the maps from the digit's frame to the canvas, both normalised.
+
+    `theta` (M x p) is the distortion's, the way back. A transformer with these thetas puts out the digit's frame; what
+    of that lies behind the canvas's horizon, where no image shows it, is left blank.
+    """
+    family = distortion_family(spec)
+    assert isinstance(family, MatrixFamily)
+    return HOMOGRAPHY.theta_of(torch.linalg.inv(family.matrix(theta.double()))).float()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stn_train.evaluation.evidence import Overlap
-from stn_train.evaluation.pose import Undoing, canonical, is_singular, unshrunk
+from stn_train.evaluation.alignment import Undoing, canonical, is_singular, unshrunk
+from stn_train.evaluation.metrics import Overlap
 from stn_train.evaluation.warps import edge
 from stn_train.geometry import pixel_grid
 from stn_train.specs import DIGIT

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from stn_train.data.digits import training_size
-from stn_train.data.variant import read_manifest
+from stn_train.colocalisation.networks import build_localiser
+from stn_train.colocalisation.spec import ColocalisationSpec
+from stn_train.data.datasets import read_manifest
+from stn_train.data.sources import training_size
 from stn_train.errors import UserError
 from stn_train.experiment.trial import model_of
-from stn_train.models.localiser import build_localiser
-from stn_train.specs import ColocalisationSpec, TrialSpec
+from stn_train.specs import TrialSpec
 from stn_train.storage import at_home
 
 

@@ -1,9 +1,10 @@
-"""Pure questions about trials: what joins a folder, and what has changed."""
+"""Questions about an experiment that need no torch: what joins a folder, what has changed, whose code is imported."""
 
+from pathlib import Path
 from typing import Any
 
 from stn_train.errors import UserError
-from stn_train.specs import ChangeError, ExperimentSpec, Spec
+from stn_train.specs import CLASSIFIERS, ChangeError, ExperimentSpec, ModelSpec, Spec
 
 
 def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
@@ -35,3 +36,21 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, below in value.items():
         flat |= _flat(below, f"{prefix}{key}.") if isinstance(below, dict) else {f"{prefix}{key}": below}
     return flat
+
+
+def refuse_import(model: ModelSpec, named_in: Path) -> None:
+    """Raise UserError where a model that a stored file names has a classifier that is not ours."""
+    if model.classifier not in CLASSIFIERS:
+        raise UserError(
+            f"{named_in} names the classifier {model.classifier}, whose code would be run; "
+            "where you trust it, say so by --allow-imports"
+        )
+
+
+def check_imports(experiment: ExperimentSpec, config: str) -> None:
+    """Raise UserError where a configuration that lies in a run's folder, and so may be whoever's made the run, names a
+    classifier that is not ours."""
+    folder = Path(config).resolve().parent
+    if Path(config).is_file() and any((folder / name).exists() for name in ("trials", "environment.json")):
+        for model in experiment.models:
+            refuse_import(model, Path(config))

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 import torch
 
-from stn_train import sealed
-from stn_train.data.digits import Digits
-from stn_train.data.pose import true_poses
-from stn_train.data.variant import Variant, draw_variant
+from stn_train import storage
+from stn_train.data.datasets import Variant, draw_variant
+from stn_train.data.distortion import true_poses
+from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, UserError
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.robustness import LEVELS, Crossed, Factor, Point, Robustness, held, others
-from stn_train.experiment.session import Session, load_splits
-from stn_train.experiment.trained import Trained, load_trained
+from stn_train.experiment.load import Trained, load_trained
+from stn_train.experiment.runtime import Session, load_splits
 from stn_train.models.precision import precision_on
-from stn_train.reporting.records import RunFolder, TrialFolder
-from stn_train.reporting.tables import finished_trials
+from stn_train.report.results import finished_trials
+from stn_train.run_folder import RunFolder, TrialFolder
 from stn_train.specs import DatasetSpec, TrialSpec, is_given_poses
 from stn_train.storage import alone_in, clear_leftovers, refuse_links
 
@@ -65,7 +65,7 @@ def measure_robustness(
                 except UserError as error:  # of this checkpoint alone
                     yield Progress(trial, number, len(finished), failure=error)
                     continue
-                sealed.write_json(files.robustness, found.model_dump(mode="json"))
+                storage.write_record(files.robustness, found.model_dump(mode="json"))
             yield Progress(trial, number, len(finished))
             if stop():
                 raise Stopped

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from stn_train import sealed, storage
+from stn_train import storage
 from stn_train.config import dump
 from stn_train.errors import Stopped, UserError
 from stn_train.experiment.check import check_trials
 from stn_train.experiment.plan import differences, joined
-from stn_train.experiment.session import Session, environment
+from stn_train.experiment.runtime import Session, environment
 from stn_train.experiment.trial import Failure, run_trial
-from stn_train.reporting.records import EpochRecord, RunFolder, TrialFailure, TrialFolder
+from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import alone_in, clear_leftovers, refuse_links
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
@@ -57,7 +57,7 @@ def run_experiment(
             clear_leftovers(folder.path, file.name)
         storage.write_text(folder.config, dump(everything))
         if pending:
-            sealed.write_json(folder.environment, environment(session))
+            storage.write_record(folder.environment, environment(session))
     for number, trial in enumerate(trials, start=1):
         files = folder.trial(trial)
         if files.result.exists():
@@ -74,7 +74,7 @@ def run_experiment(
                 raise
             except (Exception, SystemExit) as error:  # whatever a network raises
                 failure = Failure.of(error, trial.model.classifier)
-                sealed.write_json(files.failure, TrialFailure(why=failure.why).model_dump(mode="json"))
+                storage.write_record(files.failure, TrialFailure(why=failure.why).model_dump(mode="json"))
                 yield Progress(trial, number, len(trials), failure=failure)
                 continue
         yield Progress(trial, number, len(trials), finished=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stn_train.errors import UserError
-from stn_train.reporting.records import EpochRecord, RunFolder
+from stn_train.run_folder import EpochRecord, RunFolder
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -8,22 +8,21 @@ from typing import Any
 
 import torch
 
-from stn_train import sealed
-from stn_train.data.variant import Variant
+from stn_train import storage
+from stn_train.data.datasets import Variant
 from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.evaluation.classify import Predictions, classify
-from stn_train.evaluation.evidence import Health
-from stn_train.evaluation.health import examine
-from stn_train.experiment.findings import write_findings
-from stn_train.experiment.gallery import Arrays, has_gallery, watch
-from stn_train.experiment.session import Problem, Session, prepare
+from stn_train.evaluation.diagnostics import examine
+from stn_train.evaluation.metrics import Health
+from stn_train.experiment.final_evaluation import write_findings
+from stn_train.experiment.runtime import Problem, Session, prepare
+from stn_train.experiment.snapshots import Arrays, has_gallery, watch
 from stn_train.models import Model, build_model
 from stn_train.models.precision import precision_on
 from stn_train.models.user_classifier import line_of
-from stn_train.reporting.records import EpochRecord, TrialFolder
+from stn_train.run_folder import EpochRecord, TrialFolder
 from stn_train.specs import TrainingSpec, TrialSpec
-from stn_train.training.checked import tensors_like
-from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint, way_out
+from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint, tensors_like, way_out
 from stn_train.training.loop import TrainingState, steps_per_epoch, train
 from stn_train.training.recipe import scheduled_rate
 
@@ -139,7 +138,7 @@ def _write_metrics(
     folder: TrialFolder, recipe: TrainingSpec, state: TrainingState, looks: list[dict[str, Any]]
 ) -> list[EpochRecord]:
     records = records_of(recipe, state, looks)
-    sealed.write_lines(folder.metrics, [record.model_dump_json() for record in records])
+    storage.write_records(folder.metrics, [record.model_dump_json() for record in records])
     return records
 
 

@@ -4,15 +4,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from stn_train.evaluation.classify import classify
-from stn_train.experiment.gallery import gallery, has_gallery, watch
-from stn_train.experiment.session import Session
-from stn_train.experiment.trained import load_trained
+from stn_train.experiment.load import load_trained
+from stn_train.experiment.runtime import Session
+from stn_train.experiment.snapshots import gallery, has_gallery, watch
 from stn_train.experiment.trial import build_for, refuse_other_pictures
 from stn_train.models.precision import precision_on
-from stn_train.pictures import png
-from stn_train.reporting.curves import learning_curves
-from stn_train.reporting.figures import confusions
-from stn_train.reporting.gallery import KINDS, Drawing, drawings
+from stn_train.report.plots import confusions, learning_curves, png
+from stn_train.report.snapshots import KINDS, Drawing, drawings
 
 PICTURES = ("curves", *KINDS, "confusion")
 """What can be drawn, in the order of the report; only "curves" and "confusion" without a transformer at the input."""

@@ -27,9 +27,8 @@ from stn_train.geometry.families import (
     Family,
     MatrixFamily,
 )
-from stn_train.geometry.grid import apply_matrix, matrix_grid, pixel_grid
+from stn_train.geometry.grid import apply_matrix, bilinear_sampler, matrix_grid, pixel_grid
 from stn_train.geometry.precision import precise, without_autocast
-from stn_train.geometry.sampler import bilinear_sampler
 from stn_train.geometry.tps import ThinPlateSpline, thin_plate_spline
 
 TPS = thin_plate_spline(4)

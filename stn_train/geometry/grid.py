@@ -1,7 +1,8 @@
-"""The grid generator: from a matrix, target to source, to the source coordinates of every output pixel."""
+"""The grid generator and the sampler: where each output pixel reads, and what it reads there."""
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stn_train.geometry.precision import precise
 
@@ -59,3 +60,12 @@ def _linear(rows: Tensor, size: tuple[int, int]) -> Tensor:
     across = rows[:, :, 0, None] * pixel_centres(width, rows)
     down = rows[:, :, 1, None] * pixel_centres(height, rows) + rows[:, :, 2, None]
     return (down[:, :, :, None] + across[:, :, None]).movedim(1, -1)
+
+
+@precise
+def bilinear_sampler(images: Tensor, grid: Tensor) -> Tensor:
+    """Read `images` (N x C x H x W) at `grid` (N x h x w x 2, normalised source coordinates): N x C x h x w.
+
+    Bilinear, with zeros outside the image (paper, equation 5). The result is float32 or wider, as all is here.
+    """
+    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)

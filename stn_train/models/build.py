@@ -15,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from stn_train.errors import UserError, first_line
 from stn_train.geometry import FAMILIES, Family, thin_plate_spline
 from stn_train.models.classifiers import CLASSIFIERS
-from stn_train.models.control import freeze, give_pose, teach_pose
 from stn_train.models.inputs import Expected, by
 from stn_train.models.insert import NoPlaceError, insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
+from stn_train.models.oracle import freeze, give_pose, teach_pose
 from stn_train.models.transformer import SideBySide, SpatialTransformer
 from stn_train.models.user_classifier import Classifier, line_of, load_classifier, natural_width, takes_width
 from stn_train.specs import ModelSpec, TransformerSpec

@@ -4,7 +4,6 @@ Torch-free. Every type refuses unknown keys, wrong types, NaN and values out of 
 those refusals into sentences with file and line.
 """
 
-from stn_train.specs.colocalisation import CellSpec, ColocalisationSpec, LocaliserSpec, cells_of
 from stn_train.specs.datasets import DATASETS, ClutterSpec, CornersSpec, DatasetSpec, ElasticSpec
 from stn_train.specs.experiments import ExperimentSpec, Source, TrialSpec, trials_of
 from stn_train.specs.fields import DIGIT, ChangeError, Count, Spec, Turns, merged
@@ -27,17 +26,14 @@ __all__ = [
     "DIGIT",
     "MODELS",
     "RECIPES",
-    "CellSpec",
     "ChangeError",
     "ClutterSpec",
-    "ColocalisationSpec",
     "CornersSpec",
     "Count",
     "DatasetSpec",
     "ElasticSpec",
     "ExperimentSpec",
     "Localisation",
-    "LocaliserSpec",
     "LongerSpec",
     "ModelSpec",
     "Source",
@@ -48,7 +44,6 @@ __all__ = [
     "Turns",
     "baseline_of",
     "calmer",
-    "cells_of",
     "control_names",
     "is_given_poses",
     "merged",

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from stn_train.data.batches import Batch, TrainingData
+from stn_train.data.datasets import Batch, TrainingData
 from stn_train.errors import Stopped, TrialError
-from stn_train.models.control import lessons, tell
+from stn_train.models.oracle import lessons, tell
 from stn_train.models.precision import Precision, autocast, precision_on
 from stn_train.specs import TrainingSpec, calmer
 from stn_train.training.recipe import make_average, make_optimiser, set_rate

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmark.images import PilDigits
+from benchmark.rows import Setting, source_at_hand
+from benchmark.steps import TRIALS
+from benchmark.table import ROWS, rows_of
+from benchmark.tutorial import TutorialNetwork
 
 import stn_train
-from stn_train.benchmark.images import PilDigits
-from stn_train.benchmark.rows import Setting, source_at_hand
-from stn_train.benchmark.steps import TRIALS
-from stn_train.benchmark.table import ROWS, rows_of
-from stn_train.benchmark.tutorial import TutorialNetwork
-from stn_train.experiment.session import Session
+from stn_train.experiment.runtime import Session
 from stn_train.experiment.trial import model_of
 
 DOCUMENT = Path(stn_train.__file__).parents[1] / "docs/performance.md"

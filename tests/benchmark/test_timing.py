@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-
-from stn_train.benchmark.rows import Measurement, Row, Target
-from stn_train.benchmark.timing import Pair, in_pauses, side_by_side
+from benchmark.rows import Measurement, Row, Target
+from benchmark.timing import Pair, in_pauses, side_by_side
 
 
 class MadeUpTime:

@@ -19,10 +19,10 @@ from typing import NoReturn
 import torch
 
 import stn_train.experiment.run
-import stn_train.reporting.report  # noqa: F401 - what every child would import
+import stn_train.report.write  # noqa: F401 - what every child would import
 from stn_train.cli import main
-from stn_train.data import digits
-from stn_train.experiment import session
+from stn_train.data import sources as digits
+from stn_train.experiment import runtime as session
 from stn_train.models import build_model
 from stn_train.specs import ModelSpec
 

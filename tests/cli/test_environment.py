@@ -33,7 +33,7 @@ def test_what_draws_needs_no_backend(trained, stn):
         assert Path(name).read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("module", ["stn_train", "stn_train.pictures", "stn_train.reporting.figures"])
+@pytest.mark.parametrize("module", ["stn_train", "stn_train.report.plots"])
 def test_whatever_is_imported_first_a_notebook_keeps_its_backend(module):
     """Also where it is not installed: then pyplot chooses one, as without the variable."""
     look = "import matplotlib.pyplot, os; print(matplotlib.get_backend(), os.environ['MPLBACKEND'])"

@@ -88,7 +88,7 @@ def test_a_mistake_of_ours_keeps_its_traceback_and_stops_no_other(stn, monkeypat
 
 
 def test_a_cell_of_a_colocalisation_that_diverges_stops_no_other(stn, monkeypatch):
-    import stn_train.experiment.colocalisation as colocalisation
+    import stn_train.colocalisation.run as colocalisation
     from stn_train.errors import TrialError
 
     train = colocalisation.train_localiser

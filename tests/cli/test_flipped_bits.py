@@ -8,17 +8,17 @@ from random import Random
 
 import pytest
 
-from stn_train import sealed
+from stn_train import storage
+from stn_train.colocalisation.report import ColocalisationFolder
+from stn_train.colocalisation.spec import cells_of
 from stn_train.config import load_colocalisation, load_config
-from stn_train.data.digits import load_digits
-from stn_train.data.variant import load_variant
+from stn_train.data.datasets import load_variant
+from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
 from stn_train.evaluation.robustness import Point, Robustness
-from stn_train.reporting.colocalisation import ColocalisationFolder
-from stn_train.reporting.gallery import KINDS
-from stn_train.reporting.records import TrialFolder
-from stn_train.reporting.report import load_environment
-from stn_train.specs import cells_of
+from stn_train.report.snapshots import KINDS
+from stn_train.report.write import load_environment
+from stn_train.run_folder import TrialFolder
 from stn_train.training.checkpoint import read_checkpoint
 
 TRIAL = TrialFolder(Path("runs/small/trials/r/st_cnn/seed-0"))
@@ -69,7 +69,7 @@ def measured(trained) -> None:
     """A finished run whose robustness has been measured, as far as anybody can tell."""
     point = Point(factor="angle", level=30.0, errors=2, clipped=0)
     found = Robustness(images=120, points=(point,), crossed=())
-    sealed.write_json(TRIAL.robustness, found.model_dump(mode="json"))
+    storage.write_record(TRIAL.robustness, found.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize("name", OF_A_TRIAL)

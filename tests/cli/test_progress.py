@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from stn_train.cli.progress import ProgressDisplay
-from stn_train.evaluation.evidence import Health
+from stn_train.evaluation.metrics import Health
 from stn_train.experiment.run import Progress
 from stn_train.experiment.trial import Failure
-from stn_train.reporting.records import EpochRecord
+from stn_train.run_folder import EpochRecord
 from stn_train.specs import ExperimentSpec, trials_of
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 
-from stn_train import sealed
-from stn_train.experiment import session
-from stn_train.reporting.records import TrialFolder
+from stn_train import storage
+from stn_train.experiment import runtime as session
+from stn_train.run_folder import TrialFolder
 from stn_train.statistics import error_over_seeds
 
 TRIAL = "runs/small/trials/r/st_cnn/seed-0"
@@ -34,7 +34,7 @@ def test_eval_finds_again_what_the_run_found(trained, stn):
         assert error["low"] <= error["value"] <= error["high"]
         assert one["dataset"]["name"] == "r"
         evidence = Path(one["checkpoint"]).with_name("evidence.json")
-        assert one["evidence"] == (json.loads(sealed.read_json(evidence, "")) if one["model"] == "st_cnn" else None)
+        assert one["evidence"] == (json.loads(storage.read_checked(evidence, "")) if one["model"] == "st_cnn" else None)
         for label, row in enumerate(result["confusion"]):
             assert one["class_errors"][label] == pytest.approx(100 - 100 * row[label] / sum(row))
 
@@ -207,7 +207,7 @@ def test_status_tells_what_is_done_interrupted_and_pending(trained, stn):
     done = f"error {100 * result['errors'] / result['images']:.2f} %"
     Path(TRIAL, "result.json").unlink()
     metrics = Path(TRIAL, "metrics.jsonl")
-    sealed.write_lines(metrics, metrics.read_text().splitlines()[:1])
+    storage.write_records(metrics, metrics.read_text().splitlines()[:1])
     config = yaml.safe_load(Path(trained, "config.yaml").read_text())
     Path(trained, "config.yaml").write_text(yaml.safe_dump({**config, "seeds": [0, 1]}))
     ended = stn("status", trained)
@@ -273,7 +273,7 @@ def test_images_of_two_digits_are_reported_beside_others_with_both_of_their_digi
     assert np.array_equal(np.sort(arrays["digit"], axis=0), np.stack([np.arange(120)] * 2, axis=1))
     both = error_over_seeds((arrays["predicted"] != arrays["label"])[None], arrays["digit"])
     assert asdict(both) == errors["addition"]
-    sealed.write_arrays(files.predictions, {**arrays, "digit": arrays["digit"][:, 0]})
+    storage.write_arrays(files.predictions, {**arrays, "digit": arrays["digit"][:, 0]})
     assert stn("report", "runs/small").sentence.startswith(f"{files.predictions} is damaged: digit is 120 of int64")
 
 

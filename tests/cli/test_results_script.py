@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stn_train import sealed
-from stn_train.reporting.records import TrialFolder
+from stn_train import storage
+from stn_train.run_folder import TrialFolder
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TABLE1 = """\
@@ -84,8 +84,8 @@ def refusal(results: Callable[..., None], *runs: str) -> str:
 def move_to(device: str, run: str, cell: str) -> None:
     """Have a cell of a run been trained on another machine."""
     for path in Path(run, "trials", cell).glob("*/environment.json"):
-        environment = json.loads(sealed.read_json(path, ""))
-        sealed.write_json(path, environment | {"device": device, "commit": f"{device}-dirty"})
+        environment = json.loads(storage.read_checked(path, ""))
+        storage.write_record(path, environment | {"device": device, "commit": f"{device}-dirty"})
 
 
 def test_what_is_kept_and_what_the_page_says(train, results, contents):
@@ -248,7 +248,7 @@ def test_cells_above_the_papers_figure_are_named(train, results, monkeypatch):
 
     def papers(of_cnn: float, of_st_cnn: float) -> None:
         figures = {"cnn_paper": of_cnn, "st_cnn_paper": of_st_cnn}
-        monkeypatch.setattr("stn_train.reporting.tables.paper_error", lambda trial: figures[trial.model.name])
+        monkeypatch.setattr("stn_train.report.results.paper_error", lambda trial: figures[trial.model.name])
         results()
 
     level, below = round(st_cnn, 1), round(cnn, 1) - 0.1

@@ -14,7 +14,7 @@ import pytest
 from undisturbed import SAME, assert_undisturbed, findings, leftovers
 
 from stn_train import storage
-from stn_train.reporting.gallery import KINDS
+from stn_train.report.snapshots import KINDS
 
 RUN = ("run", "--config", "small.yaml", "--threads", "1")
 GALLERY = tuple(f"{kind}.npz" for kind in KINDS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stn_train.reporting.records import RunFolder
+from stn_train.run_folder import RunFolder
 from stn_train.specs import trials_of
 
 TWO = """\

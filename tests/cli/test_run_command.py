@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from stn_train.reporting.gallery import KINDS
-from stn_train.reporting.records import RunFolder
+from stn_train.report.snapshots import KINDS
+from stn_train.run_folder import RunFolder
 from stn_train.specs import trials_of
 
 RUN = ("run", "--config", "small.yaml", "--threads", "1")

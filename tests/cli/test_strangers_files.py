@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from stn_train import sealed
+from stn_train import storage
 
 RUN = ("run", "--config", "small.yaml", "--threads", "1", "--quiet")
 TRIAL = Path("runs/small/trials/r/st_cnn/seed-0")
@@ -27,13 +27,13 @@ def write_archive(path: Path, members: dict[str, bytes], method: int = zipfile.Z
     with zipfile.ZipFile(file, "w", method) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    sealed.write_archive(path, file.getvalue())
+    storage.write_archive(path, file.getvalue())
 
 
 def save(content: object, path: Path = CHECKPOINT) -> None:
     file = io.BytesIO()
     torch.save(content, file)
-    sealed.write_archive(path, file.getvalue())
+    storage.write_archive(path, file.getvalue())
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def _sign_again(change: Callable[[dict[str, Any]], object]) -> None:
 
     manifest["files"] = {name: sha256(path.parent / name) for name in manifest["files"]}
     change(manifest)
-    sealed.write_json(path, manifest)
+    storage.write_record(path, manifest)
 
 
 # --- places -----------------------------------------------------------------------------------------------------
@@ -364,7 +364,7 @@ def test_a_record_adds_up_or_is_refused(trained, stn, name, change):
     record = json.loads((TRIAL / name).read_bytes())
     del record["sha256"]
     change(record)
-    (TRIAL / name).write_bytes(sealed.sealed(json.dumps(record).removesuffix("}").encode(), sealed.JSON))
+    (TRIAL / name).write_bytes(storage.sealed(json.dumps(record).removesuffix("}").encode(), storage.JSON))
     assert stn("report", "runs/small").sentence.startswith(f"{TRIAL / name} is damaged: ")
 
 
@@ -388,5 +388,5 @@ def test_arrays_of_another_shape_or_range_are_refused(trained, stn, name, array,
     with np.load(TRIAL / name) as file:
         arrays = dict(file)
     arrays[array] = make(arrays.get(array))
-    sealed.write_arrays(TRIAL / name, arrays)
+    storage.write_arrays(TRIAL / name, arrays)
     assert stn("report", "runs/small").sentence.startswith(f"{TRIAL / name} is damaged: ")

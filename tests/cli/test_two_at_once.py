@@ -11,7 +11,7 @@ from threading import Timer
 
 import pytest
 
-from stn_train import sealed
+from stn_train import storage
 from stn_train.evaluation.robustness import Point, Robustness
 from stn_train.storage import alone_in
 
@@ -64,7 +64,7 @@ def has_open(process: int, folder: Path) -> bool:
 def test_the_first_signal_ends_a_command_that_waits_for_a_folder(trained, start, tmp_path, contents, command, number):
     measured = Robustness(images=120, points=(Point(factor="angle", level=30.0, errors=2, clipped=0),), crossed=())
     for trial in Path(trained, "trials").glob("*/*/*"):
-        sealed.write_json(trial / "robustness.json", measured.model_dump(mode="json"))
+        storage.write_record(trial / "robustness.json", measured.model_dump(mode="json"))
     before = contents(Path(trained))
     with alone_in(Path(trained)):
         waiting = start(*command)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stn_train.reporting.gallery import KINDS
+from stn_train.report.snapshots import KINDS
 
 TRIAL = Path("runs/small/trials/r/st_cnn/seed-0")
 

@@ -21,7 +21,6 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "report": ("runs/small",),
     "compare": ("runs/small", "runs/copy"),
     "status": ("runs/small",),
-    "bench": (),
     "data build": ("--config", "small.yaml", "--output-dir", "built"),
     "data preview": ("--config", "small.yaml"),
     "config list": (),

@@ -11,9 +11,9 @@ import yaml
 from fuzzing import Draw, fuzz
 from hypothesis import strategies as st
 
+from stn_train.colocalisation.spec import ColocalisationSpec
 from stn_train.config import LARGEST, dump, load_any, shipped
-from stn_train.specs import ColocalisationSpec
-from stn_train.yaml_source import DEEPEST, Dumper
+from stn_train.yaml_nodes import DEEPEST, Dumper
 
 Way = tuple[str | int, ...]
 

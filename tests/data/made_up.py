@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from stn_train.data.digits import Digits
 from stn_train.data.distortion import Draw, distortion_family, draw
-from stn_train.data.ink import Ink
-from stn_train.data.outline import Outline, outline
+from stn_train.data.extent import Ink, Outline, outline
+from stn_train.data.sources import Digits
 from stn_train.specs import DatasetSpec
 
 

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from scipy.stats import kstest
 from torch.nn import functional as F
 
-from stn_train.data.bending import homographies
-from stn_train.data.distortion import distortion_family
-from stn_train.data.ink import Ink
-from stn_train.data.render import render
+from stn_train.data.distortion import distortion_family, homographies
+from stn_train.data.extent import Ink
+from stn_train.data.rendering import render
 from stn_train.geometry import PROJECTIVE, TPS, ThinPlateSpline
 
 CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])

@@ -5,10 +5,10 @@ import pytest
 import torch
 from made_up import first, spec_of
 
-from stn_train.data.batches import FreshData
+from stn_train.data.datasets import FreshData
 from stn_train.data.distortion import distortion_family, draw
-from stn_train.data.render import render
-from stn_train.experiment.session import Session, prepare
+from stn_train.data.rendering import render
+from stn_train.experiment.runtime import Session, prepare
 from stn_train.specs import CornersSpec, ElasticSpec, ExperimentSpec, trials_of
 
 CPU = torch.device("cpu")

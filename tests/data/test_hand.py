@@ -5,10 +5,10 @@ import pytest
 import torch
 from made_up import first, spec_of
 
-from stn_train.data.batches import FreshData
-from stn_train.data.digits import Digits
+from stn_train.data.datasets import FreshData
 from stn_train.data.distortion import draw
-from stn_train.data.render import render
+from stn_train.data.rendering import render
+from stn_train.data.sources import Digits
 from stn_train.geometry import thin_plate_spline
 
 CPU = torch.device("cpu")

@@ -6,11 +6,10 @@ import torch
 from made_up import draw_of, draws_of, first, outline_of, spec_of
 from torch import Tensor
 
-from stn_train.data.batches import BuiltData, FreshData
-from stn_train.data.pose import true_poses
+from stn_train.data.datasets import BuiltData, FreshData, draw_variant
+from stn_train.data.distortion import true_poses
 from stn_train.data.randomness import order
-from stn_train.data.render import labels_of, render
-from stn_train.data.variant import draw_variant
+from stn_train.data.rendering import labels_of, render
 from stn_train.geometry import HOMOGRAPHY, bilinear_sampler
 
 CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 5, "size": 7}}

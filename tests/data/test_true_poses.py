@@ -5,14 +5,13 @@ import torch
 from made_up import draw_of, spec_of
 from torch import Tensor
 
-from stn_train.data.digits import Digits
-from stn_train.data.distortion import Draw
-from stn_train.data.pose import true_poses
-from stn_train.data.render import render
+from stn_train.data.distortion import Draw, true_poses
+from stn_train.data.rendering import render
+from stn_train.data.sources import Digits
 from stn_train.geometry import PROJECTIVE, pixel_grid
 from stn_train.geometry.grid import HORIZON
 from stn_train.models import build_model
-from stn_train.models.control import tell
+from stn_train.models.oracle import tell
 from stn_train.specs import ModelSpec
 
 SPEC = spec_of("p_literal")

@@ -10,12 +10,11 @@ import pytest
 import torch
 from made_up import draw_of, outline_of
 
-from stn_train.data import variant as variant_module
-from stn_train.data.batches import FreshData
-from stn_train.data.digits import Digits
+from stn_train.data import datasets as variant_module
+from stn_train.data.datasets import FreshData, build_variant, draw_variant, load_variant
 from stn_train.data.randomness import order
-from stn_train.data.render import render
-from stn_train.data.variant import build_variant, draw_variant, load_variant
+from stn_train.data.rendering import render
+from stn_train.data.sources import Digits
 from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec
 from stn_train.storage import alone_in
@@ -197,7 +196,7 @@ def test_another_specification_of_the_same_name_and_another_source_are_refused(r
 
 
 def test_a_build_that_was_cut_off_is_refused(real_digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(variant_module.sealed, "write_json", lambda path, value: None)
+    monkeypatch.setattr(variant_module.storage, "write_record", lambda path, value: None)
     build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
     assert "holds no built variant" in refusal(tmp_path)
 

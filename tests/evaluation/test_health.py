@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.evaluation.evidence import Health
-from stn_train.evaluation.health import examine
+from stn_train.evaluation.diagnostics import examine
+from stn_train.evaluation.metrics import Health
 from stn_train.geometry import FAMILIES
 from stn_train.models import SpatialTransformer, build_model
 from stn_train.specs import ModelSpec

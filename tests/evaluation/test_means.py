@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from stn_train.evaluation import means
-from stn_train.evaluation.means import class_means, within_classes
+from stn_train.evaluation import variance as means
+from stn_train.evaluation.variance import class_means, within_classes
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_train.evaluation.pose import Map, Undoing, canonical, is_singular, responses, spreads, unshrunk
+from stn_train.evaluation.alignment import Map, Undoing, canonical, is_singular, responses, spreads, unshrunk
 from stn_train.geometry import (
     AFFINE,
     ATTENTION,

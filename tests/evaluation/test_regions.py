@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_train.evaluation.overlap import crop_boxes, frame_boxes, overlap
-from stn_train.evaluation.pose import Map, Undoing
+from stn_train.colocalisation.boxes import crop_boxes, frame_boxes, overlap
+from stn_train.evaluation.alignment import Map, Undoing
 from stn_train.evaluation.regions import area, inside, regions
 from stn_train.geometry import AFFINE, ATTENTION, PROJECTIVE, ROTATION, TPS, TRANSLATION, pixel_grid
 

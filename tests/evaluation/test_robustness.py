@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stn_train.data.digits import load_digits
 from stn_train.data.distortion import Draw, draw
+from stn_train.data.sources import load_digits
 from stn_train.evaluation.robustness import LEVELS, held, trained_range
 from stn_train.specs import DATASETS, DatasetSpec
 

@@ -7,8 +7,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import rotate
 
 from stn_train.evaluation import classify as classify_module
-from stn_train.evaluation.classify import classify
-from stn_train.evaluation.turns import turned_images, turned_poses
+from stn_train.evaluation.classify import classify, turned_images, turned_poses
 from stn_train.geometry import HOMOGRAPHY, bilinear_sampler
 from stn_train.models import Model, build_model
 from stn_train.specs import ModelSpec, baseline_of

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.evaluation.health import examine
+from stn_train.evaluation.diagnostics import examine
 from stn_train.models import build_model
 from stn_train.models.build import at_input
-from stn_train.reporting.health import troubles
-from stn_train.reporting.records import EpochRecord
+from stn_train.report.diagnostics import troubles
+from stn_train.run_folder import EpochRecord
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
 
 

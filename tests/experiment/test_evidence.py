@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from stn_train.data.digits import load_digits
-from stn_train.data.variant import Variant, draw_variant
+from stn_train.data.datasets import Variant, draw_variant
+from stn_train.data.sources import load_digits
 from stn_train.evaluation.classify import classify
-from stn_train.evaluation.evidence import Evidence
-from stn_train.experiment.evidence import gather
-from stn_train.experiment.session import poses_for
+from stn_train.evaluation.metrics import Evidence
+from stn_train.experiment.final_evaluation import gather
+from stn_train.experiment.runtime import poses_for
 from stn_train.models import build_model
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import DatasetSpec, ModelSpec

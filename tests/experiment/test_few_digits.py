@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from stn_train.data.batches import FreshData
-from stn_train.data.digits import hold_out, load_digits
-from stn_train.experiment.session import Problem, Session, prepare
+from stn_train.data.datasets import FreshData
+from stn_train.data.sources import hold_out, load_digits
+from stn_train.experiment.runtime import Problem, Session, prepare
 from stn_train.specs import ExperimentSpec, trials_of
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from stn_train.data.digits import Digits, load_digits
+from stn_train.data.sources import Digits, load_digits
 from stn_train.errors import Stopped, UserError
-from stn_train.experiment import session
+from stn_train.experiment import runtime as session
 from stn_train.experiment.run import run_experiment
-from stn_train.experiment.session import Session
-from stn_train.reporting.records import RunFolder
+from stn_train.experiment.runtime import Session
+from stn_train.run_folder import RunFolder
 from stn_train.specs import ExperimentSpec, trials_of
 
 SPEC = ExperimentSpec.model_validate(

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from stn_train.data.digits import load_digits
-from stn_train.data.variant import build_variant
+from stn_train.data.datasets import build_variant
+from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
-from stn_train.experiment.session import Session, open_session, prepare
+from stn_train.experiment.runtime import Session, open_session, prepare
 from stn_train.specs import DatasetSpec, ExperimentSpec, trials_of
 
 FAULTS = """
 import resource
 import torch
-from stn_train.experiment.session import open_session
+from stn_train.experiment.runtime import open_session
 
 open_session("cpu", 1, None)
 

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from stn_train.errors import UserError
 from stn_train.geometry import AFFINE, HOMOGRAPHY, ROTATION, SIMILARITY, TPS
 from stn_train.models import Model, build_model
-from stn_train.models.control import TaughtPose, lessons, tell
+from stn_train.models.oracle import TaughtPose, lessons, tell
 from stn_train.models.transformer import Regression
 from stn_train.specs import ExperimentSpec, ModelSpec, trials_of
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.models.image_convolution import ImageConvolution
+from stn_train.models.classifiers import ImageConvolution
 
 
 def two_alike(channels: int, kernel: int, dtype: torch.dtype) -> tuple[ImageConvolution, nn.Conv2d]:

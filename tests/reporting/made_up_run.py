@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from stn_train import sealed
-from stn_train.evaluation.evidence import Evidence, Overlap, Response, Spread, WithinClasses
-from stn_train.reporting.records import EpochRecord, Gallery, RunFolder, Timing, TrialResult
+from stn_train import storage
+from stn_train.evaluation.metrics import Evidence, Overlap, Response, Spread, WithinClasses
+from stn_train.run_folder import EpochRecord, Gallery, RunFolder, Timing, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 
 IMAGES = 1000
@@ -88,14 +88,14 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
         training_images_per_second=9000.0,
         evaluation_images_per_second=20_000.0,
     )
-    sealed.write_json(files.result, result.model_dump(mode="json"))
-    sealed.write_json(files.timing, timing.model_dump(mode="json"))
-    sealed.write_arrays(files.predictions, {"predicted": predicted, "label": label, "digit": digit})
+    storage.write_record(files.result, result.model_dump(mode="json"))
+    storage.write_record(files.timing, timing.model_dump(mode="json"))
+    storage.write_arrays(files.predictions, {"predicted": predicted, "label": label, "digit": digit})
     if trial.model.transformer and trial.model.transformer.at == (0,):
         if trial.dataset.channels == 1:
-            sealed.write_json(files.evidence, made_up_evidence(trial.seed).model_dump(mode="json"))
+            storage.write_record(files.evidence, made_up_evidence(trial.seed).model_dump(mode="json"))
         for kind, arrays in made_up_gallery().items():
-            sealed.write_arrays(files.gallery(kind), arrays)
+            storage.write_arrays(files.gallery(kind), arrays)
 
 
 def made_up_gallery() -> dict[Gallery, dict[str, np.ndarray]]:
@@ -120,4 +120,4 @@ def train(folder: RunFolder, trial: TrialSpec, epochs: int) -> None:
     """The learning curve of a trial that has come so far."""
     files = folder.trial(trial)
     records = [EpochRecord(epoch=epoch, loss=1 / (epoch + 1), error=5.0, rate=0.1) for epoch in range(epochs)]
-    sealed.write_lines(files.metrics, [record.model_dump_json() for record in records])
+    storage.write_records(files.metrics, [record.model_dump_json() for record in records])

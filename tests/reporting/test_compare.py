@@ -7,11 +7,11 @@ import pytest
 from made_up_run import begin, finish
 
 from stn_train.errors import UserError
-from stn_train.reporting.compare import compare_runs, trials_by_digits
-from stn_train.reporting.curves import errors_by_digits
-from stn_train.reporting.records import RunFolder
-from stn_train.reporting.tables import rows_of
-from stn_train.reporting.text import WIDTH, side_by_side
+from stn_train.report.compare import compare_runs, trials_by_digits
+from stn_train.report.plots import errors_by_digits
+from stn_train.report.results import rows_of
+from stn_train.report.text import WIDTH, side_by_side
+from stn_train.run_folder import RunFolder
 
 
 def run(path: Path, errors: list[int], **keys: Any) -> RunFolder:

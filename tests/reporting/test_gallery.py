@@ -7,8 +7,8 @@ import pytest
 from made_up_run import EPOCHS, SQUARE, begin, made_up_gallery
 from PIL import Image, ImageColor
 
-from stn_train.pictures import OUTLINES
-from stn_train.reporting.gallery import KINDS, drawings
+from stn_train.report.plots import OUTLINES
+from stn_train.report.snapshots import KINDS, drawings
 
 SEEN = made_up_gallery()
 

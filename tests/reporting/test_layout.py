@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from stn_train.config import load_config
-from stn_train.evaluation.evidence import Component
-from stn_train.reporting.cells import comparisons, in_the_papers_layout
-from stn_train.reporting.evidence import Covered, Undoing, Undone
-from stn_train.reporting.paper import paper_error
-from stn_train.reporting.tables import Row
-from stn_train.reporting.text import WIDTH, aligned, summary, undoings, verdicts
+from stn_train.evaluation.metrics import Component
+from stn_train.report.alignment import Covered, Undoing, Undone
+from stn_train.report.cells import comparisons, in_the_papers_layout
+from stn_train.report.paper import paper_error
+from stn_train.report.results import Row
+from stn_train.report.text import WIDTH, aligned, summary, undoings, verdicts
 from stn_train.specs import ExperimentSpec, baseline_of, trials_of
 from stn_train.statistics import Comparison, Estimate
 

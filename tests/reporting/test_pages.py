@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stn_train.reporting.blocks import Block, Bullets, Code, Heading, Picture, Table, Text
-from stn_train.reporting.pages import html, markdown
+from stn_train.report.page import Block, Bullets, Code, Heading, Picture, Table, Text, html, markdown
 
 BLOCKS: list[Block] = [
     Text("Is a < b & c?"),

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, finish, train
 
-from stn_train import sealed
+from stn_train import storage
 from stn_train.errors import UserError
-from stn_train.reporting.curves import courses, learning_curves
-from stn_train.reporting.figures import confusions
-from stn_train.reporting.gallery import KINDS
-from stn_train.reporting.records import EpochRecord, RunFolder
-from stn_train.reporting.report import write_report
-from stn_train.reporting.status import status, status_text
-from stn_train.reporting.tables import rows_of
-from stn_train.reporting.text import WIDTH, summary
+from stn_train.report.plots import confusions, courses, learning_curves
+from stn_train.report.results import rows_of
+from stn_train.report.snapshots import KINDS
+from stn_train.report.status import status, status_text
+from stn_train.report.text import WIDTH, summary
+from stn_train.report.write import write_report
+from stn_train.run_folder import EpochRecord, RunFolder
 from stn_train.storage import alone_in
 
 
@@ -85,7 +84,7 @@ def test_trials_that_answered_for_different_images_are_refused(tmp_path: Path) -
 
 def test_predictions_that_contradict_the_result_are_refused(one_seed: RunFolder) -> None:
     path = one_seed.path / "trials/rts/cnn/seed-0/predictions.npz"
-    sealed.write_arrays(path, {"predicted": LABEL, "label": LABEL, "digit": np.arange(IMAGES)})
+    storage.write_arrays(path, {"predicted": LABEL, "label": LABEL, "digit": np.arange(IMAGES)})
     with pytest.raises(UserError, match="do not agree"):
         rows_of(one_seed)
 
@@ -102,7 +101,7 @@ def test_summary_is_an_aligned_table_and_the_verdict(one_seed: RunFolder) -> Non
 
 
 def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None:
-    sealed.write_json(one_seed.environment, {"device": "cpu", "versions": {"python": "3.11", "torch": "2.6"}})
+    storage.write_record(one_seed.environment, {"device": "cpu", "versions": {"python": "3.11", "torch": "2.6"}})
     report = write_report(one_seed)
     names = [path.relative_to(one_seed.path).as_posix() for path in report.files]
     gallery = [f"{kind}_st_cnn@rts.{shown.ending}" for kind, shown in KINDS.items()]
@@ -174,9 +173,9 @@ def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder)
 
 def test_evidence_from_before_all_of_this_was_measured_is_read(one_seed: RunFolder) -> None:
     (path,) = one_seed.path.glob("trials/*/*/*/evidence.json")
-    record = json.loads(sealed.read_json(path, ""))
+    record = json.loads(storage.read_checked(path, ""))
     del record["pose_of_a_digit"], record["within_classes"], record["responses"]
-    sealed.write_json(path, record)
+    storage.write_record(path, record)
     reading = write_report(one_seed).files[2].read_text()
     assert "| st_cnn | 50 % (26.0 to 13.0 °)" in reading
     assert "of what varies in the digits' pose, st_cnn undoes 50 % of the angle" in reading
@@ -191,9 +190,9 @@ def test_what_only_some_seeds_have_measured_is_told_of_those(tmp_path: Path) -> 
     for trial in trials:
         finish(folder, trial, errors=2)
     path = folder.trial(trials[0]).evidence
-    record = json.loads(sealed.read_json(path, ""))
+    record = json.loads(storage.read_checked(path, ""))
     del record["pose_of_a_digit"], record["within_classes"], record["responses"]
-    sealed.write_json(path, record)
+    storage.write_record(path, record)
     undoing = rows_of(folder)[0].undoing
     assert undoing is not None
     assert undoing.pose[0].after == pytest.approx(13 - 2.6), "of all three"
@@ -212,9 +211,9 @@ def test_where_a_seeds_images_are_all_one_no_share_is_told(tmp_path: Path) -> No
     for trial in trials:
         finish(folder, trial, errors=2)
     path = folder.trial(trials[0]).evidence
-    record = json.loads(sealed.read_json(path, ""))
+    record = json.loads(storage.read_checked(path, ""))
     record["within_classes"]["output"] = None
-    sealed.write_json(path, record)
+    storage.write_record(path, record)
     undoing = rows_of(folder)[0].undoing
     assert undoing is not None
     assert undoing.within_classes is None
@@ -351,7 +350,9 @@ def test_any_mixture_of_datasets_is_reported(tmp_path: Path, keys: dict[str, Any
         finish(folder, trial, errors=number % 7)
     for path in [*tmp_path.glob("trials/*/*/seed-1/evidence.json"), *tmp_path.glob("trials/*/*/seed-1/metrics.jsonl")]:
         path.unlink()
-    sealed.write_json(folder.environment, {"device": "cpu", "threads": 2, "commit": None, "versions": {"python": "3"}})
+    storage.write_record(
+        folder.environment, {"device": "cpu", "threads": 2, "commit": None, "versions": {"python": "3"}}
+    )
     report = write_report(folder)
     json_file, csv_file, reading, page = (path.read_text() for path in report.files[:4])
     cells = {(trial.dataset.name, trial.model.name): trial.dataset.classes for trial in trials[:finished]}
@@ -371,7 +372,7 @@ def test_any_mixture_of_datasets_is_reported(tmp_path: Path, keys: dict[str, Any
 
 
 def test_what_is_not_known_of_the_machine_is_left_out(one_seed: RunFolder) -> None:
-    sealed.write_json(one_seed.environment, {"device": "cpu", "commit": None})
+    storage.write_record(one_seed.environment, {"device": "cpu", "commit": None})
     reading = write_report(one_seed).files[2].read_text()
     assert "- device: cpu" in reading
     assert "commit" not in reading
@@ -491,7 +492,7 @@ def test_a_classifier_without_a_width_is_reported_without_one(tmp_path: Path) ->
     folder, trials = begin(tmp_path, models=[{"name": "mine", "classifier": "nets:mine"}])
     finish(folder, trials[0], errors=3)
     files = folder.trial(trials[0])
-    sealed.write_json(files.result, files.load_result().model_copy(update={"width": None}).model_dump(mode="json"))
+    storage.write_record(files.result, files.load_result().model_copy(update={"width": None}).model_dump(mode="json"))
     line = next(line for line in write_report(folder).files[2].read_text().splitlines() if line.startswith("| mine "))
     assert "| - |" in line
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from made_up_run import begin, finish
 
-from stn_train import sealed
+from stn_train import storage
 from stn_train.evaluation.robustness import LEVELS, Crossed, Point, Robustness
-from stn_train.reporting.curves import robustness_curves
-from stn_train.reporting.records import RunFolder
-from stn_train.reporting.report import write_report
-from stn_train.reporting.robustness import robust
-from stn_train.reporting.text import WIDTH, robustness
+from stn_train.report.plots import robustness_curves
+from stn_train.report.robustness import robust
+from stn_train.report.text import WIDTH, robustness
+from stn_train.report.write import write_report
+from stn_train.run_folder import RunFolder
 from stn_train.specs import DatasetSpec, TrialSpec
 
 
@@ -31,7 +31,7 @@ def measure(folder: RunFolder, trial: TrialSpec, others: list[str], errors: int 
         for name in others
     )
     found = Robustness(images=1000, points=points, crossed=crossed)
-    sealed.write_json(folder.trial(trial).robustness, found.model_dump(mode="json"))
+    storage.write_record(folder.trial(trial).robustness, found.model_dump(mode="json"))
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from made_up_run import begin, finish
 
-from stn_train.reporting.documents import csv_document
-from stn_train.reporting.tables import rows_of
+from stn_train.report.documents import csv_document
+from stn_train.report.results import rows_of
 
 SCRIPT = Path(__file__).parents[2] / "scripts/time_to_error.sh"
 TRAINED = """\

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from stn_train.evaluation.evidence import Health
-from stn_train.reporting.health import mean_health, troubles
-from stn_train.reporting.records import EpochRecord
+from stn_train.evaluation.metrics import Health
+from stn_train.report.diagnostics import mean_health, troubles
+from stn_train.run_folder import EpochRecord
 from stn_train.specs import RECIPES, TrainingSpec
 
 WELL = Health(outside=0.1, scale=0.7, folded=0.0, moved=0.4, spread=0.3, gradient=0.5)

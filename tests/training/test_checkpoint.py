@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from stn_train import sealed
+from stn_train import storage
 from stn_train.errors import UserError
 from stn_train.specs import RECIPES, ExperimentSpec, TrainingSpec, trials_of
 from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
@@ -81,7 +81,7 @@ def test_a_network_of_any_type_with_infinities_of_its_own_comes_back(tmp_path, o
 def save_sealed(content: Any, path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    sealed.write_archive(path, buffer.getvalue())
+    storage.write_archive(path, buffer.getvalue())
 
 
 def refusal(path: Path) -> str:

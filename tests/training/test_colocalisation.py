@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.data.digits import Digits
+from stn_train.colocalisation.boxes import crop_boxes
+from stn_train.colocalisation.images import OneClass
+from stn_train.colocalisation.networks import Encoder, build_localiser
+from stn_train.colocalisation.spec import LocaliserSpec
+from stn_train.colocalisation.training import crop_size, random_theta, train_localiser, triplet_loss
 from stn_train.data.distortion import draw
-from stn_train.data.one_class import OneClass
-from stn_train.data.render import render
-from stn_train.evaluation.overlap import crop_boxes
+from stn_train.data.rendering import render
+from stn_train.data.sources import Digits
 from stn_train.models import build_model
-from stn_train.models.encoder import Encoder
-from stn_train.models.localiser import build_localiser
-from stn_train.specs import DatasetSpec, LocaliserSpec, ModelSpec
-from stn_train.training.colocalisation import crop_size, random_theta, train_localiser, triplet_loss
+from stn_train.specs import DatasetSpec, ModelSpec
 
 SPEC = LocaliserSpec(localisation="keypoints", margin=1.0, steps=4, batch_size=8, rate=0.003)
 CPU = torch.device("cpu")

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn_train.data.batches import Batch, FreshData, TrainingData
-from stn_train.data.digits import Digits
+from stn_train.data.datasets import Batch, FreshData, TrainingData
+from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, TrialError
 from stn_train.geometry import AFFINE
 from stn_train.models import SpatialTransformer
-from stn_train.models.control import lessons, teach_pose, tell
+from stn_train.models.oracle import lessons, teach_pose, tell
 from stn_train.models.transformer import Regression
 from stn_train.specs import RECIPES, DatasetSpec, ExperimentSpec, TrainingSpec, trials_of
 from stn_train.training import loop

@@ -1,0 +1,138 @@
+"""Rows about making images: an epoch's, from drawing the parameters to the last batch, as a training reads them."""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from benchmark.rows import Row, Setting, Target
+from benchmark.timing import Work, side_by_side
+from stn_train.data.datasets import FreshData
+from stn_train.data.distortion import Draw, distortion_family, draw
+from stn_train.data.sources import Digits
+from stn_train.geometry import MatrixFamily, ThinPlateSpline
+from stn_train.specs import DIGIT, DatasetSpec
+
+_BATCH = 256
+_BATCHES = 60
+WORKERS = 2
+
+
+class PilDigits(Dataset[tuple[Any, int]]):
+    """Digits as torchvision's data sets give them: an image of PIL's at a time, transformed, and its label."""
+
+    def __init__(self, digits: Digits, transform: Callable[[Image.Image], Any]) -> None:
+        self.digits = digits
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    def __getitem__(self, number: int) -> tuple[Any, int]:
+        image = Image.fromarray(self.digits.images[number].numpy())
+        return self.transform(image), int(self.digits.labels[number])
+
+
+def _epochs(setting: Setting, name: str, digits: Digits) -> Work:
+    """Makes the images of one epoch after another, as a training does."""
+    data = FreshData.of(DatasetSpec.model_validate(name), digits, setting.session.device)
+    epochs = count()
+
+    def epoch() -> None:
+        for _ in data.batches(0, next(epochs), _BATCH):
+            pass
+
+    return epoch
+
+
+def _against_torchvision(setting: Setting) -> list[float]:
+    """The opponent distorts PIL images on the same canvas in the same ranges, bilinearly, in worker processes."""
+    digits = setting.digits.subset(torch.arange(_BATCHES * _BATCH))
+    spec = DatasetSpec.model_validate("rts")
+    assert spec.rotation is not None
+    margin = (spec.canvas[0] - DIGIT) // 2
+    placed = Digits(F.pad(digits.images, [margin] * 4), digits.labels)
+    share = margin / spec.canvas[0]
+    distort = transforms.RandomAffine(
+        spec.rotation, (share, share), spec.scale, interpolation=transforms.InterpolationMode.BILINEAR
+    )
+    dataset = PilDigits(placed, transforms.Compose([distort, transforms.ToTensor()]))
+    loader = DataLoader(dataset, _BATCH, shuffle=True, num_workers=WORKERS, drop_last=True, persistent_workers=True)
+
+    def opponent() -> None:
+        for _ in loader:
+            pass
+
+    pairs = side_by_side(_epochs(setting, "rts", digits), opponent, 5, setting.clock)
+    return [pair.speedup for pair in pairs]
+
+
+def _against_sampling(name: str) -> Callable[[Setting], list[float]]:
+    """The opponent samples ready digits, channel by channel, as often as an epoch has batches."""
+
+    def measure(setting: Setting) -> list[float]:
+        spec = DatasetSpec.model_validate(name)
+        digits = setting.digits.subset(torch.arange(_BATCHES * _BATCH))
+        draws = draw(spec, digits, 0, "train")
+        bare = [_bare(spec, digits, drawn, setting.session.device) for drawn in draws]
+
+        def opponent() -> None:
+            for _ in range(_BATCHES):
+                for sample in bare:
+                    sample()
+
+        pairs = side_by_side(_epochs(setting, name, digits), opponent, 9, setting.clock)
+        return [pair.slowdown for pair in pairs]
+
+    return measure
+
+
+def _bare(spec: DatasetSpec, digits: Digits, drawn: Draw, device: torch.device) -> Work:
+    """Samples one batch: on a grid of `affine_grid` for RTS, else on a ready one, after the product that P and E need.
+
+    A projective grid is a product of every pixel's (x, y, 1), and a spline's one of every pixel's weights, of which
+    the values do not matter here.
+    """
+    size = spec.canvas
+    sources = digits.images[torch.from_numpy(drawn.digit[:_BATCH])].to(device)[:, None].float() / 255
+    family, theta = distortion_family(spec), drawn.theta[:_BATCH].to(device)
+    ready = family.grid(theta, size)
+    if spec.name == "rts":
+        affine = theta.view(-1, 2, 3)
+        return lambda: _sample(sources, F.affine_grid(affine, [_BATCH, 1, *size], align_corners=False))
+    entries: Tensor | None = None
+    if isinstance(family, ThinPlateSpline):
+        entries = family.control_points(theta)
+    elif isinstance(family, MatrixFamily) and family.projective:
+        entries = family.matrix(theta).mT
+    if entries is None:
+        return lambda: _sample(sources, ready)
+    factors, columns = torch.rand(size[0] * size[1], entries.shape[1], device=device), entries
+    return lambda: (factors @ columns, _sample(sources, ready))
+
+
+def _sample(sources: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(sources, grid, align_corners=False)
+
+
+_PRODUCT = {"p": "a matrix product and grid_sample", "e": "a matrix product and grid_sample"}
+
+ROWS = (
+    Row(
+        "images/rts-torchvision",
+        f"torchvision's RandomAffine on PIL images, {WORKERS} workers",
+        Target("at least", 12),
+        _against_torchvision,
+    ),
+    Row("images/rts", "affine_grid and grid_sample", Target("at most", 1.25), _against_sampling("rts")),
+    *(
+        Row(f"images/{name}", _PRODUCT.get(name, "grid_sample"), Target("at most", 1.5), _against_sampling(name))
+        for name in ("p", "e", "tc", "addition")
+    ),
+)

@@ -1,0 +1,161 @@
+"""A whole co-localisation in one folder: the encoder, then cell by cell a localiser; skips what is finished."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stn_train import storage
+from stn_train.colocalisation.boxes import crop_boxes, frame_boxes, overlap
+from stn_train.colocalisation.images import OneClass
+from stn_train.colocalisation.networks import Encoder, build_localiser
+from stn_train.colocalisation.report import CellResult, ColocalisationFolder
+from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
+from stn_train.colocalisation.training import train_localiser
+from stn_train.config import dump
+from stn_train.data.sources import Digits, hold_out, load_digits
+from stn_train.errors import Stopped, TrialError, UserError
+from stn_train.experiment.check import check_colocalisation
+from stn_train.experiment.load import load_network
+from stn_train.experiment.plan import differences
+from stn_train.experiment.run import refuse_other
+from stn_train.experiment.runtime import Session, environment
+from stn_train.experiment.trial import run_trial
+from stn_train.models.transformer import SpatialTransformer
+from stn_train.run_folder import TrialFolder
+from stn_train.specs import TrialSpec
+from stn_train.training.checkpoint import fall_back
+
+_SAMPLES = 8
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where it is: of `part`, the encoder or a cell's key, a share `done` is done.
+
+    `found`, once it has ended: how many digits the cell found, or the encoder told right, in percent; `skipped` says
+    that the cell had been finished before; `warning` is what the user must know; `failure` why a cell cannot go on.
+    """
+
+    part: str
+    done: float
+    found: float | None = None
+    skipped: bool = False
+    warning: str | None = None
+    failure: str | None = None
+
+
+def run_colocalisation(
+    spec: ColocalisationSpec,
+    cells: list[CellSpec],
+    folder: ColocalisationFolder,
+    session: Session,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
+    """Run these cells of a co-localisation in `folder`, which may hold some of them already; yields as it goes.
+
+    Where `stop` says so after a step, raises Stopped: a cell that was being trained is begun anew the next time, and so
+    is one that fails, while the others go on. Raises TrialError where the encoder cannot be trained, and UserError
+    before anything is where the folder holds a cell, or an encoder, of another specification, or one cannot be built.
+    """
+    check_colocalisation(spec)
+    with storage.alone_in(folder.path):
+        storage.refuse_links(folder.path)
+        _refuse_changed(spec, folder)
+        for path in (folder.path, folder.encoder.path, *(folder.cell(cell) for cell in cells)):
+            storage.clear_leftovers(path)
+        storage.write_text(folder.config, dump(spec))
+        pending = []
+        for cell in cells:
+            if folder.result(cell).exists():
+                yield Progress(cell.key, 1.0, folder.load_result(cell).found, skipped=True)
+            else:
+                pending.append(cell)
+        if not pending:
+            return
+        storage.write_record(folder.environment, environment(session))
+        yield from _train_encoder(spec.encoder_trial, folder.encoder, session, stop)
+        encoder = Encoder(load_network(folder.encoder.checkpoint)).to(session.device)
+        train, scored = load_digits(spec.source, session.data_root)
+        if spec.validation:
+            train, scored = hold_out(train)
+        for cell in pending:
+            try:
+                yield from _run_cell(cell, folder, session, encoder, train, scored, stop)
+            except TrialError as error:
+                yield Progress(cell.key, 1.0, failure=str(error))
+
+
+def _refuse_changed(spec: ColocalisationSpec, folder: ColocalisationFolder) -> None:
+    refuse_other(spec.encoder_trial, folder.encoder)
+    for cell in cells_of(spec):
+        if folder.result(cell).exists():
+            before = folder.load_result(cell).cell
+            if before != cell:
+                raise UserError(
+                    f"{folder.cell(cell)} holds another cell: {', '.join(differences(before, cell))}; "
+                    "name another folder by --output-dir, or delete this one"
+                )
+
+
+def _train_encoder(
+    trial: TrialSpec, files: TrialFolder, session: Session, stop: Callable[[], bool]
+) -> Iterator[Progress]:
+    if files.result.exists():
+        return
+    yield Progress("encoder", 0.0, warning=fall_back(files.checkpoint))
+    try:
+        for record in run_trial(trial, files, session, lambda epochs: stop()):
+            yield Progress("encoder", record.epoch / trial.training.epochs)
+    except TrialError as error:
+        raise TrialError(f"the encoder, on which every cell depends, cannot be trained: {error}") from None
+    yield Progress("encoder", 1.0, 100 - files.load_result().error)
+
+
+def _run_cell(
+    cell: CellSpec,
+    folder: ColocalisationFolder,
+    session: Session,
+    encoder: Encoder,
+    train: Digits,
+    scored: Digits,
+    stop: Callable[[], bool],
+) -> Iterator[Progress]:
+    """Train a localiser on a class's training digits, and measure it on the fixed images of the others."""
+    yield Progress(cell.key, 0.0)
+    spec = cell.localiser
+    torch.manual_seed(cell.seed)
+    transformer = build_localiser(spec.localisation, cell.dataset.canvas).to(session.device)
+    images = OneClass.of(cell.dataset, train, cell.label, session.device)
+    losses = []
+    batches = images.batches(cell.seed, spec.batch_size)
+    for loss in train_localiser(transformer, encoder, batches, spec, cell.seed):
+        losses.append(loss)
+        if stop():
+            raise Stopped
+        yield Progress(cell.key, len(losses) / spec.steps)
+    pictures, shift, digit = OneClass.of(cell.dataset, scored, cell.label, session.device).fixed(cell.split)
+    boxes, true = _boxes(transformer, pictures, session.device), frame_boxes(shift, cell.dataset.canvas)
+    overlaps = overlap(boxes, true)
+    few = slice(_SAMPLES)
+    samples = {"image": pictures[few, 0], "predicted": boxes[few], "true": true[few]}
+    storage.write_arrays(folder.samples(cell), {name: values.numpy() for name, values in samples.items()})
+    latest = losses[-max(len(losses) // 10, 1) :]
+    result = CellResult(
+        cell=cell,
+        loss=sum(latest) / len(latest),
+        overlap=tuple(round(float(each), 4) for each in overlaps),
+        digit=tuple(digit.tolist()),
+    )
+    storage.write_record(folder.result(cell), result.model_dump(mode="json"))
+    yield Progress(cell.key, 1.0, result.found)
+
+
+@torch.no_grad()
+def _boxes(transformer: SpatialTransformer, images: Tensor, device: torch.device) -> Tensor:
+    """The predicted boxes, M x 4 in normalised coordinates on the CPU, for uint8 images, M x 1 x H x W."""
+    transformer.eval()
+    batches = (batch.to(device).float() / 255 for batch in images.split(_BATCH))
+    return torch.cat([crop_boxes(transformer.localisation(batch)).cpu() for batch in batches])

@@ -1,0 +1,83 @@
+"""Training a localiser without labels: the crops of two images shall be more alike than a crop and a random one."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stn_train.colocalisation.networks import Encoder, Localiser
+from stn_train.colocalisation.spec import LocaliserSpec
+from stn_train.errors import TrialError
+from stn_train.models.transformer import SpatialTransformer
+from stn_train.training.recipe import one_cycle
+
+_WARM_UP = 0.2
+_SHRINKING = 0.6
+"""The share of the steps in which the crop shrinks."""
+
+
+def train_localiser(
+    transformer: SpatialTransformer,
+    encoder: Encoder,
+    batches: Iterator[Tensor],
+    spec: LocaliserSpec,
+    seed: int,
+) -> Iterator[float]:
+    """Train a transformer as `build_localiser` makes it; yields the loss after each step.
+
+    `batches` are images of one class, B x 1 x H x H, without end. AdamW with a one-cycle rate. Ends with the crop at
+    its smallest. Raises TrialError where the loss is not finite.
+    """
+    localiser = transformer.localisation
+    assert isinstance(localiser, Localiser)
+    optimiser = torch.optim.AdamW(transformer.parameters(), lr=spec.rate)
+    generator = torch.Generator().manual_seed(seed)
+    transformer.train()
+    for step, images in zip(range(spec.steps), batches, strict=False):
+        progress = step / spec.steps
+        localiser.size = crop_size(localiser.smallest, progress)
+        for group in optimiser.param_groups:
+            group["lr"] = one_cycle(spec.rate, progress, _WARM_UP)
+        crops, _ = transformer.warp(images)
+        theta = random_theta(len(images), localiser.smallest, generator).to(images.device)
+        random = transformer.sampler(images, transformer.family.grid(theta, transformer.output))
+        loss = triplet_loss(encoder(crops), encoder(random), spec.margin)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrialError(f"the loss is not finite at step {step + 1}; try a localiser.rate below {spec.rate:g}")
+        yield value
+    localiser.size = localiser.smallest
+
+
+def triplet_loss(crops: Tensor, random: Tensor, margin: float) -> Tensor:
+    """The mean over pairs n, m != n of max(0, |e_n - e_m|^2 - |e_n - r_n|^2 + margin) (paper, appendix A.2).
+
+    `crops` are the descriptors e of the crops of B images, at least two, and `random` r those of a random crop of each:
+    both B x F. No gradient reaches e_m: were both ends of a pair drawn together, that pull would be twice as strong as
+    the push from the random crop, and all crops would meet where there is nothing to be seen.
+    """
+    others = crops.detach()
+    to_others = crops.square().sum(dim=1)[:, None] + others.square().sum(dim=1) - 2 * crops @ others.T
+    to_random = (crops - random).square().sum(dim=1)
+    hinge = F.relu(to_others - to_random[:, None] + margin)
+    count = len(crops)
+    return (hinge.sum() - hinge.diagonal().sum()) / (count * (count - 1))
+
+
+def crop_size(smallest: float, progress: float) -> float:
+    """The side of a crop, as a share of the canvas's, when a share `progress` of the steps is done.
+
+    Falls geometrically from the whole canvas to the smallest, and stays there. At first every crop shows the digit.
+    """
+    return float(smallest ** min(progress / _SHRINKING, 1.0))
+
+
+def random_theta(count: int, size: float, generator: torch.Generator) -> Tensor:
+    """Attention's theta, N x 3 on the CPU, of random crops of this size, uniform among those inside the canvas."""
+    place = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - size)
+    return torch.cat([torch.full((count, 1), size), place], dim=1)

@@ -1,0 +1,47 @@
+"""From digits and a drawn distortion to images, a batch at a time, on any device."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from stn_train.data.clutter import add_clutter
+from stn_train.data.distortion import Draw, distortion_family
+from stn_train.data.sources import Digits
+from stn_train.geometry import bilinear_sampler, thin_plate_spline
+from stn_train.specs import DIGIT, DatasetSpec
+
+_HAND = thin_plate_spline(4)
+
+
+def to_device(digits: Digits, device: torch.device) -> Digits:
+    """The same digits on a device."""
+    return replace(digits, images=digits.images.to(device), labels=digits.labels.to(device))
+
+
+def render(spec: DatasetSpec, digits: Digits, draws: tuple[Draw, ...], index: Tensor) -> Tensor:
+    """The images of these numbers (B, of the M that were drawn): B x C x H x W, float32 from 0 to 1, a draw a channel.
+
+    The digits' device is where it happens; `draws` and `index` lie on the CPU.
+    """
+    device, (height, width) = digits.images.device, spec.canvas
+    shown = torch.cat([torch.from_numpy(drawn.digit)[index] for drawn in draws]).to(device)
+    theta = torch.cat([drawn.theta[index] for drawn in draws]).to(device)
+    sources = digits.images[shown][:, None].float().div_(255)
+    hands = [drawn.hand[index] for drawn in draws if drawn.hand is not None]
+    if hands:
+        frame = (DIGIT, DIGIT)
+        sources = bilinear_sampler(sources, _HAND.grid(torch.cat(hands).to(device), frame))
+    # Only a spline takes the aspect to heart: it was bent on the canvas.
+    grid = distortion_family(spec).grid(theta, spec.canvas, width / height)
+    channels = bilinear_sampler(sources, grid).view(len(draws), len(index), height, width)
+    for channel, drawn in zip(channels, draws, strict=True):
+        if spec.clutter is not None and drawn.clutter is not None:
+            add_clutter(channel, digits, drawn.clutter[index], spec.clutter.size)
+    return channels.movedim(0, 1)
+
+
+def labels_of(digits: Digits, draws: tuple[Draw, ...]) -> Tensor:
+    """The labels of all M images, on the digits' device: the sum of the digits that an image shows."""
+    shown = (torch.from_numpy(drawn.digit).to(digits.labels.device) for drawn in draws)
+    return torch.stack([digits.labels[digit] for digit in shown]).sum(dim=0)

@@ -1,0 +1,296 @@
+"""Does a transformer undo the distortion? Poses before and after it, and how far they vary.
+
+D maps the canvas to the digit, T the transformer's output to the canvas, both target to source; C = D after T tells
+which point of the digit each point of the output shows. A transformer may settle on any canonical pose K of its own:
+C = K for every image is a distortion undone. K stands on the right of D, and is estimated as the mean of C; so what is
+left of the distortion is C K^-1, and what there was of it D K0^-1, where K0 is the mean of D. Of a transformer that
+does the same to every image, these are equal.
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from stn_train.evaluation.metrics import LEAST, Component, Response, Spread
+from stn_train.geometry import Family, MatrixFamily, pixel_grid
+from stn_train.specs import DIGIT
+
+_POINTS = (5, 5)
+_SINGULAR = 1e-9
+_PROJECTS = 1e-6
+_PARTS = 20
+"""Into so many parts images are sorted by what there is of a component, or fewer, always a multiple of four."""
+_LEAST_IN_A_PART = 20
+_HARDLY = 1e-3
+
+
+@dataclass(frozen=True)
+class Map:
+    """M maps of one family, `theta` M x p, that read images of a size (H, W)."""
+
+    family: Family
+    theta: Tensor
+    size: tuple[int, int]
+
+    def __getitem__(self, index: Tensor) -> "Map":
+        return Map(self.family, self.theta[index], self.size)
+
+    @property
+    def aspect(self) -> float:
+        """Width over height of what is read."""
+        return self.size[1] / self.size[0]
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether its maps are matrices of which none projects."""
+        if not isinstance(self.family, MatrixFamily):
+            return False
+        lowest = self.matrix()[:, 2]
+        return bool(torch.allclose(lowest, lowest.new_tensor([0.0, 0.0, 1.0]), rtol=0, atol=_PROJECTS))
+
+    @property
+    def keeps_lines(self) -> bool:
+        """Whether straight lines stay straight."""
+        return isinstance(self.family, MatrixFamily)
+
+    def points(self, target: Tensor) -> Tensor:
+        """Where points go, M x Q x 2 from Q x 2 or M x Q x 2, both normalised."""
+        return self.family.points(self.theta, target, self.aspect)
+
+    def matrix(self) -> Tensor:
+        """M x 3 x 3, of maps that have such a thing."""
+        assert isinstance(self.family, MatrixFamily)
+        return self.family.matrix(self.theta, self.aspect)
+
+
+@dataclass(frozen=True)
+class Undoing:
+    """What was done to M digits, and what a transformer did about it.
+
+    `distortion` maps the canvas to the digit's frame; `stages` are the transformers, each reading what the one before
+    it has put out. All of theta are float64.
+    """
+
+    distortion: Map
+    stages: tuple[Map, ...]
+
+    def __len__(self) -> int:
+        return len(self.distortion.theta)
+
+    def __getitem__(self, index: Tensor) -> "Undoing":
+        return Undoing(self.distortion[index], tuple(stage[index] for stage in self.stages))
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether every map is a matrix that does not project."""
+        return self.distortion.is_affine and all(stage.is_affine for stage in self.stages)
+
+    @property
+    def keeps_lines(self) -> bool:
+        """Whether straight lines of the output are straight lines of the digit."""
+        return self.distortion.keeps_lines and all(stage.keeps_lines for stage in self.stages)
+
+    def on_canvas(self, output: Tensor) -> Tensor:
+        """T: points of the output, (M x) Q x 2, on the canvas, M x Q x 2, both normalised."""
+        points = output
+        for stage in reversed(self.stages):
+            points = stage.points(points)
+        return points
+
+    def on_digit(self, output: Tensor) -> Tensor:
+        """C: normalised points of the output, (M x) Q x 2, in the digit's frame, M x Q x 2, in centred pixels."""
+        return self.through_distortion(self.on_canvas(output))
+
+    def through_distortion(self, canvas: Tensor) -> Tensor:
+        """D: normalised points of the canvas, (M x) Q x 2, in the digit's frame, M x Q x 2, in centred pixels."""
+        return self.distortion.points(canvas) * (DIGIT / 2)
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """D and C, each M x 3 x 3 and to centred pixels of the digit, where all maps are affine."""
+        distortion = self.distortion.matrix() * torch.tensor([DIGIT / 2, DIGIT / 2, 1.0], dtype=torch.float64)[:, None]
+        composed = distortion
+        for stage in self.stages:
+            composed = composed @ stage.matrix()
+        return distortion, composed
+
+    def poses(self) -> Tensor:
+        """C, M x 3 x 3, from the output, normalised, to the digit's centred pixels; of maps that are not affine, the
+        affine maps nearest to them."""
+        if self.is_affine:
+            return self.matrices()[1]
+        places = pixel_grid(_POINTS, self.distortion.theta).flatten(0, 1)
+        shown = torch.cat([self.on_digit(places), torch.ones_like(places[:, :1]).expand(len(self), -1, 1)], dim=2)
+        places = torch.cat([places, torch.ones_like(places[:, :1])], dim=1)
+        fitted: Tensor = torch.linalg.pinv(places) @ shown
+        return fitted.mT
+
+
+def canonical(poses: Tensor) -> Tensor:
+    """K, 3 x 3: the mean of poses, M x 3 x 3. Right where all are one pose; of turned ones the mean is also shrunk."""
+    return poses.mean(dim=0)
+
+
+def unshrunk(poses: Tensor) -> Tensor:
+    """K, 3 x 3, with the mean size of poses, M x 3 x 3, the geometric one: what they would be if they were alike."""
+    pose = canonical(poses)
+    sizes = torch.linalg.det(poses).abs().clamp(min=_SINGULAR).log()
+    grown = pose.clone()
+    grown[:2, :2] *= (sizes.mean().exp() / torch.linalg.det(pose).abs()).sqrt()
+    return grown
+
+
+def spreads(undoing: Undoing, digit: Tensor | None = None) -> tuple[Spread, ...]:
+    """How far the poses vary before and after: see Evidence. Empty where no canonical pose can be told.
+
+    There is none of fewer than two images, none where the mean pose is singular, as where the transformer shows a
+    single point or a line, and none where that is so of a single image.
+
+    With the number of the digit that each image shows (M), how far they vary among the images of one and the same
+    digit; empty where none is shown twice.
+    """
+    if not _has_canonical(undoing):
+        return ()
+    pairs = _of_matrices(*undoing.matrices(), digit) if undoing.is_affine else _of_points(undoing, digit)
+    if not all(isfinite(value) for pair in pairs.values() for value in pair):
+        return ()
+    return tuple(Spread(component=name, before=before, after=after) for name, (before, after) in pairs.items())
+
+
+def responses(undoing: Undoing) -> tuple[Response, ...]:
+    """What is left of each component against what there was of it: see Response and Evidence.
+
+    Empty where `spreads` is, and of fewer than 80 values.
+    """
+    if not _has_canonical(undoing):
+        return ()
+    pairs: dict[Component, tuple[Tensor, Tensor]]
+    pairs = _about_canonical(*undoing.matrices()) if undoing.is_affine else {"place": _middles(undoing)}
+    told = (_response(name, *pair) for name, pair in pairs.items())
+    return tuple(response for response in told if response is not None)
+
+
+def _response(component: Component, before: Tensor, after: Tensor) -> Response | None:
+    """Of values of M images, M x 1 or M x 2; None of those that hardly vary, or half of which do not, and of few.
+
+    None as well where what is left is beyond numbers, as with a transformer that has diverged.
+    """
+    parts = min(_PARTS, before.numel() // _LEAST_IN_A_PART // 4 * 4)
+    if component == "angle":
+        after = before + torch.remainder(after - before + 180, 360) - 180
+    done, left = ((values - values.mean(dim=0)).flatten() for values in (before, after))
+    least = LEAST[component][0]
+    if not parts or _about_mean(before, None) < least or not bool(done.abs().median() > least * _HARDLY):
+        return None
+    if not bool(left.isfinite().all()):
+        return None
+    order = done.argsort(stable=True)
+    done_by_part, left_by_part = (values[order].tensor_split(parts) for values in (done, left))
+    return Response(
+        component=component,
+        before=tuple(float(part.mean()) for part in done_by_part),
+        after=tuple(float(part.mean()) for part in left_by_part),
+        varies=tuple(float(part.std()) for part in left_by_part),
+    )
+
+
+def _has_canonical(undoing: Undoing) -> bool:
+    if len(undoing) < 2:
+        return False
+    poses = undoing.poses()
+    return not is_singular(canonical(poses)) and not is_singular(poses)
+
+
+def is_singular(poses: Tensor) -> bool:
+    """Whether any pose, (M x) 3 x 3 from normalised coordinates to pixels, shows less than an area."""
+    largest, smallest = torch.linalg.svdvals(poses[..., :2, :2]).unbind(-1)
+    return not bool((smallest > _SINGULAR * largest.clamp(min=1)).all())
+
+
+def _of_matrices(distortion: Tensor, composed: Tensor, digit: Tensor | None) -> dict[Component, tuple[float, float]]:
+    pairs = _about_canonical(distortion, composed, digit)
+    return {name: (_about_mean(before, digit), _about_mean(after, digit)) for name, (before, after) in pairs.items()}
+
+
+def _about_canonical(
+    distortion: Tensor, composed: Tensor, digit: Tensor | None = None
+) -> dict[Component, tuple[Tensor, Tensor]]:
+    """The components of D K0^-1 and of C K^-1, M x 1 or M x 2 each."""
+    upright = (poses @ torch.linalg.pinv(canonical(poses)) for poses in (distortion, composed))
+    before, after = (_components(poses, digit) for poses in upright)
+    return {name: (before[name], after[name]) for name in before}
+
+
+def _components(pose: Tensor, digit: Tensor | None) -> dict[Component, Tensor]:
+    """Poses, M x 3 x 3, taken apart, M x 1 or M x 2 each: pose = translation after shear after stretch after rotation.
+
+    From the canvas to the digit, this is the order in which a distortion comes off. `angle` in degrees, counted from
+    the circular mean, of all images or of those of the digit, and at most 180 from it; `scale` the logarithm of the
+    square root of the area factor; `aspect` that of width over height; `shear` the tangent; `place` in pixels.
+    """
+    (a, b, x), (c, d, y) = pose[:, 0].unbind(-1), pose[:, 1].unbind(-1)
+    angle = torch.atan2(c, d)
+    tall = torch.hypot(c, d)
+    wide = (a * d - b * c) / tall
+    shear = (a * c + b * d) / tall**2
+    sine, cosine = _means(torch.stack([angle.sin(), angle.cos()], dim=1), digit).unbind(-1)
+    from_mean = angle - torch.atan2(sine, cosine)
+    turned = torch.rad2deg(torch.remainder(from_mean + torch.pi, 2 * torch.pi) - torch.pi)
+    return {
+        "angle": turned[:, None],
+        "scale": (wide * tall).abs().log()[:, None] / 2,
+        "aspect": (wide / tall).abs().log()[:, None],
+        "shear": shear[:, None],
+        "place": torch.stack([x, y], dim=1),
+    }
+
+
+def _means(values: Tensor, digit: Tensor | None) -> Tensor:
+    """For each of M images the mean of the values, M x k, of all that show its digit, or of all: M x k."""
+    if digit is None:
+        return values.mean(dim=0).expand_as(values)
+    numbers, group = digit.unique(return_inverse=True)
+    sums = values.new_zeros(len(numbers), values.shape[1]).index_add(0, group, values)
+    return torch.index_select(sums / group.bincount()[:, None], 0, group)
+
+
+def _about_mean(values: Tensor, digit: Tensor | None) -> float:
+    """The root mean square distance of points, M x k, from their mean; or each from the mean of its digit's.
+
+    The latter is what it would be of many images of each digit: the means of a few lie near to them.
+    """
+    lost = 0 if digit is None else len(digit.unique())
+    return float(((values - _means(values, digit)).square().sum() / (len(values) - lost)).sqrt())
+
+
+def _of_points(undoing: Undoing, digit: Tensor | None) -> dict[Component, tuple[float, float]]:
+    before, after = _figures(undoing)
+    of_place, of_shape = zip(_place_and_shape(before, digit), _place_and_shape(after, digit), strict=True)
+    return {"place": of_place, "shape": of_shape}
+
+
+def _figures(undoing: Undoing) -> tuple[Tensor, Tensor]:
+    """Where points of the output lie on the digit, M x Q x 2: by the mean of the maps, and by each image's own."""
+    canvas = undoing.on_canvas(pixel_grid(_POINTS, undoing.distortion.theta).flatten(0, 1))
+    return undoing.through_distortion(canvas.mean(dim=0)), undoing.through_distortion(canvas)
+
+
+def _middles(undoing: Undoing) -> tuple[Tensor, Tensor]:
+    before, after = _figures(undoing)
+    return before.mean(dim=1), after.mean(dim=1)
+
+
+def _place_and_shape(points: Tensor, digit: Tensor | None) -> tuple[float, float]:
+    """How far figures, M x Q x 2, vary: their middles, and the points about them.
+
+    The latter is brought to the size of a digit's frame, so that a transformer gains nothing by showing less of it: a
+    figure's size is what is left of its points' squares without what varies.
+    """
+    middles = points.mean(dim=1)
+    about = (points - middles[:, None]).flatten(1)
+    varies = _about_mean(about, digit)
+    size = about.square().sum(dim=1).mean() - varies**2
+    frame = pixel_grid(_POINTS, points) * (DIGIT / 2)
+    count = len(points[0])
+    return _about_mean(middles, digit), float(varies / count**0.5 * (frame.square().sum() / size).sqrt())

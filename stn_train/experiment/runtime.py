@@ -1,0 +1,166 @@
+"""What this process computes with: the device, its threads, and where the digits and built variants lie."""
+
+import contextlib
+import ctypes
+import platform
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stn_train.data.datasets import BuiltData, FreshData, TrainingData, Variant, draw_variant, load_variant
+from stn_train.data.distortion import true_poses
+from stn_train.data.randomness import Split
+from stn_train.data.sources import Digits, few, hold_out, load_digits
+from stn_train.errors import UserError, first_line
+from stn_train.specs import DatasetSpec, ModelSpec, TrialSpec, is_given_poses, trains_with_poses
+from stn_train.storage import at_home
+
+_PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where computing happens and where data comes from; nothing here changes what a trial finds on one machine.
+
+    `allow_imports` says that classifiers which a checkpoint names may be imported.
+    """
+
+    device: torch.device
+    data_root: str | None = None
+    built: str | None = None
+    allow_imports: bool = False
+
+
+def open_session(
+    device: str | None,
+    threads: int | None,
+    data_root: str | None,
+    built: str | None = None,
+    allow_imports: bool = False,
+) -> Session:
+    """Choose the device (the GPU where there is one) and the number of CPU threads.
+
+    Raises UserError for a device that is not there or cannot be used.
+    """
+    # Momenta of weights that get no gradient decay into denormal numbers, on which a CPU is many times slower. Set
+    # before the first parallel work, since the threads that share it take it over from this one.
+    torch.set_flush_denormal(True)
+    _keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Session(_device(device), data_root, built, allow_imports)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: there is no such device; cpu, cuda or cuda:1 is wanted") from None
+    accelerator = torch.accelerator.current_accelerator()
+    gpus = [f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count())] if accelerator else []
+    if str(torch.device(device.type, device.index or 0)) not in ("cpu:0", *gpus):
+        known = " and ".join(("cpu", *gpus))
+        raise UserError(f"--device {name} cannot be used here: PyTorch {torch.__version__} finds only {known}")
+    try:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # each kind of device has errors of its own
+        raise UserError(f"--device {name} cannot be used here: {first_line(error)}") from None
+    return device
+
+
+def _keep_freed_memory() -> None:
+    """Tell the C library (glibc) to keep what is freed; others are left as they are.
+
+    It would give the memory of every large tensor back to the system, which hands it out again page by page.
+    """
+    trim_threshold, mmap_max, never = -1, -4, 2**31 - 1
+    with contextlib.suppress(OSError, TypeError, AttributeError):
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(mmap_max, 0)
+        c_library.mallopt(trim_threshold, never)
+
+
+def environment(session: Session) -> dict[str, object]:
+    """What a reader needs to know of the machine: versions, device, threads, commit."""
+    on_gpu = session.device.type == "cuda"
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "device": torch.cuda.get_device_name(session.device) if on_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a trial trains on, how many digits that shows, and the fixed images that it reports on.
+
+    `poses` are the fixed images' true ones (M x 9), for a model that is given them.
+    """
+
+    training: TrainingData
+    training_digits: int
+    variant: Variant
+    poses: Tensor | None
+
+
+def prepare(trial: TrialSpec, session: Session) -> Problem:
+    """Load a trial's digits, or its built variant, and draw what is drawn once."""
+    model, dataset = trial.model, trial.dataset
+    if session.built is not None:
+        built = load_variant(dataset, trial.source, at_home(session.built))
+        train, test = built["train"], built["test"]
+        images, labels = train.images.to(session.device), train.labels.to(session.device)
+        data = BuiltData(images, labels, true_poses(dataset, train.theta) if trains_with_poses(model) else None)
+        return Problem(data, len(train.digit.unique()), test, poses_for(model, dataset, test))
+    digits, fixed, split = load_splits(trial, session)
+    variant, *_ = draw_variant(dataset, fixed, split)
+    if trial.training.digits is not None:
+        digits = few(digits, trial.training.digits, trial.seed)
+    recipe = trial.training
+    fresh = FreshData.of(dataset, digits, session.device, trains_with_poses(model), recipe.bend, recipe.grown)
+    return Problem(fresh, len(digits), variant, poses_for(model, dataset, variant))
+
+
+def poses_for(model: ModelSpec, dataset: DatasetSpec, variant: Variant) -> Tensor | None:
+    """The true poses of a variant's images (M x 9), for a model that is given them."""
+    return true_poses(dataset, variant.theta) if is_given_poses(model) else None
+
+
+def load_splits(trial: TrialSpec, session: Session) -> tuple[Digits, Digits, Split]:
+    """The digits that a trial trains on, those of its fixed images, and the split that these are."""
+    digits, test = load_digits(trial.source, session.data_root)
+    return (*hold_out(digits), "validation") if trial.validation else (digits, test, "test")
+
+
+def _processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of the checkout that this package lies in, if it lies in one; `-dirty` behind it says: and changes.
+
+    As it was when first asked for, at the beginning of a run: the code that runs is not changed by what comes later.
+    """
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
+        head = subprocess.run([*git, *describe], capture_output=True, check=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip()

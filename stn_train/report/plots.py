@@ -1,0 +1,256 @@
+"""Curves, matrices, images and outlines, drawn with matplotlib, and figures as files."""
+
+import io
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
+
+from stn_train.evaluation.metrics import LEAST
+from stn_train.evaluation.robustness import Factor
+from stn_train.report.alignment import Course
+from stn_train.report.results import Measured
+from stn_train.report.robustness import Curve
+from stn_train.run_folder import EpochRecord
+from stn_train.storage import write_bytes
+
+OUTLINES = ("orange", "limegreen", "magenta", "deepskyblue")
+"""The colours of transformers' outlines, in turn."""
+
+_CHANNELS = np.array([(1.0, 0.35, 0.3), (0.2, 0.8, 1.0), (0.9, 0.9, 0.2), (0.5, 0.4, 1.0)])
+"""Of an image's channels where there are several, in turn, as red, green and blue."""
+
+
+def coloured(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image, C x H x W, from 0 to 255, as H x W x 3: one channel in grey, several in a colour each, added up."""
+    channels = image.astype(float)[:, :, :, None]
+    colours = cycle(_CHANNELS if len(image) > 1 else np.ones((1, 3)))
+    seen = sum(channel * colour for channel, colour in zip(channels, colours, strict=False))
+    pixels: NDArray[np.uint8] = np.clip(seen, 0, 255).round().astype(np.uint8)
+    return pixels
+
+
+def show_image(axes: Axes, image: NDArray[Any]) -> None:
+    """An image, C x H x W, from 0 to 255, without ticks (see `coloured`)."""
+    axes.imshow(coloured(image), interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def draw_outline(axes: Axes, outline: NDArray[Any], colour: str, width: float) -> None:
+    """A polygon, V x 2 as (x, y) in pixels, closed, with a dot at its first point; the axes' limits stay."""
+    limits = axes.get_xlim(), axes.get_ylim()
+    axes.plot(*np.vstack([outline, outline[:1]]).T, color=colour, linewidth=width)
+    axes.plot(*outline[0], marker="o", markersize=3 * width, color=colour)
+    axes.set(xlim=limits[0], ylim=limits[1])
+
+
+_UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""By a file's ending, what keeps the time of drawing out of it."""
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file's bytes."""
+    return _drawn(figure, ".png")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to `path`, atomically, in the format of its ending: the same bytes for the same figure.
+
+    Raises ValueError where matplotlib knows no such format.
+    """
+    write_bytes(path, _drawn(figure, path.suffix.lower()))
+
+
+def _drawn(figure: Figure, ending: str) -> bytes:
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": "stn-train"}):
+        figure.savefig(file, format=ending[1:], dpi=150, metadata=_UNDATED.get(ending))
+    return file.getvalue()
+
+
+_LEAST_ERROR = 0.01
+"""Percent; on the log axis, errors below stand here."""
+
+_QUANTITIES: dict[Factor, str] = {
+    "angle": "angle (degrees, clockwise)",
+    "scale": "scale (factor)",
+    "shift": "shift (share of the room: -1 upper left, 1 lower right)",
+    "clutter": "clutter (patches)",
+}
+
+
+def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequence[EpochRecord]]]) -> Figure:
+    """The error on `split` in percent and the training loss, per epoch, both on log axes.
+
+    curves: for each model, its epochs seed by seed; see `_draw`. Ends with the epoch that all of a model's seeds have
+    reached.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    errors, losses = figure.subplots(1, 2)
+    for number, (model, seeds) in enumerate(curves.items()):
+        epochs = [*zip(*seeds, strict=False)]
+        done = range(1, len(epochs) + 1)
+        _draw(errors, done, [[epoch.error for epoch in together] for together in epochs], model, number)
+        _draw(losses, done, [[epoch.loss for epoch in together] for together in epochs], model, number)
+    errors.set_ylabel(f"{split} error (%)")
+    losses.set_ylabel("training loss")
+    for axes in (errors, losses):
+        axes.set_xlabel("epoch")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    errors.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[Curve]]) -> Figure:
+    """The error on `split` in percent against each quantity, a line for each model; grey is the range of training."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    panels = figure.subplots(2, 2, sharey=True).ravel()
+    for axes, (factor, models) in zip(panels, curves.items(), strict=True):
+        for number, curve in enumerate(models):
+            _draw(axes, curve.levels, curve.errors, curve.model, number)
+        axes.axvspan(*models[0].trained, color="0.5", alpha=0.15, linewidth=1)
+        axes.set_xlabel(_QUANTITIES[factor])
+    panels[0].legend(frameon=False)
+    for axes in panels[::2]:
+        axes.set_ylabel(f"{split} error (%)")
+    figure.suptitle(title)
+    return figure
+
+
+def courses(title: str, models: Mapping[str, Sequence[Course]]) -> Figure:
+    """What is left of each component against what there was of it, a panel for each, a line for each model.
+
+    A model without courses has none, and yet a colour, so that a model's is the same in all figures. A band holds a
+    standard deviation of the images to either side. A transformer that undoes nothing leaves the dashed line.
+    """
+    components = [one for one in LEAST if any(one == course.component for each in models.values() for course in each)]
+    columns = min(len(components), 3)
+    rows = -(-len(components) // columns)
+    figure = Figure(figsize=(1 + 4 * columns, 0.5 + 3.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(components) :]:
+        axes.set_axis_off()
+    for axes, component in zip(panels, components, strict=False):
+        for number, (model, of_model) in enumerate(models.items()):
+            for course in (each for each in of_model if each.component == component):
+                _draw_course(axes, course, model, number)
+        axes.axline((0, 0), slope=1, color="0.6", linestyle="--", linewidth=1, zorder=0, label="undoes nothing")
+        axes.axhline(0, color="0.6", linewidth=0.8, zorder=0, label="undoes all")
+        axes.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_course(axes: Axes, course: Course, model: str, number: int) -> None:
+    after, varies = np.array(course.after), np.array(course.varies)
+    axes.plot(course.before, after, color=f"C{number}", linewidth=1.2, marker=".", markersize=5, label=model)
+    axes.fill_between(course.before, after - varies, after + varies, color=f"C{number}", alpha=0.15, linewidth=0)
+    unit = f" ({course.unit})" if course.unit else ""
+    axes.set_xlabel(f"{course.component}{unit}, as distorted")
+    axes.set_ylabel("left after the transformer")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def errors_by_digits(trials: Sequence[Measured]) -> Figure:
+    """The error in percent against the number of training digits, both on log axes, in a panel for each dataset."""
+    datasets = list(dict.fromkeys(trial.dataset for trial in trials))
+    models = list(dict.fromkeys(trial.model for trial in trials))
+    figure = Figure(figsize=(0.5 + 4.5 * len(datasets), 4), layout="constrained")
+    for axes, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
+        here = [trial for trial in trials if trial.dataset == dataset]
+        for model in dict.fromkeys(trial.model for trial in here):
+            errors: dict[int, list[float]] = {}
+            for trial in here:
+                if trial.model == model:
+                    errors.setdefault(trial.result.training_digits, []).append(trial.result.error)
+            digits = sorted(errors)
+            _draw(axes, digits, [errors[count] for count in digits], model, models.index(model))
+        axes.set_title(dataset)
+        axes.set_xlabel("training digits")
+        axes.set_xscale("log")
+        axes.set_xticks(sorted({trial.result.training_digits for trial in here}))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_ylabel(f"{here[0].result.split} error (%)")
+        axes.legend(frameon=False)
+    return figure
+
+
+def _draw(axes: Axes, at: Sequence[float], values: Sequence[Sequence[float]], model: str, number: int) -> None:
+    """A model's line through the means over its seeds, and a band from the lowest to the highest, on a log axis.
+
+    values: at each place, of each seed; those below 0.01 are drawn there. number: the model's, which gives the colour.
+    """
+    seeds = [np.maximum(of_seeds, _LEAST_ERROR) for of_seeds in values]
+    lowest, highest = ([float(reach(of_seeds)) for of_seeds in seeds] for reach in (np.min, np.max))
+    means = [float(of_seeds.mean()) for of_seeds in seeds]
+    axes.plot(at, means, color=f"C{number}", linewidth=1.2, marker=".", markersize=5, label=model)
+    axes.fill_between(at, lowest, highest, color=f"C{number}", alpha=0.2, linewidth=0)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+Array = NDArray[np.generic]
+
+
+def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
+    """What each model takes for what: percent of a true class's images (row) taken for each other class (column).
+
+    matrices: for each model, classes x classes counts. One scale of colours for all; right answers are left blank.
+    """
+    shares = {
+        model: 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) for model, counts in matrices.items()
+    }
+    wrong = {model: np.where(np.eye(len(share), dtype=bool), np.nan, share) for model, share in shares.items()}
+    highest = max(float(np.nanmax(share)) for share in wrong.values())
+    columns = 2 if len(wrong) == 4 else min(len(wrong), 3)
+    rows = -(-len(wrong) // columns)
+    figure = Figure(figsize=(3.4 * columns + 0.8, 3.4 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid[len(wrong) :]:
+        axes.set_axis_off()
+    for axes, (model, share) in zip(grid, wrong.items(), strict=False):
+        seen = axes.imshow(share, cmap="Reds", vmin=0, vmax=max(highest, 1e-9))
+        axes.set_title(model, fontsize=10)
+        ticks = range(0, len(share), 1 if len(share) <= 10 else 3)
+        axes.set(xticks=ticks, yticks=ticks, xlabel="taken for", ylabel="true class")
+    figure.colorbar(seen, ax=list(grid), label="% of the true class", shrink=0.8)
+    figure.suptitle(title)
+    return figure
+
+
+def located(title: str, samples: Mapping[str, Mapping[str, Array]]) -> Figure:
+    """A row for each class: images with the true box (green) and the predicted one (orange).
+
+    samples: for each row's caption, the arrays of a cell's samples.npz.
+    """
+    columns = max(len(arrays["image"]) for arrays in samples.values())
+    figure = Figure(figsize=(1.3 * columns, 1.3 * len(samples) + 0.5), layout="constrained")
+    grid = figure.subplots(len(samples), columns, squeeze=False)
+    for row, (caption, arrays) in zip(grid, samples.items(), strict=True):
+        row[0].set_ylabel(caption, fontsize=8)
+        for axes in row[len(arrays["image"]) :]:
+            axes.set_axis_off()
+        for axes, image, *boxes in zip(row, arrays["image"], arrays["true"], arrays["predicted"], strict=False):
+            show_image(axes, image[None])
+            for box, colour in zip(boxes, ("limegreen", "orange"), strict=True):
+                left, top, right, bottom = ((box.reshape(2, 2) + 1) * image.shape[::-1] - 1).ravel() / 2
+                corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+                draw_outline(axes, corners, colour, width=1.2)
+    figure.suptitle(f"{title}: true (green) and predicted (orange) box", fontsize=10)
+    return figure

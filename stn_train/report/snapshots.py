@@ -1,0 +1,255 @@
+"""The pictures of a trial's transformers: images in a row, with what transformers make of them below."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import cycle
+
+import numpy as np
+from matplotlib.font_manager import findfont
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from stn_train.report.plots import OUTLINES, coloured
+from stn_train.run_folder import Gallery, unnumbered
+from stn_train.specs import TrialSpec
+
+Array = NDArray[np.generic]
+
+_TILE, _GAP, _TEXT = 88, 6, 22
+"""Pixels: an image's side, the space around it, and a line's height."""
+_FINE = 2
+"""Everything is drawn so many times larger and brought down, which makes lines smooth."""
+_MARGINS = 0.1, 0.35
+"""Of an image's side: the grey border, for outlines that leave the image; as wide as they need, within these ends."""
+_DOT = 0.05
+"""Of an image's side: what a dot on the outline needs."""
+_KINDS = ("best", "typical", "worst mistakes")
+"""Of the examples (see Gallery), in words."""
+_STEPS = 30
+"""At most so many steps of an animation; of more epochs, some are left out."""
+_FIRST, _EACH, _LAST = 1000, 300, 2500
+"""Milliseconds that a step is shown."""
+
+
+def examples(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A PNG of the best images, of typical ones and of the worst mistakes: inputs above, what is made of them below.
+
+    On the inputs lie the outlines of the sampling grids; a dot marks the output's top left corner, so that a rotation
+    can be seen. Then the true and the predicted label, wrong ones in red. seen: the arrays of examples.npz (Gallery).
+    """
+    strips, margin = [], _margin(seen)
+    for kind in np.unique(seen["kind"]):
+        few = {name: array[seen["kind"] == kind] for name, array in seen.items()}
+        strips.append(_titled(_KINDS[kind], _strip(few, _labels(few), margin)))
+    return _png(_titled(title, _stacked(strips)))
+
+
+def means(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A PNG of the mean image of each class, above, and of what the classifier reads, below.
+
+    Each is as bright as it can be, so that how sharp they are can be compared. seen: the arrays of means.npz.
+    """
+    classes = np.arange(len(seen["image"]))
+    bright = {
+        name: images * (255 / np.maximum(images.max(axis=(1, 2, 3), keepdims=True).astype(float), 1))
+        for name, images in seen.items()
+    }
+    return _png(_titled(title, _strip(bright | {"label": classes, "predicted": classes}, list(map(str, classes)), 0.0)))
+
+
+def turning(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A PNG of one digit at every angle, in two rows of half a turn each. seen: the arrays of turning.npz (Gallery)."""
+    captions = [f"{angle}° → {predicted}" for angle, predicted in zip(seen["angle"], seen["predicted"], strict=True)]
+    half, margin = -(-len(captions) // 2), _margin(seen)
+    strips = [
+        _strip({name: array[part] for name, array in seen.items()}, captions[part], margin)
+        for part in (slice(None, half), slice(half, None))
+    ]
+    return _png(_titled(f"{title}: the angle, and what it is taken for", _stacked(strips)))
+
+
+def training(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A GIF of the same images epoch by epoch. seen: the arrays of training.npz (see Gallery)."""
+    epochs = len(seen["predicted"]) - 1
+    shown = np.unique(np.linspace(0, epochs, _STEPS).round().astype(int))
+    frames, margin = [], _margin(seen)
+    for epoch in shown:
+        fixed = ("image", "label")
+        step = {name: array if name in fixed else array[epoch] for name, array in seen.items()}
+        when = f"epoch {epoch} of {epochs}" if epoch else "before training"
+        frames.append(_shown(_titled(f"{title}: {when}", _strip(step, _labels(step), margin))))
+    durations = [_EACH] * len(frames)
+    durations[0], durations[-1] = _FIRST, _LAST
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    return file.getvalue()
+
+
+def _labels(seen: Mapping[str, Array]) -> list[str]:
+    """What each image shows, and what it is taken for."""
+    return [f"{label} → {predicted}" for label, predicted in zip(seen["label"], seen["predicted"], strict=True)]
+
+
+def _margin(seen: Mapping[str, Array]) -> float:
+    """The border, as a share of an image's side: wide enough for all outlines, within _MARGINS."""
+    height, width = seen["image"].shape[-2:]
+    beyond = [
+        float(np.max([-0.5 - points, points - (np.array([width, height]) - 0.5)])) / max(height, width)
+        for points in (outline.astype(float) for outline in unnumbered("outline", seen))
+    ]
+    return float(np.clip(max(beyond, default=0.0) + _DOT, *_MARGINS))
+
+
+def _strip(seen: Mapping[str, Array], captions: Sequence[str], margin: float) -> Image.Image:
+    """A column for each image: itself with the outlines, what each transformer puts out, the caption (wrong: red)."""
+    (images,), outputs, outlines = (unnumbered(name, seen) for name in ("image", "output", "outline"))
+    step = _FINE * (_TILE + _GAP)
+    sheet = Image.new("RGB", (len(images) * step, (1 + len(outputs)) * step + _FINE * _TEXT), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, caption in enumerate(captions):
+        tiles = [_outlined(images[column], [outline[column] for outline in outlines], margin)]
+        tiles += [
+            _framed(output[column], colour if len(outputs) > 1 else "black")
+            for output, colour in zip(outputs, cycle(OUTLINES), strict=False)
+        ]
+        for row, tile in enumerate(tiles):
+            sheet.paste(tile, (column * step + _FINE * _GAP // 2, row * step + _FINE * _GAP // 2))
+        colour = "black" if seen["label"][column] == seen["predicted"][column] else "red"
+        draw.text((column * step + step // 2, len(tiles) * step), caption, colour, _font(), anchor="ma")
+    return sheet
+
+
+def _enlarged(image: Array, side: int) -> Image.Image:
+    """An image, C x H x W, uint8, its pixels as squares, in the middle of a white one of this side."""
+    return ImageOps.pad(Image.fromarray(coloured(image)), (side, side), Image.Resampling.NEAREST, color="white")
+
+
+def _framed(image: Array, colour: str) -> Image.Image:
+    """An image in a thin frame, for instance in the colour of the outline of what was sampled."""
+    return ImageOps.expand(_enlarged(image, _FINE * (_TILE - 2)), _FINE, colour)
+
+
+def _outlined(image: Array, outlines: Sequence[Array], margin: float) -> Image.Image:
+    """An image with a grey border, and polygons (V x 2, in its pixels) with a dot at the first point of each.
+
+    The border is a share `margin` of the image's side; without polygons, there is none.
+    """
+    if not outlines:
+        return _enlarged(image, _FINE * _TILE)
+    inner = round(_FINE * _TILE / (1 + 2 * margin))
+    border = (_FINE * _TILE - inner) // 2
+    tile = Image.new("RGB", (_FINE * _TILE, _FINE * _TILE), (217, 217, 217))
+    tile.paste(_enlarged(image, inner), (border, border))
+    draw = ImageDraw.Draw(tile)
+    height, width = image.shape[-2:]
+    scale = inner / max(height, width)
+    corner = border + (inner - scale * np.array([width, height])) / 2
+    for outline, colour in zip(outlines, cycle(OUTLINES), strict=False):
+        points = [tuple(point) for point in (outline.astype(float) + 0.5) * scale + corner]
+        draw.line([*points, points[0]], colour, width=2 * _FINE, joint="curve")
+        draw.circle(points[0], 3 * _FINE, colour)
+    return tile
+
+
+def _stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    stack = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), "white")
+    top = 0
+    for sheet in sheets:
+        stack.paste(sheet, (0, top))
+        top += sheet.height
+    return stack
+
+
+def _titled(title: str, sheet: Image.Image) -> Image.Image:
+    """The sheet below its title."""
+    heading = Image.new("RGB", (sheet.width, _FINE * _TEXT), "white")
+    ImageDraw.Draw(heading).text((_FINE * _GAP // 2, 0), title, "black", _font())
+    return _stacked([heading, sheet])
+
+
+def _shown(sheet: Image.Image) -> Image.Image:
+    """A sheet brought down to the size in which it is shown."""
+    return sheet.resize((sheet.width // _FINE, sheet.height // _FINE), Image.Resampling.LANCZOS)
+
+
+def _png(sheet: Image.Image) -> bytes:
+    file = io.BytesIO()
+    _shown(sheet).save(file, "PNG")
+    return file.getvalue()
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(findfont("DejaVu Sans"), _FINE * 13)
+
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one kind of picture is drawn.
+
+    `draw` gives the bytes of a file with this `ending`, from a title and the arrays of the kind's file (see Gallery).
+    `title` and `words`, which say what is to be seen, have places for {model} and {dataset}.
+    """
+
+    title: str
+    words: str
+    ending: str
+    draw: Callable[[str, Arrays], bytes]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture before it is written: its `title`, the file's `name`, in `words` what is to be seen, and the bytes."""
+
+    title: str
+    name: str
+    words: str
+    content: bytes
+
+
+KINDS: dict[Gallery, Kind] = {
+    "examples": Kind(
+        "The transformer of {model} on {dataset}",
+        "images of {dataset} with the sampling grid's outline, a dot at its top left corner, and what {model} makes of "
+        "them: the best, typical ones, and the worst mistakes; below, the true class and what it is taken for, in red "
+        "where that is wrong",
+        "png",
+        examples,
+    ),
+    "means": Kind(
+        "The mean image of each class, {model} on {dataset}",
+        "the mean image of each class of {dataset}, before and after the transformer of {model}",
+        "png",
+        means,
+    ),
+    "turning": Kind(
+        "A digit turned right round, {model} on {dataset}",
+        "a digit of {dataset} at every angle with the sampling grid's outline, a dot at its top left corner, what "
+        "{model} makes of it, and what it is taken for, in red where that is wrong",
+        "png",
+        turning,
+    ),
+    "training": Kind(
+        "Epoch by epoch, {model} on {dataset}",
+        "an animation: the same digits of {dataset} with the sampling grid's outline, a dot at its top left corner, "
+        "and what {model} makes of them, before training and after each epoch",
+        "gif",
+        training,
+    ),
+}
+"""By name, in the order in which a report shows them."""
+
+
+def drawings(trial: TrialSpec, seen: Mapping[Gallery, Arrays]) -> Iterator[Drawing]:
+    """The pictures of a trial from what there is to draw them from. "@" stands in no name of a model or a dataset."""
+    model, dataset = trial.model.name, trial.dataset.name
+    for name, kind in KINDS.items():
+        if name in seen:
+            title = f"{kind.title.format(model=model, dataset=dataset)}, seed {trial.seed}"
+            words = kind.words.format(model=model, dataset=dataset)
+            yield Drawing(title, f"{name}_{model}@{dataset}.{kind.ending}", words, kind.draw(title, seen[name]))

@@ -1,0 +1,318 @@
+"""The files of a run's folder, as types: what a trial writes and a report reads.
+
+runs/<experiment>/
+  config.yaml                          the resolved configuration
+  environment.json                     versions, device, threads and commit of the latest session
+  trials/<dataset>/<model>/seed-<k>/
+    result.json       TrialResult      the same bytes for the same trial, resumed or not
+    metrics.jsonl     EpochRecord      one line an epoch
+    timing.json       Timing
+    environment.json                   versions, device, threads and commit that it was trained with, at last
+    predictions.npz                    predicted, label, digit (each M; digit M x 2 with two channels); theta (M x p),
+                                       theta_1, theta_2, ... of the transformers, where there are any, in the order of
+                                       the forward pass
+    examples.npz, means.npz, turning.npz, training.npz
+                                       what pictures are drawn from, only with a transformer at the input: see Gallery
+    evidence.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
+    robustness.json   Robustness       only after `stn-train robustness`
+    checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
+    failure.json      TrialFailure     only where its last training could not go on
+  tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --tensorboard`
+  report.json report.csv report.md report.html figures/
+
+A trial's files, and environment.json, are sealed: see stn_train.storage.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
+
+from stn_train import storage
+from stn_train.config import load_config
+from stn_train.errors import UserError
+from stn_train.evaluation.metrics import Evidence, Health
+from stn_train.evaluation.robustness import Robustness
+from stn_train.report.page import Picture
+from stn_train.safe_io import arrays_in, refuse_other_axes, what_is
+from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec
+
+Gallery = Literal["examples", "means", "turning", "training"]
+"""The pictures of a trial's transformers, and the files of what they are drawn from.
+
+All hold image (S x C x H x W, uint8); output (S x C x h x w, uint8), output_1, ... of the transformers at the input;
+outline (S x V x 2, (x, y) in pixels of the image), outline_1, ... of the edge of each output, as far as they read the
+image itself; label and predicted (S). Besides:
+
+- examples: kind (S) is 0 for the best images, 1 for typical ones, 2 for the worst mistakes;
+- means: only image and output, a class a row: the mean of its images and of what the classifier reads;
+- turning: one digit, turned by angle (S) degrees;
+- training: output, outline and predicted have an axis of E + 1 before the others: before training, after each epoch.
+"""
+
+_AXES: dict[Gallery, dict[str, str]] = {
+    "examples": {"kind": "i S"},
+    "means": {},
+    "turning": {"angle": "i S"},
+    "training": {"output": "u EScyx", "outline?": "f ESvT", "predicted": "i ES"},
+}
+"""What differs from the axes of all kinds, as `refuse_other_axes` has them."""
+_IMAGES = {"image": "u Schw", "output": "u Scyx"}
+_SEEN = {**_IMAGES, "outline?": "f SvT", "label": "i S", "predicted": "i S"}
+
+Array = TypeVar("Array")
+_Row = Annotated[tuple[Count, ...], Field(strict=False)]
+
+
+class TrialResult(Spec):
+    """What a finished trial found, on the test split (or on the held-out digits, where it was asked to validate)."""
+
+    format: Literal[2] = 2
+    trial: TrialSpec
+    parameters: Count
+    width: float | None = Field(description="of the classifier; none where it has no such parameter")
+    multiply_adds: Count = Field(description="of convolutions and matrix products, for one image in all its turns")
+    precision: Literal["bfloat16", "float32"]
+    split: Literal["test", "validation"]
+    training_digits: Count
+    digits: Count = Field(description="distinct digits that were classified")
+    images: Count = Field(ge=1, description="images that were classified; a digit can stand in several")
+    clipped: Count = Field(description="of these images, those that lost ink at the canvas's edge")
+    errors: Count = Field(description="images classified wrongly")
+    confusion: Annotated[tuple[_Row, ...], Field(strict=False, description="rows: true class, columns: predicted")]
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> "TrialResult":
+        classes = self.trial.dataset.classes
+        if [len(row) for row in self.confusion] != [classes] * classes:
+            raise ValueError(f"its confusion is not {classes} x {classes}")
+        images = sum(map(sum, self.confusion))
+        right = sum(self.confusion[label][label] for label in range(classes))
+        if (images, images - right) != (self.images, self.errors):
+            raise ValueError("its confusion is not that of its images and errors")
+        return self
+
+    @property
+    def error(self) -> float:
+        """Images classified wrongly, in percent."""
+        return 100 * self.errors / self.images
+
+
+class EpochRecord(Spec):
+    """One epoch of training, as the learning curve shows it."""
+
+    epoch: Count
+    loss: float = Field(description="mean over the epoch's training images")
+    error: float = Field(description="percent, averaged weights, on the split that the trial reports on")
+    rate: float = Field(description="learning rate at the epoch's end")
+    transformers: Annotated[tuple[Health, ...], Field(strict=False)] = Field(
+        (), description="the health of each, in the order of the forward pass"
+    )
+
+
+class Timing(Spec):
+    """How long a trial took; kept apart from its result, which is the same every time."""
+
+    format: Literal[2] = 2
+    device: str
+    threads: Count
+    seconds: float = Field(description="training in all, over every session, looks at the test split included")
+    training_images_per_second: float
+    evaluation_images_per_second: float
+
+
+class TrialFailure(Spec):
+    """Why a trial could not go on; it is gone when the trial is begun again."""
+
+    format: Literal[1] = 1
+    why: str
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """The files of one trial, by name."""
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        """The finished trial's TrialResult."""
+        return self.path / "result.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One EpochRecord a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timing(self) -> Path:
+        """The finished trial's Timing."""
+        return self.path / "timing.json"
+
+    @property
+    def environment(self) -> Path:
+        """The machine that trained it, the latest where there were several."""
+        return self.path / "environment.json"
+
+    @property
+    def predictions(self) -> Path:
+        """What was predicted, image by image."""
+        return self.path / "predictions.npz"
+
+    @property
+    def robustness(self) -> Path:
+        """What the network gets wrong on images unlike those of its training."""
+        return self.path / "robustness.json"
+
+    def gallery(self, kind: Gallery) -> Path:
+        """What a picture is drawn from."""
+        return self.path / f"{kind}.npz"
+
+    @property
+    def evidence(self) -> Path:
+        """What the transformer did to the poses."""
+        return self.path / "evidence.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state of training after the last whole epoch."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def failure(self) -> Path:
+        """Why its last training could not go on, where that is so."""
+        return self.path / "failure.json"
+
+    @property
+    def anew(self) -> str:
+        """How to mend what was found."""
+        delete = f"delete {self.result} and " if self.result.exists() else ""
+        return f"{delete}give the run's command again, which writes it anew"
+
+    def load_result(self) -> TrialResult:
+        """Raises UserError where the file is missing or damaged."""
+        return storage.read_record(TrialResult, self.result, self.anew)
+
+    def load_failure(self) -> TrialFailure | None:
+        """None where it did not fail. Raises UserError where the file is damaged."""
+        return storage.read_record(TrialFailure, self.failure, self.anew) if self.failure.exists() else None
+
+    def load_timing(self) -> Timing:
+        """Raises UserError where the file is missing or damaged."""
+        return storage.read_record(Timing, self.timing, self.anew)
+
+    def load_evidence(self) -> Evidence | None:
+        """None where there is none of this trial. Raises UserError where the file is damaged."""
+        return storage.read_record(Evidence, self.evidence, self.anew) if self.evidence.exists() else None
+
+    def load_robustness(self) -> Robustness | None:
+        """None where it has not been measured. Raises UserError where the file is damaged."""
+        mend = "delete it and measure again by `stn-train robustness`"
+        return storage.read_record(Robustness, self.robustness, mend) if self.robustness.exists() else None
+
+    def load_metrics(self) -> list[EpochRecord]:
+        """The epochs so far; none where training has not begun. Raises UserError where the file is damaged."""
+        if not self.metrics.exists():
+            return []
+        lines = storage.read_records(self.metrics, self.anew)
+        try:
+            return [EpochRecord.model_validate_json(line) for line in lines]
+        except ValidationError as error:
+            raise UserError(f"{self.metrics} is damaged: {error.errors()[0]['msg']}; {self.anew}") from None
+
+    def load_predictions(self, channels: int) -> dict[str, NDArray[np.generic]]:
+        """Of images with so many channels. Raises UserError where the file is missing or damaged."""
+        digit = "i M" if channels == 1 else "i MC"
+        axes = {"predicted": "i M", "label": "i M", "digit": digit, "theta?": "f Mp"}
+        return load_arrays(self.predictions, self.anew, lambda arrays: refuse_other_axes(arrays, axes, {"C": channels}))
+
+    def load_gallery(self) -> dict[Gallery, dict[str, NDArray[np.generic]]]:
+        """What there is to draw pictures from, by kind. Raises UserError where a file is damaged."""
+        paths = {kind: self.gallery(kind) for kind in get_args(Gallery)}
+        return {kind: self._load_gallery(kind, path) for kind, path in paths.items() if path.exists()}
+
+    def _load_gallery(self, kind: Gallery, path: Path) -> dict[str, NDArray[np.generic]]:
+        axes = (_IMAGES if kind == "means" else _SEEN) | _AXES[kind]
+
+        def check(arrays: dict[str, NDArray[Any]]) -> None:
+            refuse_other_axes(arrays, axes, {"T": 2})
+            if not all(np.isfinite(array).all() for array in arrays.values()):
+                raise ValueError("it holds numbers that are not finite")
+            if "kind" in arrays and not np.isin(arrays["kind"], range(3)).all():
+                raise ValueError("it knows kinds that there are not")
+
+        return load_arrays(path, self.anew, check)
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """The files that every output folder has, by name."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device and threads of the latest session."""
+        return self.path / "environment.json"
+
+    @property
+    def figures(self) -> Path:
+        """Where a report's figures go."""
+        return self.path / "figures"
+
+    def picture(self, name: str, words: str) -> Picture:
+        """The figure of this file name, as a report shows it."""
+        return Picture(f"{self.figures.name}/{name}", words)
+
+
+@dataclass(frozen=True)
+class RunFolder(OutputFolder):
+    """The files of one run, by name."""
+
+    def trial(self, spec: TrialSpec) -> TrialFolder:
+        """The folder of one trial."""
+        return TrialFolder(self.path / "trials" / spec.key)
+
+    def load_experiment(self) -> ExperimentSpec:
+        """Raises UserError where the folder holds no run, or its configuration is damaged."""
+        if self.path.is_file():
+            raise UserError(f"{self.path} is not a run's folder but {what_is(self.path)}; name a run's folder")
+        if not self.config.is_file():
+            raise UserError(f"{self.path} is not a run's folder: it has no config.yaml")
+        return load_config(str(self.config))
+
+
+def numbered(name: str, arrays: Iterable[Array]) -> dict[str, Array]:
+    """Arrays of one kind under the names that they have in a file: name, name_1, name_2 and so on."""
+    return {f"{name}_{number}" if number else name: array for number, array in enumerate(arrays)}
+
+
+def unnumbered(name: str, arrays: Mapping[str, Array]) -> list[Array]:
+    """The arrays that `numbered` gave these names, in their order."""
+    names = [name, *(f"{name}_{number}" for number in range(1, len(arrays)))]
+    return [arrays[each] for each in names if each in arrays]
+
+
+def load_arrays(
+    path: Path, mend: str, check: Callable[[dict[str, NDArray[Any]]], None]
+) -> dict[str, NDArray[np.generic]]:
+    """Read an .npz file. `mend` ends the sentence of the UserError where it is missing or damaged.
+
+    `check` raises ValueError where the arrays are not those that are wanted.
+    """
+    content = storage.read_archive(path, mend).getvalue()
+    try:
+        arrays = arrays_in(content)
+        check(arrays)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; {mend}") from None
+    return arrays
