@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn_train import insert_transformer, load_digits
-from stn_train.data.datasets import FreshData, draw_variant
+from stn_train.data.datasets import OnlineDataset, make_fixed_dataset
 from stn_train.specs import DATASETS, DatasetSpec
 
 BATCH = 128
@@ -28,23 +28,23 @@ def in_colour(images: Tensor) -> Tensor:
     return images.expand(-1, 3, -1, -1)
 
 
-def train(model: nn.Module, data: FreshData, epochs: int) -> None:
+def train(model: nn.Module, data: OnlineDataset, epochs: int) -> None:
     """AdamW with a one-cycle rate; a twentieth of it for the localisation network."""
     localising = {id(p) for name, p in model.named_parameters() if ".localisation." in f".{name}"}
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if id(p) not in localising], "lr": 2e-3},
         {"params": [p for p in model.parameters() if id(p) in localising], "lr": 1e-4},
     ]
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     steps = epochs * max(len(data) // BATCH, 1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [group["lr"] for group in groups], total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [group["lr"] for group in groups], total_steps=steps)
     model.train()
     for epoch in range(epochs):
         for batch in data.batches(seed=0, epoch=epoch, size=BATCH):
             loss = F.cross_entropy(model(in_colour(batch.images)), batch.labels)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         print(f"  epoch {epoch + 1} of {epochs}: loss {loss.item():.3f}")
 
@@ -60,7 +60,7 @@ def error_of(model: nn.Module, images: Tensor, labels: Tensor, device: torch.dev
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--at", default="", help="before which part of the network; nothing: in front of all of it")
+    parser.add_argument("--before", default="", help="before which part of the network; nothing: in front of all of it")
     parser.add_argument("--dataset", default="rts", choices=[name for name in DATASETS if name != "addition"])
     parser.add_argument("--source", default="digits", choices=["digits", "mnist"])
     parser.add_argument("--digits", type=int, help="use only so many digits of each split")
@@ -69,15 +69,15 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spec = DatasetSpec.model_validate(asked.dataset)
     training, test = (split.subset(torch.arange(len(split))[: asked.digits]) for split in load_digits(asked.source))
-    data = FreshData.of(spec, training, device)
-    variant, *_ = draw_variant(spec, test, "test")
+    data = OnlineDataset.of(spec, training, device)
+    variant, *_ = make_fixed_dataset(spec, test, "test")
     for transformed in (False, True):
         torch.manual_seed(0)
         model: nn.Module = torchvision.models.resnet18(num_classes=10)
         if transformed:
-            model = insert_transformer(model, at=asked.at, family="affine", image=(3, *spec.canvas))
+            model = insert_transformer(model, before=asked.before, family="affine", image=(3, *spec.canvas))
         model.to(device)
-        print(f"ResNet-18{f' with a transformer before {asked.at!r}' if transformed else ''}:")
+        print(f"ResNet-18{f' with a transformer before {asked.before!r}' if transformed else ''}:")
         train(model, data, asked.epochs)
         print(f"  test error {error_of(model, variant.images, variant.labels, device):.2f} %")
 

@@ -5,7 +5,7 @@
 
 What stands above MARK in the page stays, and in README.md all that does not stand between BEGIN and END. Of a run,
 config.yaml is kept, and of each of its finished trials what the numbers of a report are made of: result.json,
-timing.json, environment.json, evidence.json, metrics.jsonl, and predictions.npz without theta. They join what is kept
+timing.json, environment.json, alignment.json, metrics.jsonl, and predictions.npz without theta. They join what is kept
 already, and report.json is that of all. Checkpoints, and what pictures are drawn from, are not kept.
 
 So what is kept is a run's folder, and a copy of it can be gone on from, on any machine:
@@ -26,10 +26,10 @@ import numpy as np
 from stn_train import storage
 from stn_train.config import dump
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import LEAST, Component
+from stn_train.evaluation.metrics import LEAST, Component, label
 from stn_train.experiment.plan import differences, joined
-from stn_train.report.alignment import Undoing, Within
-from stn_train.report.cells import EACH_SEED, comparisons, courses, each_seed, estimate, percent, undone_cell
+from stn_train.report.alignment import AlignmentSummary, VarianceSummary
+from stn_train.report.cells import EACH_SEED, comparisons, each_seed, estimate, percent, residual_cell, residual_curves
 from stn_train.report.documents import json_document
 from stn_train.report.page import Block, Bullets, Heading, Table, Text, paragraphs
 from stn_train.report.results import Row, finished_trials, measured, rows_of
@@ -111,7 +111,7 @@ def keep_trial(trial: TrialFolder, kept: TrialFolder) -> None:
         return
     shutil.rmtree(kept.path, ignore_errors=True)
     kept.path.mkdir(parents=True)
-    for each in (trial.result, trial.timing, trial.environment, trial.evidence, trial.metrics):
+    for each in (trial.result, trial.timing, trial.environment, trial.alignment, trial.metrics):
         if each.exists():
             shutil.copyfile(each, kept.path / each.name)
     found = trial.load_predictions(trial.load_result().trial.dataset.channels)
@@ -163,13 +163,14 @@ def section(run: Kept) -> list[Block]:
         *below("Does a transformer help? Differences in percentage points.", comparisons(run.rows), names=4),
         *([Bullets(gained)] if gained else []),
         *below(
-            "Does it undo the distortion? How much of each component's spread is gone, and that before and after; "
-            "behind it, where that was measured, how much between two draws of one digit. What else stands here is "
-            "told above.",
-            what_is_undone(run.rows),
+            "Does it remove the distortion? How much of the variation in each component is removed, with the variation "
+            "before and after; behind it, where that was measured, how much between two random distortions of the same "
+            "digit. The other columns are explained above.",
+            what_is_removed(run.rows),
         ),
         *below(
-            "Of small distortions as of large ones? How much of either half is gone, on average.", courses(run.rows)
+            "Of small distortions as of large ones? How much of either half is gone, on average.",
+            residual_curves(run.rows),
         ),
         Text("Every cell: the error of each seed, and what it cost."),
         every_cell,
@@ -209,37 +210,37 @@ def is_above_paper(row: Row) -> bool:
     return row.paper_error is not None and round(row.error.value, 1) > row.paper_error
 
 
-def what_is_undone(rows: Sequence[Row]) -> list[list[str]]:
+def what_is_removed(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each network whose transformer's pose can be told, without the columns in which none has anything."""
-    told = [(row, row.undoing) for row in rows if row.undoing and row.undoing.pose]
+    told = [(row, row.alignment) for row in rows if row.alignment and row.alignment.pose]
     lines = [
         [
             *(row.dataset, row.model),
-            *(spread(undoing, component) for component in LEAST),
-            *(f"{share.value:.0f} %" for share in (undoing.overlap.iou, undoing.overlap.ink)),
-            ", ".join(f"{100 * one.folded:.0f} %" for one in row.health),
-            within_classes(undoing.within_classes),
+            *(spread(alignment, component) for component in LEAST),
+            *(f"{share.value:.0f} %" for share in (alignment.overlap.iou, alignment.overlap.ink)),
+            ", ".join(f"{100 * one.folded:.0f} %" for one in row.diagnostics),
+            within_classes(alignment.within_classes),
         ]
-        for row, undoing in told
+        for row, alignment in told
     ]
-    header = ["dataset", "model", *LEAST, "IoU", "ink in view", "folded", "within classes"]
+    header = ["dataset", "model", *map(label, LEAST), "IoU", "ink in view", "folded", "within-class share"]
     shown = [index for index in range(len(header)) if any(line[index] for line in lines)]
     return [[line[index] for index in shown] for line in (header, *lines)]
 
 
-def spread(undoing: Undoing, component: Component) -> str:
-    """How much of a component is undone, and behind it of a digit's: `41 % (51.9 to 30.5 °); 43 %`.
+def spread(alignment: AlignmentSummary, component: Component) -> str:
+    """How much of the variation in a component is removed, and behind it of a digit's: `41 % (51.9 to 30.5 °); 43 %`.
 
-    Empty where there was next to nothing to undo.
+    Empty where there was next to nothing to remove.
     """
     pose, draws = (
         [one for one in poses if one.component == component and one.score]
-        for poses in (undoing.pose, undoing.pose_of_a_digit)
+        for poses in (alignment.pose, alignment.pose_of_a_digit)
     )
-    return "; ".join([*map(undone_cell, pose), *(percent(one.score) for one in draws if pose and one.score)])
+    return "; ".join([*map(residual_cell, pose), *(percent(one.score) for one in draws if pose and one.score)])
 
 
-def within_classes(shares: Within | None) -> str:
+def within_classes(shares: VarianceSummary | None) -> str:
     """Of images, of what the classifier reads, and of undistorted digits: `89 to 70 % (79)`."""
     if shares is None:
         return ""
@@ -259,13 +260,13 @@ def cells(run: Kept) -> tuple[Table, Bullets]:
                 f"{row.dataset}/{row.model}",
                 each_seed(row),
                 f"{row.parameters:,}",
-                f"{row.multiply_adds / 1e6:.1f} M",
+                f"{row.macs / 1e6:.1f} M",
                 f"{row.training_seconds / 60:.0f} min",
                 ", ".join(map(str, sorted(threads))),
                 ", ".join(map(str, sorted(made_on))),
             ]
         )
-    header = ["cell", EACH_SEED, "parameters", "multiply-adds", "training", "threads", "made on"]
+    header = ["cell", EACH_SEED, "parameters", "MACs", "training", "threads", "made on"]
     return Table([header, *lines], names=1), Bullets([f"{number}: {words}" for words, number in machines.items()])
 
 

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stn_train.config import load_config
-    from stn_train.data.distortion import draw
+    from stn_train.data.distortion import sample_distortion
     from stn_train.data.rendering import render
     from stn_train.data.sources import load_digits
     from stn_train.experiment.load import load_network
     from stn_train.geometry import FAMILIES, Family, bilinear_sampler
-    from stn_train.models import SideBySide, SpatialTransformer, build_model, insert_transformer
+    from stn_train.models import ParallelTransformers, SpatialTransformer, build_model, insert_transformer
 
 _HOMES = {
     "FAMILIES": "stn_train.geometry",
     "Family": "stn_train.geometry",
-    "SideBySide": "stn_train.models",
+    "ParallelTransformers": "stn_train.models",
     "SpatialTransformer": "stn_train.models",
     "bilinear_sampler": "stn_train.geometry",
     "build_model": "stn_train.models",
-    "draw": "stn_train.data.distortion",
+    "sample_distortion": "stn_train.data.distortion",
     "insert_transformer": "stn_train.models",
     "load_config": "stn_train.config",
     "load_digits": "stn_train.data.sources",
@@ -36,16 +36,16 @@ _HOMES = {
 __all__ = [
     "FAMILIES",
     "Family",
-    "SideBySide",
+    "ParallelTransformers",
     "SpatialTransformer",
     "bilinear_sampler",
     "build_model",
-    "draw",
     "insert_transformer",
     "load_config",
     "load_digits",
     "load_network",
     "render",
+    "sample_distortion",
 ]
 
 

@@ -20,8 +20,8 @@ from stn_train.specs import (
     MODELS,
     RECIPES,
     DatasetSpec,
+    EpochMultiplierSpec,
     ExperimentSpec,
-    LongerSpec,
     ModelSpec,
     Spec,
     TrainingSpec,
@@ -69,7 +69,7 @@ def load_any(config: str, overrides: Sequence[str] = (), called: Mapping[str, st
     if not source.places:
         raise UserError(f"{path}: this file is empty; `stn-train config show rts` prints an example")
     if not isinstance(source.value, dict):
-        raise UserError(f"{source.places[()].name}: `key: value` is wanted at the top, not {show(source.value)}")
+        raise UserError(f"{source.places[()].name}: expected `key: value` at the top, not {show(source.value)}")
     recipe = _recipe(source)
     for turn, text in enumerate(overrides, start=1):
         override(source, text, turn, (called or {}).get(text))
@@ -77,7 +77,7 @@ def load_any(config: str, overrides: Sequence[str] = (), called: Mapping[str, st
         _forget_changes_to_the_recipe(source)
     if "name" not in source.value:
         source.value["name"] = path.stem
-        source.places["name",] = Place((0, 0), f"{path} (named after its file, for want of a `name` key)")
+        source.places["name",] = Place((0, 0), f"{path} (named after its file, since it has no `name` key)")
     kind: type[Kind] = ColocalisationSpec if "task" in source.value else ExperimentSpec
     try:
         return kind.model_validate(source.value)
@@ -112,11 +112,11 @@ def schema() -> dict[str, Any]:
     parts = whole["$defs"]
     for key, spec, presets in (("datasets", DatasetSpec, DATASETS), ("models", ModelSpec, MODELS)):
         part = parts[spec.__name__]
-        part["properties"]["like"] = {"enum": [*presets], "description": "the preset that this one changes"}
+        part["properties"]["base"] = {"enum": [*presets], "description": "the preset that this one changes"}
         part["anyOf"] = [
             {"required": part.pop("required")},
-            {"required": ["name", "like"]},
-            {"required": ["like"], "maxProperties": 1},
+            {"required": ["name", "base"]},
+            {"required": ["base"], "maxProperties": 1},
         ]
         whole["properties"][key]["items"] = {"anyOf": [{"enum": [*presets]}, {"$ref": f"#/$defs/{spec.__name__}"}]}
     del parts[TrainingSpec.__name__]["required"]
@@ -131,7 +131,7 @@ def _find(config: str) -> Path:
     if config in known:
         return known[config]
     if os.path.isdir(config):
-        raise UserError(f"{config}: a configuration file is wanted, not a folder{did_you_mean(config, known)}")
+        raise UserError(f"{config}: expected a configuration file, not a folder{did_you_mean(config, known)}")
     bare = re.sub(r"\.ya?ml$", "", config)
     if bare != config or os.sep in config:
         raise UserError(f"{config}: there is no such file, nor a shipped configuration{did_you_mean(bare, known)}")
@@ -159,7 +159,7 @@ def _recipe(source: Source) -> Any:
 
 def _forget_changes_to_the_recipe(source: Source) -> None:
     """Drop what the file, and not an override, has under `training` and `longer`; what is in no recipe stays."""
-    for changes, keys in (("training", RECIPES["ours"]), ("longer", LongerSpec.model_fields)):
+    for changes, keys in (("training", RECIPES["default"]), ("epoch_multiplier", EpochMultiplierSpec.model_fields)):
         changed = source.value.get(changes)
         if isinstance(changed, dict):
             for key in keys & changed.keys():
@@ -237,30 +237,30 @@ def _wrong(kind: type[Kind], error: ErrorDetails, loc: Loc, value: Any) -> str:
         case "extra_forbidden":
             return f"there is no key {show(loc[-1])} here{_where_it_belongs(kind, loc)}"
         case "model_type" if isinstance(loc[-1], int):
-            return f"a preset's name or a mapping is wanted, not {shown}"
+            return f"expected a preset's name or a mapping, not {shown}"
         case "model_type":
-            return f"a mapping is wanted, not {shown}; its keys are {', '.join(_spec_at(kind, loc).model_fields)}"
+            return f"expected a mapping, not {shown}; its keys are {', '.join(_spec_at(kind, loc).model_fields)}"
         case "tuple_type" if _is_list(kind, loc):
-            return f"a list is wanted, not {shown}" + (
+            return f"expected a list, not {shown}" + (
                 f"; write [{short(str(value))}]" if isinstance(value, str | int) else ""
             )
         case "too_short" | "too_long" if _is_list(kind, loc):
             least, most = limits.get("min_length"), limits.get("max_length")
-            return f"at least {least} entry is wanted" if least else f"at most {most} entries are allowed, not {shown}"
+            return f"expected at least {least} entry" if least else f"at most {most} entries are allowed, not {shown}"
         case "tuple_type" | "too_long" | "missing":
-            return f"a number or a list of two numbers is wanted, not {shown}"
+            return f"expected a number or a list of two numbers, not {shown}"
         case "int_type":
-            return f"a whole number is wanted, not {shown}"
+            return f"expected a whole number, not {shown}"
         case "float_type":
-            return f"a number is wanted, not {shown}"
+            return f"expected a number, not {shown}"
         case "finite_number":
-            return f"a finite number is wanted, not {shown}"
+            return f"expected a finite number, not {shown}"
         case "bool_type":
-            return f"true or false is wanted, not {shown}"
+            return f"expected true or false, not {shown}"
         case "string_type":
-            return f"text is wanted, not {shown}" + ("; put it in quotes" if isinstance(value, int | float) else "")
+            return f"expected text, not {shown}" + ("; put it in quotes" if isinstance(value, int | float) else "")
         case "string_too_short":
-            return "text is wanted, not nothing"
+            return "expected text, not nothing"
         case "string_too_long":
             return f"at most {limits['max_length']} characters are allowed, not {len(value)}"
         case "string_pattern_mismatch":
@@ -276,7 +276,7 @@ def _wrong(kind: type[Kind], error: ErrorDetails, loc: Loc, value: Any) -> str:
         case "literal_error":
             names = re.findall(r"'([^']*)'", limits["expected"])
             hint = did_you_mean(value, names) if isinstance(value, str) else ""
-            return f"{shown} is not one of {', '.join(names)}" + (hint if "did you mean" in hint else "")
+            return f"{shown} is not one of {', '.join(names)}" + ("" if hint.startswith("; known") else hint)
         case "value_error":
             return str(limits["error"])
         case _:
@@ -293,7 +293,7 @@ def _where_it_belongs(kind: type[Kind], loc: Loc) -> str:
     if home:
         return f"; it belongs {home}"
     here = _spec_at(kind, loc[:-1])
-    return did_you_mean(str(loc[-1]), [*here.model_fields, *(["like"] if here in (DatasetSpec, ModelSpec) else [])])
+    return did_you_mean(str(loc[-1]), [*here.model_fields, *(["base"] if here in (DatasetSpec, ModelSpec) else [])])
 
 
 def _spec_at(kind: type[Kind], loc: Loc) -> type[Spec]:

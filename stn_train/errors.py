@@ -15,14 +15,48 @@ class TrialError(Exception):
     """A trial cannot go on: a sentence that says why and what to try. Other trials can (exit code 1 in the end)."""
 
 
+RENAMED = {
+    "rate": "lr",
+    "localisation_rate": "localisation_lr",
+    "averaging": "ema_decay",
+    "clip": "grad_clip",
+    "warm_up": "warmup",
+    "optimiser": "optimizer",
+    "head_start": "classifier_delay",
+    "growth": "curriculum",
+    "bend": "elastic_augmentation",
+    "digits": "train_size",
+    "longer": "epoch_multiplier",
+    "turns": "tta_angles",
+    "--turns": "--tta-angles",
+    "built": "prebuilt",
+    "like": "base",
+    "corners": "perspective",
+    "outward": "stretch_only",
+    "spread": "std",
+    "apart": "avoid_digit",
+    "control": "control_points",
+    "at": "before",
+    "output": "output_size",
+    "ours": "default",
+    "taught": "supervised",
+    "true": "oracle",
+    "few_digits": "low_data",
+    "turning": "rotation_sweep",
+}
+"""Keys, options and names of an earlier version, and what they are called now."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error sentence: the nearest known name, or all of them where none is near.
+    """The end of an error sentence: what the word is called now, the nearest known name, or all where none is near.
 
     The nearest is found without regard to case; with nothing known, the empty string.
     """
     names = {name.lower(): name for name in known}
     if not names:
         return ""
+    if (new := RENAMED.get(word)) in names:
+        return f"; it is called {new!r} now"
     near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {names[near[0]]!r}?"

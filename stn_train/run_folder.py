@@ -11,9 +11,9 @@ runs/<experiment>/
     predictions.npz                    predicted, label, digit (each M; digit M x 2 with two channels); theta (M x p),
                                        theta_1, theta_2, ... of the transformers, where there are any, in the order of
                                        the forward pass
-    examples.npz, means.npz, turning.npz, training.npz
+    examples.npz, means.npz, rotation_sweep.npz, training.npz
                                        what pictures are drawn from, only with a transformer at the input: see Gallery
-    evidence.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
+    alignment.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
     robustness.json   Robustness       only after `stn-train robustness`
     checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
     failure.json      TrialFailure     only where its last training could not go on
@@ -35,13 +35,13 @@ from pydantic import Field, ValidationError, model_validator
 from stn_train import storage
 from stn_train.config import load_config
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import Evidence, Health
+from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics
 from stn_train.evaluation.robustness import Robustness
 from stn_train.report.page import Picture
-from stn_train.safe_io import arrays_in, refuse_other_axes, what_is
+from stn_train.safe_io import arrays_in, check_axes, what_is
 from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec
 
-Gallery = Literal["examples", "means", "turning", "training"]
+Gallery = Literal["examples", "means", "rotation_sweep", "training"]
 """The pictures of a trial's transformers, and the files of what they are drawn from.
 
 All hold image (S x C x H x W, uint8); output (S x C x h x w, uint8), output_1, ... of the transformers at the input;
@@ -57,7 +57,7 @@ image itself; label and predicted (S). Besides:
 _AXES: dict[Gallery, dict[str, str]] = {
     "examples": {"kind": "i S"},
     "means": {},
-    "turning": {"angle": "i S"},
+    "rotation_sweep": {"angle": "i S"},
     "training": {"output": "u EScyx", "outline?": "f ESvT", "predicted": "i ES"},
 }
 """What differs from the axes of all kinds, as `refuse_other_axes` has them."""
@@ -71,11 +71,11 @@ _Row = Annotated[tuple[Count, ...], Field(strict=False)]
 class TrialResult(Spec):
     """What a finished trial found, on the test split (or on the held-out digits, where it was asked to validate)."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     trial: TrialSpec
     parameters: Count
     width: float | None = Field(description="of the classifier; none where it has no such parameter")
-    multiply_adds: Count = Field(description="of convolutions and matrix products, for one image in all its turns")
+    macs: Count = Field(description="of convolutions and matrix products, for one image in all its turns")
     precision: Literal["bfloat16", "float32"]
     split: Literal["test", "validation"]
     training_digits: Count
@@ -108,8 +108,8 @@ class EpochRecord(Spec):
     epoch: Count
     loss: float = Field(description="mean over the epoch's training images")
     error: float = Field(description="percent, averaged weights, on the split that the trial reports on")
-    rate: float = Field(description="learning rate at the epoch's end")
-    transformers: Annotated[tuple[Health, ...], Field(strict=False)] = Field(
+    lr: float = Field(description="learning rate at the epoch's end")
+    transformers: Annotated[tuple[Diagnostics, ...], Field(strict=False)] = Field(
         (), description="the health of each, in the order of the forward pass"
     )
 
@@ -120,7 +120,7 @@ class Timing(Spec):
     format: Literal[2] = 2
     device: str
     threads: Count
-    seconds: float = Field(description="training in all, over every session, looks at the test split included")
+    seconds: float = Field(description="of training alone, over every session")
     training_images_per_second: float
     evaluation_images_per_second: float
 
@@ -173,9 +173,9 @@ class TrialFolder:
         return self.path / f"{kind}.npz"
 
     @property
-    def evidence(self) -> Path:
+    def alignment(self) -> Path:
         """What the transformer did to the poses."""
-        return self.path / "evidence.json"
+        return self.path / "alignment.json"
 
     @property
     def checkpoint(self) -> Path:
@@ -205,9 +205,9 @@ class TrialFolder:
         """Raises UserError where the file is missing or damaged."""
         return storage.read_record(Timing, self.timing, self.anew)
 
-    def load_evidence(self) -> Evidence | None:
+    def load_alignment(self) -> AlignmentMetrics | None:
         """None where there is none of this trial. Raises UserError where the file is damaged."""
-        return storage.read_record(Evidence, self.evidence, self.anew) if self.evidence.exists() else None
+        return storage.read_record(AlignmentMetrics, self.alignment, self.anew) if self.alignment.exists() else None
 
     def load_robustness(self) -> Robustness | None:
         """None where it has not been measured. Raises UserError where the file is damaged."""
@@ -228,7 +228,7 @@ class TrialFolder:
         """Of images with so many channels. Raises UserError where the file is missing or damaged."""
         digit = "i M" if channels == 1 else "i MC"
         axes = {"predicted": "i M", "label": "i M", "digit": digit, "theta?": "f Mp"}
-        return load_arrays(self.predictions, self.anew, lambda arrays: refuse_other_axes(arrays, axes, {"C": channels}))
+        return load_arrays(self.predictions, self.anew, lambda arrays: check_axes(arrays, axes, {"C": channels}))
 
     def load_gallery(self) -> dict[Gallery, dict[str, NDArray[np.generic]]]:
         """What there is to draw pictures from, by kind. Raises UserError where a file is damaged."""
@@ -239,7 +239,7 @@ class TrialFolder:
         axes = (_IMAGES if kind == "means" else _SEEN) | _AXES[kind]
 
         def check(arrays: dict[str, NDArray[Any]]) -> None:
-            refuse_other_axes(arrays, axes, {"T": 2})
+            check_axes(arrays, axes, {"T": 2})
             if not all(np.isfinite(array).all() for array in arrays.values()):
                 raise ValueError("it holds numbers that are not finite")
             if "kind" in arrays and not np.isin(arrays["kind"], range(3)).all():

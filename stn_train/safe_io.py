@@ -21,7 +21,7 @@ def read_bytes(path: Path, most: int) -> bytes:
     """A file's bytes. Raises UserError where it is a pipe or a device, or larger than `most`; OSError otherwise."""
     status = path.stat()
     if not path.is_file() and not path.is_dir():
-        raise UserError(f"{path} cannot be read: it is a pipe or a device, and a file is wanted")
+        raise UserError(f"{path} cannot be read: it is a pipe or a device, not a file")
     if status.st_size > most:
         raise UserError(f"{path} cannot be read: it has {status.st_size:,} bytes, and at most {most:,} are read")
     return path.read_bytes()
@@ -71,7 +71,7 @@ def _members(path: Path) -> list[str]:
         return []
 
 
-def refuse_bomb(content: bytes) -> None:
+def check_archive_size(content: bytes) -> None:
     """Raise ValueError where an archive declares more bytes than it has, or zipfile's error where it is none."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         declared = sum(each.file_size for each in archive.infolist())
@@ -82,11 +82,11 @@ def refuse_bomb(content: bytes) -> None:
 def arrays_in(content: bytes) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file. Raises ValueError where it is none."""
     try:
-        refuse_bomb(content)
+        check_archive_size(content)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for each in archive.infolist():
                 with archive.open(each) as member:
-                    _refuse_other_size(member, each.file_size)
+                    _check_array_size(member, each.file_size)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
     except Exception as error:  # numpy and zipfile raise many kinds
@@ -97,7 +97,7 @@ def read_array(path: Path) -> NDArray[Any]:
     """The array of an .npy file. Raises ValueError where it is none, OSError where it cannot be read."""
     with path.open("rb") as file:
         try:
-            _refuse_other_size(file, path.stat().st_size)
+            _check_array_size(file, path.stat().st_size)
             file.seek(0)
             array: NDArray[Any] = np.load(file, allow_pickle=False)
         except Exception as error:  # numpy raises many kinds
@@ -105,7 +105,7 @@ def read_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _refuse_other_size(file: IO[bytes], size: int) -> None:
+def _check_array_size(file: IO[bytes], size: int) -> None:
     """Raise ValueError where an array of `size` bytes, header and all, has not the size that its header says."""
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
     shape, _, dtype = read(file)
@@ -113,7 +113,7 @@ def _refuse_other_size(file: IO[bytes], size: int) -> None:
         raise ValueError(f"its header says {' x '.join(map(str, shape)) or 1} of {dtype}, which is not what it holds")
 
 
-def refuse_other_axes(arrays: Arrays, axes: Mapping[str, str], lengths: Mapping[str, int] | None = None) -> None:
+def check_axes(arrays: Arrays, axes: Mapping[str, str], lengths: Mapping[str, int] | None = None) -> None:
     """Raise ValueError where arrays have not the names, kinds of values and axes of a file.
 
     axes: by name the kind of numpy (u, i, f, b) and a letter for each axis, for instance "u MHW"; of `output` also
@@ -125,7 +125,7 @@ def refuse_other_axes(arrays: Arrays, axes: Mapping[str, str], lengths: Mapping[
     missing = [name for name in axes if not name.endswith("?") and name not in arrays]
     strange = [name for name in arrays if name.rstrip("0123456789").rstrip("_") not in wanted]
     if missing or strange:
-        raise ValueError(f"it has {', '.join(arrays) or 'nothing'}, where {', '.join(wanted)} are wanted")
+        raise ValueError(f"it has {', '.join(arrays) or 'nothing'}, expected {', '.join(wanted)}")
     for name, array in arrays.items():
         kind, letters = wanted[name.rstrip("0123456789").rstrip("_")]
         fits = array.dtype.kind == kind and array.ndim == len(letters)

@@ -150,8 +150,9 @@ def verdict(model: str, baseline: str, comparison: Comparison) -> str:
             f"95 % interval {difference.low:z.2f} to {difference.high:z.2f}, {source})"
         )
     least, most = sorted((abs(difference.low), abs(difference.high)))
+    more = "more" if difference.value < 0 else "fewer"
     return (
-        f"{model} errs on {abs(difference.value):.2f} points {'fewer' if difference.value < 0 else 'more'} images than "
+        f"{model} classifies {abs(difference.value):.2f} percentage points {more} of the images correctly than "
         f"{baseline} (95 % interval {least:.2f} to {most:.2f}, {source})"
     )
 
@@ -161,17 +162,17 @@ def where_from(
     baseline: str,
     size: Comparison,
     transforming: Comparison,
-    taught: Comparison | None,
-    given: Comparison | None,
+    supervised: Comparison | None,
+    oracle: Comparison | None,
 ) -> str:
     """Where a model's gain over its baseline comes from, in a sentence without a full stop.
 
-    size: its control frozen at the identity against the baseline; transforming: the model against that control; taught,
-    given: its controls that are taught the true pose, and given it, against the model.
+    size: its control frozen at the identity against the baseline; transforming: the model against that control;
+    supervised, oracle: its controls that learn the true pose, and are given it, against the model.
     """
     more = [
-        f"{_points(comparison)} beyond that when {what} the true pose instead"
-        for what, comparison in (("taught", taught), ("given", given))
+        f"{_points(comparison)} beyond that {how}"
+        for how, comparison in (("when supervised with the true pose", supervised), ("with the oracle's pose", oracle))
         if comparison
     ]
     return (

@@ -110,7 +110,7 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def alone_in(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[None]:
+def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[None]:
     """Keep out of a folder, made as needed, every other process that asks here for the same folder.
 
     Where one is inside, raises UserError, which says which process it is; or, with `stop`, waits until it has left, and
@@ -146,7 +146,7 @@ def _who(folder: Path) -> str:
         return ""
 
 
-def is_at_work(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether a process is alone in this folder; False where the system cannot tell."""
     if not folder.is_dir():
         return False
@@ -154,7 +154,7 @@ def is_at_work(folder: Path) -> bool:
         return not lock()
 
 
-def refuse_links(folder: Path) -> None:
+def check_links(folder: Path) -> None:
     """Raise UserError where a folder below this one is a link out of it: what is written there would go elsewhere."""
     for place, folders, _ in os.walk(folder):
         for link in (Path(place, name) for name in folders):
@@ -206,31 +206,31 @@ class DamagedError(UserError):
     """A file is not as it was written."""
 
 
-def sealed(body: bytes, seal: bytes) -> bytes:
+def with_checksum(body: bytes, seal: bytes) -> bytes:
     """What a file with this body holds; `seal` is one of JSON, LINES and ARCHIVE."""
     return body + seal % hashlib.sha256(body).hexdigest().encode()
 
 
-def opened(content: bytes, seal: bytes) -> bytes | None:
+def verified(content: bytes, seal: bytes) -> bytes | None:
     """The body of a file that was sealed so; None where a single bit is not as it was."""
-    body = content[: -len(sealed(b"", seal))]
-    return body if sealed(body, seal) == content else None
+    body = content[: -len(with_checksum(b"", seal))]
+    return body if with_checksum(body, seal) == content else None
 
 
 def write_record(path: Path, value: Mapping[str, Any]) -> None:
     """Write a mapping that is not empty to `path` as JSON, one key a line, atomically."""
-    write_bytes(path, sealed(json_text(value).removesuffix("\n}").encode(), JSON))
+    write_bytes(path, with_checksum(json_text(value).removesuffix("\n}").encode(), JSON))
 
 
 def write_records(path: Path, lines: Iterable[str]) -> None:
     """Write objects in JSON, one a line, to `path`, atomically."""
-    write_bytes(path, sealed("".join(f"{line}\n" for line in lines).encode(), LINES))
+    write_bytes(path, with_checksum("".join(f"{line}\n" for line in lines).encode(), LINES))
 
 
 def write_archive(path: Path, archive: bytes, before: Path | None = None) -> None:
     """Write a zip archive that has no comment to `path`, atomically; what stood there goes to `before`, if given."""
-    length_of_comment = len(sealed(b"", ARCHIVE)).to_bytes(2, "little")
-    write_bytes(path, sealed(archive[:-2] + length_of_comment, ARCHIVE), before)
+    length_of_comment = len(with_checksum(b"", ARCHIVE)).to_bytes(2, "little")
+    write_bytes(path, with_checksum(archive[:-2] + length_of_comment, ARCHIVE), before)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -256,7 +256,7 @@ def read_records(path: Path, mend: str) -> list[bytes]:
 
 def read_archive(path: Path, mend: str) -> io.BytesIO:
     """What `write_archive` wrote, to be read as a file, or an error as of `read_checked`."""
-    return io.BytesIO(sealed(_read_verified(path, ARCHIVE, mend), ARCHIVE))
+    return io.BytesIO(with_checksum(_read_verified(path, ARCHIVE, mend), ARCHIVE))
 
 
 def read_record(kind: type[T], path: Path, mend: str) -> T:
@@ -268,16 +268,16 @@ def read_record(kind: type[T], path: Path, mend: str) -> T:
     try:
         text = read_checked(path, mend)
     except DamagedError:
-        refuse_format(path, _format_in(path.read_bytes()), expected, mend)
+        check_format(path, _format_in(path.read_bytes()), expected, mend)
         raise
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        refuse_format(path, _format_in(text), expected, mend)
+        check_format(path, _format_in(text), expected, mend)
         raise UserError(f"{path} is damaged: {error.errors()[0]['msg']}; {mend}") from None
 
 
-def refuse_format(path: Path, found: object, expected: int, mend: str) -> None:
+def check_format(path: Path, found: object, expected: int, mend: str) -> None:
     """Raise UserError where `found`, what a file says of its format, is the number of another."""
     if type(found) is int and found != expected:
         raise UserError(
@@ -300,7 +300,7 @@ def _read_verified(path: Path, seal: bytes, mend: str) -> bytes:
         content = read_bytes(path, _LARGEST[seal])
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; {mend}") from None
-    body = opened(content, seal)
+    body = verified(content, seal)
     if body is None:
         raise DamagedError(f"{path} is damaged: the checksum at its end is not that of its content; {mend}")
     return body

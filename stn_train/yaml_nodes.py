@@ -113,7 +113,7 @@ class _Reader(yaml.SafeLoader):
                 if not isinstance(key, yaml.ScalarNode):
                     raise self.refuse(key.start_mark, "a key must be a plain word")
                 if key.value in mapping:
-                    raise self.refuse(key.start_mark, f"{dotted((*loc, key.value))}: this key stands here twice")
+                    raise self.refuse(key.start_mark, f"{dotted((*loc, key.value))}: duplicate key")
                 mapping[key.value] = self.plain(below, (*loc, key.value), self.place(key.start_mark))
             return mapping
         if isinstance(node, yaml.SequenceNode):
@@ -187,10 +187,10 @@ def override(source: Source, text: str, turn: int, called: str | None = None) ->
     key, equals, value = text.partition("=")
     *way, last = key.strip().split(".")
     if not equals or not all((*way, last)) or _UNPRINTABLE.search(key):
-        raise UserError(f"{words}: KEY=VALUE is wanted, for instance --set training.epochs=5")
+        raise UserError(f"{words}: expected KEY=VALUE, for instance --set training.epochs=5")
     new = read(value, lambda _: words, turn)
     if not new.places:
-        raise UserError(f"{words}: a value is wanted after the '='; null stands for none")
+        raise UserError(f"{words}: expected a value after the '='; null is none")
 
     loc: Loc = ()
     container = source.value

@@ -32,7 +32,7 @@ def test_the_least_configuration_is_filled_in(written):
     assert experiment == ExperimentSpec.model_validate(
         {"name": "mine", "datasets": ["rts"], "models": ["cnn", "st_cnn"]}
     )
-    assert experiment.training == TrainingSpec(**RECIPES["ours"])
+    assert experiment.training == TrainingSpec(**RECIPES["default"])
 
 
 def test_a_name_in_the_file_wins_over_the_file_name(written):
@@ -62,7 +62,7 @@ def test_a_file_wins_over_a_shipped_name_and_a_folder_does_not(written):
 
 
 def test_exponents_need_no_point(written):
-    assert load_config(written(BASE + "training: {rate: 1e-3}")).training.rate == 0.001
+    assert load_config(written(BASE + "training: {lr: 1e-3}")).training.lr == 0.001
 
 
 def test_windows_files_are_read(written):
@@ -74,11 +74,11 @@ def test_windows_files_are_read(written):
 
 
 def test_overrides_are_laid_over_in_turn(written):
-    mine = written(BASE + "training: {epochs: 3, rate: 0.1}\nseeds: [0, 1]\n")
+    mine = written(BASE + "training: {epochs: 3, lr: 0.1}\nseeds: [0, 1]\n")
     experiment = load_config(
         mine, ["training.epochs=4", "training.epochs=5", "seeds.1=7", "datasets=[r,tc]", "name=other"]
     )
-    assert (experiment.training.epochs, experiment.training.rate) == (5, 0.1)
+    assert (experiment.training.epochs, experiment.training.lr) == (5, 0.1)
     assert experiment.seeds == (0, 7)
     assert [dataset.name for dataset in experiment.datasets] == ["r", "tc"]
     assert experiment.name == "other"
@@ -87,38 +87,38 @@ def test_overrides_are_laid_over_in_turn(written):
 @pytest.mark.parametrize("name", ["paper/table1", "paper/tc", "paper/addition"])
 def test_the_papers_tables_are_in_recipe_paper_by_one_key(name):
     ours, paper = load_config(name), load_config(name, ["recipe=paper"])
-    assert (ours.recipe, ours.training.epochs) == ("ours", 20)
+    assert (ours.recipe, ours.training.epochs) == ("default", 20)
     assert (paper.recipe, paper.training) == ("paper", TrainingSpec(**RECIPES["paper"]))
-    assert (ours.longer.fcn, paper.longer.fcn) == (5, 1)
-    unchanged = {"recipe", "training", "longer"}
+    assert (ours.epoch_multiplier.fcn, paper.epoch_multiplier.fcn) == (5, 1)
+    unchanged = {"recipe", "training", "epoch_multiplier"}
     assert paper.model_dump(exclude=unchanged) == ours.model_dump(exclude=unchanged)
 
 
-@pytest.mark.parametrize("training", ["training: {epochs: 3, rate: 0.1}\n", ""])
+@pytest.mark.parametrize("training", ["training: {epochs: 3, lr: 0.1}\n", ""])
 def test_another_recipe_is_taken_whole_with_the_changes_of_overrides_alone(written, training):
     mine = written(BASE + training)
     paper = TrainingSpec(**RECIPES["paper"])
     assert load_config(mine, ["recipe=paper"]).training == paper
-    for overrides in (["training.clip=0.5", "recipe=paper"], ["recipe=paper", "training.clip=0.5"]):
-        assert load_config(mine, overrides).training == paper.model_copy(update={"clip": 0.5})
-    assert load_config(mine, ["recipe=ours"]) == load_config(mine)
+    for overrides in (["training.grad_clip=0.5", "recipe=paper"], ["recipe=paper", "training.grad_clip=0.5"]):
+        assert load_config(mine, overrides).training == paper.model_copy(update={"grad_clip": 0.5})
+    assert load_config(mine, ["recipe=default"]) == load_config(mine)
     whole = written(dump(load_config(mine)), name="whole.yaml")
     assert load_config(whole, ["recipe=paper"]).training == paper
 
 
 def test_the_number_of_digits_belongs_to_no_recipe(written):
-    mine = written(BASE + "training: {epochs: 3, digits: 500}\n")
+    mine = written(BASE + "training: {epochs: 3, train_size: 500}\n")
     paper = load_config(mine, ["recipe=paper"]).training
-    assert paper == TrainingSpec(**RECIPES["paper"], digits=500)
-    assert load_config(mine, ["training.digits=null"]).training.digits is None
+    assert paper == TrainingSpec(**RECIPES["paper"], train_size=500)
+    assert load_config(mine, ["training.train_size=null"]).training.train_size is None
 
 
 def test_another_recipe_is_as_long_for_every_classifier(written):
-    mine = written(BASE + "longer: {fcn: 10}\n")
-    assert load_config(mine).longer.fcn == 10
-    assert load_config(mine, ["recipe=paper"]).longer.fcn == 1
-    assert load_config(mine, ["recipe=paper", "longer.fcn=2"]).longer.fcn == 2
-    assert load_config(mine, ["recipe=ours"]).longer.fcn == 10
+    mine = written(BASE + "epoch_multiplier: {fcn: 10}\n")
+    assert load_config(mine).epoch_multiplier.fcn == 10
+    assert load_config(mine, ["recipe=paper"]).epoch_multiplier.fcn == 1
+    assert load_config(mine, ["recipe=paper", "epoch_multiplier.fcn=2"]).epoch_multiplier.fcn == 2
+    assert load_config(mine, ["recipe=default"]).epoch_multiplier.fcn == 10
 
 
 def test_a_mistake_in_the_changes_that_another_recipe_drops_is_none(written):
@@ -128,18 +128,18 @@ def test_a_mistake_in_the_changes_that_another_recipe_drops_is_none(written):
 
 @pytest.mark.parametrize("training", ["", "training:\n"])
 def test_overrides_make_absent_mappings(written, training):
-    assert load_config(written(BASE + training), ["training.clip=null"]).training.clip is None
+    assert load_config(written(BASE + training), ["training.grad_clip=null"]).training.grad_clip is None
 
 
 def test_an_override_can_change_a_changed_preset(written):
-    mine = written("datasets: [{name: mild, like: rts}]\nmodels: [cnn]\n")
+    mine = written("datasets: [{name: mild, base: rts}]\nmodels: [cnn]\n")
     assert load_config(mine, ["datasets.0.rotation=20"]).datasets[0].rotation == (-20, 20)
 
 
 def test_an_override_mends_what_the_file_has_wrong(written):
     assert (
         load_config(written(BASE + "training: {epochs: x}"), ["training={}"]).training.epochs
-        == RECIPES["ours"]["epochs"]
+        == RECIPES["default"]["epochs"]
     )
 
 
@@ -156,14 +156,17 @@ def test_a_dumped_configuration_loads_to_the_same(name, written):
     "overrides",
     [
         ["recipe=paper"],
-        ["training.clip=null"],  # the recipe has one
-        ["training.rate=1e-5"],
-        ["recipe=paper", "training.clip=0.5"],
-        ["recipe=paper", "training.digits=500"],
-        ["datasets=[{name: '1e5', rotation: 12.5, scale: [0.3, 0.30000000000000004]}, {name: 'null', like: tc}]"],
+        ["training.grad_clip=null"],  # the recipe has one
+        ["training.lr=1e-5"],
+        ["recipe=paper", "training.grad_clip=0.5"],
+        ["recipe=paper", "training.train_size=500"],
+        ["datasets=[{name: '1e5', rotation: 12.5, scale: [0.3, 0.30000000000000004]}, {name: 'null', base: tc}]"],
         ["datasets=[{name: '2024-01-01', canvas: [20, 30]}, {name: 'on'}, {name: '0x1F'}, {name: '0'}]"],
-        ["models=[{name: a, like: st_cnn, transformer: {output: 14}}, {name: b, like: st_cnn, transformer: null}]"],
-        ["data_root='a: b # c'", "built='é 数 \"'"],
+        [
+            "models=[{name: a, base: st_cnn, transformer: {output_size: 14}}, "
+            "{name: b, base: st_cnn, transformer: null}]"
+        ],
+        ["data_root='a: b # c'", "prebuilt='é 数 \"'"],
         [f"seeds={list(range(100))}"],
     ],
 )
@@ -204,8 +207,8 @@ def test_the_schema_takes_presets_and_changes_to_them(key, definition, presets, 
     assert by_name == {"enum": list(presets)}
     assert mapping == {"$ref": f"#/$defs/{definition}"}
     entry = schema()["$defs"][definition]
-    assert entry["properties"]["like"]["enum"] == list(presets)
-    assert [case["required"] for case in entry["anyOf"]] == [required, ["name", "like"], ["like"]]
+    assert entry["properties"]["base"]["enum"] == list(presets)
+    assert [case["required"] for case in entry["anyOf"]] == [required, ["name", "base"], ["base"]]
     assert "required" not in entry
 
 

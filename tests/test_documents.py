@@ -55,7 +55,7 @@ def test_every_command_is_understood(beside_mild, line):
 
 def test_the_commands_were_found():
     assert len(COMMANDS) > 40
-    assert "stn-train compare runs/rts runs/few_digits --plot few.png" in COMMANDS
+    assert "stn-train compare runs/rts runs/low_data --plot few.png" in COMMANDS
 
 
 @pytest.mark.parametrize("script", sorted(set(re.findall(r"scripts/\w+\.\w+", "".join(DOCUMENTS.values())))))

@@ -6,13 +6,13 @@ import sys
 import pytest
 
 from stn_train.errors import UserError
-from stn_train.storage import alone_in, clear_leftovers, is_at_work
+from stn_train.storage import clear_leftovers, folder_lock, is_locked
 
 HOLD = """
 import sys
 from pathlib import Path
-from stn_train.storage import alone_in
-with alone_in(Path(sys.argv[1])):
+from stn_train.storage import folder_lock
+with folder_lock(Path(sys.argv[1])):
     print("inside", flush=True)
     sys.stdin.read()
 """
@@ -24,33 +24,33 @@ def test_another_process_is_kept_out_until_the_first_is_killed(tmp_path):
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "inside\n"
-        assert is_at_work(tmp_path / "new")
+        assert is_locked(tmp_path / "new")
         who = rf"new \(process {process.pid} on .+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d.*\); wait until it has ended"
-        with pytest.raises(UserError, match=f"another process is at work in .*{who}"), alone_in(tmp_path / "new"):
+        with pytest.raises(UserError, match=f"another process is at work in .*{who}"), folder_lock(tmp_path / "new"):
             pass
-        with alone_in(tmp_path / "other"):
+        with folder_lock(tmp_path / "other"):
             pass
         process.kill()
         process.wait()
-        assert not is_at_work(tmp_path / "new")
-        with alone_in(tmp_path / "new"):
+        assert not is_locked(tmp_path / "new")
+        with folder_lock(tmp_path / "new"):
             pass
-        with alone_in(tmp_path / "new", stop=lambda: False):
+        with folder_lock(tmp_path / "new", stop=lambda: False):
             pass
         assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_what_a_process_left_that_was_killed_as_it_came_in_goes(tmp_path):
     (tmp_path / "..at-work.abcdefgh.tmp").touch()
-    with alone_in(tmp_path):
+    with folder_lock(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [".at-work"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_lets_go(tmp_path):
-    with pytest.raises(ZeroDivisionError), alone_in(tmp_path):
+    with pytest.raises(ZeroDivisionError), folder_lock(tmp_path):
         raise ZeroDivisionError
-    with alone_in(tmp_path):
+    with folder_lock(tmp_path):
         pass
 
 
@@ -66,8 +66,8 @@ def test_only_what_was_half_written_is_deleted(tmp_path):
 
 
 def test_looking_whether_someone_is_at_work_locks_nobody_out_and_makes_nothing(tmp_path):
-    assert not is_at_work(tmp_path / "nowhere")
+    assert not is_locked(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
-    assert not is_at_work(tmp_path)
-    with alone_in(tmp_path):
-        assert is_at_work(tmp_path)
+    assert not is_locked(tmp_path)
+    with folder_lock(tmp_path):
+        assert is_locked(tmp_path)

@@ -31,11 +31,11 @@ def test_importing_the_package_does_not_import_torch() -> None:
 USES = {
     "FAMILIES": "assert len(st.FAMILIES) == 9",
     "Family": "assert all(isinstance(family, st.Family) for family in st.FAMILIES.values())",
-    "SideBySide": "assert st.SideBySide([transformer, transformer])(images).shape == (5, 2, 28, 28)",
+    "ParallelTransformers": "assert st.ParallelTransformers([transformer] * 2)(images).shape == (5, 2, 28, 28)",
     "SpatialTransformer": "assert transformer(images).shape == (5, 1, 28, 28)",
     "bilinear_sampler": "assert st.bilinear_sampler(images, affine.grid(torch.zeros(5, 6), (3, 4))).shape[3] == 4",
     "build_model": "assert st.build_model(config.models[1], (42, 42)).network(images).shape == (5, 10)",
-    "draw": "assert len(st.draw(dataset, test, seed=1, split='train', epoch=3)[0]) == len(test) * test.repeats",
+    "sample_distortion": "assert len(st.sample_distortion(dataset, test, 1, 'train')[0]) == len(test) * test.repeats",
     "insert_transformer": "assert st.insert_transformer(torch.nn.ReLU(), image=(1, 42, 42))(images).ndim == 4",
     "load_config": "assert st.load_config('quickstart').name == 'quickstart'",
     "load_digits": "assert test.images.shape[1:] == (28, 28)",
@@ -49,7 +49,7 @@ import torch, stn_train as st
 _, test = st.load_digits("digits")
 config = st.load_config("quickstart")
 dataset, affine = config.datasets[0], st.FAMILIES["affine"]
-images = st.render(dataset, test, st.draw(dataset, test, seed=0, split="test"), torch.arange(5))
+images = st.render(dataset, test, st.sample_distortion(dataset, test, seed=0, split="test"), torch.arange(5))
 localise = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(42 * 42, 6))
 transformer = st.SpatialTransformer(localise, affine, (28, 28))
 """

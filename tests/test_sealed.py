@@ -56,14 +56,14 @@ def test_what_is_sealed_is_read_back_and_others_read_it_too(record: Path) -> Non
 
 @pytest.mark.parametrize("seal", [storage.JSON, storage.LINES, storage.ARCHIVE])
 def test_every_single_bit_counts_and_so_does_every_byte_that_is_missing(seal: bytes) -> None:
-    whole = storage.sealed(b"body", seal)
-    assert storage.opened(whole, seal) == b"body"
+    whole = storage.with_checksum(b"body", seal)
+    assert storage.verified(whole, seal) == b"body"
     for bit in range(8 * len(whole)):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
-        assert storage.opened(bytes(flipped), seal) is None
+        assert storage.verified(bytes(flipped), seal) is None
     for length in range(len(whole)):
-        assert storage.opened(whole[:length], seal) is None
+        assert storage.verified(whole[:length], seal) is None
 
 
 def test_what_was_changed_is_told_by_name_and_how_to_mend_it(record: Path) -> None:
@@ -89,7 +89,7 @@ def test_another_format_is_told_by_its_number_sealed_or_not(record: Path) -> Non
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b'{"words": 1', b"[" * 100_000])
 def test_what_is_sealed_and_no_record_is_refused_by_name(record: Path, body: bytes) -> None:
-    record.write_bytes(storage.sealed(body, storage.JSON))
+    record.write_bytes(storage.with_checksum(body, storage.JSON))
     assert f"{record} is damaged: " in refusal(record)
     record.write_bytes(body)
     assert f"{record} is damaged: " in refusal(record)

@@ -47,7 +47,7 @@ def test_the_papers_datasets_are_as_the_paper_has_them() -> None:
 
 
 def test_a_changed_preset_keeps_what_is_not_changed() -> None:
-    mild = DatasetSpec.model_validate({"name": "mild", "like": "rts", "rotation": 20})
+    mild = DatasetSpec.model_validate({"name": "mild", "base": "rts", "rotation": 20})
     assert mild.model_dump() == {
         **DatasetSpec.model_validate("rts").model_dump(),
         "name": "mild",
@@ -56,18 +56,18 @@ def test_a_changed_preset_keeps_what_is_not_changed() -> None:
 
 
 def test_changes_reach_into_mappings_and_null_removes_a_part() -> None:
-    wide = ModelSpec.model_validate({"name": "wide", "like": "st_cnn", "transformer": {"output": [20, 30]}})
+    wide = ModelSpec.model_validate({"name": "wide", "base": "st_cnn", "transformer": {"output_size": [20, 30]}})
     assert wide.transformer is not None
-    assert wide.transformer.output == (20, 30)
+    assert wide.transformer.output_size == (20, 30)
     assert wide.transformer.localisation == MODELS["st_cnn"]["transformer"]["localisation"]
-    assert ModelSpec.model_validate({"name": "bare", "like": "st_cnn", "transformer": None}).transformer is None
+    assert ModelSpec.model_validate({"name": "bare", "base": "st_cnn", "transformer": None}).transformer is None
 
 
 def test_transformers_side_by_side_stand_at_the_input_alone() -> None:
-    both = {"name": "two", "like": "st_cnn", "transformer": {"parallel": 2, "at": [0, 0]}}
+    both = {"name": "two", "base": "st_cnn", "transformer": {"parallel": 2, "before": [0, 0]}}
     assert ModelSpec.model_validate(both).transformer is not None
     with pytest.raises(ValidationError, match="side by side stand at the input"):
-        ModelSpec.model_validate({**both, "transformer": {"parallel": 2, "at": [0, 1]}})
+        ModelSpec.model_validate({**both, "transformer": {"parallel": 2, "before": [0, 1]}})
 
 
 def test_merging_with_nothing_changes_nothing_and_touches_neither_side() -> None:
@@ -84,8 +84,8 @@ def test_training_is_the_recipe_with_changes() -> None:
 
 
 def test_a_resolved_experiment_resolves_to_itself() -> None:
-    datasets = ["tc", {"name": "mild", "like": "rts", "rotation": 20}]
-    for training in ({}, {"digits": 500}):
+    datasets = ["tc", {"name": "mild", "base": "rts", "rotation": 20}]
+    for training in ({}, {"train_size": 500}):
         spec = experiment(recipe="paper", datasets=datasets, training=training)
         assert ExperimentSpec.model_validate(spec.model_dump(mode="json")) == spec
         assert ExperimentSpec.model_validate_json(spec.model_dump_json()) == spec
@@ -95,29 +95,29 @@ def test_a_resolved_experiment_resolves_to_itself() -> None:
     "changes",
     [
         {"training": {"epochs": True}},
-        {"training": {"rate": float("nan")}},
-        {"training": {"rate": 0}},
+        {"training": {"lr": float("nan")}},
+        {"training": {"lr": 0}},
         {"datasets": [{"name": "a", "canvas": 100_000}]},
         {"datasets": [{"name": "a", "rotation": [3, -4]}]},
-        {"datasets": [{"like": "rts", "rotation": 3}]},
+        {"datasets": [{"base": "rts", "rotation": 3}]},
         {"datasets": ["rts", "rts"]},
-        {"datasets": ["rts", {"name": "RTS", "like": "r"}]},
-        {"models": ["st_cnn", {"name": "a", "like": "st_cnn", "transformer": {"control": 5}}]},
-        {"models": ["st_cnn", {"name": "a", "like": "st_cnn", "transformer": {"at": [1], "output": 20}}]},
+        {"datasets": ["rts", {"name": "RTS", "base": "r"}]},
+        {"models": ["st_cnn", {"name": "a", "base": "st_cnn", "transformer": {"control_points": 5}}]},
+        {"models": ["st_cnn", {"name": "a", "base": "st_cnn", "transformer": {"before": [1], "output_size": 20}}]},
         {"datasets": []},
         {"models": [{"name": "../up", "classifier": "cnn"}]},
         {"seeds": [1, 1]},
         {"seeds": [-1]},
         {"unknown": 1},
-        {"validation": True, "built": "folder"},
-        {"training": {"digits": 1000}, "built": "folder"},
-        {"training": {"bend": 1.0}, "built": "folder"},
-        {"training": {"growth": 0.5}, "built": "folder"},
-        {"training": {"growth": 1.5}},
-        {"training": {"digits": 99}},
-        {"longer": {"fcn": 0}},
-        {"longer": {"mine": 2}},
-        {"models": ["fcn"], "longer": {"fcn": 101}, "training": {"epochs": 100}},
+        {"validation": True, "prebuilt": "folder"},
+        {"training": {"train_size": 1000}, "prebuilt": "folder"},
+        {"training": {"elastic_augmentation": 1.0}, "prebuilt": "folder"},
+        {"training": {"curriculum": 0.5}, "prebuilt": "folder"},
+        {"training": {"curriculum": 1.5}},
+        {"training": {"train_size": 99}},
+        {"epoch_multiplier": {"fcn": 0}},
+        {"epoch_multiplier": {"mine": 2}},
+        {"models": ["fcn"], "epoch_multiplier": {"fcn": 101}, "training": {"epochs": 100}},
     ],
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, object]) -> None:
@@ -133,20 +133,20 @@ def test_trials_are_the_product_with_seeds_outermost() -> None:
 
 def test_a_classifiers_models_train_longer_with_and_without_a_transformer() -> None:
     models = ["fcn", "st_fcn_tps", "cnn_paper", "st_cnn_paper"]
-    trials = trials_of(experiment(models=models, longer={"fcn": 10}, training={"epochs": 3}))
+    trials = trials_of(experiment(models=models, epoch_multiplier={"fcn": 10}, training={"epochs": 3}))
     assert [trial.training.epochs for trial in trials] == [30, 30, 3, 3]
-    assert [trial.training.localisation_rate for trial in trials] == [1.0, 0.05, 1.0, 0.05]
+    assert [trial.training.localisation_lr for trial in trials] == [1.0, 0.05, 1.0, 0.05]
 
 
 def test_what_concerns_localisation_networks_is_no_part_of_a_trial_without_one() -> None:
     models = ["cnn", "st_cnn"]
-    one, other = (trials_of(experiment(models=models, training={"head_start": share})) for share in (0.0, 0.2))
+    one, other = (trials_of(experiment(models=models, training={"classifier_delay": share})) for share in (0.0, 0.2))
     assert one[0] == other[0]
     assert one[1] != other[1]
 
 
 def test_an_experiment_has_a_bounded_number_of_trials() -> None:
-    datasets = [{"name": f"d{number}", "like": "r"} for number in range(100)]
+    datasets = [{"name": f"d{number}", "base": "r"} for number in range(100)]
     experiment(datasets=datasets, seeds=list(range(500)))
     with pytest.raises(ValidationError, match=r"100 datasets x 2 models x 501 seeds are 100,200 trials, and at most"):
         experiment(datasets=datasets, seeds=list(range(501)))
@@ -195,8 +195,8 @@ def test_the_baseline_is_the_same_classifier_without_a_transformer() -> None:
         (DatasetSpec(name="wide", canvas=(40, 40), clutter=ClutterSpec(patches=2, size=20)), {"canvas": 12}),
         (DatasetSpec.model_validate("r"), {"rotation": (-200.0, 0.0)}),
         (DatasetSpec.model_validate("tc"), {"scal": (1.0, 1.0)}),
-        (ModelSpec.model_validate("st_cnn").transformer, {"parallel": 2, "at": (1,)}),
-        (TrainingSpec(**RECIPES["ours"]), {"epochs": 20_000}),
+        (ModelSpec.model_validate("st_cnn").transformer, {"parallel": 2, "before": (1,)}),
+        (TrainingSpec(**RECIPES["default"]), {"epochs": 20_000}),
     ],
 )
 def test_what_is_changed_is_checked_as_a_files_would_be(before, changes):

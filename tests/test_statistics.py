@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import binomtest, norm, t, ttest_1samp
 
-from stn_train.data.randomness import Source, Subject
+from stn_train.data.randomness import RandomStream, Source
 from stn_train.statistics import (
     Comparison,
     Estimate,
@@ -335,7 +335,7 @@ def test_mcnemars_test_is_left_out_where_a_digit_stands_in_two_images() -> None:
 def test_errors_and_differences_on_pairs_of_digits_lie_in_their_intervals() -> None:
     """600 repeats of 1000 images that show each digit twice, in the order of addition; most depends on the digits."""
     random = np.random.default_rng(8)
-    digit = np.stack([ONCE, Source(20_150_605, "test").stream(Subject.PARTNER).permutation(ONCE)], axis=1)
+    digit = np.stack([ONCE, Source(20_150_605, "test").stream(RandomStream.PARTNER).permutation(ONCE)], axis=1)
     errors = differences = 0
     for _ in range(600):
         shared, own = random.standard_normal(1000), random.standard_normal((2, 1000))
@@ -376,9 +376,12 @@ def test_a_mean_over_seeds_has_its_t_interval_and_a_single_one_none() -> None:
 
 def test_verdict_says_how_much_and_how_surely() -> None:
     assert verdict("st_cnn", "cnn", comparison(0.004)) == (
-        "st_cnn errs on 0.92 points fewer images than cnn (95 % interval 0.70 to 1.14, p 0.004, 3 seeds)"
+        "st_cnn classifies 0.92 percentage points more of the images correctly than cnn "
+        "(95 % interval 0.70 to 1.14, p 0.004, 3 seeds)"
     )
-    assert "0.92 points more images" in verdict("st_cnn", "cnn", comparison(0.004, Estimate(0.92, 0.70, 1.14)))
+    assert "0.92 percentage points fewer of the images" in verdict(
+        "st_cnn", "cnn", comparison(0.004, Estimate(0.92, 0.70, 1.14))
+    )
     assert verdict("st_cnn", "cnn", comparison(0.8, Estimate(-0.02, -0.20, 0.16))) == (
         "no difference shown between st_cnn and cnn (difference -0.02 points, 95 % interval -0.20 to 0.16, p 0.800, "
         "3 seeds)"

@@ -1,1 +1,1 @@
-"""How fast we are: ratios against named opponents, measured side by side in one run."""
+"""How fast we are: ratios against named baselines, measured side by side in one run."""

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that the parts of this 
 from benchmark.rows import Measurement, Setting, measure, source_at_hand
 from benchmark.table import ROWS, rows_of
 from stn_train.cli.common import AsJson, DataRoot, Device, Quiet, Threads
-from stn_train.experiment.runtime import environment, open_session
+from stn_train.experiment.runtime import environment, open_runtime
 from stn_train.report.text import aligned
 from stn_train.storage import json_text
 
@@ -35,8 +35,8 @@ def bench(
     rows = rows_of(only)
     if not rows:
         raise typer.BadParameter(f"--only {only} matches no row; there are {', '.join(row.name for row in ROWS)}")
-    session = open_session(device, threads, data_root, None)
-    setting = Setting(session, source_at_hand(data_root))
+    runtime = open_runtime(device, threads, data_root, None)
+    setting = Setting(runtime, source_at_hand(data_root))
     measurements: list[Measurement] = []
     for number, row in enumerate(rows, start=1):
         if not quiet:
@@ -44,7 +44,7 @@ def bench(
         measurements.append(measure(row, setting))
         if not quiet:
             typer.echo(_spread(measurements[-1]), err=True)
-    where = environment(session)
+    where = environment(runtime)
     if as_json:
         found = {"environment": where, "source": setting.source, "rows": [_values(one) for one in measurements]}
         typer.echo(json_text(found, only_ascii=True))
@@ -57,7 +57,7 @@ def _values(measurement: Measurement) -> dict[str, Any]:
     row = measurement.row
     return {
         "name": row.name,
-        "opponent": row.opponent,
+        "baseline": row.baseline,
         "median": measurement.median,
         "low": min(measurement.values),
         "high": max(measurement.values),
@@ -72,7 +72,7 @@ def _table(measurements: list[Measurement]) -> str:
     lines = [["row", "against", "median [lowest, highest]", "target", "reached"]]
     for one in measurements:
         reached = "yes" if one.reached else "no"
-        lines.append([one.row.name, one.row.opponent, _spread(one), str(one.row.target), reached])
+        lines.append([one.row.name, one.row.baseline, _spread(one), str(one.row.target), reached])
     return aligned(lines, names=2)
 
 

@@ -13,8 +13,8 @@ from torchvision import transforms
 
 from benchmark.rows import Row, Setting, Target
 from benchmark.timing import Work, side_by_side
-from stn_train.data.datasets import FreshData
-from stn_train.data.distortion import Draw, distortion_family, draw
+from stn_train.data.datasets import OnlineDataset
+from stn_train.data.distortion import Distortion, distortion_family, sample_distortion
 from stn_train.data.sources import Digits
 from stn_train.geometry import MatrixFamily, ThinPlateSpline
 from stn_train.specs import DIGIT, DatasetSpec
@@ -41,7 +41,7 @@ class PilDigits(Dataset[tuple[Any, int]]):
 
 def _epochs(setting: Setting, name: str, digits: Digits) -> Work:
     """Makes the images of one epoch after another, as a training does."""
-    data = FreshData.of(DatasetSpec.model_validate(name), digits, setting.session.device)
+    data = OnlineDataset.of(DatasetSpec.model_validate(name), digits, setting.runtime.device)
     epochs = count()
 
     def epoch() -> None:
@@ -52,7 +52,7 @@ def _epochs(setting: Setting, name: str, digits: Digits) -> Work:
 
 
 def _against_torchvision(setting: Setting) -> list[float]:
-    """The opponent distorts PIL images on the same canvas in the same ranges, bilinearly, in worker processes."""
+    """The baseline distorts PIL images on the same canvas in the same ranges, bilinearly, in worker processes."""
     digits = setting.digits.subset(torch.arange(_BATCHES * _BATCH))
     spec = DatasetSpec.model_validate("rts")
     assert spec.rotation is not None
@@ -65,35 +65,35 @@ def _against_torchvision(setting: Setting) -> list[float]:
     dataset = PilDigits(placed, transforms.Compose([distort, transforms.ToTensor()]))
     loader = DataLoader(dataset, _BATCH, shuffle=True, num_workers=WORKERS, drop_last=True, persistent_workers=True)
 
-    def opponent() -> None:
+    def baseline() -> None:
         for _ in loader:
             pass
 
-    pairs = side_by_side(_epochs(setting, "rts", digits), opponent, 5, setting.clock)
+    pairs = side_by_side(_epochs(setting, "rts", digits), baseline, 5, setting.clock)
     return [pair.speedup for pair in pairs]
 
 
 def _against_sampling(name: str) -> Callable[[Setting], list[float]]:
-    """The opponent samples ready digits, channel by channel, as often as an epoch has batches."""
+    """The baseline samples ready digits, channel by channel, as often as an epoch has batches."""
 
     def measure(setting: Setting) -> list[float]:
         spec = DatasetSpec.model_validate(name)
         digits = setting.digits.subset(torch.arange(_BATCHES * _BATCH))
-        draws = draw(spec, digits, 0, "train")
-        bare = [_bare(spec, digits, drawn, setting.session.device) for drawn in draws]
+        draws = sample_distortion(spec, digits, 0, "train")
+        bare = [_bare(spec, digits, drawn, setting.runtime.device) for drawn in draws]
 
-        def opponent() -> None:
+        def baseline() -> None:
             for _ in range(_BATCHES):
                 for sample in bare:
                     sample()
 
-        pairs = side_by_side(_epochs(setting, name, digits), opponent, 9, setting.clock)
+        pairs = side_by_side(_epochs(setting, name, digits), baseline, 9, setting.clock)
         return [pair.slowdown for pair in pairs]
 
     return measure
 
 
-def _bare(spec: DatasetSpec, digits: Digits, drawn: Draw, device: torch.device) -> Work:
+def _bare(spec: DatasetSpec, digits: Digits, drawn: Distortion, device: torch.device) -> Work:
     """Samples one batch: on a grid of `affine_grid` for RTS, else on a ready one, after the product that P and E need.
 
     A projective grid is a product of every pixel's (x, y, 1), and a spline's one of every pixel's weights, of which
@@ -108,7 +108,7 @@ def _bare(spec: DatasetSpec, digits: Digits, drawn: Draw, device: torch.device) 
         return lambda: _sample(sources, F.affine_grid(affine, [_BATCH, 1, *size], align_corners=False))
     entries: Tensor | None = None
     if isinstance(family, ThinPlateSpline):
-        entries = family.control_points(theta)
+        entries = family.points_of(theta)
     elif isinstance(family, MatrixFamily) and family.projective:
         entries = family.matrix(theta).mT
     if entries is None:

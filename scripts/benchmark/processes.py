@@ -11,7 +11,7 @@ from benchmark.steps import TRIALS, data_of, evaluation_images
 from benchmark.timing import side_by_side
 from stn_train.errors import Stopped
 from stn_train.evaluation.classify import classify
-from stn_train.experiment.runtime import open_session
+from stn_train.experiment.runtime import open_runtime
 from stn_train.experiment.trial import build_for
 from stn_train.models.precision import precision_on
 from stn_train.specs import Source
@@ -38,21 +38,21 @@ def _help(setting: Setting) -> list[float]:
 
 
 def _memory(setting: Setting) -> list[float]:
-    session = setting.session
-    arguments = (setting.source, session.data_root, str(session.device), torch.get_num_threads())
+    runtime = setting.runtime
+    arguments = (setting.source, runtime.data_root, str(runtime.device), torch.get_num_threads())
     code = f"from benchmark.processes import short_run; short_run(*{arguments!r})"
     return [int(_python("-c", _PEAK, code)) / 1e9]
 
 
 def short_run(source: Source, data_root: str | None, device: str, threads: int) -> None:
     """Train the CNN on RTS for a few steps of an epoch of 60,000 digits, and evaluate it on 10,000 images."""
-    setting = Setting(open_session(device, threads, data_root, None), source)
-    trial, session = TRIALS["cnn"], setting.session
+    setting = Setting(open_runtime(device, threads, data_root, None), source)
+    trial, runtime = TRIALS["cnn"], setting.runtime
     images, data = evaluation_images(trial, setting, _EVALUATED), data_of(trial, setting)
-    state = TrainingState.start(build_for(trial, session).network, trial.training)
+    state = TrainingState.start(build_for(trial, runtime).network, trial.training)
     with suppress(Stopped):
-        next(train(state, data, trial.training, 0, session.device, lambda: len(state.step_losses) == _STEPS))
-    classify(state.final, images, session.device, precision_on(session.device, trial.training))
+        next(train(state, data, trial.training, 0, runtime.device, lambda: len(state.step_losses) == _STEPS))
+    classify(state.final, images, runtime.device, precision_on(runtime.device, trial.training))
 
 
 ROWS = (

@@ -1,4 +1,4 @@
-"""What is measured: rows, each with its opponent and its target, and what they found."""
+"""What is measured: rows, each with its baseline and its target, and what they found."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import torch
 
 from benchmark.timing import Clock, clock_of
 from stn_train.data.sources import DATA_VARIABLE, Digits, find_files, load_digits
-from stn_train.experiment.runtime import Session
+from stn_train.experiment.runtime import Runtime
 from stn_train.specs import Source
 from stn_train.storage import at_home
 
@@ -22,20 +22,20 @@ TRAINING_DIGITS = 60_000
 class Setting:
     """What all rows share: where is computed, and on the digits of which source."""
 
-    session: Session
+    runtime: Runtime
     source: Source
 
     @cached_property
     def digits(self) -> Digits:
         """60,000 training digits; those of a smaller source over and over, so that an epoch is as long as MNIST's."""
-        training, _ = load_digits(self.source, self.session.data_root)
+        training, _ = load_digits(self.source, self.runtime.data_root)
         again = torch.arange(TRAINING_DIGITS) % len(training)
         return Digits(training.images[again], training.labels[again])
 
     @property
     def clock(self) -> Clock:
         """Seconds, on the device."""
-        return clock_of(self.session.device)
+        return clock_of(self.runtime.device)
 
 
 def source_at_hand(data_root: str | None) -> Source:
@@ -65,7 +65,7 @@ class Row:
     """Something of ours, by name; what it is measured against; and how, which gives a value a repetition."""
 
     name: str
-    opponent: str
+    baseline: str
     target: Target
     measure: Callable[[Setting], list[float]]
 

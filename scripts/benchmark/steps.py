@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from benchmark.rows import Row, Setting, Target
 from benchmark.timing import Work, in_pauses, side_by_side
-from stn_train.data.datasets import Batch, FreshData, draw_variant
+from stn_train.data.datasets import Batch, OnlineDataset, make_fixed_dataset
 from stn_train.evaluation.classify import BATCH, classify
-from stn_train.experiment.runtime import Session
+from stn_train.experiment.runtime import Runtime
 from stn_train.experiment.trial import build_for
 from stn_train.models.precision import autocast, precision_on
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
@@ -22,8 +22,8 @@ _EXPERIMENT = ExperimentSpec.model_validate(
         "datasets": ["rts"],
         "models": [
             "cnn",
-            {"name": "st_cnn", "like": "st_cnn", "transformer": {"output": 42}},
-            {"name": "st_cnn-16", "like": "st_cnn", "transformer": {"output": 16}},
+            {"name": "st_cnn", "base": "st_cnn", "transformer": {"output_size": 42}},
+            {"name": "st_cnn-16", "base": "st_cnn", "transformer": {"output_size": 16}},
         ],
         "parameters": 400_000,
         "training": {},
@@ -34,14 +34,16 @@ TRIALS = {trial.model.name: trial for trial in trials_of(_EXPERIMENT)}
 _EVALUATED = 3000
 
 
-def data_of(trial: TrialSpec, setting: Setting) -> FreshData:
+def data_of(trial: TrialSpec, setting: Setting) -> OnlineDataset:
     """What a trial trains on."""
-    return FreshData.of(trial.dataset, setting.digits, setting.session.device, bend=trial.training.bend)
+    return OnlineDataset.of(
+        trial.dataset, setting.digits, setting.runtime.device, elastic_augmentation=trial.training.elastic_augmentation
+    )
 
 
 def evaluation_images(trial: TrialSpec, setting: Setting, count: int) -> Tensor:
     """So many images as a trial is evaluated on: count x C x H x W, uint8."""
-    variant, *_ = draw_variant(trial.dataset, setting.digits.subset(torch.arange(count)), "test")
+    variant, *_ = make_fixed_dataset(trial.dataset, setting.digits.subset(torch.arange(count)), "test")
     return variant.images
 
 
@@ -49,23 +51,23 @@ def _batch(trial: TrialSpec, setting: Setting) -> Batch:
     return next(data_of(trial, setting).batches(trial.seed, 0, trial.training.batch_size))
 
 
-def bare_step(trial: TrialSpec, session: Session, batch: Batch) -> Work:
-    """Forward, backward and optimiser step of a trial's model on a ready batch, with what its recipe has in them."""
-    recipe, device = trial.training, session.device
-    state = TrainingState.start(build_for(trial, session).network, recipe)
-    network, optimiser, average = state.network, state.optimiser, state.average
-    assert recipe.clip is not None
+def bare_step(trial: TrialSpec, runtime: Runtime, batch: Batch) -> Work:
+    """Forward, backward and optimizer step of a trial's model on a ready batch, with what its recipe has in them."""
+    recipe, device = trial.training, runtime.device
+    state = TrainingState.start(build_for(trial, runtime).network, recipe)
+    network, optimizer, average = state.network, state.optimizer, state.average
+    assert recipe.grad_clip is not None
     assert average is not None
-    clip, precision = recipe.clip, precision_on(device, recipe)
+    clip, precision = recipe.grad_clip, precision_on(device, recipe)
     images = batch.images.to(memory_format=torch.channels_last)
 
     def step() -> None:
         with autocast(device, precision):
             loss = F.cross_entropy(network(images).float(), batch.labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), clip)
-        optimiser.step()
+        optimizer.step()
         average.update_parameters(network)
 
     return step
@@ -73,14 +75,14 @@ def bare_step(trial: TrialSpec, session: Session, batch: Batch) -> Work:
 
 def _loop(setting: Setting) -> list[float]:
     """An epoch of the loop, with all that it does once an epoch."""
-    trial, session = TRIALS["st_cnn-16"], setting.session
+    trial, runtime = TRIALS["st_cnn-16"], setting.runtime
     data = data_of(trial, setting)
-    bare = bare_step(trial, session, _batch(trial, setting))
+    bare = bare_step(trial, runtime, _batch(trial, setting))
     bare()
-    state = TrainingState.start(build_for(trial, session).network, trial.training)
+    state = TrainingState.start(build_for(trial, runtime).network, trial.training)
 
     def epoch(pause: Work) -> None:
-        next(train(state, data, trial.training, trial.seed, session.device, lambda: bool(pause())))
+        next(train(state, data, trial.training, trial.seed, runtime.device, lambda: bool(pause())))
 
     return [pair.slowdown for pair in in_pauses(epoch, bare, setting.clock)]
 
@@ -91,27 +93,27 @@ def _step(name: str) -> Callable[[Setting], list[float]]:
     def measure(setting: Setting) -> list[float]:
         trial = TRIALS[name]
         batch = _batch(trial, setting)
-        ours, opponent = (bare_step(each, setting.session, batch) for each in (trial, TRIALS["cnn"]))
-        return [pair.slowdown for pair in side_by_side(ours, opponent, 9, setting.clock)]
+        ours, baseline = (bare_step(each, setting.runtime, batch) for each in (trial, TRIALS["cnn"]))
+        return [pair.slowdown for pair in side_by_side(ours, baseline, 9, setting.clock)]
 
     return measure
 
 
 def _evaluation(setting: Setting) -> list[float]:
     """`classify` against the network alone, on ready batches."""
-    trial, device = TRIALS["st_cnn-16"], setting.session.device
+    trial, device = TRIALS["st_cnn-16"], setting.runtime.device
     precision = precision_on(device, trial.training)
-    network = build_for(trial, setting.session).network.eval()
+    network = build_for(trial, setting.runtime).network.eval()
     images = evaluation_images(trial, setting, _EVALUATED)
     ready = (images.to(device).float() / 255).to(memory_format=torch.channels_last).split(BATCH)
 
     @torch.no_grad()
-    def opponent() -> None:
+    def baseline() -> None:
         with autocast(device, precision):
             for batch in ready:
                 network(batch)
 
-    pairs = side_by_side(lambda: classify(network, images, device, precision), opponent, 7, setting.clock)
+    pairs = side_by_side(lambda: classify(network, images, device, precision), baseline, 7, setting.clock)
     return [pair.slowdown for pair in pairs]
 
 

@@ -15,29 +15,29 @@ _LEG = 39
 
 
 class Pair(NamedTuple):
-    """Seconds that ours and its opponent took for the same amount of work, one right after the other."""
+    """Seconds that ours and its baseline took for the same amount of work, one right after the other."""
 
     ours: float
-    opponent: float
+    baseline: float
 
     @property
     def slowdown(self) -> float:
         """How many times as long ours took."""
-        return self.ours / self.opponent
+        return self.ours / self.baseline
 
     @property
     def speedup(self) -> float:
         """How many times as fast ours was."""
-        return self.opponent / self.ours
+        return self.baseline / self.ours
 
     @property
     def more(self) -> float:
         """How many seconds longer ours took."""
-        return self.ours - self.opponent
+        return self.ours - self.baseline
 
 
-def side_by_side(ours: Work, opponent: Work, repetitions: int, clock: Clock = time.perf_counter) -> list[Pair]:
-    """Time ours and its opponent in turn, A B A B ...; a first round, which sets things up, is not timed."""
+def side_by_side(ours: Work, baseline: Work, repetitions: int, clock: Clock = time.perf_counter) -> list[Pair]:
+    """Time ours and its baseline in turn, A B A B ...; a first round, which sets things up, is not timed."""
 
     def seconds(work: Work) -> float:
         began = clock()
@@ -45,23 +45,23 @@ def side_by_side(ours: Work, opponent: Work, repetitions: int, clock: Clock = ti
         return clock() - began
 
     ours()
-    opponent()
-    return [Pair(seconds(ours), seconds(opponent)) for _ in range(repetitions)]
+    baseline()
+    return [Pair(seconds(ours), seconds(baseline)) for _ in range(repetitions)]
 
 
-def in_pauses(epoch: Callable[[Work], object], opponent: Work, clock: Clock = time.perf_counter) -> list[Pair]:
-    """Time an epoch too long to be repeated, and its opponent in the pauses after every third step.
+def in_pauses(epoch: Callable[[Work], object], baseline: Work, clock: Clock = time.perf_counter) -> list[Pair]:
+    """Time an epoch too long to be repeated, and its baseline in the pauses after every third step.
 
-    `epoch` calls what it is given after each of its steps. Gives seconds of a step and of the opponent for each whole
+    `epoch` calls what it is given after each of its steps. Gives seconds of a step and of the baseline for each whole
     leg of 39 steps; what the epoch does once, before its first step and after its last, is shared among all steps.
     """
-    entered, opponents, left = [], [], [clock()]
+    entered, baselines, left = [], [], [clock()]
 
     def pause() -> None:
         entered.append(clock())
         if len(entered) % _EVERY == 0:
-            opponent()
-            opponents.append(clock() - entered[-1])
+            baseline()
+            baselines.append(clock() - entered[-1])
         left.append(clock())
 
     epoch(pause)
@@ -71,7 +71,7 @@ def in_pauses(epoch: Callable[[Work], object], opponent: Work, clock: Clock = ti
     once = steps[0] - usual + after
     steps[0] = usual
     return [
-        Pair(mean(steps[leg : leg + _LEG]) + once / len(steps), mean(opponents[leg // _EVERY :][: _LEG // _EVERY]))
+        Pair(mean(steps[leg : leg + _LEG]) + once / len(steps), mean(baselines[leg // _EVERY :][: _LEG // _EVERY]))
         for leg in range(0, len(steps) - _LEG + 1, _LEG)
     ]
 

@@ -12,7 +12,7 @@ from torchvision import transforms
 from benchmark.images import WORKERS, PilDigits
 from benchmark.rows import Row, Setting, Target
 from benchmark.timing import Work, side_by_side
-from stn_train.data.datasets import FreshData
+from stn_train.data.datasets import OnlineDataset
 from stn_train.specs import RECIPES, DatasetSpec, TrainingSpec
 from stn_train.training.loop import TrainingState, train
 
@@ -66,33 +66,33 @@ class TutorialNetwork(nn.Module):
 
 def _its_way(setting: Setting) -> Work:
     """An epoch with a DataLoader, in float32 and with plain SGD."""
-    device = setting.session.device
+    device = setting.runtime.device
     digits = setting.digits.subset(torch.arange(_IMAGES))
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     dataset = PilDigits(digits, transform)
     loader = DataLoader(dataset, _BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
     network = TutorialNetwork().to(device)
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
 
     def epoch() -> None:
         network.train()
         for images, labels in loader:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(network(images.to(device)), labels.to(device)).backward()
-            optimiser.step()
+            optimizer.step()
 
     return epoch
 
 
 def _our_way(setting: Setting, batch_size: int) -> Work:
     """An epoch of our loop, with the paper's SGD, in the precision that we would choose."""
-    device = setting.session.device
+    device = setting.runtime.device
     keys: dict[str, Any] = {"epochs": _EPOCHS, "batch_size": batch_size, "precision": "auto"}
     recipe = TrainingSpec.model_validate({**RECIPES["paper"], **keys})
     digits = setting.digits.subset(torch.arange(_IMAGES))
     network = nn.Sequential(TutorialNetwork()).to(device).to(memory_format=torch.channels_last)
     state = TrainingState.start(network, recipe)
-    data = FreshData.of(DatasetSpec.model_validate("plain"), digits, device)
+    data = OnlineDataset.of(DatasetSpec.model_validate("plain"), digits, device)
     epochs = train(state, data, recipe, 0, device)
     return lambda: next(epochs)
 

@@ -15,7 +15,7 @@ import typer
 
 from stn_train.cli import colocalise, config, data, results, robustness, run, visualize
 from stn_train.cli.common import in_one_line
-from stn_train.errors import TrialError, UserError
+from stn_train.errors import RENAMED, TrialError, UserError
 
 # Click's UsageError, wherever this version of typer keeps it.
 UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
@@ -56,9 +56,9 @@ _REFUSED = {
     errno.EACCES: "you have no permission",
     errno.EPERM: "you have no permission",
     errno.EROFS: "its file system is read-only",
-    errno.EEXIST: "it is a file, and a folder is wanted",
-    errno.ENOTDIR: "a folder is wanted where a file is",
-    errno.EISDIR: "it is a folder, and a file is wanted",
+    errno.EEXIST: "it is a file, not a folder",
+    errno.ENOTDIR: "a file is where a folder should be",
+    errno.EISDIR: "it is a folder, not a file",
     errno.ENAMETOOLONG: "its name is too long",
 }
 """Much of what the system says where a path of the user's is at fault, in our words."""
@@ -136,7 +136,9 @@ def _complain_of_usage(error: typer.BadParameter) -> int:
         typer.echo(message, err=True)
         return 2
     command = error.ctx.command_path if error.ctx else "stn-train"
-    return _complain(message.rstrip("."), f"\nTry '{command} --help'.")
+    option = getattr(error, "option_name", "")
+    now = f"; it is called {RENAMED[option]} now" if option in RENAMED else ""
+    return _complain(message.rstrip(".") + now, f"\nTry '{command} --help'.")
 
 
 def _version(wanted: bool) -> None:

@@ -57,15 +57,15 @@ def colocalise(
 
     from stn_train.colocalisation.report import ColocalisationFolder, write_colocalisation_report
     from stn_train.colocalisation.run import run_colocalisation
-    from stn_train.experiment.runtime import open_session
+    from stn_train.experiment.runtime import open_runtime
 
-    session = open_session(device, threads, data_root or spec.data_root, None)
+    runtime = open_runtime(device, threads, data_root or spec.data_root, None)
     folder = ColocalisationFolder(output_dir or Path("runs") / spec.name)
-    where = f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} on {session.device}, into {folder.path}"
+    where = f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} on {runtime.device}, into {folder.path}"
     display = _Display(quiet, where)
     with stop_on_signal() as stopping:
         try:
-            for progress in run_colocalisation(spec, cells, folder, session, lambda: bool(stopping())):
+            for progress in run_colocalisation(spec, cells, folder, runtime, lambda: bool(stopping())):
                 display.show(progress)
         except Stopped:
             display.close()

@@ -132,7 +132,7 @@ def _mistakes(spec: "ExperimentSpec | ColocalisationSpec", config: str, allow_im
         else:
             if not allow_imports:
                 check_imports(spec, config)
-            check_trials(trials_of(spec), spec.built)
+            check_trials(trials_of(spec), spec.prebuilt)
     except UserError as error:
         return [str(sentence) for sentence in error.args]
     return []

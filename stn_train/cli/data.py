@@ -27,13 +27,13 @@ def build(
 
     For instance: stn-train data build --config rts --output-dir built
 
-    To train on them: stn-train run --config rts --set built=built --output-dir runs/rts-built
+    To train on them: stn-train run --config rts --set prebuilt=built --output-dir runs/rts-built
     """
-    from stn_train.data.datasets import build_variant
+    from stn_train.data.datasets import build_prebuilt
 
     experiment, train, test = _load(config, overrides, data_root)
     for dataset in experiment.datasets:
-        typer.echo(f"wrote {build_variant(dataset, experiment.source, {'train': train, 'test': test}, output_dir)}")
+        typer.echo(f"wrote {build_prebuilt(dataset, experiment.source, {'train': train, 'test': test}, output_dir)}")
 
 
 @app.command()

@@ -68,12 +68,12 @@ class ProgressDisplay:
 
     def _warn(self, trial: "TrialSpec", record: "EpochRecord") -> None:
         """Say what is wrong with the transformers, each trouble once a trial."""
-        from stn_train.report.diagnostics import troubles
+        from stn_train.report.diagnostics import warnings_of
 
-        for trouble in troubles(record, trial.training):
-            if (trial.key, trouble.kind) not in self.warned:
-                self.warned.add((trial.key, trouble.kind))
-                self._line(f"warning: {trial.key}: {trouble.sentence}")
+        for warning in warnings_of(record, trial.training):
+            if (trial.key, warning.kind) not in self.warned:
+                self.warned.add((trial.key, warning.kind))
+                self._line(f"warning: {trial.key}: {warning.sentence}")
 
     def after_step(self, epochs: float) -> None:
         """So many epochs of the trial are done; what was done before the first step, and its loading, is not timed."""

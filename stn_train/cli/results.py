@@ -29,7 +29,7 @@ def eval_(
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="A dataset's name, as rts; the checkpoint's own if not given.")
     ] = None,
-    turns: Annotated[
+    tta_angles: Annotated[
         str | None,
         typer.Option(
             metavar="DEG,DEG",
@@ -49,20 +49,20 @@ def eval_(
 
     For instance: stn-train eval runs/rts --dataset r
 
-    With test-time augmentation: stn-train eval runs/rts --turns=-10,10
+    With test-time augmentation: stn-train eval runs/rts --tta-angles=-10,10
     """
     from stn_train.experiment.load import NoPoseError, checkpoints_in, evaluate
-    from stn_train.experiment.runtime import open_session
+    from stn_train.experiment.runtime import open_runtime
     from stn_train.storage import json_text
 
-    turned = None if turns is None else _degrees(turns)
-    session = open_session(device, threads, data_root, allow_imports=allow_imports)
+    turned = None if tta_angles is None else _degrees(tta_angles)
+    runtime = open_runtime(device, threads, data_root, allow_imports=allow_imports)
     found: list[dict[str, Any]] = []
     left_out: list[NoPoseError] = []
     failed: list[UserError] = []
     for checkpoint in checkpoints_in(target):
         try:
-            evaluation = evaluate(checkpoint, dataset, session, turned)
+            evaluation = evaluate(checkpoint, dataset, runtime, turned)
         except NoPoseError as error:
             left_out.append(error)
             continue
@@ -84,16 +84,18 @@ def eval_(
 def _degrees(text: str) -> tuple[float, ...]:
     from pydantic import TypeAdapter
 
-    from stn_train.specs import Turns
+    from stn_train.specs import TtaAngles
 
     try:
-        turns: tuple[float, ...] = TypeAdapter(Turns).validate_python([float(turn) for turn in text.split(",") if text])
+        tta_angles: tuple[float, ...] = TypeAdapter(TtaAngles).validate_python(
+            [float(turn) for turn in text.split(",") if text]
+        )
     except ValueError:
         raise UserError(
-            f"--turns {text}: at most 36 different degrees from -180 to 180, and none of them 0, with commas between "
-            "are wanted, such as -10,10"
+            f"--tta-angles {text}: expected at most 36 different angles from -180 to 180 degrees, none of them 0, "
+            "separated by commas, such as -10,10"
         ) from None
-    return turns
+    return tta_angles
 
 
 def report(run: Run) -> None:
@@ -128,7 +130,7 @@ def compare(
 
     For instance: stn-train compare runs/table1 runs/table1-recipe-paper
 
-    How errors fall with more training digits: stn-train compare runs/rts runs/few_digits --plot digits.png
+    How errors fall with more training digits: stn-train compare runs/rts runs/low_data --plot digits.png
     """
     from stn_train.report.compare import compare_runs, trials_by_digits
     from stn_train.report.documents import row_values
@@ -137,7 +139,7 @@ def compare(
     from stn_train.storage import json_text
 
     if len(set(runs)) < max(len(runs), 2):
-        raise UserError("at least two runs are wanted, each named once: stn-train compare RUN RUN")
+        raise UserError("expected at least two runs, each named once: stn-train compare RUN RUN")
     folders = [RunFolder(run) for run in runs]
     rows = compare_runs(folders)
     if plot is not None:
@@ -183,28 +185,28 @@ def _values(evaluation: "Evaluation") -> dict[str, Any]:
         "epochs": evaluation.trial.training.epochs,
         "dataset": evaluation.dataset.model_dump(mode="json", exclude_none=True),
         "split": "validation" if evaluation.trial.validation else "test",
-        "turns": list(evaluation.turns),
+        "tta_angles": list(evaluation.tta_angles),
         "images": len(evaluation.wrong),
         "errors": int(evaluation.wrong.sum()),
         "error": {"value": error.value, "low": error.low, "high": error.high},
         "class_errors": class_errors(evaluation.confusion),
         "confusion": evaluation.confusion.tolist(),
-        "evidence": evaluation.evidence and evaluation.evidence.model_dump(mode="json"),
+        "alignment": evaluation.alignment and evaluation.alignment.model_dump(mode="json"),
     }
 
 
-def _undoes(evaluation: "Evaluation") -> list[str]:
-    """A line on what the transformer undoes, where there is anything to undo."""
-    from stn_train.report.alignment import undoing
-    from stn_train.report.text import undoes
+def _removes(evaluation: "Evaluation") -> list[str]:
+    """A line on what the transformer removes of the distortion, where there is anything to remove."""
+    from stn_train.report.alignment import summarise
+    from stn_train.report.text import removes
 
-    words = undoes("the transformer", undoing([evaluation.evidence])) if evaluation.evidence else ""
+    words = removes("the transformer", summarise([evaluation.alignment])) if evaluation.alignment else ""
     return [words] if words else []
 
 
 def _also_turned(evaluation: "Evaluation") -> str:
-    turns = ", ".join(f"{degrees:g}" for degrees in evaluation.turns)
-    return f", each also turned by {turns} degrees" if turns else ""
+    tta_angles = ", ".join(f"{degrees:g}" for degrees in evaluation.tta_angles)
+    return f", each also turned by {tta_angles} degrees" if tta_angles else ""
 
 
 def _words(evaluation: "Evaluation") -> str:
@@ -226,11 +228,11 @@ def _words(evaluation: "Evaluation") -> str:
             f"measured on {values['images']:,} {values['split']} images of {values['dataset']['name']} "
             f"({canvas[0]} x {canvas[1]} pixels){_also_turned(evaluation)}:",
             f"error {error['value']:.2f} % (95 % interval {error['low']:.2f} to {error['high']:.2f})",
-            *_undoes(evaluation),
+            *_removes(evaluation),
             "",
             aligned(per_class, names=1),
             "",
-            "true class (rows) taken for (columns):",
+            "confusion matrix, true class (rows) and predicted class (columns):",
             aligned(confusion, names=1),
         ]
     )

@@ -29,7 +29,7 @@ def robustness(
     allow_imports: AllowImports = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure the error against angle, scale, shift and clutter, also beyond what training has seen.
+    """Measure the error against rotation, scale, translation and clutter, also beyond what training has seen.
 
     And of networks trained on one dataset of the run and tested on another. Each finished trial is measured once; the
     report then shows it.
@@ -37,7 +37,7 @@ def robustness(
     For instance: stn-train robustness runs/rts
     """
     from stn_train.experiment.robustness import measure_robustness
-    from stn_train.experiment.runtime import open_session
+    from stn_train.experiment.runtime import open_runtime
     from stn_train.report.robustness import robust
     from stn_train.report.text import robustness as in_words
     from stn_train.report.write import report_run
@@ -45,11 +45,11 @@ def robustness(
 
     folder = RunFolder(run)
     experiment = folder.load_experiment()
-    session = open_session(device, threads, data_root or experiment.data_root, allow_imports=allow_imports)
+    runtime = open_runtime(device, threads, data_root or experiment.data_root, allow_imports=allow_imports)
     failed: list[UserError] = []
     with stop_on_signal() as stopping:
         try:
-            for progress in measure_robustness(folder, session, lambda: bool(stopping())):
+            for progress in measure_robustness(folder, runtime, lambda: bool(stopping())):
                 if progress.failure is not None:
                     failed.append(progress.failure)
                 else:

@@ -70,25 +70,25 @@ def run(
     if not allow_imports:
         check_imports(experiment, config)
 
-    from stn_train.experiment.tensorboard import logged, refuse_missing
+    from stn_train.experiment.tensorboard import check_installed, logged
 
     if tensorboard:
-        refuse_missing()
+        check_installed()
 
     from stn_train.cli.results import report_text
     from stn_train.experiment.check import check_trials
     from stn_train.experiment.run import run_experiment
-    from stn_train.experiment.runtime import open_session
+    from stn_train.experiment.runtime import open_runtime
     from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
 
     if dry_run:
-        check_trials(trials, experiment.built)
+        check_trials(trials, experiment.prebuilt)
         typer.echo(_plan(trials))
         return
-    session = open_session(device, threads, data_root or experiment.data_root, experiment.built)
+    runtime = open_runtime(device, threads, data_root or experiment.data_root, experiment.prebuilt)
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
-    display = ProgressDisplay(quiet, f"on {session.device}, into {folder.path}")
+    display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
     with stop_on_signal() as stopping:
 
         def after_step(epochs: float) -> bool:
@@ -96,7 +96,7 @@ def run(
             return bool(stopping())
 
         try:
-            running = run_experiment(experiment, trials, folder, session, after_step)
+            running = run_experiment(experiment, trials, folder, runtime, after_step)
             for progress in logged(running, folder) if tensorboard else running:
                 display.show(progress)
         except Stopped:
@@ -116,7 +116,7 @@ def _seed_list(text: str) -> list[int]:
     try:
         return [int(seed) for seed in text.split(",")]
     except ValueError:
-        raise UserError(f"--seeds {text}: whole numbers with commas between are wanted, such as 0,1,2") from None
+        raise UserError(f"--seeds {text}: expected whole numbers separated by commas, such as 0,1,2") from None
 
 
 def _plan(trials: "list[TrialSpec]") -> str:
@@ -124,7 +124,7 @@ def _plan(trials: "list[TrialSpec]") -> str:
     from stn_train.experiment.trial import model_of
     from stn_train.report.text import aligned
 
-    lines = [["dataset", "model", "canvas", "output", "width", "parameters", "multiply-adds", "epochs", "seeds"]]
+    lines = [["dataset", "model", "canvas", "output", "width", "parameters", "MACs", "epochs", "seeds"]]
     seeds: dict[tuple[str, str], list[str]] = {}
     for trial in trials:
         seeds.setdefault((trial.dataset.name, trial.model.name), []).append(str(trial.seed))
@@ -136,10 +136,10 @@ def _plan(trials: "list[TrialSpec]") -> str:
                 trial.dataset.name,
                 trial.model.name,
                 _pixels(trial.dataset.canvas),
-                _pixels(transformer.output) if transformer and 0 in transformer.at else "-",
+                _pixels(transformer.output_size) if transformer and 0 in transformer.before else "-",
                 "-" if model.width is None else f"{model.width:g}",
                 f"{model.parameters:,}",
-                f"{model.multiply_adds:,}",
+                f"{model.macs:,}",
                 str(trial.training.epochs),
                 ",".join(seeds[trial.dataset.name, trial.model.name]),
             ]

@@ -15,7 +15,7 @@ def visualize(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="Some of: curves, examples, means, turning, training, confusion; all if not given.",
+            help="Some of: curves, examples, means, rotation_sweep, training, confusion; all if not given.",
         ),
     ] = None,
     output_dir: Annotated[
@@ -29,13 +29,13 @@ def visualize(
 ) -> None:
     """Draw what checkpoints have learnt, also of trainings that have not ended.
 
-    Learning curves; the best, typical and worst images; the mean image of each class; a digit turned right round; an
-    animation of the training; what is taken for what.
+    Learning curves; the best, typical and worst images; the mean image of each class; a rotation sweep; an
+    animation of the training; the confusion matrix.
 
-    For instance: stn-train visualize runs/rts --only turning,training
+    For instance: stn-train visualize runs/rts --only rotation_sweep,training
     """
     from stn_train.experiment.load import checkpoints_in
-    from stn_train.experiment.runtime import open_session
+    from stn_train.experiment.runtime import open_runtime
     from stn_train.experiment.visualize import PICTURES, visualize
     from stn_train.storage import write_bytes
 
@@ -44,7 +44,7 @@ def visualize(
         if name not in PICTURES:
             raise UserError(f"--only {only}: there is no picture {name!r}{did_you_mean(name, PICTURES)}")
     checkpoints = checkpoints_in(target)
-    session = open_session(device, threads, data_root, allow_imports=allow_imports)
+    runtime = open_runtime(device, threads, data_root, allow_imports=allow_imports)
     above = target.parent if target.is_file() else target
     drawn = False
     failed: list[UserError] = []
@@ -52,7 +52,7 @@ def visualize(
         trial = checkpoint.parent
         folder = trial if output_dir is None else output_dir / trial.relative_to(above)
         try:
-            for drawing in visualize(checkpoint, wanted, session):
+            for drawing in visualize(checkpoint, wanted, runtime):
                 write_bytes(folder / drawing.name, drawing.content)
                 typer.echo(f"wrote {folder / drawing.name}")
                 drawn = True

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stn_train.data.datasets import VARIANT_SEED, whole_batches
-from stn_train.data.distortion import draw
-from stn_train.data.extent import Ink
+from stn_train.data.datasets import TEST_SEED, whole_batches
+from stn_train.data.distortion import sample_distortion
+from stn_train.data.extent import InkExtent
 from stn_train.data.randomness import Split
 from stn_train.data.rendering import render, to_device
 from stn_train.data.sources import Digits
@@ -21,7 +21,7 @@ class OneClass:
 
     spec: DatasetSpec
     digits: Digits
-    ink: Ink
+    ink: InkExtent
     members: Tensor
     """The numbers of the images of the class, on the CPU."""
 
@@ -29,13 +29,13 @@ class OneClass:
     def of(spec: DatasetSpec, digits: Digits, label: int, device: torch.device) -> "OneClass":
         """From digits of all classes on the CPU."""
         members = (digits.labels == label).repeat(digits.repeats).nonzero()[:, 0]
-        return OneClass(spec, to_device(digits, device), Ink.of(digits), members)
+        return OneClass(spec, to_device(digits, device), InkExtent.of(digits), members)
 
     def batches(self, seed: int, size: int) -> Iterator[Tensor]:
         """Batches without end, distorted afresh in every epoch: B x 1 x H x W, float32 from 0 to 1."""
         epoch = 0
         while True:
-            draws = draw(self.spec, self.digits, seed, "train", epoch, ink=self.ink)
+            draws = sample_distortion(self.spec, self.digits, seed, "train", epoch, ink=self.ink)
             for index in whole_batches(len(self.members), seed, epoch, size):
                 yield render(self.spec, self.digits, draws, self.members[index])
             epoch += 1
@@ -45,7 +45,7 @@ class OneClass:
 
         They are those of the dataset's test (or validation) variant, all on the CPU.
         """
-        (drawn,) = draws = draw(self.spec, self.digits, VARIANT_SEED, split, ink=self.ink)
+        (drawn,) = draws = sample_distortion(self.spec, self.digits, TEST_SEED, split, ink=self.ink)
         images = (render(self.spec, self.digits, draws, self.members) * 255).round().byte().cpu()
         shift = torch.from_numpy(drawn.shift)[self.members].float()
         return images, shift, self.members % len(self.digits)

@@ -25,7 +25,7 @@ from stn_train.report.page import Block, Bullets, Code, Heading, Picture, Text, 
 from stn_train.report.plots import located, png
 from stn_train.report.text import aligned
 from stn_train.run_folder import OutputFolder, TrialFolder, load_arrays
-from stn_train.safe_io import refuse_other_axes
+from stn_train.safe_io import check_axes
 from stn_train.specs import DatasetSpec, Spec
 from stn_train.statistics import Estimate, error_over_seeds
 from stn_train.storage import write_bytes, write_json, write_text
@@ -37,7 +37,7 @@ FOUND = 0.5
 class CellResult(Spec):
     """What a finished cell found: for each image of its class, the overlap and the number of the digit shown."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     cell: CellSpec
     loss: float = Field(description="mean over the last tenth of the steps")
     overlap: Annotated[tuple[float, ...], Field(strict=False, min_length=2)]
@@ -79,7 +79,7 @@ class ColocalisationFolder(OutputFolder):
         return load_arrays(
             self.samples(cell),
             self._anew(cell),
-            lambda arrays: refuse_other_axes(arrays, {"image": "u Shw", "predicted": "f SB", "true": "f SB"}, {"B": 4}),
+            lambda arrays: check_axes(arrays, {"image": "u Shw", "predicted": "f SB", "true": "f SB"}, {"B": 4}),
         )
 
     def _anew(self, cell: CellSpec) -> str:
@@ -226,5 +226,6 @@ def _meaning(spec: ColocalisationSpec, folder: ColocalisationFolder, results: Se
         "The interval says what other digits would give; it does not speak of other trainings.",
         "Each localiser was trained on images of one class, without labels or boxes, and is measured on images of "
         "other digits, which it never saw; the paper trains and measures on the same 100 images.",
-        f"The encoder errs on {encoder.error:.2f} % of its own {encoder.split} images ({encoder.trial.dataset.name}).",
+        f"The encoder has an error of {encoder.error:.2f} % on its own {encoder.split} images "
+        f"({encoder.trial.dataset.name}).",
     ]

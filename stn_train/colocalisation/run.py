@@ -19,8 +19,8 @@ from stn_train.errors import Stopped, TrialError, UserError
 from stn_train.experiment.check import check_colocalisation
 from stn_train.experiment.load import load_network
 from stn_train.experiment.plan import differences
-from stn_train.experiment.run import refuse_other
-from stn_train.experiment.runtime import Session, environment
+from stn_train.experiment.run import check_same_trial
+from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import run_trial
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.run_folder import TrialFolder
@@ -51,7 +51,7 @@ def run_colocalisation(
     spec: ColocalisationSpec,
     cells: list[CellSpec],
     folder: ColocalisationFolder,
-    session: Session,
+    runtime: Runtime,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
     """Run these cells of a co-localisation in `folder`, which may hold some of them already; yields as it goes.
@@ -61,9 +61,9 @@ def run_colocalisation(
     before anything is where the folder holds a cell, or an encoder, of another specification, or one cannot be built.
     """
     check_colocalisation(spec)
-    with storage.alone_in(folder.path):
-        storage.refuse_links(folder.path)
-        _refuse_changed(spec, folder)
+    with storage.folder_lock(folder.path):
+        storage.check_links(folder.path)
+        _check_unchanged(spec, folder)
         for path in (folder.path, folder.encoder.path, *(folder.cell(cell) for cell in cells)):
             storage.clear_leftovers(path)
         storage.write_text(folder.config, dump(spec))
@@ -75,21 +75,21 @@ def run_colocalisation(
                 pending.append(cell)
         if not pending:
             return
-        storage.write_record(folder.environment, environment(session))
-        yield from _train_encoder(spec.encoder_trial, folder.encoder, session, stop)
-        encoder = Encoder(load_network(folder.encoder.checkpoint)).to(session.device)
-        train, scored = load_digits(spec.source, session.data_root)
+        storage.write_record(folder.environment, environment(runtime))
+        yield from _train_encoder(spec.encoder_trial, folder.encoder, runtime, stop)
+        encoder = Encoder(load_network(folder.encoder.checkpoint)).to(runtime.device)
+        train, scored = load_digits(spec.source, runtime.data_root)
         if spec.validation:
             train, scored = hold_out(train)
         for cell in pending:
             try:
-                yield from _run_cell(cell, folder, session, encoder, train, scored, stop)
+                yield from _run_cell(cell, folder, runtime, encoder, train, scored, stop)
             except TrialError as error:
                 yield Progress(cell.key, 1.0, failure=str(error))
 
 
-def _refuse_changed(spec: ColocalisationSpec, folder: ColocalisationFolder) -> None:
-    refuse_other(spec.encoder_trial, folder.encoder)
+def _check_unchanged(spec: ColocalisationSpec, folder: ColocalisationFolder) -> None:
+    check_same_trial(spec.encoder_trial, folder.encoder)
     for cell in cells_of(spec):
         if folder.result(cell).exists():
             before = folder.load_result(cell).cell
@@ -101,13 +101,13 @@ def _refuse_changed(spec: ColocalisationSpec, folder: ColocalisationFolder) -> N
 
 
 def _train_encoder(
-    trial: TrialSpec, files: TrialFolder, session: Session, stop: Callable[[], bool]
+    trial: TrialSpec, files: TrialFolder, runtime: Runtime, stop: Callable[[], bool]
 ) -> Iterator[Progress]:
     if files.result.exists():
         return
     yield Progress("encoder", 0.0, warning=fall_back(files.checkpoint))
     try:
-        for record in run_trial(trial, files, session, lambda epochs: stop()):
+        for record in run_trial(trial, files, runtime, lambda epochs: stop()):
             yield Progress("encoder", record.epoch / trial.training.epochs)
     except TrialError as error:
         raise TrialError(f"the encoder, on which every cell depends, cannot be trained: {error}") from None
@@ -117,7 +117,7 @@ def _train_encoder(
 def _run_cell(
     cell: CellSpec,
     folder: ColocalisationFolder,
-    session: Session,
+    runtime: Runtime,
     encoder: Encoder,
     train: Digits,
     scored: Digits,
@@ -127,8 +127,8 @@ def _run_cell(
     yield Progress(cell.key, 0.0)
     spec = cell.localiser
     torch.manual_seed(cell.seed)
-    transformer = build_localiser(spec.localisation, cell.dataset.canvas).to(session.device)
-    images = OneClass.of(cell.dataset, train, cell.label, session.device)
+    transformer = build_localiser(spec.localisation, cell.dataset.canvas).to(runtime.device)
+    images = OneClass.of(cell.dataset, train, cell.label, runtime.device)
     losses = []
     batches = images.batches(cell.seed, spec.batch_size)
     for loss in train_localiser(transformer, encoder, batches, spec, cell.seed):
@@ -136,8 +136,8 @@ def _run_cell(
         if stop():
             raise Stopped
         yield Progress(cell.key, len(losses) / spec.steps)
-    pictures, shift, digit = OneClass.of(cell.dataset, scored, cell.label, session.device).fixed(cell.split)
-    boxes, true = _boxes(transformer, pictures, session.device), frame_boxes(shift, cell.dataset.canvas)
+    pictures, shift, digit = OneClass.of(cell.dataset, scored, cell.label, runtime.device).fixed(cell.split)
+    boxes, true = _boxes(transformer, pictures, runtime.device), frame_boxes(shift, cell.dataset.canvas)
     overlaps = overlap(boxes, true)
     few = slice(_SAMPLES)
     samples = {"image": pictures[few, 0], "predicted": boxes[few], "true": true[few]}

@@ -47,9 +47,9 @@ class LocaliserSpec(Spec):
 
     localisation: Localisation = Field(description="the localisation network")
     margin: float = Field(ge=0, le=4, description="of the triplet loss; the squared distance is 4 at most")
-    steps: int = Field(ge=1, le=1_000_000, description="steps of the optimiser")
+    steps: int = Field(ge=1, le=1_000_000, description="steps of the optimizer")
     batch_size: int = Field(ge=2, le=4096, description="images in a step; each is compared with every other")
-    rate: float = Field(gt=0, le=100, description="the highest learning rate; up and down once")
+    lr: float = Field(gt=0, le=100, description="the highest learning rate; up and down once")
 
 
 class ColocalisationSpec(Spec):
@@ -80,14 +80,14 @@ class ColocalisationSpec(Spec):
 
     @property
     def encoder_trial(self) -> TrialSpec:
-        """The training of the encoder, as any other trial, by the recipe `ours`."""
+        """The training of the encoder, as any other trial, by the recipe `default`."""
         return TrialSpec(
             source=self.source,
-            built=False,
+            prebuilt=False,
             dataset=self.encoder.dataset,
             model=ModelSpec.model_validate("cnn_paper"),
             parameters=self.encoder.parameters,
-            training=TrainingSpec(**{**RECIPES["ours"], "epochs": self.encoder.epochs, "localisation_rate": 1.0}),
+            training=TrainingSpec(**{**RECIPES["default"], "epochs": self.encoder.epochs, "localisation_lr": 1.0}),
             seed=self.seed,
             validation=self.validation,
         )

@@ -32,24 +32,24 @@ def train_localiser(
     """
     localiser = transformer.localisation
     assert isinstance(localiser, Localiser)
-    optimiser = torch.optim.AdamW(transformer.parameters(), lr=spec.rate)
+    optimizer = torch.optim.AdamW(transformer.parameters(), lr=spec.lr)
     generator = torch.Generator().manual_seed(seed)
     transformer.train()
     for step, images in zip(range(spec.steps), batches, strict=False):
         progress = step / spec.steps
         localiser.size = crop_size(localiser.smallest, progress)
-        for group in optimiser.param_groups:
-            group["lr"] = one_cycle(spec.rate, progress, _WARM_UP)
+        for group in optimizer.param_groups:
+            group["lr"] = one_cycle(spec.lr, progress, _WARM_UP)
         crops, _ = transformer.warp(images)
         theta = random_theta(len(images), localiser.smallest, generator).to(images.device)
-        random = transformer.sampler(images, transformer.family.grid(theta, transformer.output))
+        random = transformer.sampler(images, transformer.family.grid(theta, transformer.output_size))
         loss = triplet_loss(encoder(crops), encoder(random), spec.margin)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise TrialError(f"the loss is not finite at step {step + 1}; try a localiser.rate below {spec.rate:g}")
+            raise TrialError(f"the loss is not finite at step {step + 1}; try a localiser.lr below {spec.lr:g}")
         yield value
     localiser.size = localiser.smallest
 

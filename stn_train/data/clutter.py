@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.data.randomness import Source, Subject
+from stn_train.data.randomness import RandomStream, Source
 from stn_train.data.sources import Digits
 from stn_train.specs import DIGIT, ClutterSpec
 
@@ -36,7 +36,7 @@ class Clutter:
         return Clutter(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-def draw_clutter(
+def sample_clutter(
     spec: ClutterSpec,
     canvas: tuple[int, int],
     digit: NDArray[np.int64],
@@ -50,7 +50,7 @@ def draw_clutter(
     """
 
     def anywhere(attempt: int) -> NDArray[np.int64]:
-        shares = source.stream(Subject.CLUTTER, attempt).random((len(digit), spec.patches, 5))
+        shares = source.stream(RandomStream.CLUTTER, attempt).random((len(digit), spec.patches, 5))
         return np.moveaxis((shares * choices).astype(np.int64), 2, 0)
 
     digits = int(digit.max()) + 1

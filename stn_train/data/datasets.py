@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stn_train import storage
-from stn_train.data.distortion import Draw, distortion_family, draw, true_poses
-from stn_train.data.extent import Ink, Outline, outline
+from stn_train.data.distortion import Distortion, distortion_family, sample_distortion, true_poses
+from stn_train.data.extent import InkExtent, Outline, outline
 from stn_train.data.randomness import Split, order
 from stn_train.data.rendering import labels_of, render, to_device
 from stn_train.data.sources import Digits
 from stn_train.errors import UserError
-from stn_train.safe_io import arrays_in, read_array, refuse_other_axes
+from stn_train.safe_io import arrays_in, check_axes, read_array
 from stn_train.specs import DIGIT, DatasetSpec, Source, Spec
 
 
@@ -52,18 +52,18 @@ class TrainingData(Protocol):
 
 
 @dataclass(frozen=True)
-class FreshData:
+class OnlineDataset:
     """Digits that are distorted afresh for every epoch, on the device where they lie.
 
-    `posed` asks for true poses; `bend` pixels is how far each digit is bent before (see `draw`). The distortions grow
-    from none in epoch 0 to all of them in epoch `grown`.
+    `posed` asks for true poses; `elastic_augmentation` is a standard deviation in pixels (see
+    `sample_distortion`). The distortions grow from none in epoch 0 to all of them in epoch `grown`.
     """
 
     spec: DatasetSpec
     digits: Digits
-    ink: Ink
+    ink: InkExtent
     posed: bool
-    bend: float
+    elastic_augmentation: float
     grown: float
 
     @staticmethod
@@ -72,11 +72,11 @@ class FreshData:
         digits: Digits,
         device: torch.device,
         posed: bool = False,
-        bend: float = 0.0,
+        elastic_augmentation: float = 0.0,
         grown: float = 0.0,
-    ) -> "FreshData":
+    ) -> "OnlineDataset":
         """From digits on the CPU."""
-        return FreshData(spec, to_device(digits, device), Ink.of(digits), posed, bend, grown)
+        return OnlineDataset(spec, to_device(digits, device), InkExtent.of(digits), posed, elastic_augmentation, grown)
 
     def __len__(self) -> int:
         return len(self.digits) * self.digits.repeats
@@ -84,7 +84,7 @@ class FreshData:
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
         """See TrainingData. The distortions depend on seed and epoch alone."""
         spec = self.spec if epoch >= self.grown else self.spec.eased(epoch / self.grown)
-        draws = draw(spec, self.digits, seed, "train", epoch, self.bend, self.ink)
+        draws = sample_distortion(spec, self.digits, seed, "train", epoch, self.elastic_augmentation, self.ink)
         labels = labels_of(self.digits, draws)
         for index in whole_batches(len(self), seed, epoch, size):
             images = render(spec, self.digits, draws, index)
@@ -93,7 +93,7 @@ class FreshData:
 
 
 @dataclass(frozen=True)
-class BuiltData:
+class PrebuiltDataset:
     """Images that were distorted once, and stay as they are: M x C x H x W, uint8, with M labels and M x 9 poses."""
 
     images: Tensor
@@ -117,7 +117,7 @@ def whole_batches(count: int, seed: int, epoch: int, size: int) -> Iterator[Tens
     yield from shuffled[: max(count // size, 1) * size].split(size)
 
 
-VARIANT_SEED = 20_150_605
+TEST_SEED = 20_150_605
 """The seed of every test and validation variant, apart from all seeds of trainings."""
 BUILD_SEED = 0
 """The seed of built training images: those of epoch 0 of a training with this seed."""
@@ -127,7 +127,7 @@ _FILES = ("images.npy", "digits.npy", "parameters.npz")
 
 
 @dataclass(frozen=True)
-class Variant:
+class FixedDataset:
     """A split of the digits, distorted once: M images of N digits.
 
     `images` (M x C x H x W, uint8) and their `labels` (M, int64); the numbers of the digits that they show, `digit` (M,
@@ -149,15 +149,15 @@ class Variant:
         return self.labels.new_zeros(len(self.sources)).index_put((self.digit,), self.labels)
 
 
-def draw_variant(
-    spec: DatasetSpec, digits: Digits, split: Split, seed: int = VARIANT_SEED
-) -> tuple[Variant, tuple[Draw, ...], list[Outline]]:
+def make_fixed_dataset(
+    spec: DatasetSpec, digits: Digits, split: Split, seed: int = TEST_SEED
+) -> tuple[FixedDataset, tuple[Distortion, ...], list[Outline]]:
     """Distort a whole split, on the CPU and quantised, so that it is the same wherever it is needed.
 
     With it a Draw and an Outline for each channel.
     """
-    ink = Ink.of(digits)
-    draws = draw(spec, digits, seed, split, ink=ink)
+    ink = InkExtent.of(digits)
+    draws = sample_distortion(spec, digits, seed, split, ink=ink)
     count = len(draws[0])
     images = torch.empty(count, spec.channels, *spec.canvas, dtype=torch.uint8)
     for index in torch.arange(count).split(_BATCH):
@@ -165,7 +165,7 @@ def draw_variant(
     family = distortion_family(spec)
     outlines = [outline(family, drawn.theta, spec.canvas, ink.points(drawn.digit)) for drawn in draws]
     clipped = np.any([one.clipped(spec.canvas) for one in outlines], axis=0)
-    variant = Variant(
+    variant = FixedDataset(
         images,
         labels_of(digits, draws),
         torch.from_numpy(_joined([drawn.digit for drawn in draws])),
@@ -176,15 +176,15 @@ def draw_variant(
     return variant, draws, outlines
 
 
-def drawn_again(spec: DatasetSpec, variant: Variant) -> Variant:
+def distorted_again(spec: DatasetSpec, variant: FixedDataset) -> FixedDataset:
     """A variant's digits, each distorted once more, otherwise than there."""
-    return draw_variant(spec, Digits(variant.sources, variant.source_labels), "test", VARIANT_SEED + 1)[0]
+    return make_fixed_dataset(spec, Digits(variant.sources, variant.source_labels), "test", TEST_SEED + 1)[0]
 
 
 class Manifest(Spec):
     """What a built variant is made of, and the checksums (SHA-256) of its files."""
 
-    format: Literal[4] = 4
+    format: Literal[5] = 5
     source: Source
     dataset: DatasetSpec
     family: str
@@ -193,13 +193,13 @@ class Manifest(Spec):
     files: dict[str, str]
 
 
-def build_variant(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], folder: Path) -> Path:
+def build_prebuilt(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], folder: Path) -> Path:
     """Write a variant of these splits below `folder`; the folder it lies in. The manifest is written last.
 
     Raises UserError where another process is writing it.
     """
     target = folder / spec.name
-    with storage.alone_in(target):
+    with storage.folder_lock(target):
         for part in (target, *(target / split for split in digits)):
             storage.clear_leftovers(part)
         manifest = _write_splits(spec, source, digits, target)
@@ -208,11 +208,11 @@ def build_variant(spec: DatasetSpec, source: Source, digits: dict[Split, Digits]
 
 
 def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], target: Path) -> Manifest:
-    seeds: dict[str, int] = {split: BUILD_SEED if split == "train" else VARIANT_SEED for split in digits}
+    seeds: dict[str, int] = {split: BUILD_SEED if split == "train" else TEST_SEED for split in digits}
     files: dict[str, str] = {}
     counts: dict[str, int] = {}
     for split, of_split in digits.items():
-        variant, draws, outlines = draw_variant(spec, of_split, split, seeds[split])
+        variant, draws, outlines = make_fixed_dataset(spec, of_split, split, seeds[split])
         counts[split] = len(variant.images)
         channels = [_parameters(spec, *channel) for channel in zip(draws, outlines, strict=True)]
         arrays: dict[str, Any] = {name: _joined([channel[name] for channel in channels]) for name in channels[0]}
@@ -228,11 +228,11 @@ def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits]
     return Manifest(source=source, dataset=spec, family=family, seeds=seeds, images=counts, files=files)
 
 
-def _parameters(spec: DatasetSpec, drawn: Draw, lies: Outline) -> dict[str, NDArray[np.generic]]:
+def _parameters(spec: DatasetSpec, drawn: Distortion, lies: Outline) -> dict[str, NDArray[np.generic]]:
     """What is true of one channel of the images, by the names in the file."""
     values = asdict(drawn)
     clutter = values.pop("clutter") or {}
-    del values["hand"]  # fixed images show the digits of the file as they are
+    del values["elastic_theta"]  # fixed images show the digits of the file as they are
     values |= {
         "frame": lies.frame,
         "frame_box": lies.frame_box,
@@ -265,7 +265,7 @@ def _build_again(folder: Path) -> str:
     return f"build it again by `stn-train data build --config CONFIG --output-dir {folder}`"
 
 
-def load_variant(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, Variant]:
+def load_prebuilt(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, FixedDataset]:
     """Read a built variant, train and test, and check it against its manifest and `spec`.
 
     Raises UserError where it is missing, damaged, or of another specification or source.
@@ -281,7 +281,7 @@ def load_variant(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, V
         raise UserError(f"{target} is damaged: {error}; {mend}") from None
 
 
-def _read_split(folder: Path, spec: DatasetSpec) -> Variant:
+def _read_split(folder: Path, spec: DatasetSpec) -> FixedDataset:
     arrays = {"images": read_array(folder / "images.npy"), "sources": read_array(folder / "digits.npy")}
     parameters = arrays_in((folder / "parameters.npz").read_bytes())
     arrays |= {name: parameters[name] for name in ("label", "digit", "theta", "clipped")}
@@ -289,7 +289,7 @@ def _read_split(folder: Path, spec: DatasetSpec) -> Variant:
     axes = {"images": f"u M{channels}HW", "sources": "u NDD", "label": "i M"}
     axes |= {"digit": f"i M{channels}", "theta": f"f M{channels}P", "clipped": f"b M{channels}"}
     lengths = {"C": spec.channels, "H": spec.canvas[0], "W": spec.canvas[1], "D": DIGIT}
-    refuse_other_axes(arrays, axes, lengths | {"P": len(distortion_family(spec).identity)})
+    check_axes(arrays, axes, lengths | {"P": len(distortion_family(spec).identity)})
     for name, most in (("label", spec.classes), ("digit", len(arrays["sources"]))):
         if arrays[name].min() < 0 or arrays[name].max() >= most:
             raise ValueError(f"{folder.name}: {name} is not between 0 and {most - 1}")
@@ -297,5 +297,5 @@ def _read_split(folder: Path, spec: DatasetSpec) -> Variant:
         raise ValueError(f"{folder.name}: theta is not finite")
     images, sources, labels, digit, theta, clipped = map(torch.from_numpy, arrays.values())
     if spec.channels == 1:
-        return Variant(images[:, None], labels, digit, theta, sources, int(clipped.sum()))
-    return Variant(images, labels, digit, theta, sources, int(clipped.any(dim=1).sum()))
+        return FixedDataset(images[:, None], labels, digit, theta, sources, int(clipped.sum()))
+    return FixedDataset(images, labels, digit, theta, sources, int(clipped.any(dim=1).sum()))

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.data.clutter import Clutter, draw_clutter
-from stn_train.data.extent import Array, Ink, outline
-from stn_train.data.randomness import Source, Split, Subject
+from stn_train.data.clutter import Clutter, sample_clutter
+from stn_train.data.extent import Array, InkExtent, outline
+from stn_train.data.randomness import RandomStream, Source, Split
 from stn_train.data.sources import Digits
 from stn_train.geometry import (
     AFFINE,
@@ -27,18 +27,18 @@ from stn_train.geometry import (
     MatrixFamily,
     thin_plate_spline,
 )
-from stn_train.specs import DIGIT, CornersSpec, DatasetSpec, ElasticSpec
+from stn_train.specs import DIGIT, DatasetSpec, ElasticSpec, PerspectiveSpec
 
 
 def distortion_family(spec: DatasetSpec) -> Family:
     """The family of a dataset's maps from the canvas to the digit's frame."""
-    if spec.corners is not None:
+    if spec.perspective is not None:
         return PROJECTIVE
-    return AFFINE if spec.elastic is None else thin_plate_spline(spec.elastic.control)
+    return AFFINE if spec.elastic is None else thin_plate_spline(spec.elastic.control_points)
 
 
 @dataclass(frozen=True)
-class Draw:
+class Distortion:
     """The distortion of M images, or of one channel of them, drawn once.
 
     `digit` (M): the number of the digit that each shows. `theta` (M x p, float32): the map of the dataset's family from
@@ -55,44 +55,46 @@ class Draw:
     shear: Array
     shift: Array
     clutter: Clutter | None
-    hand: Tensor | None
+    elastic_theta: Tensor | None
 
     def __len__(self) -> int:
         return len(self.theta)
 
 
-def draw(
+def sample_distortion(
     spec: DatasetSpec,
     digits: Digits,
     seed: int,
     split: Split,
     epoch: int = 0,
-    bend: float = 0.0,
-    ink: Ink | None = None,
-) -> tuple[Draw, ...]:
+    elastic_augmentation: float = 0.0,
+    ink: InkExtent | None = None,
+) -> tuple[Distortion, ...]:
     """Draw the distortion of every image of a split's epoch, one Draw a channel, from (seed, split, epoch) alone.
 
     Image j shows digit j modulo N in its first channel; a second one shows another order of the same digits. Uses a
     counter-based generator on the CPU and float64, so that theta depends neither on the device nor on the size or the
     order of batches.
 
-    With `bend`, each digit is first bent in its own frame as if another hand had written it: by a spline whose 4 x 4
-    control points are off by a normal of so many pixels. Where it is placed goes by its ink before that; who draws many
-    epochs gives the digits' `ink`, so that it is found once.
+    With `elastic_augmentation`, each digit is first bent in its own frame, as if another hand had written it: by a
+    spline whose 4 x 4 control points are moved by a normal of so many pixels. Where it is placed goes by its ink before
+    that; who draws many epochs gives the digits' `ink`, so that it is found once.
     """
-    ink = ink or Ink.of(digits)
+    ink = ink or InkExtent.of(digits)
     shown = np.arange(len(digits) * digits.repeats) % len(digits)
     channels = [shown]
     if spec.addition:
-        channels.append(Source(seed, split, epoch).stream(Subject.PARTNER).permutation(shown))
+        channels.append(Source(seed, split, epoch).stream(RandomStream.PARTNER).permutation(shown))
     return tuple(
-        _draw_channel(spec, ink, digit, Source(seed, split, epoch, channel), bend)
+        _sample_channel(spec, ink, digit, Source(seed, split, epoch, channel), elastic_augmentation)
         for channel, digit in enumerate(channels)
     )
 
 
-def _draw_channel(spec: DatasetSpec, ink: Ink, digit: NDArray[np.int64], source: Source, bend: float) -> Draw:
-    shares = source.stream(Subject.POSE).random((len(digit), 5))
+def _sample_channel(
+    spec: DatasetSpec, ink: InkExtent, digit: NDArray[np.int64], source: Source, elastic_augmentation: float
+) -> Distortion:
+    shares = source.stream(RandomStream.POSE).random((len(digit), 5))
 
     def between(interval: tuple[float, float] | None, column: int, absent: float) -> Array:
         low, high = interval or (absent, absent)
@@ -113,13 +115,19 @@ def _draw_channel(spec: DatasetSpec, ink: Ink, digit: NDArray[np.int64], source:
     clutter = None
     if spec.clutter is not None:
         family = distortion_family(spec)
-        boxes = outline(family, theta, spec.canvas, ink.points(digit)).ink if spec.clutter.apart else None
-        clutter = draw_clutter(spec.clutter, spec.canvas, digit, boxes, source)
-    hand = None
-    if bend:
-        places = elastic_places(ElasticSpec(spread=bend, control=4), (DIGIT, DIGIT), len(digit), source, Subject.HAND)
-        hand = torch.from_numpy(places).flatten(1).float()
-    return Draw(digit, theta, rotation, scale, shear, shift, clutter, hand)
+        boxes = outline(family, theta, spec.canvas, ink.points(digit)).ink if spec.clutter.avoid_digit else None
+        clutter = sample_clutter(spec.clutter, spec.canvas, digit, boxes, source)
+    elastic_theta = None
+    if elastic_augmentation:
+        places = elastic_places(
+            ElasticSpec(std=elastic_augmentation, control_points=4),
+            (DIGIT, DIGIT),
+            len(digit),
+            source,
+            RandomStream.ELASTIC_AUGMENTATION,
+        )
+        elastic_theta = torch.from_numpy(places).flatten(1).float()
+    return Distortion(digit, theta, rotation, scale, shear, shift, clutter, elastic_theta)
 
 
 def _linear(rotation: Array, scale: Array, shear: Array) -> Array:
@@ -153,8 +161,8 @@ def _canvas_to_digit(linear: Array, shift: Array, canvas: tuple[int, int]) -> Ar
 
 def _bent(spec: DatasetSpec, placed: Array, source: Source) -> Array:
     """Theta, M x p: from the bent canvas to the one before, and from there by `placed`, M x 2 x 3, to the digit."""
-    if spec.corners is not None:
-        matrices = corner_matrices(spec.corners, spec.canvas, len(placed), source)
+    if spec.perspective is not None:
+        matrices = perspective_matrices(spec.perspective, spec.canvas, len(placed), source)
         lowest = np.broadcast_to([0.0, 0.0, 1.0], (len(placed), 1, 3))
         return (np.concatenate([placed, lowest], axis=1) @ matrices).reshape(-1, 9)[:, :8]
     if spec.elastic is not None:
@@ -167,18 +175,18 @@ _CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
 def elastic_places(
-    spec: ElasticSpec, canvas: tuple[int, int], count: int, source: Source, subject: Subject = Subject.BEND
+    spec: ElasticSpec, canvas: tuple[int, int], count: int, source: Source, subject: RandomStream = RandomStream.BEND
 ) -> Array:
     """Where the control points, regular on the bent canvas, are read: M x n² x 2."""
-    regular = np.array(thin_plate_spline(spec.control).identity).reshape(-1, 2)
+    regular = np.array(thin_plate_spline(spec.control_points).identity).reshape(-1, 2)
     moves = source.stream(subject).standard_normal((count, len(regular), 2))
-    return regular + moves * spec.spread * _pixel(canvas)
+    return regular + moves * spec.std * _pixel(canvas)
 
 
-def corner_matrices(spec: CornersSpec, canvas: tuple[int, int], count: int, source: Source) -> Array:
+def perspective_matrices(spec: PerspectiveSpec, canvas: tuple[int, int], count: int, source: Source) -> Array:
     """The projective maps, M x 3 x 3, that read the canvas's corners where they were before they moved."""
-    moves = source.stream(Subject.BEND).standard_normal((count, 4, 2)) * spec.spread * _pixel(canvas)
-    return homographies(_CORNERS + (np.sign(_CORNERS) * np.abs(moves) if spec.outward else moves))
+    moves = source.stream(RandomStream.BEND).standard_normal((count, 4, 2)) * spec.std * _pixel(canvas)
+    return homographies(_CORNERS + (np.sign(_CORNERS) * np.abs(moves) if spec.stretch_only else moves))
 
 
 def _pixel(canvas: tuple[int, int]) -> Array:

@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Ink:
+class InkExtent:
     """The inked pixels (value above 0) at the edge of N digits, in centred pixels.
 
     For each of the 28 rows, the centres of its leftmost and its rightmost inked pixel (N x 28); a row without ink
@@ -27,7 +27,7 @@ class Ink:
     y: Array
 
     @staticmethod
-    def of(digits: Digits) -> "Ink":
+    def of(digits: Digits) -> "InkExtent":
         """The ink of these digits; one without any ink counts as one inked pixel in the middle of its frame."""
         inked = digits.images.numpy() > 0
         inked[~inked.any(axis=(1, 2)), DIGIT // 2, DIGIT // 2] = True
@@ -36,7 +36,7 @@ class Ink:
         left = np.take_along_axis(inked.argmax(axis=2), filled, axis=1)
         right = np.take_along_axis(DIGIT - 1 - inked[:, :, ::-1].argmax(axis=2), filled, axis=1)
         middle = (DIGIT - 1) / 2
-        return Ink(left - middle, right - middle, filled - middle)
+        return InkExtent(left - middle, right - middle, filled - middle)
 
     def extent(self, row: Array, digit: NDArray[np.int64]) -> tuple[Array, Array]:
         """The lowest and the highest value of row . (x, y) over each digit's ink; `row` is M x 2, `digit` M."""

@@ -13,7 +13,7 @@ Split = Literal["train", "test", "validation"]
 _SPLITS = {"train": 0, "test": 1, "validation": 2}
 
 
-class Subject(IntEnum):
+class RandomStream(IntEnum):
     """What numbers are drawn for; each subject has a stream of its own, so that none disturbs another."""
 
     POSE = 0
@@ -22,7 +22,7 @@ class Subject(IntEnum):
     BEND = 3
     PARTNER = 4
     SUBSET = 5
-    HAND = 6
+    ELASTIC_AUGMENTATION = 6
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Source:
     epoch: int = 0
     channel: int = 0
 
-    def stream(self, subject: Subject, attempt: int = 0) -> np.random.Generator:
+    def stream(self, subject: RandomStream, attempt: int = 0) -> np.random.Generator:
         """A fresh counter-based generator (Philox), at its beginning.
 
         What was refused is drawn again from a stream of its own: so no image depends on how many others there are.
@@ -49,9 +49,9 @@ class Source:
 
 def order(count: int, seed: int, epoch: int) -> Tensor:
     """The order, a permutation of `count` numbers, in which an epoch shows the training images."""
-    return torch.from_numpy(Source(seed, "train", epoch).stream(Subject.ORDER).permutation(count))
+    return torch.from_numpy(Source(seed, "train", epoch).stream(RandomStream.ORDER).permutation(count))
 
 
 def chosen(count: int, total: int, seed: int) -> Tensor:
     """The numbers of the `count` training digits, out of `total`, that a seed chooses: fewer are among more."""
-    return torch.from_numpy(Source(seed, "train").stream(Subject.SUBSET).permutation(total)[:count])
+    return torch.from_numpy(Source(seed, "train").stream(RandomStream.SUBSET).permutation(total)[:count])

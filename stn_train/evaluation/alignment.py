@@ -13,7 +13,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from stn_train.evaluation.metrics import LEAST, Component, Response, Spread
+from stn_train.evaluation.metrics import LEAST, Component, ResidualCurve, Spread
 from stn_train.geometry import Family, MatrixFamily, pixel_grid
 from stn_train.specs import DIGIT
 
@@ -66,7 +66,7 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Undoing:
+class PoseResidual:
     """What was done to M digits, and what a transformer did about it.
 
     `distortion` maps the canvas to the digit's frame; `stages` are the transformers, each reading what the one before
@@ -79,8 +79,8 @@ class Undoing:
     def __len__(self) -> int:
         return len(self.distortion.theta)
 
-    def __getitem__(self, index: Tensor) -> "Undoing":
-        return Undoing(self.distortion[index], tuple(stage[index] for stage in self.stages))
+    def __getitem__(self, index: Tensor) -> "PoseResidual":
+        return PoseResidual(self.distortion[index], tuple(stage[index] for stage in self.stages))
 
     @property
     def is_affine(self) -> bool:
@@ -141,7 +141,7 @@ def unshrunk(poses: Tensor) -> Tensor:
     return grown
 
 
-def spreads(undoing: Undoing, digit: Tensor | None = None) -> tuple[Spread, ...]:
+def spreads(residual: PoseResidual, digit: Tensor | None = None) -> tuple[Spread, ...]:
     """How far the poses vary before and after: see Evidence. Empty where no canonical pose can be told.
 
     There is none of fewer than two images, none where the mean pose is singular, as where the transformer shows a
@@ -150,34 +150,34 @@ def spreads(undoing: Undoing, digit: Tensor | None = None) -> tuple[Spread, ...]
     With the number of the digit that each image shows (M), how far they vary among the images of one and the same
     digit; empty where none is shown twice.
     """
-    if not _has_canonical(undoing):
+    if not _has_canonical(residual):
         return ()
-    pairs = _of_matrices(*undoing.matrices(), digit) if undoing.is_affine else _of_points(undoing, digit)
+    pairs = _of_matrices(*residual.matrices(), digit) if residual.is_affine else _of_points(residual, digit)
     if not all(isfinite(value) for pair in pairs.values() for value in pair):
         return ()
     return tuple(Spread(component=name, before=before, after=after) for name, (before, after) in pairs.items())
 
 
-def responses(undoing: Undoing) -> tuple[Response, ...]:
+def residual_curves(residual: PoseResidual) -> tuple[ResidualCurve, ...]:
     """What is left of each component against what there was of it: see Response and Evidence.
 
     Empty where `spreads` is, and of fewer than 80 values.
     """
-    if not _has_canonical(undoing):
+    if not _has_canonical(residual):
         return ()
     pairs: dict[Component, tuple[Tensor, Tensor]]
-    pairs = _about_canonical(*undoing.matrices()) if undoing.is_affine else {"place": _middles(undoing)}
-    told = (_response(name, *pair) for name, pair in pairs.items())
+    pairs = _about_canonical(*residual.matrices()) if residual.is_affine else {"translation": _middles(residual)}
+    told = (_residual_curve(name, *pair) for name, pair in pairs.items())
     return tuple(response for response in told if response is not None)
 
 
-def _response(component: Component, before: Tensor, after: Tensor) -> Response | None:
+def _residual_curve(component: Component, before: Tensor, after: Tensor) -> ResidualCurve | None:
     """Of values of M images, M x 1 or M x 2; None of those that hardly vary, or half of which do not, and of few.
 
     None as well where what is left is beyond numbers, as with a transformer that has diverged.
     """
     parts = min(_PARTS, before.numel() // _LEAST_IN_A_PART // 4 * 4)
-    if component == "angle":
+    if component == "rotation":
         after = before + torch.remainder(after - before + 180, 360) - 180
     done, left = ((values - values.mean(dim=0)).flatten() for values in (before, after))
     least = LEAST[component][0]
@@ -187,7 +187,7 @@ def _response(component: Component, before: Tensor, after: Tensor) -> Response |
         return None
     order = done.argsort(stable=True)
     done_by_part, left_by_part = (values[order].tensor_split(parts) for values in (done, left))
-    return Response(
+    return ResidualCurve(
         component=component,
         before=tuple(float(part.mean()) for part in done_by_part),
         after=tuple(float(part.mean()) for part in left_by_part),
@@ -195,10 +195,10 @@ def _response(component: Component, before: Tensor, after: Tensor) -> Response |
     )
 
 
-def _has_canonical(undoing: Undoing) -> bool:
-    if len(undoing) < 2:
+def _has_canonical(residual: PoseResidual) -> bool:
+    if len(residual) < 2:
         return False
-    poses = undoing.poses()
+    poses = residual.poses()
     return not is_singular(canonical(poses)) and not is_singular(poses)
 
 
@@ -238,11 +238,11 @@ def _components(pose: Tensor, digit: Tensor | None) -> dict[Component, Tensor]:
     from_mean = angle - torch.atan2(sine, cosine)
     turned = torch.rad2deg(torch.remainder(from_mean + torch.pi, 2 * torch.pi) - torch.pi)
     return {
-        "angle": turned[:, None],
+        "rotation": turned[:, None],
         "scale": (wide * tall).abs().log()[:, None] / 2,
         "aspect": (wide / tall).abs().log()[:, None],
         "shear": shear[:, None],
-        "place": torch.stack([x, y], dim=1),
+        "translation": torch.stack([x, y], dim=1),
     }
 
 
@@ -264,20 +264,20 @@ def _about_mean(values: Tensor, digit: Tensor | None) -> float:
     return float(((values - _means(values, digit)).square().sum() / (len(values) - lost)).sqrt())
 
 
-def _of_points(undoing: Undoing, digit: Tensor | None) -> dict[Component, tuple[float, float]]:
-    before, after = _figures(undoing)
+def _of_points(residual: PoseResidual, digit: Tensor | None) -> dict[Component, tuple[float, float]]:
+    before, after = _figures(residual)
     of_place, of_shape = zip(_place_and_shape(before, digit), _place_and_shape(after, digit), strict=True)
-    return {"place": of_place, "shape": of_shape}
+    return {"translation": of_place, "non_affine": of_shape}
 
 
-def _figures(undoing: Undoing) -> tuple[Tensor, Tensor]:
+def _figures(residual: PoseResidual) -> tuple[Tensor, Tensor]:
     """Where points of the output lie on the digit, M x Q x 2: by the mean of the maps, and by each image's own."""
-    canvas = undoing.on_canvas(pixel_grid(_POINTS, undoing.distortion.theta).flatten(0, 1))
-    return undoing.through_distortion(canvas.mean(dim=0)), undoing.through_distortion(canvas)
+    canvas = residual.on_canvas(pixel_grid(_POINTS, residual.distortion.theta).flatten(0, 1))
+    return residual.through_distortion(canvas.mean(dim=0)), residual.through_distortion(canvas)
 
 
-def _middles(undoing: Undoing) -> tuple[Tensor, Tensor]:
-    before, after = _figures(undoing)
+def _middles(residual: PoseResidual) -> tuple[Tensor, Tensor]:
+    before, after = _figures(residual)
     return before.mean(dim=1), after.mean(dim=1)
 
 

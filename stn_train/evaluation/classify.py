@@ -14,7 +14,7 @@ from stn_train.models.oracle import tell
 from stn_train.models.precision import Precision, autocast
 
 
-def turned_images(images: Tensor, degrees: float) -> Tensor:
+def rotated_images(images: Tensor, degrees: float) -> Tensor:
     """Images, N x C x H x W, turned clockwise, with zeros where they have nothing."""
     height, width = images.shape[-2:]
     theta = torch.tensor([[math.radians(-degrees)]], device=images.device)
@@ -22,7 +22,7 @@ def turned_images(images: Tensor, degrees: float) -> Tensor:
     return bilinear_sampler(images, grid.expand(len(images), -1, -1, -1))
 
 
-def turned_poses(poses: Tensor, degrees: float, aspect: float) -> Tensor:
+def rotated_poses(poses: Tensor, degrees: float, aspect: float) -> Tensor:
     """True poses, theta N x 9 of all homographies, of images that have been turned clockwise.
 
     `aspect` is width over height of the images. See `turned_images`: what was to be read at a point of the image is
@@ -50,7 +50,7 @@ class Predictions:
         return self.logits.argmax(1)
 
     def confusion(self, labels: Tensor, classes: int) -> Tensor:
-        """How often each true class (row) was taken for each class (column): classes x classes."""
+        """How often each true class (row) was predicted as each class (column): classes x classes."""
         return torch.bincount(labels * classes + self.predicted, minlength=classes**2).view(classes, classes)
 
 
@@ -61,12 +61,12 @@ def classify(
     device: torch.device,
     precision: Precision,
     poses: Tensor | None = None,
-    turns: Sequence[float] = (),
+    tta_angles: Sequence[float] = (),
 ) -> Predictions:
     """Classify uint8 `images` (M x C x H x W), of which it is told the `poses` (M x 9), with a network on `device`.
 
-    With `turns`, it reads them also turned clockwise by each of so many degrees, and the logits are the logarithm of
-    the mean of its probabilities (test-time augmentation).
+    With `tta_angles`, it reads them also turned clockwise by each of so many degrees, and the logits are the logarithm
+    of the mean of its probabilities (test-time augmentation).
     """
     began = time.perf_counter()
     network.eval()
@@ -79,7 +79,7 @@ def classify(
             with recorded_warps(network) as warps:
                 answers = [_answer(network, batch, told)]
             thetas.append([warp.theta.cpu() for warp in warps])
-            answers += [_answer(network, *_turned(batch, told, degrees)) for degrees in turns]
+            answers += [_answer(network, *_turned(batch, told, degrees)) for degrees in tta_angles]
             logits.append(_mean(answers))
     seconds = time.perf_counter() - began
     of_each = tuple(torch.cat(batches) for batches in zip(*thetas, strict=True))
@@ -94,7 +94,7 @@ def _answer(network: nn.Module, batch: Tensor, poses: Tensor | None) -> Tensor:
 
 def _turned(batch: Tensor, poses: Tensor | None, degrees: float) -> tuple[Tensor, Tensor | None]:
     aspect = batch.shape[-1] / batch.shape[-2]
-    return turned_images(batch, degrees), None if poses is None else turned_poses(poses, degrees, aspect)
+    return rotated_images(batch, degrees), None if poses is None else rotated_poses(poses, degrees, aspect)
 
 
 def _mean(answers: list[Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn_train.evaluation.metrics import Health
+from stn_train.evaluation.metrics import Diagnostics
 from stn_train.evaluation.warps import Warp, recorded_warps
 from stn_train.geometry import pixel_grid
 from stn_train.models import SpatialTransformer
@@ -16,7 +16,7 @@ _EXPLODED = 1e9
 """What stands for a gradient that is not finite."""
 
 
-def examine(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Health, ...]:
+def diagnose(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Diagnostics, ...]:
     """The health of each transformer, in the order of the forward pass, on a batch (N x C x H x W) with its labels (N).
 
     The network evaluates, and what it learns with stays as it is.
@@ -34,7 +34,7 @@ def examine(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Health,
     whole = _norm(network, gradients)
     rest = max(whole**2 - sum(norm**2 for norm in localising), 0.0) ** 0.5
     share = {id(each): norm / rest if rest else 0.0 for each, norm in zip(transformers, localising, strict=True)}
-    return tuple(_health(warp, share[id(warp.transformer)]) for warp in warps)
+    return tuple(_diagnostics(warp, share[id(warp.transformer)]) for warp in warps)
 
 
 def _norm(module: nn.Module, gradients: Mapping[int, Tensor | None]) -> float:
@@ -44,18 +44,18 @@ def _norm(module: nn.Module, gradients: Mapping[int, Tensor | None]) -> float:
 
 
 @torch.no_grad()
-def _health(warp: Warp, gradient: float) -> Health:
-    family, output = warp.transformer.family, warp.transformer.output
+def _diagnostics(warp: Warp, gradient: float) -> Diagnostics:
+    family, output = warp.transformer.family, warp.transformer.output_size
     height, width = warp.images.shape[-2:]
     grid = family.grid(warp.theta.double(), output, width / height)
     moved = grid - pixel_grid(output, grid)
     areas = _areas(grid) / _areas(pixel_grid(output, grid)[None])
-    return Health(
+    return Diagnostics(
         outside=float((grid.abs() > 1).any(dim=-1).double().mean()),
         scale=float(areas.abs().mean().sqrt()),
         folded=float((areas <= 0).flatten(1).any(dim=1).double().mean()),
         moved=float(moved.square().sum(dim=-1).mean().sqrt()),
-        spread=float((moved - moved.mean(dim=0)).square().sum(dim=-1).mean().sqrt()),
+        std=float((moved - moved.mean(dim=0)).square().sum(dim=-1).mean().sqrt()),
         gradient=gradient if isfinite(gradient) else _EXPLODED,
     )
 

@@ -6,17 +6,22 @@ from pydantic import Field
 
 from stn_train.specs import Spec
 
-Component = Literal["angle", "scale", "aspect", "shear", "place", "shape"]
+Component = Literal["rotation", "scale", "aspect", "shear", "translation", "non_affine"]
 
 LEAST: dict[Component, tuple[float, str]] = {
-    "angle": (1.0, "°"),
+    "rotation": (1.0, "°"),
     "scale": (0.02, "log"),
     "aspect": (0.02, "log"),
     "shear": (0.02, ""),
-    "place": (0.25, "px"),
-    "shape": (0.25, "px"),
+    "translation": (0.25, "px"),
+    "non_affine": (0.25, "px"),
 }
 """Of each component of a pose the spread, with its unit, from which on images count as varying in it."""
+
+
+def label(component: Component) -> str:
+    """What a component is called where people read."""
+    return "non-affine residual" if component == "non_affine" else component
 
 
 class Spread(Spec):
@@ -28,7 +33,7 @@ class Spread(Spec):
 
     @property
     def score(self) -> float | None:
-        """Percent of the spread that is undone: 100 all, 0 none, below 0 more than before; None where there was none.
+        """Percent of the spread that is removed: 100 all, 0 none, below 0 more than before; None where there was none.
 
         Then `after` by itself tells what the transformer has added.
         """
@@ -39,7 +44,7 @@ class Spread(Spec):
 _Numbers = Annotated[tuple[float, ...], Field(strict=False)]
 
 
-class Response(Spec):
+class ResidualCurve(Spec):
     """What is left of one component, against what there was of it: of images sorted by the latter, in equal parts.
 
     In the component's unit, signed, and about the mean over all images; along x and y, a place counts twice.
@@ -73,35 +78,36 @@ class WithinClasses(Spec):
     output: float | None = Field(description="among what the transformer puts out")
 
 
-class Health(Spec):
+class Diagnostics(Spec):
     """How a transformer does on a batch of training images; distances are normalised: 2 is the whole image."""
 
     outside: float = Field(description="share of the sampling points that lie outside the image")
     scale: float = Field(description="size of what it shows; 1: as large as all of the image, along each side")
     folded: float = Field(description="share of the images that it folds over or mirrors")
     moved: float = Field(description="root mean square distance of the sampling points from the identity's")
-    spread: float = Field(description="the same from their mean over the images: 0 where it treats all of them alike")
+    std: float = Field(description="the same from their mean over the images: 0 where it treats all of them alike")
     gradient: float = Field(description="norm of the localisation network's gradient, as a share of the rest's")
 
 
 _Spreads = Annotated[tuple[Spread, ...], Field(strict=False)]
 
 
-class Evidence(Spec):
-    """Whether a transformer at the input undoes the distortion, and whether it finds the digit.
+class AlignmentMetrics(Spec):
+    """Whether a transformer at the input removes the distortion, and whether it finds the digit.
 
     `pose_of_a_digit` is of images of one and the same digit, between which nothing varies but the distortion, and the
-    clutter about the digit. It, `within_classes` and `responses` are None in files that were written before there was
-    such a thing. Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that are
-    matrices and do not project, the components are angle, scale, aspect, shear and place; of others, place and shape.
-    Responses are told of components that vary among the images (see LEAST) and have a sign, as shape has not.
+    clutter about the digit. It, `within_classes` and `residual_curves` are None in files that were written before there
+    was such a thing. Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that
+    are matrices and do not project, the components are rotation, scale, aspect, shear and translation; of others,
+    translation and non_affine. Residual curves are told of components that vary among the images (see LEAST) and have a
+    sign, as non_affine has not.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     pose: _Spreads
     pose_by_class: Annotated[tuple[_Spreads, ...], Field(strict=False)]
     pose_of_a_digit: _Spreads | None = None
     within_classes: WithinClasses | None = None
-    responses: Annotated[tuple[Response, ...], Field(strict=False)] | None = None
+    residual_curves: Annotated[tuple[ResidualCurve, ...], Field(strict=False)] | None = None
     overlap: Overlap
     overlap_by_class: Annotated[tuple[Overlap | None, ...], Field(strict=False)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stn_train.evaluation.alignment import Undoing, canonical, is_singular, unshrunk
+from stn_train.evaluation.alignment import PoseResidual, canonical, is_singular, unshrunk
 from stn_train.evaluation.metrics import Overlap
 from stn_train.evaluation.warps import edge
 from stn_train.geometry import pixel_grid
@@ -42,18 +42,18 @@ class Regions:
         )
 
 
-def regions(undoing: Undoing, sources: Tensor, digit: Tensor) -> Regions:
+def regions(residual: PoseResidual, sources: Tensor, digit: Tensor) -> Regions:
     """What a transformer samples of M images, which show the `digit` (M) -th of `sources` (N x 28 x 28, uint8)."""
-    sides = edge(undoing.distortion.theta, 1 if undoing.keeps_lines else _BENT)
+    sides = edge(residual.distortion.theta, 1 if residual.keeps_lines else _BENT)
     frame = pixel_grid((DIGIT, DIGIT), sides).flatten(0, 1) * (DIGIT / 2)
-    polygon = undoing.on_digit(sides)
+    polygon = residual.on_digit(sides)
     covered = inside(polygon, frame)
     ink = sources.flatten(1).double()[digit]
-    poses = undoing.poses()
-    aligned = torch.zeros(len(undoing), dtype=torch.float64)
+    poses = residual.poses()
+    aligned = torch.zeros(len(residual), dtype=torch.float64)
     if not is_singular(canonical(poses)):
         home = torch.linalg.inv(unshrunk(poses))  # from the digit's pixels to where the output shows them in the mean
-        held = undoing.on_digit(sides * (DIGIT / 2) @ home[:2, :2].mT + home[:2, 2])
+        held = residual.on_digit(sides * (DIGIT / 2) @ home[:2, :2].mT + home[:2, 2])
         aligned = _iou(held, inside(held, frame))
     return Regions(_iou(polygon, covered), aligned, (ink * covered).sum(dim=1) / ink.sum(dim=1).clamp(min=1))
 

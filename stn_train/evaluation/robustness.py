@@ -8,12 +8,12 @@ from pydantic import Field
 
 from stn_train.specs import ChangeError, ClutterSpec, Count, DatasetSpec, Spec
 
-Factor = Literal["angle", "scale", "shift", "clutter"]
+Factor = Literal["rotation", "scale", "translation", "clutter"]
 
 LEVELS: dict[Factor, tuple[float, ...]] = {
-    "angle": tuple(range(-180, 181, 30)),
+    "rotation": tuple(range(-180, 181, 30)),
     "scale": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6),
-    "shift": (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0),
+    "translation": (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0),
     "clutter": (0, 2, 4, 6, 8, 12, 16),
 }
 """The levels at which each quantity is held.
@@ -42,7 +42,7 @@ class Crossed(Spec):
 class Robustness(Spec):
     """What a trained network gets wrong where images differ from those that it was trained on."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     images: Count = Field(ge=1, description="of each point")
     points: Annotated[tuple[Point, ...], Field(strict=False)]
     crossed: Annotated[tuple[Crossed, ...], Field(strict=False)]
@@ -61,11 +61,11 @@ def others(own: DatasetSpec, datasets: Sequence[DatasetSpec]) -> list[DatasetSpe
 def held(dataset: DatasetSpec, factor: Factor, level: float) -> DatasetSpec:
     """The dataset with one quantity the same for every image; everything else is drawn as before."""
     match factor:
-        case "angle":
+        case "rotation":
             return dataset.changed(rotation=(level, level))
         case "scale":
             return dataset.changed(scale=(level, level))
-        case "shift":
+        case "translation":
             return dataset.changed(translation=(level, level))
         case "clutter":
             clutter = dataset.clutter or ClutterSpec.model_validate({})
@@ -76,11 +76,11 @@ def held(dataset: DatasetSpec, factor: Factor, level: float) -> DatasetSpec:
 def trained_range(dataset: DatasetSpec, factor: Factor) -> tuple[float, float]:
     """From where to where training has seen a quantity."""
     match factor:
-        case "angle":
+        case "rotation":
             return dataset.rotation or (0.0, 0.0)
         case "scale":
             return dataset.scale or (1.0, 1.0)
-        case "shift":
+        case "translation":
             return dataset.translation or (0.0, 0.0)
         case "clutter":
             patches = dataset.clutter.patches if dataset.clutter else 0

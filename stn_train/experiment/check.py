@@ -12,16 +12,18 @@ from stn_train.specs import TrialSpec
 from stn_train.storage import at_home
 
 
-def check_trials(trials: Sequence[TrialSpec], built: str | None) -> None:
+def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
     """Raise UserError where a model cannot be built, a source has too few digits, or a built variant is another's."""
     for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
         model_of(trial)
     for trial in {trial.dataset.name: trial for trial in trials}.values():
-        wanted, there = trial.training.digits, training_size(trial.source, trial.validation)
+        wanted, there = trial.training.train_size, training_size(trial.source, trial.validation)
         if wanted is not None and wanted > there:
-            raise UserError(f"training.digits is {wanted:,}, and {trial.source} has {there:,} to train on; lower it")
-        if built is not None:
-            read_manifest(trial.dataset, trial.source, at_home(built))
+            raise UserError(
+                f"training.train_size is {wanted:,}, and {trial.source} has {there:,} to train on; lower it"
+            )
+        if prebuilt is not None:
+            read_manifest(trial.dataset, trial.source, at_home(prebuilt))
 
 
 def check_colocalisation(spec: ColocalisationSpec) -> None:

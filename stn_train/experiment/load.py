@@ -11,10 +11,10 @@ from torch import nn
 
 from stn_train.errors import UserError, did_you_mean
 from stn_train.evaluation.classify import classify
-from stn_train.evaluation.metrics import Evidence
-from stn_train.experiment.final_evaluation import gather
-from stn_train.experiment.plan import refuse_import
-from stn_train.experiment.runtime import Problem, Session, prepare
+from stn_train.evaluation.metrics import AlignmentMetrics
+from stn_train.experiment.final_evaluation import alignment_metrics
+from stn_train.experiment.plan import check_import
+from stn_train.experiment.runtime import Runtime, TrialData, prepare
 from stn_train.experiment.trial import build_for, records_of
 from stn_train.models.inputs import warn_of_range
 from stn_train.models.precision import precision_on
@@ -32,18 +32,18 @@ class Trained:
     trial: TrialSpec
     network: nn.Sequential
     records: list[EpochRecord]
-    looks: list[dict[str, Any]]
+    epoch_logs: list[dict[str, Any]]
     run: ExperimentSpec | None
     """The experiment in whose folder the checkpoint lies, if it lies in one."""
 
-    def problem(self, session: Session, dataset: DatasetSpec | None = None) -> Problem:
+    def problem(self, runtime: Runtime, dataset: DatasetSpec | None = None) -> TrialData:
         """The trial's data, or the same digits distorted as another dataset has it.
 
         The run says where its digits lie, unless the session does.
         """
-        data_root = session.data_root or (self.run.data_root if self.run else None)
-        asked = self.trial.changed(dataset=dataset or self.trial.dataset, built=False)
-        return prepare(asked, replace(session, built=None, data_root=data_root))
+        data_root = runtime.data_root or (self.run.data_root if self.run else None)
+        asked = self.trial.changed(dataset=dataset or self.trial.dataset, prebuilt=False)
+        return prepare(asked, replace(runtime, prebuilt=None, data_root=data_root))
 
 
 def checkpoints_in(target: Path) -> list[Path]:
@@ -60,19 +60,24 @@ def checkpoints_in(target: Path) -> list[Path]:
     return found
 
 
-def load_trained(checkpoint: Path, session: Session) -> Trained:
+def load_trained(checkpoint: Path, runtime: Runtime) -> Trained:
     """Read a checkpoint onto the session's device.
 
     Raises UserError where it is missing or damaged, or names a classifier that the session does not let it import.
     """
     content = read_checkpoint(checkpoint)
     trial: TrialSpec = content["trial"]
-    if not session.allow_imports:
-        refuse_import(trial.model, checkpoint)
-    state = TrainingState.start(build_for(trial, session).network, trial.training)
-    looks = restore(state, content, checkpoint)
+    if not runtime.allow_imports:
+        check_import(trial.model, checkpoint)
+    state = TrainingState.start(build_for(trial, runtime).network, trial.training)
+    epoch_logs = restore(state, content, checkpoint)
     return Trained(
-        checkpoint, trial, state.final.eval(), records_of(trial.training, state, looks), looks, _run_of(checkpoint)
+        checkpoint,
+        trial,
+        state.final.eval(),
+        records_of(trial.training, state, epoch_logs),
+        epoch_logs,
+        _run_of(checkpoint),
     )
 
 
@@ -92,7 +97,7 @@ class NoPoseError(UserError):
 class Evaluation:
     """What a checkpoint makes of a variant of M images.
 
-    Each was read as it is, and turned by each of the degrees in `turns`. `wrong` (M, bool) and the numbers of the
+    Each was read as it is, and turned by each of the degrees in `tta_angles`. `wrong` (M, bool) and the numbers of the
     images' digits, `digit` (M; M x C for C channels); `confusion` (classes x classes) has a row for each true and a
     column for each predicted class; `evidence` says what its transformers do, where that can be told.
     """
@@ -101,39 +106,39 @@ class Evaluation:
     trial: TrialSpec
     epoch: int
     dataset: DatasetSpec
-    turns: tuple[float, ...]
+    tta_angles: tuple[float, ...]
     wrong: NDArray[np.bool_]
     digit: NDArray[np.int64]
     confusion: NDArray[np.int64]
-    evidence: Evidence | None
+    alignment: AlignmentMetrics | None
 
 
 def evaluate(
-    checkpoint: Path, dataset: str | None, session: Session, turns: tuple[float, ...] | None = None
+    checkpoint: Path, dataset: str | None, runtime: Runtime, tta_angles: tuple[float, ...] | None = None
 ) -> Evaluation:
     """Classify the fixed images of the checkpoint's own dataset, or of another, drawn on the model's canvas.
 
-    Another is one of the run that the checkpoint lies in, or a preset; `turns`, in degrees (see `classify`), stand in
-    for the model's own. Raises UserError where the checkpoint is damaged or the dataset is not known, NoPoseError where
-    it has no pose for a network that is given one.
+    Another is one of the run that the checkpoint lies in, or a preset; `tta_angles`, in degrees (see `classify`), stand
+    in for the model's own. Raises UserError where the checkpoint is damaged or the dataset is not known, NoPoseError
+    where it has no pose for a network that is given one.
     """
-    trained = load_trained(checkpoint, session)
+    trained = load_trained(checkpoint, runtime)
     trial = trained.trial
     asked = trial.dataset if dataset is None else _dataset(dataset, trained)
-    problem = trained.problem(session, asked)
-    variant, precision = problem.variant, precision_on(session.device, trial.training)
-    turns = trial.model.turns if turns is None else turns
-    found = classify(trained.network, variant.images, session.device, precision, problem.poses, turns)
+    problem = trained.problem(runtime, asked)
+    variant, precision = problem.variant, precision_on(runtime.device, trial.training)
+    tta_angles = trial.model.tta_angles if tta_angles is None else tta_angles
+    found = classify(trained.network, variant.images, runtime.device, precision, problem.poses, tta_angles)
     return Evaluation(
         checkpoint,
         trial,
         len(trained.records),
         asked,
-        turns,
+        tta_angles,
         (found.predicted != variant.labels).numpy(),
         variant.digit.numpy(),
         found.confusion(variant.labels, asked.classes).numpy(),
-        gather(trial.model, asked, variant, trained.network, found.thetas, session.device, precision),
+        alignment_metrics(trial.model, asked, variant, trained.network, found.thetas, runtime.device, precision),
     )
 
 
@@ -141,12 +146,12 @@ def load_network(checkpoint: str | Path, allow_imports: bool = False) -> nn.Sequ
     """The network of a checkpoint.pt on the CPU, with the weights that are evaluated, ready to be called.
 
     It maps images (N x C x H x W, float32 from 0 to 1) to logits (N x classes), each image as it is, without a model's
-    `turns`; its parts are `classifier` and, where something stands at the input, `transformer`. It raises UserError for
-    images of other channels or, where one of its layers is made for a size, of another size, and warns of values that
-    are not from 0 to 1. Raises UserError where the file is missing or damaged, or names a classifier that is not ours,
-    whose code is run only where `allow_imports` says so.
+    `tta_angles`; its parts are `classifier` and, where something stands at the input, `transformer`. It raises
+    UserError for images of other channels or, where one of its layers is made for a size, of another size, and warns of
+    values that are not from 0 to 1. Raises UserError where the file is missing or damaged, or names a classifier that
+    is not ours, whose code is run only where `allow_imports` says so.
     """
-    network = load_trained(Path(checkpoint), Session(torch.device("cpu"), allow_imports=allow_imports)).network
+    network = load_trained(Path(checkpoint), Runtime(torch.device("cpu"), allow_imports=allow_imports)).network
     network.register_forward_pre_hook(warn_of_range)
     return network
 

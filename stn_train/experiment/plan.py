@@ -38,7 +38,7 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def refuse_import(model: ModelSpec, named_in: Path) -> None:
+def check_import(model: ModelSpec, named_in: Path) -> None:
     """Raise UserError where a model that a stored file names has a classifier that is not ours."""
     if model.classifier not in CLASSIFIERS:
         raise UserError(
@@ -53,4 +53,4 @@ def check_imports(experiment: ExperimentSpec, config: str) -> None:
     folder = Path(config).resolve().parent
     if Path(config).is_file() and any((folder / name).exists() for name in ("trials", "environment.json")):
         for model in experiment.models:
-            refuse_import(model, Path(config))
+            check_import(model, Path(config))

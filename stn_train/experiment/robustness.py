@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import torch
 
 from stn_train import storage
-from stn_train.data.datasets import Variant, draw_variant
+from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.distortion import true_poses
 from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, UserError
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.robustness import LEVELS, Crossed, Factor, Point, Robustness, held, others
 from stn_train.experiment.load import Trained, load_trained
-from stn_train.experiment.runtime import Session, load_splits
+from stn_train.experiment.runtime import Runtime, load_splits
 from stn_train.models.precision import precision_on
 from stn_train.report.results import finished_trials
 from stn_train.run_folder import RunFolder, TrialFolder
 from stn_train.specs import DatasetSpec, TrialSpec, is_given_poses
-from stn_train.storage import alone_in, clear_leftovers, refuse_links
+from stn_train.storage import check_links, clear_leftovers, folder_lock
 
 _IMAGES = 1000
 
@@ -35,7 +35,7 @@ class Progress:
 
 
 def measure_robustness(
-    folder: RunFolder, session: Session, stop: Callable[[], bool] = lambda: False
+    folder: RunFolder, runtime: Runtime, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Progress]:
     """Measure every finished trial of a run and write its robustness.json; skips those that have been measured.
 
@@ -44,7 +44,7 @@ def measure_robustness(
     after a trial, raises Stopped. A trial whose checkpoint is missing or damaged stops no other.
     """
     experiment = folder.load_experiment()
-    refuse_links(folder.path)
+    check_links(folder.path)
     finished = finished_trials(folder, experiment)
     number = 0
     for dataset in experiment.datasets:
@@ -57,11 +57,11 @@ def measure_robustness(
             if _is_measured(files, asked):
                 yield Progress(trial, number, len(finished), skipped=True)
                 continue
-            exams = exams or _Exams.of(trial, crossed, session)
-            with alone_in(files.path):
+            exams = exams or _Exams.of(trial, crossed, runtime)
+            with folder_lock(files.path):
                 clear_leftovers(files.path)
                 try:
-                    found = exams.take(files, asked, session)
+                    found = exams.take(files, asked, runtime)
                 except UserError as error:  # of this checkpoint alone
                     yield Progress(trial, number, len(finished), failure=error)
                     continue
@@ -81,36 +81,36 @@ def _is_measured(files: TrialFolder, asked: list[DatasetSpec]) -> bool:
 class _Exams:
     """Images for all networks of one dataset: by the quantity that is held and its level; and of other datasets."""
 
-    points: dict[tuple[Factor, float], Variant]
-    crossed: list[tuple[DatasetSpec, Variant]]
+    points: dict[tuple[Factor, float], FixedDataset]
+    crossed: list[tuple[DatasetSpec, FixedDataset]]
 
     @staticmethod
-    def of(trial: TrialSpec, crossed: list[DatasetSpec], session: Session) -> "_Exams":
+    def of(trial: TrialSpec, crossed: list[DatasetSpec], runtime: Runtime) -> "_Exams":
         """For the networks of a trial's dataset."""
-        _, digits, split = load_splits(trial, session)
+        _, digits, split = load_splits(trial, runtime)
         few = Digits(digits.images, digits.labels).subset(torch.arange(0, len(digits), -(-len(digits) // _IMAGES)))
         points = {
-            (factor, level): draw_variant(held(trial.dataset, factor, level), few, split)[0]
+            (factor, level): make_fixed_dataset(held(trial.dataset, factor, level), few, split)[0]
             for factor, levels in LEVELS.items()
             for level in levels
         }
-        return _Exams(points, [(other, draw_variant(other, digits, split)[0]) for other in crossed])
+        return _Exams(points, [(other, make_fixed_dataset(other, digits, split)[0]) for other in crossed])
 
-    def take(self, files: TrialFolder, asked: list[DatasetSpec], session: Session) -> Robustness:
+    def take(self, files: TrialFolder, asked: list[DatasetSpec], runtime: Runtime) -> Robustness:
         """What the network of a trial gets wrong, of other datasets as far as they are `asked` about."""
-        trained = load_trained(files.checkpoint, session)
+        trained = load_trained(files.checkpoint, runtime)
         own = trained.trial.dataset
         points = tuple(
             Point(
                 factor=factor,
                 level=level,
-                errors=_errors(trained, held(own, factor, level), variant, session),
+                errors=_errors(trained, held(own, factor, level), variant, runtime),
                 clipped=variant.clipped,
             )
             for (factor, level), variant in self.points.items()
         )
         crossed = tuple(
-            Crossed(dataset=other, images=len(variant.labels), errors=_errors(trained, other, variant, session))
+            Crossed(dataset=other, images=len(variant.labels), errors=_errors(trained, other, variant, runtime))
             for other, variant in self.crossed
             if other in asked
         )
@@ -121,9 +121,9 @@ class _Exams:
         )
 
 
-def _errors(trained: Trained, dataset: DatasetSpec, variant: Variant, session: Session) -> int:
+def _errors(trained: Trained, dataset: DatasetSpec, variant: FixedDataset, runtime: Runtime) -> int:
     """How many of a variant's images a network gets wrong."""
     poses = true_poses(dataset, variant.theta) if is_given_poses(trained.trial.model) else None
-    precision = precision_on(session.device, trained.trial.training)
-    found = classify(trained.network, variant.images, session.device, precision, poses, trained.trial.model.turns)
+    precision = precision_on(runtime.device, trained.trial.training)
+    found = classify(trained.network, variant.images, runtime.device, precision, poses, trained.trial.model.tta_angles)
     return int((found.predicted != variant.labels).sum())

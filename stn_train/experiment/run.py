@@ -8,11 +8,11 @@ from stn_train.config import dump
 from stn_train.errors import Stopped, UserError
 from stn_train.experiment.check import check_trials
 from stn_train.experiment.plan import differences, joined
-from stn_train.experiment.runtime import Session, environment
+from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import Failure, run_trial
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
-from stn_train.storage import alone_in, clear_leftovers, refuse_links
+from stn_train.storage import check_links, clear_leftovers, folder_lock
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
 
 
@@ -38,7 +38,7 @@ def run_experiment(
     experiment: ExperimentSpec,
     trials: list[TrialSpec],
     folder: RunFolder,
-    session: Session,
+    runtime: Runtime,
     after_step: Callable[[float], bool] = lambda epochs: False,
 ) -> Iterator[Progress]:
     """Run these trials of an experiment in `folder`, which may hold a run of it already; yields as it goes.
@@ -48,27 +48,27 @@ def run_experiment(
     the folder has another specification, or for what `check_trials` finds.
     """
     pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
-    check_trials(pending, experiment.built)
-    with alone_in(folder.path, stop=lambda: after_step(0.0)):
-        refuse_links(folder.path)
+    check_trials(pending, experiment.prebuilt)
+    with folder_lock(folder.path, stop=lambda: after_step(0.0)):
+        check_links(folder.path)
         everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
-        refuse_changed(everything, folder)
+        check_unchanged(everything, folder)
         for file in (folder.config, folder.environment):
             clear_leftovers(folder.path, file.name)
         storage.write_text(folder.config, dump(everything))
         if pending:
-            storage.write_record(folder.environment, environment(session))
+            storage.write_record(folder.environment, environment(runtime))
     for number, trial in enumerate(trials, start=1):
         files = folder.trial(trial)
         if files.result.exists():
             yield Progress(trial, number, len(trials), skipped=True)
             continue
-        with alone_in(files.path):
+        with folder_lock(files.path):
             clear_leftovers(files.path)
             files.failure.unlink(missing_ok=True)
             yield Progress(trial, number, len(trials), warning=fall_back(files.checkpoint))
             try:
-                for record in run_trial(trial, files, session, after_step):
+                for record in run_trial(trial, files, runtime, after_step):
                     yield Progress(trial, number, len(trials), record)
             except (Stopped, UserError, OSError):  # of all trials alike
                 raise
@@ -80,13 +80,13 @@ def run_experiment(
         yield Progress(trial, number, len(trials), finished=True)
 
 
-def refuse_changed(experiment: ExperimentSpec, folder: RunFolder) -> None:
+def check_unchanged(experiment: ExperimentSpec, folder: RunFolder) -> None:
     """Raise UserError where a trial that the folder holds is not what `experiment` says it is."""
     for trial in trials_of(experiment):
-        refuse_other(trial, folder.trial(trial))
+        check_same_trial(trial, folder.trial(trial))
 
 
-def refuse_other(trial: TrialSpec, files: TrialFolder) -> None:
+def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
     """Raise UserError where a trial's folder holds another trial."""
     if files.result.exists():
         before = files.load_result().trial

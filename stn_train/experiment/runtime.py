@@ -12,7 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stn_train.data.datasets import BuiltData, FreshData, TrainingData, Variant, draw_variant, load_variant
+from stn_train.data.datasets import (
+    FixedDataset,
+    OnlineDataset,
+    PrebuiltDataset,
+    TrainingData,
+    load_prebuilt,
+    make_fixed_dataset,
+)
 from stn_train.data.distortion import true_poses
 from stn_train.data.randomness import Split
 from stn_train.data.sources import Digits, few, hold_out, load_digits
@@ -24,7 +31,7 @@ _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 
 
 @dataclass(frozen=True)
-class Session:
+class Runtime:
     """Where computing happens and where data comes from; nothing here changes what a trial finds on one machine.
 
     `allow_imports` says that classifiers which a checkpoint names may be imported.
@@ -32,17 +39,17 @@ class Session:
 
     device: torch.device
     data_root: str | None = None
-    built: str | None = None
+    prebuilt: str | None = None
     allow_imports: bool = False
 
 
-def open_session(
+def open_runtime(
     device: str | None,
     threads: int | None,
     data_root: str | None,
-    built: str | None = None,
+    prebuilt: str | None = None,
     allow_imports: bool = False,
-) -> Session:
+) -> Runtime:
     """Choose the device (the GPU where there is one) and the number of CPU threads.
 
     Raises UserError for a device that is not there or cannot be used.
@@ -55,14 +62,14 @@ def open_session(
         torch.set_num_threads(threads)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Session(_device(device), data_root, built, allow_imports)
+    return Runtime(_device(device), data_root, prebuilt, allow_imports)
 
 
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"--device {name}: there is no such device; cpu, cuda or cuda:1 is wanted") from None
+        raise UserError(f"--device {name}: there is no such device; expected cpu, cuda or cuda:1") from None
     accelerator = torch.accelerator.current_accelerator()
     gpus = [f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count())] if accelerator else []
     if str(torch.device(device.type, device.index or 0)) not in ("cpu:0", *gpus):
@@ -87,19 +94,19 @@ def _keep_freed_memory() -> None:
         c_library.mallopt(trim_threshold, never)
 
 
-def environment(session: Session) -> dict[str, object]:
+def environment(runtime: Runtime) -> dict[str, object]:
     """What a reader needs to know of the machine: versions, device, threads, commit."""
-    on_gpu = session.device.type == "cuda"
+    on_gpu = runtime.device.type == "cuda"
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        "device": torch.cuda.get_device_name(session.device) if on_gpu else _processor(),
+        "device": torch.cuda.get_device_name(runtime.device) if on_gpu else _processor(),
         "threads": torch.get_num_threads(),
         "commit": _commit(),
     }
 
 
 @dataclass(frozen=True)
-class Problem:
+class TrialData:
     """What a trial trains on, how many digits that shows, and the fixed images that it reports on.
 
     `poses` are the fixed images' true ones (M x 9), for a model that is given them.
@@ -107,36 +114,38 @@ class Problem:
 
     training: TrainingData
     training_digits: int
-    variant: Variant
+    variant: FixedDataset
     poses: Tensor | None
 
 
-def prepare(trial: TrialSpec, session: Session) -> Problem:
+def prepare(trial: TrialSpec, runtime: Runtime) -> TrialData:
     """Load a trial's digits, or its built variant, and draw what is drawn once."""
     model, dataset = trial.model, trial.dataset
-    if session.built is not None:
-        built = load_variant(dataset, trial.source, at_home(session.built))
-        train, test = built["train"], built["test"]
-        images, labels = train.images.to(session.device), train.labels.to(session.device)
-        data = BuiltData(images, labels, true_poses(dataset, train.theta) if trains_with_poses(model) else None)
-        return Problem(data, len(train.digit.unique()), test, poses_for(model, dataset, test))
-    digits, fixed, split = load_splits(trial, session)
-    variant, *_ = draw_variant(dataset, fixed, split)
-    if trial.training.digits is not None:
-        digits = few(digits, trial.training.digits, trial.seed)
+    if runtime.prebuilt is not None:
+        prebuilt = load_prebuilt(dataset, trial.source, at_home(runtime.prebuilt))
+        train, test = prebuilt["train"], prebuilt["test"]
+        images, labels = train.images.to(runtime.device), train.labels.to(runtime.device)
+        data = PrebuiltDataset(images, labels, true_poses(dataset, train.theta) if trains_with_poses(model) else None)
+        return TrialData(data, len(train.digit.unique()), test, poses_for(model, dataset, test))
+    digits, fixed, split = load_splits(trial, runtime)
+    variant, *_ = make_fixed_dataset(dataset, fixed, split)
+    if trial.training.train_size is not None:
+        digits = few(digits, trial.training.train_size, trial.seed)
     recipe = trial.training
-    fresh = FreshData.of(dataset, digits, session.device, trains_with_poses(model), recipe.bend, recipe.grown)
-    return Problem(fresh, len(digits), variant, poses_for(model, dataset, variant))
+    fresh = OnlineDataset.of(
+        dataset, digits, runtime.device, trains_with_poses(model), recipe.elastic_augmentation, recipe.grown
+    )
+    return TrialData(fresh, len(digits), variant, poses_for(model, dataset, variant))
 
 
-def poses_for(model: ModelSpec, dataset: DatasetSpec, variant: Variant) -> Tensor | None:
+def poses_for(model: ModelSpec, dataset: DatasetSpec, variant: FixedDataset) -> Tensor | None:
     """The true poses of a variant's images (M x 9), for a model that is given them."""
     return true_poses(dataset, variant.theta) if is_given_poses(model) else None
 
 
-def load_splits(trial: TrialSpec, session: Session) -> tuple[Digits, Digits, Split]:
+def load_splits(trial: TrialSpec, runtime: Runtime) -> tuple[Digits, Digits, Split]:
     """The digits that a trial trains on, those of its fixed images, and the split that these are."""
-    digits, test = load_digits(trial.source, session.data_root)
+    digits, test = load_digits(trial.source, runtime.data_root)
     return (*hold_out(digits), "validation") if trial.validation else (digits, test, "test")
 
 

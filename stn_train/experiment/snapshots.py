@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn_train.data.datasets import Variant, draw_variant
+from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.sources import Digits
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.evaluation.variance import class_means
 from stn_train.evaluation.warps import sights
-from stn_train.experiment.runtime import Problem, Session
+from stn_train.experiment.runtime import Runtime, TrialData
 from stn_train.models.build import at_input
 from stn_train.models.precision import precision_on
 from stn_train.run_folder import Gallery, numbered
@@ -29,14 +29,14 @@ _ANGLES = range(0, 360, 15)
 def has_gallery(trial: TrialSpec) -> bool:
     """Whether there is a transformer to draw: one at the input, that a localisation network steers."""
     transformer = trial.model.transformer
-    return transformer is not None and 0 in transformer.at and transformer.pose in ("predicted", "taught")
+    return transformer is not None and 0 in transformer.before and transformer.pose in ("predicted", "supervised")
 
 
 def gallery(
     trial: TrialSpec,
-    session: Session,
+    runtime: Runtime,
     network: nn.Sequential,
-    problem: Problem,
+    problem: TrialData,
     predictions: Predictions,
     history: Sequence[Arrays],
 ) -> dict[Gallery, Arrays]:
@@ -51,10 +51,10 @@ def gallery(
     chosen = _chosen(predictions, variant.labels)
     index = torch.cat(chosen)
     kinds = torch.arange(len(chosen)).repeat_interleave(torch.tensor([len(kind) for kind in chosen]))
-    means = class_means(front, variant.images, variant.labels, classes, session.device)
+    means = class_means(front, variant.images, variant.labels, classes, runtime.device)
     first = _first_of_each_class(variant)
     found: dict[Gallery, Arrays] = {
-        "examples": _seen(trial, network, variant.images[index], variant.labels[index], session) | {"kind": kinds},
+        "examples": _seen(trial, network, variant.images[index], variant.labels[index], runtime) | {"kind": kinds},
         "means": dict(zip(("image", "output"), map(_bytes, means), strict=True)),
         "training": {
             "image": variant.images[first],
@@ -63,14 +63,14 @@ def gallery(
         },
     }
     if trial.dataset.channels == 1:
-        found["turning"] = _turning(trial, variant, network, session)
+        found["rotation_sweep"] = _rotation_sweep(trial, variant, network, runtime)
     return found
 
 
-def watch(trial: TrialSpec, session: Session, network: nn.Sequential, problem: Problem) -> Arrays:
+def snapshot(trial: TrialSpec, runtime: Runtime, network: nn.Sequential, problem: TrialData) -> Arrays:
     """What a network makes of the first fixed image of each class, for the picture of its training."""
     index = _first_of_each_class(problem.variant)
-    seen = _seen(trial, network, problem.variant.images[index], problem.variant.labels[index], session)
+    seen = _seen(trial, network, problem.variant.images[index], problem.variant.labels[index], runtime)
     return {name: array for name, array in seen.items() if name not in ("image", "label")}
 
 
@@ -81,16 +81,16 @@ def _front(network: nn.Module) -> nn.Module:
 
 
 def _seen(
-    trial: TrialSpec, network: nn.Sequential, images: Tensor, labels: Tensor, session: Session
+    trial: TrialSpec, network: nn.Sequential, images: Tensor, labels: Tensor, runtime: Runtime
 ) -> dict[str, Tensor]:
     """Images, what every transformer at the input makes of them, and what the network takes them for."""
-    seen, precision = sights(_front(network), images, session.device), precision_on(session.device, trial.training)
+    seen, precision = sights(_front(network), images, runtime.device), precision_on(runtime.device, trial.training)
     return {
         "image": images,
         **numbered("output", [_bytes(sight.output) for sight in seen]),
         **numbered("outline", [sight.outline for sight in seen if sight.outline is not None]),
         "label": labels,
-        "predicted": classify(network, images, session.device, precision, turns=trial.model.turns).predicted,
+        "predicted": classify(network, images, runtime.device, precision, tta_angles=trial.model.tta_angles).predicted,
     }
 
 
@@ -116,13 +116,13 @@ def _one_of_a_class(rank: Tensor, labels: Tensor) -> Tensor:
     return lowest[rank[lowest].argsort(stable=True)][:_OF_A_KIND]
 
 
-def _first_of_each_class(variant: Variant) -> Tensor:
+def _first_of_each_class(variant: FixedDataset) -> Tensor:
     """The number of the first fixed image of each class, up to ten."""
     classes = variant.labels.unique()[:_FEW]
     return torch.stack([(variant.labels == label).nonzero()[0, 0] for label in classes])
 
 
-def _turning(trial: TrialSpec, variant: Variant, network: nn.Sequential, session: Session) -> Arrays:
+def _rotation_sweep(trial: TrialSpec, variant: FixedDataset, network: nn.Sequential, runtime: Runtime) -> Arrays:
     """One digit turned right round in steps, distorted for the rest as the dataset's first image is."""
     labels = variant.source_labels
     shown = (labels == _UNMISTAKABLE).int().argmax()
@@ -132,9 +132,9 @@ def _turning(trial: TrialSpec, variant: Variant, network: nn.Sequential, session
     for angle in _ANGLES:
         degrees = angle if angle <= 180 else angle - 360
         at_angle = trial.dataset.changed(rotation=(degrees, degrees))
-        turned, *_ = draw_variant(at_angle, few, "test")
+        turned, *_ = make_fixed_dataset(at_angle, few, "test")
         images.append(turned.images[0])
-    seen = _seen(trial, network, torch.stack(images), few.labels[:1].expand(len(images)), session)
+    seen = _seen(trial, network, torch.stack(images), few.labels[:1].expand(len(images)), runtime)
     return seen | {"angle": torch.tensor(_ANGLES)}
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stn_train.experiment.run import Progress
 
 
-def refuse_missing() -> None:
+def check_installed() -> None:
     """Raise UserError where TensorBoard is not installed; imports nothing of it."""
     found = find_spec("tensorboard")
     if found is None or found.origin is None:  # a folder of this name is no package
@@ -59,9 +59,9 @@ def _begin(folder: Path) -> "SummaryWriter":
 def _write(writer: "SummaryWriter", records: Iterable[EpochRecord]) -> None:
     """The epochs' `error`, `loss` and `rate`, and of each transformer `transformer_1/outside` and so on."""
     for record in records:
-        for name in ("error", "loss", "rate"):
+        for name in ("error", "loss", "lr"):
             writer.add_scalar(name, getattr(record, name), record.epoch)
-        for number, health in enumerate(record.transformers, start=1):
-            for name, value in health:
+        for number, diagnostics in enumerate(record.transformers, start=1):
+            for name, value in diagnostics:
                 writer.add_scalar(f"transformer_{number}/{name}", value, record.epoch)
     writer.flush()

@@ -30,12 +30,12 @@ class ThinPlateSpline(Family):
     in theta: each point's place is a weighted sum of the control points', with weights that do not depend on theta.
     """
 
-    control: int
+    control_points: int
 
     @precise
     def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
         """See Family."""
-        source: Tensor = _weights(target, self.control, aspect) @ self.control_points(theta)
+        source: Tensor = _weights(target, self.control_points, aspect) @ self.points_of(theta)
         return source
 
     @precise
@@ -44,28 +44,28 @@ class ThinPlateSpline(Family):
 
         A product of its own for each map, so that rounding does not depend on the batch; it gives planes of x and y.
         """
-        weights = torch.from_numpy(_grid_weights(self.control, size, aspect))
+        weights = torch.from_numpy(_grid_weights(self.control_points, size, aspect))
         weights = weights.to(theta.device, theta.dtype, non_blocking=True)
-        planes = torch.bmm(self.control_points(theta).mT, weights.mT.expand(theta.shape[0], -1, -1))
+        planes = torch.bmm(self.points_of(theta).mT, weights.mT.expand(theta.shape[0], -1, -1))
         grid: Tensor = planes.unflatten(2, size).movedim(1, -1)
         return grid
 
-    def control_points(self, theta: Tensor) -> Tensor:
+    def points_of(self, theta: Tensor) -> Tensor:
         """Theta, N x p, as points: N x n² x 2."""
-        return theta.view(-1, self.control**2, 2)
+        return theta.view(-1, self.control_points**2, 2)
 
     @precise
     def jacobian(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
         """The derivatives of source (rows: x, y) with respect to target (columns), N x M x 2 x 2, at M x 2 or N x M x 2
         points: by their own formula, not by autograd."""
-        away = target[..., None, :] - _control_grid(self.control, target)
+        away = target[..., None, :] - _control_grid(self.control_points, target)
         unit = away.new_tensor([aspect, 1.0])
         squared = _squared_length(away * unit)[..., None]
         radial = 2 * away * unit**2 * (squared.clamp(min=_TINY).log() + 1)
         affine = torch.eye(3, dtype=away.dtype, device=away.device)[:, 1:].expand(*target.shape[:-1], 3, 2)
         slopes = torch.cat([radial, affine], dim=-2)
-        solution = torch.from_numpy(_solution(self.control, aspect)).to(slopes)
-        return (slopes.mT @ solution @ self.control_points(theta)[:, None]).mT
+        solution = torch.from_numpy(_solution(self.control_points, aspect)).to(slopes)
+        return (slopes.mT @ solution @ self.points_of(theta)[:, None]).mT
 
     @precise
     def folds(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
@@ -96,8 +96,8 @@ class ThinPlateSpline(Family):
 
     def _affine_inverse(self, theta: Tensor, source: Tensor) -> Tensor:
         """`source` under the inverse of the affine map that fits the control points best."""
-        regular = _control_grid(self.control, theta)
-        fitted = torch.linalg.pinv(_with_one(regular)) @ self.control_points(theta)
+        regular = _control_grid(self.control_points, theta)
+        fitted = torch.linalg.pinv(_with_one(regular)) @ self.points_of(theta)
         shift, linear = fitted[:, :1], fitted[:, 1:]
         target: Tensor = (source - shift) @ torch.linalg.pinv(linear)
         return target
@@ -120,10 +120,10 @@ class ThinPlateSpline(Family):
         return torch.where(closer, tried, found), torch.where(closer, left, missing)
 
 
-def thin_plate_spline(control: int) -> ThinPlateSpline:
+def thin_plate_spline(control_points: int) -> ThinPlateSpline:
     """The family of thin plate splines with control x control points; its identity leaves each where it is."""
-    identity = _control_grid(control, torch.empty(0, dtype=torch.float64, device="cpu")).flatten().tolist()
-    return ThinPlateSpline("tps" if control == 4 else f"tps_{control}", tuple(identity), control)
+    identity = _control_grid(control_points, torch.empty(0, dtype=torch.float64, device="cpu")).flatten().tolist()
+    return ThinPlateSpline("tps" if control_points == 4 else f"tps_{control_points}", tuple(identity), control_points)
 
 
 def _solved(matrices: Tensor, values: Tensor) -> Tensor:
@@ -135,9 +135,9 @@ def _solved(matrices: Tensor, values: Tensor) -> Tensor:
     return torch.stack([d * u - b * v, a * v - c * u], dim=-1) / determinant[..., None]
 
 
-def _control_grid(control: int, like: Tensor) -> Tensor:
+def _control_grid(control_points: int, like: Tensor) -> Tensor:
     """The control points on the target, n² x 2, row by row."""
-    line = torch.linspace(-1, 1, control, dtype=like.dtype, device=like.device)
+    line = torch.linspace(-1, 1, control_points, dtype=like.dtype, device=like.device)
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).flatten(0, 1)
 
 
@@ -151,12 +151,12 @@ def _with_one(points: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(points[..., :1]), points], dim=-1)
 
 
-def _weights(target: Tensor, control: int, aspect: float) -> Tensor:
+def _weights(target: Tensor, control_points: int, aspect: float) -> Tensor:
     """How much each control point has to say at each target point, ... x M x n²; sums to 1 at each."""
-    away = (target[..., None, :] - _control_grid(control, target)) * target.new_tensor([aspect, 1.0])
+    away = (target[..., None, :] - _control_grid(control_points, target)) * target.new_tensor([aspect, 1.0])
     squared = _squared_length(away)
     radial = squared * squared.clamp(min=_TINY).log()
-    solution = torch.from_numpy(_solution(control, aspect)).to(target)
+    solution = torch.from_numpy(_solution(control_points, aspect)).to(target)
     return torch.cat([radial, _with_one(target)], dim=-1) @ solution
 
 
@@ -164,25 +164,25 @@ def _weights(target: Tensor, control: int, aspect: float) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _solution(control: int, aspect: float) -> Array:
+def _solution(control_points: int, aspect: float) -> Array:
     """From the control points' places to the coefficients of the n² radial terms and of (1, x, y): (n² + 3) x n²."""
-    line = np.linspace(-1, 1, control)
-    terms = _terms(line, line, control, aspect)
+    line = np.linspace(-1, 1, control_points)
+    terms = _terms(line, line, control_points, aspect)
     affine = np.concatenate([terms[:, -3:].T, np.zeros((3, 3))], axis=1)
-    return np.linalg.inv(np.concatenate([terms, affine]))[:, : control**2].astype(np.float64)
+    return np.linalg.inv(np.concatenate([terms, affine]))[:, : control_points**2].astype(np.float64)
 
 
 @lru_cache(maxsize=32)
-def _grid_weights(control: int, size: tuple[int, int], aspect: float) -> Array:
+def _grid_weights(control_points: int, size: tuple[int, int], aspect: float) -> Array:
     """The weights (see `_weights`) at the centres of all pixels of an output, (H W) x n²."""
     rows, columns = ((2 * np.arange(count) + 1) / count - 1 for count in size)
-    weights: Array = _terms(columns, rows, control, aspect) @ _solution(control, aspect)
+    weights: Array = _terms(columns, rows, control_points, aspect) @ _solution(control_points, aspect)
     return weights
 
 
-def _terms(columns: Array, rows: Array, control: int, aspect: float) -> Array:
+def _terms(columns: Array, rows: Array, control_points: int, aspect: float) -> Array:
     """At all points of a grid, row by row, the radial term of each control point, and 1, x and y: M x (n² + 3)."""
-    line = np.linspace(-1, 1, control)
+    line = np.linspace(-1, 1, control_points)
     x, y = (axis.reshape(-1, 1) for axis in np.meshgrid(columns, rows))
     control_x, control_y = (axis.ravel() for axis in np.meshgrid(line, line))
     squared = (aspect * (x - control_x)) ** 2 + (y - control_y) ** 2

@@ -2,6 +2,6 @@
 
 from stn_train.models.build import Model, build_model
 from stn_train.models.insert import insert_transformer
-from stn_train.models.transformer import SideBySide, SpatialTransformer
+from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
 
-__all__ = ["Model", "SideBySide", "SpatialTransformer", "build_model", "insert_transformer"]
+__all__ = ["Model", "ParallelTransformers", "SpatialTransformer", "build_model", "insert_transformer"]

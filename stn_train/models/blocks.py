@@ -17,7 +17,7 @@ def conv_block(channels: int, filters: int, pool: bool = False) -> nn.Sequential
     return nn.Sequential(convolution, *pooling, nn.BatchNorm2d(filters), nn.ReLU(inplace=True))
 
 
-def refuse_small(kind: str, name: str, size: tuple[int, int], least: Mapping[str, int]) -> None:
+def check_size(kind: str, name: str, size: tuple[int, int], least: Mapping[str, int]) -> None:
     """Raise UserError where an input of `size` (H, W) is too small for the network `name`.
 
     `least` says of each network of this kind how many pixels it needs each way; the first that fits is recommended.

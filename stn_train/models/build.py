@@ -18,18 +18,20 @@ from stn_train.models.classifiers import CLASSIFIERS
 from stn_train.models.inputs import Expected, by
 from stn_train.models.insert import NoPlaceError, insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
-from stn_train.models.oracle import freeze, give_pose, teach_pose
-from stn_train.models.transformer import SideBySide, SpatialTransformer
+from stn_train.models.oracle import freeze, supervise_pose, supply_pose
+from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
 from stn_train.models.user_classifier import Classifier, line_of, load_classifier, natural_width, takes_width
 from stn_train.specs import ModelSpec, TransformerSpec
 
 TOLERANCE = 0.02
 _MOST_EIGHTHS = 40_000
+_WIDTHS: dict[tuple[ModelSpec, tuple[int, int], int, int, int], float] = {}
+"""The widths that were fitted, by all that they depend on: each is found once, however many seeds there are."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network with its size: `parameters`, `multiply_adds` for one image in all its turns, the classifier's `width`.
+    """A network with its size: `parameters`, `macs` for one image in all its turns, the classifier's `width`.
 
     The network's part `classifier` is the classifier; `transformer`, where it has that part, is what stands at its
     input (see `at_input`). It refuses images of other channels, and of another size where a layer of its is made for
@@ -39,18 +41,18 @@ class Model:
     network: nn.Sequential
     width: float | None
     parameters: int
-    multiply_adds: int
+    macs: int
 
 
 def at_input(network: nn.Module) -> nn.Module | None:
-    """What stands at a network's input: a SpatialTransformer, a SideBySide, several in a row, or nothing."""
+    """What stands at a network's input: a SpatialTransformer, a ParallelTransformers, several in a row, or nothing."""
     found = getattr(network, "transformer", None)
     return found if isinstance(found, nn.Module) else None
 
 
 def family_of(spec: TransformerSpec) -> Family:
     """The family that a transformer's specification names."""
-    return thin_plate_spline(spec.control) if spec.family == "tps" else FAMILIES[spec.family]
+    return thin_plate_spline(spec.control_points) if spec.family == "tps" else FAMILIES[spec.family]
 
 
 def supersampling_of(spec: TransformerSpec, size: tuple[int, int]) -> int:
@@ -61,7 +63,7 @@ def supersampling_of(spec: TransformerSpec, size: tuple[int, int]) -> int:
     """
     if spec.supersampling != "auto":
         return spec.supersampling
-    pixels = max(have / put_out for have, put_out in zip(size, spec.output, strict=True))
+    pixels = max(have / put_out for have, put_out in zip(size, spec.output_size, strict=True))
     return min(max(int(pixels + 0.5), 1), 4)
 
 
@@ -81,11 +83,16 @@ def build_model(
         return _build(spec, classifier, width, canvas, channels, classes)
 
     with _told_of(spec, canvas):
-        fitted = None if parameters is None or not takes_width(classifier) else _fit_width(build, parameters)
+        fitted = None
+        if parameters is not None and takes_width(classifier):
+            known = (spec, canvas, parameters, channels, classes)
+            fitted = _WIDTHS.get(known) or _fit_width(build, parameters)
+            if ours:  # another's code may change
+                _WIDTHS[known] = fitted
         width = natural_width(classifier) if fitted is None else fitted
         network = build(fitted)
-        _refuse_infinite(network)
-        multiply_adds = _multiply_adds(network, (1, channels, *canvas), classes)
+        _check_finite(network)
+        macs = _macs(network, (1, channels, *canvas), classes)
     count = _count(network)
     if parameters is not None and abs(count - parameters) > TOLERANCE * parameters:
         why = (
@@ -97,14 +104,14 @@ def build_model(
     if spec.transformer is not None and spec.transformer.pose != "predicted":
         transformer = at_input(network)
         assert isinstance(transformer, SpatialTransformer)
-        {"identity": freeze, "taught": teach_pose, "true": give_pose}[spec.transformer.pose](transformer)
-        count, multiply_adds = _count(network), _multiply_adds(network, (1, channels, *canvas), classes)
+        {"identity": freeze, "supervised": supervise_pose, "oracle": supply_pose}[spec.transformer.pose](transformer)
+        count, macs = _count(network), _macs(network, (1, channels, *canvas), classes)
     if not ours:
         with _told_of(spec, canvas):
             _try_step(network, (2, channels, *canvas), classes)
     size = None if _takes(network, (1, channels, 2 * canvas[0], 2 * canvas[1])) else canvas
     network.register_forward_pre_hook(Expected("the network", channels, size))
-    return Model(network, width, count, multiply_adds * (1 + len(spec.turns)))
+    return Model(network, width, count, macs * (1 + len(spec.tta_angles)))
 
 
 @contextmanager
@@ -134,17 +141,17 @@ def _build(
 ) -> nn.Sequential:
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     transformer, size, deep = spec.transformer, canvas, channels
-    if transformer is not None and 0 in transformer.at:
+    if transformer is not None and 0 in transformer.before:
         stages: list[nn.Module] = []
-        for _ in range(transformer.at.count(0)):
+        for _ in range(transformer.before.count(0)):
             stages.append(_stage(transformer, size, deep))
-            size, deep = transformer.output, deep * transformer.parallel
+            size, deep = transformer.output_size, deep * transformer.parallel
         parts["transformer"] = stages[0] if len(stages) == 1 else nn.Sequential(*stages)
     wide = {} if width is None else {"width": width}
     parts["classifier"] = classifier(size=size, channels=deep, classes=classes, **wide)
     network = nn.Sequential(parts)
     if transformer is not None:
-        for layer in filter(None, transformer.at):
+        for layer in filter(None, transformer.before):
             _insert(network, transformer, layer, (channels, *canvas))
     return network
 
@@ -153,18 +160,18 @@ def _insert(network: nn.Sequential, spec: TransformerSpec, layer: int, image: tu
     """Put a transformer before the k-th layer, the k-th part in order of definition, of the network's classifier."""
     layers = [name for name, _ in network[-1].named_children()]
     if layer >= len(layers):
-        raise UserError(f"transformer.at is {layer}, and the classifier's layers are 0 to {len(layers) - 1}")
+        raise UserError(f"transformer.before is {layer}, and the classifier's layers are 0 to {len(layers) - 1}")
     try:
         insert_transformer(
             network,
             image=image,
-            at=f"classifier.{layers[layer]}",
+            before=f"classifier.{layers[layer]}",
             family=family_of(spec),
             localisation=spec.localisation,
         )
     except NoPlaceError as error:
         raise UserError(
-            f"transformer.at is {layer}, and no transformer can stand before layer {layer} of the classifier: "
+            f"transformer.before is {layer}, and no transformer can stand before layer {layer} of the classifier: "
             f"{error.reason}; choose another of its layers, of which 0 is the input"
         ) from error
 
@@ -174,14 +181,14 @@ def _stage(spec: TransformerSpec, size: tuple[int, int], channels: int) -> nn.Mo
     family, localise = family_of(spec), LOCALISATIONS[spec.localisation]
     transformers = [
         SpatialTransformer(
-            localise(family, size, channels), family, spec.output, supersampling=supersampling_of(spec, size)
+            localise(family, size, channels), family, spec.output_size, supersampling=supersampling_of(spec, size)
         )
         for _ in range(spec.parallel)
     ]
-    return transformers[0] if len(transformers) == 1 else SideBySide(transformers)
+    return transformers[0] if len(transformers) == 1 else ParallelTransformers(transformers)
 
 
-def _refuse_infinite(network: nn.Module) -> None:
+def _check_finite(network: nn.Module) -> None:
     """Raise UserError where a parameter is not finite: what is averaged, and steps, must be."""
     for name, parameter in network.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
@@ -231,12 +238,12 @@ def _check_logits(logits: object, classes: int, images: int = 1) -> None:
     if not isinstance(logits, torch.Tensor) or logits.shape != (images, classes):
         found = by(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
         each = "one image" if images == 1 else f"{images} images"
-        raise UserError(f"its classifier puts out {found} for {each}, and {images} x {classes} is wanted")
+        raise UserError(f"its classifier puts out {found} for {each}; expected {images} x {classes}")
     if not logits.is_floating_point():
-        raise UserError(f"its classifier puts out logits of {logits.dtype}, and floating-point numbers are wanted")
+        raise UserError(f"its classifier puts out logits of {logits.dtype}; expected floating-point numbers")
 
 
-def _multiply_adds(network: nn.Module, shape: tuple[int, ...], classes: int) -> int:
+def _macs(network: nn.Module, shape: tuple[int, ...], classes: int) -> int:
     """Multiplications with addition in convolutions and matrix products for one input of this shape.
 
     Raises UserError where it does not put out a logit for each class.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from stn_train.models.blocks import conv_block, refuse_small
+from stn_train.models.blocks import check_size, conv_block
 
 
 class ImageConvolution(nn.Conv2d):
@@ -60,7 +60,7 @@ def cnn(size: tuple[int, int], channels: int, classes: int, width: float = 32.0)
     Its layers are the four convolutions, the hidden layer and the classification layer. Raises UserError where the
     input is smaller than 8 x 8.
     """
-    refuse_small("classifier", "cnn", size, _LEAST)
+    check_size("classifier", "cnn", size, _LEAST)
     w, w2, w8 = (round(factor * width) for factor in (1, 2, 8))
     height, breadth = (side // 8 for side in size)
     return nn.Sequential(
@@ -84,7 +84,7 @@ def cnn_paper(size: tuple[int, int], channels: int, classes: int, width: float =
     Its layers are the two convolutions and the classification layer. Raises UserError where the input is smaller than
     24 x 24.
     """
-    refuse_small("classifier", "cnn_paper", size, _LEAST)
+    check_size("classifier", "cnn_paper", size, _LEAST)
     w = round(width)
     height, breadth = (((side - 8) // 2 - 6) // 2 for side in size)
     return nn.Sequential(

@@ -19,8 +19,8 @@ T = TypeVar("T")
 class NoPlaceError(UserError):
     """No transformer can stand in front of a submodule; `reason` says why."""
 
-    def __init__(self, at: str, reason: str) -> None:
-        super().__init__(f"no transformer can stand in front of {at!r}: {reason}; name another submodule")
+    def __init__(self, before: str, reason: str) -> None:
+        super().__init__(f"no transformer can stand in front of {before!r}: {reason}; name another submodule")
         self.reason = reason
 
 
@@ -41,43 +41,43 @@ def insert_transformer(
     model: nn.Module,
     *,
     image: tuple[int, int, int],
-    at: str = "",
+    before: str = "",
     family: str | Family = "affine",
     localisation: str | nn.Module | Localisation | None = None,
-    output: tuple[int, int] | None = None,
+    output_size: tuple[int, int] | None = None,
 ) -> nn.Module:
-    """Put a spatial transformer in front of `model`, or in front of its submodule `at`.
+    """Put a spatial transformer in front of `model`, or in front of its submodule `before`.
 
-    image: channels, height and width of an image for the model, which is run once on zeros to find what `at` gets.
-    at: a submodule's name as `model.named_modules()` gives it, such as "layer1" or "features.3"; "" is the model.
+    image: channels, height and width of an image for the model, which is run once on zeros to find what `before` gets.
+    before: a submodule's name as `model.named_modules()` gives it, such as "layer1" or "features.3"; "" is the model.
     family: a family, or the name of one. localisation: the name of one of ours (conv, keypoints, conv_paper,
     fc_paper), a function f(family, size (H, W), channels) that makes one, or a module that maps N x C x H x W to theta,
-    N x p; by default conv, or fc_paper where the feature map is smaller than 8 x 8. output: height and width of what
-    the transformer puts out; by default those of what it reads, so that at the start, at the identity, the model's
+    N x p; by default conv, or fc_paper where the feature map is smaller than 8 x 8. output_size: height and width of
+    what the transformer puts out; by default those of what it reads, so that at the start, at the identity, the model's
     output is what it was.
 
-    Returns the model, changed in place: its submodule `at` is now a Transformed, whose parts are `transformer` and
-    `module`. With at="" the model is left as it is and returned inside a new Transformed. Names in the model's
+    Returns the model, changed in place: its submodule `before` is now a Transformed, whose parts are `transformer` and
+    `module`. With before="" the model is left as it is and returned inside a new Transformed. Names in the model's
     state_dict change with it, so weights are loaded first. The transformer is on the device and of the type of the
     model's parameters; the localisation networks' parameters are those of modules named `localisation`.
 
     Raises UserError where there is no such submodule, family or localisation network, where the model does not take
     such an image, where the localisation network does not give theta for what it reads, or that is too small for it,
-    and NoPlaceError where `at` is not called just once in a forward pass with a feature map of four dimensions.
+    and NoPlaceError where `before` is not called just once in a forward pass with a feature map of four dimensions.
     """
-    place = _submodule(model, at)
+    place = _submodule(model, before)
     like = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), torch.empty(0))
-    channels, *size = _shape_read(model, place, at, torch.zeros(1, *image, dtype=like.dtype, device=like.device))
+    channels, *size = _shape_read(model, place, before, torch.zeros(1, *image, dtype=like.dtype, device=like.device))
     height, width = size
     known = _named(family, FAMILIES, "family") if isinstance(family, str) else family
     localise = _localisation(localisation, known, (height, width), channels).to(like.device, like.dtype)
-    transformer = SpatialTransformer(localise, known, output or (height, width))
+    transformer = SpatialTransformer(localise, known, output_size or (height, width))
     _try(transformer, torch.zeros(1, channels, height, width, dtype=like.dtype, device=like.device))
     transformed = Transformed(transformer.train(model.training), place)
     transformed.training = model.training
-    if not at:
+    if not before:
         return transformed
-    parent, _, name = at.rpartition(".")
+    parent, _, name = before.rpartition(".")
     setattr(model.get_submodule(parent), name, transformed)
     return model
 
@@ -110,19 +110,19 @@ def _try(transformer: SpatialTransformer, zeros: Tensor) -> None:
         raise UserError(f"the localisation network does not take {by(zeros.shape)}: {first_line(error)}") from error
 
 
-def _submodule(model: nn.Module, at: str) -> nn.Module:
+def _submodule(model: nn.Module, before: str) -> nn.Module:
     """The submodule of this name. Raises UserError with the nearest names where there is none."""
     names: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
-    if at in names:
-        return names[at]
-    parent = at
+    if before in names:
+        return names[before]
+    parent = before
     while parent not in names:
         parent = parent.rpartition(".")[0]
     beside = [f"{parent}.{name}".lstrip(".") for name, _ in names[parent].named_children()]
-    raise UserError(f"the model has no submodule {at!r}{did_you_mean(at, beside)}")
+    raise UserError(f"the model has no submodule {before!r}{did_you_mean(before, beside)}")
 
 
-def _shape_read(model: nn.Module, place: nn.Module, at: str, zeros: Tensor) -> tuple[int, int, int]:
+def _shape_read(model: nn.Module, place: nn.Module, before: str, zeros: Tensor) -> tuple[int, int, int]:
     """Channels, height and width of what `place` is given when the model runs on zeros (1 x C x H x W)."""
     shapes: list[tuple[int, ...]] = []
 
@@ -138,11 +138,11 @@ def _shape_read(model: nn.Module, place: nn.Module, at: str, zeros: Tensor) -> t
     finally:
         hook.remove()
     if len(shapes) != 1:
-        raise NoPlaceError(at, f"it is called {len(shapes)} times in a forward pass, not once")
+        raise NoPlaceError(before, f"it is called {len(shapes)} times in a forward pass, not once")
     (shape,) = shapes
     if len(shape) != 4:
         found = f"a tensor of {len(shape)} dimensions" if shape else "no tensor"
-        raise NoPlaceError(at, f"it gets {found}, not a feature map (N x C x H x W)")
+        raise NoPlaceError(before, f"it gets {found}, not a feature map (N x C x H x W)")
     return shape[1], shape[2], shape[3]
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from stn_train.geometry import Family, precise
 from stn_train.geometry.grid import pixel_centres
-from stn_train.models.blocks import conv_block, refuse_small
+from stn_train.models.blocks import check_size, conv_block
 from stn_train.models.inputs import Expected
-from stn_train.models.transformer import Regression
+from stn_train.models.transformer import ThetaHead
 
 Localisation = Callable[[Family, tuple[int, int], int], nn.Module]
 """What makes a localisation network: f(family, size (H, W), channels)."""
@@ -27,7 +27,7 @@ def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
 
     Without a hidden layer between, where something lies is one matrix product away from how far to move.
     """
-    refuse_small("localisation network", "conv", size, _LEAST)
+    check_size("localisation network", "conv", size, _LEAST)
     height, width = (side // 8 for side in size)
     return _made_for(
         channels,
@@ -38,11 +38,11 @@ def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
         conv_block(32, 32),
         conv_block(32, 32),
         nn.Flatten(),
-        Regression(32 * height * width, family),
+        ThetaHead(32 * height * width, family),
     )
 
 
-class Keypoints(nn.Module):
+class SpatialSoftArgmax(nn.Module):
     """Where each feature map is highest: from N x C x H x W to N x 2C, all x before all y, normalised to [-1, 1].
 
     The mean position under the softmax of a map (soft-argmax; Levine et al., arXiv:1504.00702), in float32 or wider
@@ -60,7 +60,7 @@ class Keypoints(nn.Module):
 
 def keypoints(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     """Four 3 x 3 convolutions on the input halved and pooled once; theta is linear in the 16 keypoints of the last."""
-    refuse_small("localisation network", "keypoints", size, _LEAST)
+    check_size("localisation network", "keypoints", size, _LEAST)
     return _made_for(
         channels,
         None,
@@ -69,14 +69,14 @@ def keypoints(family: Family, size: tuple[int, int], channels: int) -> nn.Sequen
         conv_block(32, 32),
         conv_block(32, 32),
         nn.Conv2d(32, 16, 3, padding=1),
-        Keypoints(),
-        Regression(32, family),
+        SpatialSoftArgmax(),
+        ThetaHead(32, family),
     )
 
 
 def conv_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     """The paper's (appendix A): the input halved, two 5 x 5 convolutions of 20 filters, then 20 units."""
-    refuse_small("localisation network", "conv_paper", size, _LEAST)
+    check_size("localisation network", "conv_paper", size, _LEAST)
     height, width = ((side // 2 - 4) // 2 - 4 for side in size)
     return _made_for(
         channels,
@@ -90,7 +90,7 @@ def conv_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Seque
         nn.Flatten(),
         nn.Linear(20 * height * width, 20),
         nn.ReLU(inplace=True),
-        Regression(20, family),
+        ThetaHead(20, family),
     )
 
 
@@ -106,7 +106,7 @@ def fc_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Sequent
         nn.ReLU(inplace=True),
         nn.Linear(32, 32),
         nn.ReLU(inplace=True),
-        Regression(32, family),
+        ThetaHead(32, family),
     )
 
 

@@ -13,7 +13,7 @@ from stn_train.models.transformer import SpatialTransformer
 _PLACES = (4, 4)
 
 
-class TruePose(nn.Module):
+class OraclePose(nn.Module):
     """Stands where a localisation network stands, and gives theta, N x 9 of all homographies, as it was told."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class TruePose(nn.Module):
         return self.poses.to(images.device).expand(images.shape[0], -1)
 
 
-class TaughtPose(nn.Module):
+class SupervisedPose(nn.Module):
     """A localisation network that learns from the poses that it is told in training, and from nothing else.
 
     What follows sends it no gradient. After each forward pass of training, `lesson` is what its thetas miss: how far
@@ -56,13 +56,13 @@ def tell(network: nn.Module, poses: Tensor | None) -> None:
     """Tell a network the poses, N x 9, of the N images that it reads next, where a part of it wants to know."""
     if poses is not None:
         for module in network.modules():
-            if isinstance(module, TruePose | TaughtPose):
+            if isinstance(module, OraclePose | SupervisedPose):
                 module.poses = poses
 
 
 def lessons(network: nn.Module) -> list[Tensor]:
     """What those parts that are taught poses have missed in the forward pass just made; each is handed out once."""
-    taught = [module for module in network.modules() if isinstance(module, TaughtPose)]
+    taught = [module for module in network.modules() if isinstance(module, SupervisedPose)]
     missed = [module.lesson for module in taught if module.lesson is not None]
     for module in taught:
         module.lesson = None
@@ -74,11 +74,11 @@ def freeze(transformer: SpatialTransformer) -> None:
     transformer.localisation.requires_grad_(False)
 
 
-def teach_pose(transformer: SpatialTransformer) -> None:
+def supervise_pose(transformer: SpatialTransformer) -> None:
     """Let a transformer's localisation network learn true poses, and nothing else."""
-    transformer.localisation = TaughtPose(transformer.localisation, transformer.family)
+    transformer.localisation = SupervisedPose(transformer.localisation, transformer.family)
 
 
-def give_pose(transformer: SpatialTransformer) -> None:
+def supply_pose(transformer: SpatialTransformer) -> None:
     """Give a transformer true poses in place of its localisation network's."""
-    transformer.localisation, transformer.family = TruePose(), HOMOGRAPHY
+    transformer.localisation, transformer.family = OraclePose(), HOMOGRAPHY

@@ -12,7 +12,7 @@ from stn_train.geometry import Family, bilinear_sampler, precise, without_autoca
 from stn_train.models.inputs import by, check_images
 
 
-class Regression(nn.Linear):
+class ThetaHead(nn.Linear):
     """The last layer of a localisation network: predicts theta, N x p, as the family's identity plus a learnt rest.
 
     Starts at the identity exactly, with zero weights and biases. The rest is learnt on top of the identity, so that
@@ -46,24 +46,24 @@ class SpatialTransformer(nn.Module):
     """Warps feature maps as a localisation network sees fit; stands in front of, or between, any layers.
 
     `localisation` maps N x C x H x W to theta, N x p, of `family`; `family.grid` generates the grid, target to source;
-    `sampler` reads the input at its points. The output is N x C x h x w for `output` (h, w), which is free: a smaller
-    one zooms or downsamples. With `supersampling` k, each of its pixels is the mean of k x k points, so that an output
-    coarser than the input averages what it would skip (paper, appendix A: RTS and TC, "average pooled by 2"). Grid and
-    output are computed in float32 or wider; the output is then brought to the type of the input.
+    `sampler` reads the input at its points. The output is N x C x h x w for `output_size` (h, w), which is free: a
+    smaller one zooms or downsamples. With `supersampling` k, each of its pixels is the mean of k x k points, so that an
+    output coarser than the input averages what it would skip (paper, appendix A: RTS and TC, "average pooled by 2").
+    Grid and output are computed in float32 or wider; the output is then brought to the type of the input.
     """
 
     def __init__(
         self,
         localisation: nn.Module,
         family: Family,
-        output: tuple[int, int],
+        output_size: tuple[int, int],
         sampler: Callable[[Tensor, Tensor], Tensor] = bilinear_sampler,
         supersampling: int = 1,
     ) -> None:
         super().__init__()
         self.localisation = localisation
         self.family = family
-        self.output = output
+        self.output_size = output_size
         self.sampler = sampler
         self.supersampling = supersampling
 
@@ -99,7 +99,7 @@ class SpatialTransformer(nn.Module):
 
     @precise
     def _grid(self, theta: Tensor, aspect: float) -> Tensor:
-        height, width = self.output
+        height, width = self.output_size
         return self.family.grid(theta, (height * self.supersampling, width * self.supersampling), aspect)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class SpatialTransformer(nn.Module):
         return self.warp(images)[0]
 
 
-class SideBySide(nn.Module):
+class ParallelTransformers(nn.Module):
     """Spatial transformers that read the same feature maps, each all channels of them (paper, section 3.4).
 
     From N x C x H x W to N x (k C) x h x w: what the first of the k puts out comes first. All put out one size.

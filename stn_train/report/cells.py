@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from stn_train.evaluation.metrics import LEAST
-from stn_train.report.alignment import SHARES, Course, Undoing, Undone
+from stn_train.evaluation.metrics import LEAST, label
+from stn_train.report.alignment import SHARES, AlignmentSummary, CurveSummary, ResidualSummary
 from stn_train.report.results import Row
 from stn_train.report.robustness import Curve, Robust
 from stn_train.specs import ExperimentSpec
@@ -13,20 +13,20 @@ Column = tuple[str, Callable[[Row], str]]
 """A header, and what stands in a row's cell."""
 
 EACH_SEED = "error % of each seed"
-MULTIPLY_ADDS = "multiply-adds"
+MACS = "MACs"
 PAPER = "paper %"
 SPEED = "training img/s"
 TRAINING_DIGITS = "training digits"
-TURNS = "turns"
+TTA_ANGLES = "TTA angles"
 
 COLUMNS: tuple[Column, ...] = (
     ("dataset", lambda row: row.dataset),
     ("model", lambda row: row.model),
     ("seeds", lambda row: str(len(row.seeds))),
     (TRAINING_DIGITS, lambda row: f"{row.training_digits:,}"),
-    (TURNS, lambda row: ", ".join(f"{degrees:g}" for degrees in row.turns) or "-"),
+    (TTA_ANGLES, lambda row: ", ".join(f"{degrees:g}" for degrees in row.tta_angles) or "-"),
     ("parameters", lambda row: f"{row.parameters:,}"),
-    (MULTIPLY_ADDS, lambda row: _shortened(row.multiply_adds)),
+    (MACS, lambda row: _shortened(row.macs)),
     ("error % [95 %]", lambda row: estimate(row.error)),
     (EACH_SEED, lambda row: each_seed(row)),
     (PAPER, lambda row: "-" if row.paper_error is None else f"{row.paper_error:.1f}"),
@@ -44,7 +44,7 @@ def details(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
     left_out = {PAPER} if all(row.paper_error is None for row in rows) else set()
     left_out |= {EACH_SEED} if all(len(row.seed_errors) == 1 for row in rows) else set()
     left_out |= {TRAINING_DIGITS} if len({row.training_digits for row in rows}) == 1 else set()
-    left_out |= {TURNS} if len({row.turns for row in rows}) == 1 else set()
+    left_out |= {TTA_ANGLES} if len({row.tta_angles for row in rows}) == 1 else set()
     shown = [column for column in columns if column[0] not in left_out]
     return [[header for header, _ in shown], *([cell(row) for _, cell in shown] for row in rows)]
 
@@ -75,65 +75,65 @@ def comparisons(rows: Sequence[Row]) -> list[list[str]]:
     return lines
 
 
-def undone(rows: Sequence[Row], pose_of: Callable[[Undoing], Sequence[Undone]]) -> list[list[str]]:
+def residuals(rows: Sequence[Row], pose_of: Callable[[AlignmentSummary], Sequence[ResidualSummary]]) -> list[list[str]]:
     """A line for each row whose transformers' poses can be told, a column for each component: `31 % (26.0 to 18.0 °)`.
 
-    Without a percentage where there was next to nothing to undo; empty where there is no such row.
+    Without a percentage where there was next to nothing to remove; empty where there is no such row.
     """
-    poses = [(row, pose_of(row.undoing)) for row in rows if row.undoing]
+    poses = [(row, pose_of(row.alignment)) for row in rows if row.alignment]
     told = [(row, {one.component: one for one in pose}) for row, pose in poses if pose]
     components = [component for component in LEAST if any(component in poses for _, poses in told)]
     lines = [
-        [row.dataset, row.model, *(undone_cell(poses[name]) if name in poses else "-" for name in components)]
+        [row.dataset, row.model, *(residual_cell(poses[name]) if name in poses else "-" for name in components)]
         for row, poses in told
     ]
-    return [["dataset", "model", *components], *lines] if lines else []
+    return [["dataset", "model", *map(label, components)], *lines] if lines else []
 
 
-def courses(rows: Sequence[Row]) -> list[list[str]]:
-    """A line for each row of which it is known how much is undone of how much, a column for each component.
+def residual_curves(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each row of which it is known how much is removed of how much, a column for each component.
 
     A cell is `66 % up to 45.0 °, 45 % beyond`; empty where there is no such row.
     """
-    told = [(row, {one.component: one for one in row.undoing.courses}) for row in rows if row.undoing]
+    told = [(row, {one.component: one for one in row.alignment.residual_curves}) for row in rows if row.alignment]
     components = [component for component in LEAST if any(component in course for _, course in told)]
     lines = [
-        [row.dataset, row.model, *(_course(course[name]) if name in course else "-" for name in components)]
+        [row.dataset, row.model, *(_curve(course[name]) if name in course else "-" for name in components)]
         for row, course in told
         if course
     ]
-    return [["dataset", "model", *components], *lines] if lines else []
+    return [["dataset", "model", *map(label, components)], *lines] if lines else []
 
 
-def alike(rows: Sequence[Row]) -> list[list[str]]:
+def within_class(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each row of whose images it was measured how alike those of a class are; empty where there is none."""
-    told = [(row, row.undoing.within_classes) for row in rows if row.undoing and row.undoing.within_classes]
+    told = [(row, row.alignment.within_classes) for row in rows if row.alignment and row.alignment.within_classes]
     lines = [[row.dataset, row.model, *map(percent, (one.images, one.output, one.digits))] for row, one in told]
     return [["dataset", "model", "images", "what the classifier reads", "undistorted digits"], *lines] if lines else []
 
 
 def found(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each row whose sampled regions can be told, in percent; empty where there is none."""
-    header = ["dataset", "model", "IoU", "IoU > 0.5", "aligned IoU", "aligned IoU > 0.5", "ink covered"]
+    header = ["dataset", "model", "IoU", "IoU > 0.5", "IoU after mean-pose alignment", "then > 0.5", "ink covered"]
     lines = [
-        [row.dataset, row.model, *(percent(getattr(row.undoing.overlap, name)) for name in SHARES)]
+        [row.dataset, row.model, *(percent(getattr(row.alignment.overlap, name)) for name in SHARES)]
         for row in rows
-        if row.undoing
+        if row.alignment
     ]
     return [header, *lines] if lines else []
 
 
-def health(rows: Sequence[Row]) -> list[list[str]]:
+def diagnostics(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each transformer; empty where there is none."""
     lines = [
         [
             *(row.dataset, row.model, str(number), f"{one.outside:.1%}", f"{one.scale:.2f}", f"{one.folded:.1%}"),
-            *(f"{one.moved:.2f}", f"{one.spread:.2f}", f"{one.gradient:.2g}"),
+            *(f"{one.moved:.2f}", f"{one.std:.2f}", f"{one.gradient:.2g}"),
         ]
         for row in rows
-        for number, one in enumerate(row.health, start=1)
+        for number, one in enumerate(row.diagnostics, start=1)
     ]
-    header = ["dataset", "model", "transformer", "outside", "size", "folded", "moved", "varied", "gradient"]
+    header = ["dataset", "model", "transformer", "out of bounds", "size", "folded", "moved", "std", "gradient"]
     return [header, *lines] if lines else []
 
 
@@ -143,13 +143,13 @@ def percent(number: Estimate) -> str:
     return f"{number.value:z.0f} %{interval}"
 
 
-def undone_cell(one: Undone) -> str:
-    """How much of a component is undone, and its spread before and after: `31 % (26.0 to 18.0 °)`."""
+def residual_cell(one: ResidualSummary) -> str:
+    """How much of the variation in a component is removed, and its spread before and after: `31 % (26.0 to 18.0 °)`."""
     spread = f"{one.before:.{_digits(one.unit)}f} to {_measure(one.after, one.unit)}"
     return spread if one.score is None else f"{percent(one.score)} ({spread})"
 
 
-def _course(one: Course) -> str:
+def _curve(one: CurveSummary) -> str:
     return f"{percent(one.small)} up to {_measure(one.limit, one.unit)}, {percent(one.large)} beyond"
 
 
@@ -206,7 +206,7 @@ def held(curves: Sequence[Curve]) -> list[list[str]]:
 def _verdict(comparison: Comparison) -> str:
     if not comparison.is_shown:
         return "no difference shown"
-    return "errs less" if comparison.difference.value < 0 else "errs more"
+    return "fewer errors" if comparison.difference.value < 0 else "more errors"
 
 
 def _shortened(count: int) -> str:

@@ -32,13 +32,13 @@ def compare_runs(folders: Sequence[RunFolder]) -> list[Row]:
         rows += [_row(first, model, trials) for model, trials in baselines.items()]
         for run in others:
             for model, trials in run.datasets.get(dataset, {}).items():
-                _refuse_different(first, next(iter(baselines.values())), run, trials)
+                _check_same_dataset(first, next(iter(baselines.values())), run, trials)
                 baseline = model if model in baselines else next(iter(baselines)) if len(baselines) == 1 else None
                 rows.append(_row(run, model, trials, first, baseline))
     if not any(row.comparison for row in rows):
         raise UserError(
-            f"nothing in {', '.join(run.name for run in others)} can be compared with {first.name}: a dataset, a model "
-            "and a seed in common are wanted"
+            f"nothing in {', '.join(run.name for run in others)} can be compared with {first.name}: they have no "
+            "dataset, model and seed in common"
         )
     return corrected_rows(rows)
 
@@ -56,7 +56,7 @@ def trials_by_digits(folders: Sequence[RunFolder]) -> list[Measured]:
     if len(numbers) == 1:
         raise UserError(
             f"all of these runs trained on {numbers.pop():,} digits, and a plot wants runs that differ in that: "
-            "`stn-train run --set training.digits=1000` makes one"
+            "`stn-train run --set training.train_size=1000` makes one"
         )
     for (key, digits), count in counts.items():
         if count > 1:
@@ -90,7 +90,7 @@ def _row(
     return replace(row, model=f"{model} ({run.name})")
 
 
-def _refuse_different(first: _Run, theirs: BySeed, run: _Run, mine: BySeed) -> None:
+def _check_same_dataset(first: _Run, theirs: BySeed, run: _Run, mine: BySeed) -> None:
     """Raise UserError where two runs mean different images by a dataset's name."""
     there, here = (next(iter(trials.values())) for trials in (theirs, mine))
     wanted, meant = ((one.trial.source, one.trial.dataset, one.split) for one in (there.result, here.result))

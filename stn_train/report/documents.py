@@ -14,7 +14,7 @@ from stn_train.report.text import gains, verdicts, warnings
 from stn_train.specs import ExperimentSpec, trials_of
 from stn_train.statistics import Comparison, Estimate
 
-FORMAT = 4
+FORMAT = 5
 """The format version of report.json."""
 
 
@@ -36,7 +36,7 @@ def json_document(experiment: ExperimentSpec, rows: Sequence[Row], found: Robust
 
 def row_values(row: Row) -> dict[str, Any]:
     """A row as plain values."""
-    return {**asdict(row), "health": [health.model_dump() for health in row.health]}
+    return {**asdict(row), "diagnostics": [diagnostics.model_dump() for diagnostics in row.diagnostics]}
 
 
 def csv_document(rows: Sequence[Row]) -> str:
@@ -61,13 +61,13 @@ def _flat(row: Row) -> dict[str, Any]:
             flat |= _flat_comparison(row.comparison)
         elif key == "class_errors":
             flat |= {f"error_of_class_{label}": error for label, error in enumerate(value)}
-        elif key in ("seeds", "seed_errors", "paired_seeds", "turns"):
+        elif key in ("seeds", "seed_errors", "paired_seeds", "tta_angles"):
             flat[key] = " ".join(map(str, value))
-        elif key == "undoing":
+        elif key == "alignment":
             flat |= _flat_evidence(row)
-        elif key == "troubles":
+        elif key == "warnings":
             flat["warnings"] = "; ".join(value)
-        elif key not in ("confusion", "gain", "health"):
+        elif key not in ("confusion", "gain", "diagnostics"):
             flat[key] = value
     return flat
 
@@ -86,17 +86,17 @@ def _flat_comparison(comparison: Comparison | None) -> dict[str, Any]:
 
 
 def _flat_evidence(row: Row) -> dict[str, Any]:
-    """What is undone in percent, component by component, and the shares of regions; None where they cannot be told."""
-    shares = row.undoing.overlap if row.undoing else None
+    """What is removed in percent, component by component, and the shares of regions; None where they cannot be told."""
+    shares = row.alignment.overlap if row.alignment else None
     poses = {
-        "undone": row.undoing.pose if row.undoing else (),
-        "undone_of_a_digit": row.undoing.pose_of_a_digit if row.undoing else (),
+        "removed": row.alignment.pose if row.alignment else (),
+        "removed_of_a_digit": row.alignment.pose_of_a_digit if row.alignment else (),
     }
     flat: dict[str, Any] = {}
     for name, pose in poses.items():
         scores = {one.component: one.score.value for one in pose if one.score}
         flat |= {f"{name}_{component}": scores.get(component) for component in LEAST}
-    within = row.undoing.within_classes if row.undoing else None
+    within = row.alignment.within_classes if row.alignment else None
     for name in WITHIN:
         flat[f"within_classes_{name}"] = getattr(within, name).value if within else None
     return flat | {name: getattr(shares, name).value if shares else None for name in SHARES}

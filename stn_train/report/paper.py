@@ -54,7 +54,7 @@ def paper_error(trial: TrialSpec) -> float | None:
     about turned images. Parameters, recipe, seeds and the transformer's output are the trial's own.
     """
     dataset, transformer = trial.dataset, trial.model.transformer
-    if trial.source != "mnist" or trial.validation or trial.model.turns or not _is_preset(dataset):
+    if trial.source != "mnist" or trial.validation or trial.model.tta_angles or not _is_preset(dataset):
         return None
     if transformer is None:
         return _ERRORS.get((dataset.name, (trial.model.classifier, None, 0)))
@@ -69,4 +69,4 @@ def _is_preset(dataset: DatasetSpec) -> bool:
 
 def _is_the_papers(transformer: TransformerSpec, classifier: str) -> bool:
     wanted = (_LOCALISATION.get(classifier), (0,), 4, "predicted")
-    return (transformer.localisation, transformer.at, transformer.control, transformer.pose) == wanted
+    return (transformer.localisation, transformer.before, transformer.control_points, transformer.pose) == wanted

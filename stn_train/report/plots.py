@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from stn_train.evaluation.metrics import LEAST
+from stn_train.evaluation.metrics import LEAST, label
 from stn_train.evaluation.robustness import Factor
-from stn_train.report.alignment import Course
+from stn_train.report.alignment import CurveSummary
 from stn_train.report.results import Measured
 from stn_train.report.robustness import Curve
 from stn_train.run_folder import EpochRecord
@@ -80,9 +80,9 @@ _LEAST_ERROR = 0.01
 """Percent; on the log axis, errors below stand here."""
 
 _QUANTITIES: dict[Factor, str] = {
-    "angle": "angle (degrees, clockwise)",
+    "rotation": "rotation (degrees, clockwise)",
     "scale": "scale (factor)",
-    "shift": "shift (share of the room: -1 upper left, 1 lower right)",
+    "translation": "translation (share of the room: -1 upper left, 1 lower right)",
     "clutter": "clutter (patches)",
 }
 
@@ -127,11 +127,11 @@ def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[C
     return figure
 
 
-def courses(title: str, models: Mapping[str, Sequence[Course]]) -> Figure:
+def residual_curves(title: str, models: Mapping[str, Sequence[CurveSummary]]) -> Figure:
     """What is left of each component against what there was of it, a panel for each, a line for each model.
 
     A model without courses has none, and yet a colour, so that a model's is the same in all figures. A band holds a
-    standard deviation of the images to either side. A transformer that undoes nothing leaves the dashed line.
+    standard deviation of the images to either side. A transformer that removes nothing leaves the dashed line.
     """
     components = [one for one in LEAST if any(one == course.component for each in models.values() for course in each)]
     columns = min(len(components), 3)
@@ -143,20 +143,20 @@ def courses(title: str, models: Mapping[str, Sequence[Course]]) -> Figure:
     for axes, component in zip(panels, components, strict=False):
         for number, (model, of_model) in enumerate(models.items()):
             for course in (each for each in of_model if each.component == component):
-                _draw_course(axes, course, model, number)
-        axes.axline((0, 0), slope=1, color="0.6", linestyle="--", linewidth=1, zorder=0, label="undoes nothing")
-        axes.axhline(0, color="0.6", linewidth=0.8, zorder=0, label="undoes all")
+                _draw_residual_curve(axes, course, model, number)
+        axes.axline((0, 0), slope=1, color="0.6", linestyle="--", linewidth=1, zorder=0, label="removes nothing")
+        axes.axhline(0, color="0.6", linewidth=0.8, zorder=0, label="removes all")
         axes.legend(frameon=False)
     figure.suptitle(title)
     return figure
 
 
-def _draw_course(axes: Axes, course: Course, model: str, number: int) -> None:
+def _draw_residual_curve(axes: Axes, course: CurveSummary, model: str, number: int) -> None:
     after, varies = np.array(course.after), np.array(course.varies)
     axes.plot(course.before, after, color=f"C{number}", linewidth=1.2, marker=".", markersize=5, label=model)
     axes.fill_between(course.before, after - varies, after + varies, color=f"C{number}", alpha=0.15, linewidth=0)
     unit = f" ({course.unit})" if course.unit else ""
-    axes.set_xlabel(f"{course.component}{unit}, as distorted")
+    axes.set_xlabel(f"{label(course.component)}{unit}, as distorted")
     axes.set_ylabel("left after the transformer")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -209,7 +209,7 @@ Array = NDArray[np.generic]
 
 
 def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
-    """What each model takes for what: percent of a true class's images (row) taken for each other class (column).
+    """The confusion of each model: percent of a true class's images (row) by predicted class (column).
 
     matrices: for each model, classes x classes counts. One scale of colours for all; right answers are left blank.
     """
@@ -228,7 +228,7 @@ def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
         seen = axes.imshow(share, cmap="Reds", vmin=0, vmax=max(highest, 1e-9))
         axes.set_title(model, fontsize=10)
         ticks = range(0, len(share), 1 if len(share) <= 10 else 3)
-        axes.set(xticks=ticks, yticks=ticks, xlabel="taken for", ylabel="true class")
+        axes.set(xticks=ticks, yticks=ticks, xlabel="predicted class", ylabel="true class")
     figure.colorbar(seen, ax=list(grid), label="% of the true class", shrink=0.8)
     figure.suptitle(title)
     return figure

@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stn_train.data.datasets import draw_variant
-from stn_train.data.distortion import Draw
+from stn_train.data.datasets import make_fixed_dataset
+from stn_train.data.distortion import Distortion
 from stn_train.data.extent import Outline
 from stn_train.data.sources import CLASSES, Digits
 from stn_train.report.plots import draw_outline, show_image
@@ -26,7 +26,7 @@ def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> Figure:
     for column in range(CLASSES):
         _picture(axes[0, column], few.images[column, None].numpy(), str(column))
     for row, spec in zip(axes[1:], specs, strict=True):
-        variant, draws, outlines = draw_variant(spec, few, "test")
+        variant, draws, outlines = make_fixed_dataset(spec, few, "test")
         row[0].set_ylabel(f"{spec.name}\n{spec.canvas[0]} x {spec.canvas[1]}", fontsize=8, weight="bold")
         for column in range(CLASSES):
             title = str(int(variant.labels[column])) if spec.addition else _pose(spec, draws[0], column)
@@ -36,7 +36,7 @@ def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> Figure:
     return figure
 
 
-def _pose(spec: DatasetSpec, drawn: Draw, number: int) -> str:
+def _pose(spec: DatasetSpec, drawn: Distortion, number: int) -> str:
     """What was drawn for an image, in words."""
     words = (
         (f"{drawn.rotation[number]:+.0f}°", spec.rotation),

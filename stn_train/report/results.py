@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import Evidence, Health
-from stn_train.report.alignment import Undoing, undoing
-from stn_train.report.diagnostics import mean_health, troubles
+from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics
+from stn_train.report.alignment import AlignmentSummary, summarise
+from stn_train.report.diagnostics import mean_diagnostics, warnings_of
 from stn_train.report.paper import paper_error
 from stn_train.run_folder import EpochRecord, RunFolder, Timing, TrialFolder, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names, trials_of
@@ -31,7 +31,7 @@ class Measured:
     label: NDArray[np.integer]
     digit: NDArray[np.integer]
     wrong: NDArray[np.bool_]
-    evidence: Evidence | None
+    alignment: AlignmentMetrics | None
     latest: EpochRecord | None
     """The last epoch's record; None where there is no metrics.jsonl."""
 
@@ -65,7 +65,7 @@ def measured(folder: TrialFolder, spec: TrialSpec) -> Measured:
         label=label,
         digit=digit,
         wrong=wrong,
-        evidence=folder.load_evidence(),
+        alignment=folder.load_alignment(),
         latest=epochs[-1] if epochs else None,
     )
 
@@ -96,9 +96,9 @@ class Gain:
     """Its control frozen at the identity against the baseline: what the output's size alone is worth."""
     transforming: Comparison
     """The model against that control."""
-    taught: Comparison | None
+    supervised: Comparison | None
     """Its control that is taught the true pose against the model; None where there is no such pose."""
-    given: Comparison | None
+    oracle: Comparison | None
     """Its control that is given the true pose against the model; None where there is no such pose."""
 
 
@@ -125,9 +125,9 @@ class Row:
     """Where it has the control that is frozen at the identity (see ExperimentSpec)."""
     parameters: int
     width: float | None
-    turns: tuple[float, ...]
-    """By how many degrees images were turned, to be read again; the multiply-adds are those of all readings."""
-    multiply_adds: int
+    tta_angles: tuple[float, ...]
+    """By how many degrees images were turned, to be read again; the MACs are those of all readings."""
+    macs: int
     training_seconds: float
     """Of one trial, as are the speeds below: means over the seeds."""
     training_images_per_second: float
@@ -144,11 +144,11 @@ class Row:
     """By true class, over the seeds' images together; None for a class without images."""
     transforms: bool
     """Whether it has transformers."""
-    health: tuple[Health, ...]
+    diagnostics: tuple[Diagnostics, ...]
     """Of each of them at the end of training, in the mean over the seeds."""
-    troubles: tuple[str, ...]
+    warnings: tuple[str, ...]
     """What was wrong with them at the end of training, seed by seed."""
-    undoing: Undoing | None
+    alignment: AlignmentSummary | None
     """What its transformers do, where they stand where this can be told (see Evidence), of all seeds."""
     confusion: tuple[tuple[int, ...], ...]
     """Rows: true class, columns: predicted; summed over the seeds."""
@@ -170,7 +170,7 @@ def rows_of(folder: RunFolder) -> list[Row]:
     rows = []
     for dataset in experiment.datasets:
         trials = [measured(folder.trial(trial), trial) for trial in finished if trial.dataset.name == dataset.name]
-        _refuse_different_images(trials)
+        _check_same_images(trials)
         for model in experiment.models:
             baseline = baseline_of(model, experiment.models)
             mine, theirs, *controls = (
@@ -183,9 +183,9 @@ def rows_of(folder: RunFolder) -> list[Row]:
     return corrected_rows(rows)
 
 
-def _gain(mine: BySeed, baseline: BySeed, frozen: BySeed, taught: BySeed, told: BySeed) -> Gain | None:
+def _gain(mine: BySeed, baseline: BySeed, frozen: BySeed, supervised: BySeed, told: BySeed) -> Gain | None:
     size, transforming = compared(frozen, baseline), compared(mine, frozen)
-    return Gain(size, transforming, compared(taught, mine), compared(told, mine)) if size and transforming else None
+    return Gain(size, transforming, compared(supervised, mine), compared(told, mine)) if size and transforming else None
 
 
 def corrected_rows(rows: list[Row]) -> list[Row]:
@@ -194,7 +194,7 @@ def corrected_rows(rows: list[Row]) -> list[Row]:
     return [replace(row, comparison=next(adjusted)) if row.comparison else row for row in rows]
 
 
-def _refuse_different_images(trials: list[Measured]) -> None:
+def _check_same_images(trials: list[Measured]) -> None:
     for trial in trials:
         first = trials[0]
         if not (np.array_equal(trial.digit, first.digit) and np.array_equal(trial.label, first.label)):
@@ -211,7 +211,7 @@ def row_of(mine: BySeed, theirs: BySeed, baseline: str | None) -> Row:
     result, digit = first.result, first.digit
     seeds = tuple(mine)
     paired = tuple(seed for seed in seeds if seed in theirs)
-    evidence = [trial.evidence for trial in trials if trial.evidence]
+    alignments = [trial.alignment for trial in trials if trial.alignment]
     confusion = np.sum([trial.result.confusion for trial in trials], axis=0)
     return Row(
         dataset=first.dataset,
@@ -226,8 +226,8 @@ def row_of(mine: BySeed, theirs: BySeed, baseline: str | None) -> Row:
         gain=None,
         parameters=result.parameters,
         width=result.width,
-        turns=result.trial.model.turns,
-        multiply_adds=result.multiply_adds,
+        tta_angles=result.trial.model.tta_angles,
+        macs=result.macs,
         training_seconds=_mean([trial.timing.seconds for trial in trials]),
         training_images_per_second=_mean([trial.timing.training_images_per_second for trial in trials]),
         evaluation_images_per_second=_mean([trial.timing.evaluation_images_per_second for trial in trials]),
@@ -239,14 +239,14 @@ def row_of(mine: BySeed, theirs: BySeed, baseline: str | None) -> Row:
         clipped=result.clipped,
         class_errors=class_errors(confusion),
         transforms=result.trial.model.transformer is not None,
-        health=mean_health([trial.latest for trial in trials if trial.latest]),
-        troubles=tuple(
-            f"seed {trial.seed}: {trouble.sentence}"
+        diagnostics=mean_diagnostics([trial.latest for trial in trials if trial.latest]),
+        warnings=tuple(
+            f"seed {trial.seed}: {warning.sentence}"
             for trial in trials
             if trial.latest
-            for trouble in troubles(trial.latest, trial.result.trial.training)
+            for warning in warnings_of(trial.latest, trial.result.trial.training)
         ),
-        undoing=undoing(evidence) if len(evidence) == len(trials) else None,
+        alignment=summarise(alignments) if len(alignments) == len(trials) else None,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )
 

@@ -9,77 +9,76 @@ from stn_train.report.cells import (
     EACH_SEED,
     PAPER,
     Column,
-    alike,
     comparisons,
-    courses,
     crossed,
     details,
+    diagnostics,
     found,
-    health,
     in_the_papers_layout,
     or_dash,
-    undone,
+    residual_curves,
+    residuals,
+    within_class,
 )
 from stn_train.report.page import Block, Bullets, Code, Heading, Picture, Table, Text
 from stn_train.report.results import Row
 from stn_train.report.robustness import Robust
-from stn_train.report.text import gains, in_words, undoings, verdicts, warnings, without_controls
+from stn_train.report.text import alignment_sentences, gains, in_words, verdicts, warnings, without_controls
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, baseline_of, trials_of
 from stn_train.statistics import p_value
 from stn_train.storage import at_home
 
 POSE = (
-    "How much of the digits' varying pose is gone in what the classifier reads: 100 % is all, 0 % is what a "
-    "transformer does that treats every image alike, below 0 % it adds to it. In parentheses the spread (root mean "
-    "square) of each component over the images, before and after; without a percentage where there was next to "
-    "nothing to undo. A pose that all images have in common, such as a zoom, counts for nothing. Place is in the "
-    "digit's own pixels; scale and aspect are logarithms (0.1 is about 10 %). Where maps bend or project, shape is "
-    "all but place."
+    "How much of the variation in the digits' pose is removed in what the classifier reads: 100 % is all of it, 0 % is "
+    "what a transformer does that treats every image alike, below 0 % it adds variation. In parentheses the variation "
+    "(root mean square over the images) before and after; without a percentage where there was next to nothing to "
+    "remove. A pose that all images have in common, such as a zoom, counts for nothing. Translation is in the digit's "
+    "own pixels; scale and aspect are logarithms (0.1 is about 10 %). Where maps bend or project, all that is not "
+    "translation is the non-affine residual."
 )
 DRAWS = (
-    "The same among images of one digit, which differ by their distortion alone (and by the clutter about them). Where "
-    "more is undone here than above, the transformer gives each digit a pose of its own, as by evening out how a hand "
-    "slants; above, that counts as if it had been left, or added."
+    "The same between two random distortions of the same digit, which differ by nothing else (but the clutter about "
+    "them). Where more is removed here than above, the transformer gives each digit a pose of its own: it also evens "
+    "out how a hand slants, for instance, which above counts as variation left or added."
 )
 COURSE = (
     "Half of the images lie no farther from the mean distortion than the amount given here, half lie farther (of the "
-    "place, x and y by themselves): of either half, the share of the distance that is gone, on average. What a "
+    "translation, x and y by themselves): of either half, the mean share of the distance that is removed. What a "
     "transformer does to some digits one way and to others the other way cancels out here; above, it counts. A figure "
     "below shows more than two steps."
 )
 FORM = (
-    "Of what varies among images, how much lies within classes: 0 % where all images of a class are one, 100 % where "
-    "no class has anything of its own. Where it is lower than among digits that are not distorted, the transformer has "
-    "evened out more than the distortion, such as how a hand slants; but for a difference of some 6 points or less, "
-    "which reading between pixels can make by itself, since it blurs."
+    "The within-class share of the variance among images: 0 % where all images of a class are equal, 100 % where the "
+    "mean images of all classes are equal. Where it is lower than among undistorted digits, the transformer has "
+    "removed more than the distortion, such as how a hand slants. A difference of 6 points or less may come from "
+    "reading between pixels, which blurs."
 )
 REGIONS = (
-    "The region that the transformer samples against the digit's 28 x 28 frame: intersection over union, its mean "
-    "over the images and the share of images above 0.5. Aligned: the region that would hold the frame if every image "
-    "had the mean pose; it tells a transformer that zooms, always alike, from one that misses. Last, how much of the "
-    "digit's ink the sampled region holds."
+    "The sampled region against the digit's 28 x 28 frame: intersection over union (IoU), its mean over the images and "
+    "the share of images above 0.5. After mean-pose alignment: of the region that would hold the frame if every image "
+    "had the mean pose; this tells a transformer that always zooms from one that misses the digit. Last, the share of "
+    "the digit's ink inside the sampled region."
 )
-HEALTHY = (
-    "At the end of training, on training images, each transformer of a network by itself: the share of its sampling "
-    "points outside the image; the size of what it shows (1: as large as what it reads); the share of images that it "
-    "folds over or mirrors; how far its points lie from the identity's, and from where they lie in the mean over the "
-    "images (2 is the whole image); and the norm of the localisation network's gradient beside that of the rest."
+DIAGNOSTICS = (
+    "At the end of training, on training images, for each transformer of a network: the share of its sampling points "
+    "outside the image; the size of what it shows (1: as large as what it reads); the share of images that it folds or "
+    "mirrors; how far its points lie from the identity's, and from their mean over the images (2 is the whole image); "
+    "and the norm of the localisation network's gradient, relative to the rest of the network."
 )
 
 
 ROBUST = (
-    "The curves below: {images} images, all with the same angle, scale, shift or number of clutter patches, and else "
-    "distorted as the dataset is. Grey is what training has seen; beyond, the networks are asked for what they never "
-    "learnt. A band reaches from the lowest to the highest seed. Levels are left out at which digits do not fit on the "
-    "canvas."
+    "The curves below: {images} images, all with the same rotation, scale, translation or number of clutter patches, "
+    "and otherwise distorted as the dataset is. Grey is the range seen in training. A band reaches from the lowest to "
+    "the highest seed. Levels at which digits do not fit on the canvas are left out."
 )
 CROSSED = (
     "Trained on the one, tested on the other: errors in %, means over the seeds. Each dataset is drawn on the canvas "
-    "that the network knows, so a dataset stands here otherwise than where it has a canvas of its own."
+    "that the network was trained on."
 )
 UNMEASURED = (
-    "Not measured yet. In this folder, this command adds the error against angle, scale, shift and clutter, also "
-    "beyond what training has seen, and of networks trained on one dataset and tested on another:"
+    "Not measured yet. In this folder, this command adds the error against rotation, scale, translation and clutter, "
+    "also beyond the range of training, and of networks trained on one dataset and tested on another:"
 )
 
 
@@ -93,20 +92,23 @@ def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
     )
     if experiment.validation:
         lines.append("These are errors on digits held out of the training set: to tune by, not to report.")
-    for turns in dict.fromkeys(row.turns for row in rows if row.turns):
-        degrees, models = [f"{one:g}" for one in turns], [row.model for row in rows if row.turns == turns]
+    for tta_angles in dict.fromkeys(row.tta_angles for row in rows if row.tta_angles):
+        degrees, models = (
+            [f"{one:g}" for one in tta_angles],
+            [row.model for row in rows if row.tta_angles == tta_angles],
+        )
         lines.append(
             f"Each image is read as it is and turned clockwise by {in_words(degrees)} degrees, and the mean of the "
-            f"probabilities decides (test-time augmentation), by {in_words(models)}; multiply-adds and evaluation "
-            f"speed are those of all {len(turns) + 1} readings."
+            f"probabilities decides (test-time augmentation), by {in_words(models)}; MACs and evaluation "
+            f"speed are those of all {len(tta_angles) + 1} readings."
         )
     alone = [
         model.name for model in experiment.models if model.transformer and not baseline_of(model, experiment.models)
     ]
     if alone:
         lines.append(
-            f"Compared with nothing, for want of a model of the same classifier and turns without a transformer: "
-            f"{in_words(alone)}."
+            f"Without a baseline, that is a model of the same classifier and test-time augmentation without a "
+            f"transformer: {in_words(alone)}."
         )
     if 1 in seeds:
         lines.append(
@@ -120,7 +122,7 @@ def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
     if paired != {0}:
         lines.append(
             "The difference to the baseline is in percentage points, on the same images and the seeds that both have "
-            "finished; below zero, the model errs less."
+            "finished; below zero, the model has fewer errors."
         )
     if 1 in paired:
         lines.append(
@@ -135,7 +137,7 @@ def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
     if compared > 1:
         lines.append(
             f"Each of the {compared} differences has an interval of its own: where nothing differs, one interval in "
-            "twenty leaves out zero all the same. p and the verdicts are corrected for that by Holm's method."
+            "twenty excludes zero by chance. p and the verdicts are corrected for that by Holm's method."
         )
     if any(row.paper_error is not None for row in rows):
         lines.append(
@@ -186,7 +188,7 @@ def sections(
         *_warnings(rows),
         *_findings(experiment, rows),
         *_where_from(rows),
-        *_evidence(rows),
+        *_alignment(rows),
         *_robustness(found),
         *(block for title, picture in figures.items() for block in (Heading(title), picture)),
         *_network_by_network(rows),
@@ -206,7 +208,7 @@ def sections(
 
 def _again(experiment: ExperimentSpec) -> str:
     """Where the command that follows is to be given, and what it does."""
-    paths = {"built": experiment.built, "data_root": experiment.data_root}
+    paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
     relative = [f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()]
     looked = f" Relative paths ({', '.join(relative)}) are looked for where it is typed." if relative else ""
     return (
@@ -261,35 +263,42 @@ def _where_from(rows: Sequence[Row]) -> list[Block]:
         "Controls stand beside each model. One is the same network with its transformer frozen at the identity, whose "
         "classifier reads images of the same size."
     ]
-    if any(row.gain and row.gain.taught for row in rows):
+    if any(row.gain and row.gain.supervised for row in rows):
+        told.append("In another, the localisation network is supervised: it learns the true pose, and nothing else.")
+    if any(row.gain and row.gain.oracle for row in rows):
         told.append(
-            "In another, training teaches the localisation network the true pose, and nothing else: what it learns to "
-            "undo when it is asked to."
-        )
-    if any(row.gain and row.gain.given for row in rows):
-        told.append(
-            "And one is given the true pose, in training and test. That tells what a picture may not: how upright a "
-            "hand wrote, and which way up a digit was."
+            "The oracle is given the true pose, in training and test. The pose tells more than the picture: how "
+            "upright a digit was written, and which way up it was."
         )
     return [Heading("Where does the gain come from?"), Bullets([f"{one}." for one in sentences]), Text(" ".join(told))]
 
 
-def _evidence(rows: Sequence[Row]) -> list[Block]:
+def _alignment(rows: Sequence[Row]) -> list[Block]:
     """The sections on what the transformers do, where that can be told."""
     told: tuple[tuple[str, list[str], list[list[str]], str], ...] = (
-        ("Does it undo the distortion?", undoings(rows), undone(rows, lambda undoing: undoing.pose), POSE),
-        ("Does it make two draws of a digit alike?", [], undone(rows, lambda undoing: undoing.pose_of_a_digit), DRAWS),
-        ("Does it undo large distortions as well as small ones?", [], courses(rows), COURSE),
-        ("Does it bring the images of a class into one form?", [], alike(rows), FORM),
+        (
+            "Does it remove the distortion?",
+            alignment_sentences(rows),
+            residuals(rows, lambda alignment: alignment.pose),
+            POSE,
+        ),
+        (
+            "Between two random distortions of the same digit",
+            [],
+            residuals(rows, lambda alignment: alignment.pose_of_a_digit),
+            DRAWS,
+        ),
+        ("Does it remove large distortions as well as small ones?", [], residual_curves(rows), COURSE),
+        ("Within-class share of the variance", [], within_class(rows), FORM),
         ("Does it find the digit?", [], found(rows), REGIONS),
-        ("Is it healthy?", [], health(rows), HEALTHY),
+        ("Diagnostics of the transformers", [], diagnostics(rows), DIAGNOSTICS),
     )
     blocks: list[Block] = []
     for question, sentences, lines, words in told:
         if lines:
             answers = [Bullets([f"{sentence}." for sentence in sentences])] if sentences else []
             blocks += [Heading(question), *answers, Table(lines, names=2), Text(words)]
-    silent = [f"{row.model} on {row.dataset}" for row in rows if row.transforms and not row.undoing]
+    silent = [f"{row.model} on {row.dataset}" for row in rows if row.transforms and not row.alignment]
     if silent:
         blocks.append(
             Text(

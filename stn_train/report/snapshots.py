@@ -59,15 +59,15 @@ def means(title: str, seen: Mapping[str, Array]) -> bytes:
     return _png(_titled(title, _strip(bright | {"label": classes, "predicted": classes}, list(map(str, classes)), 0.0)))
 
 
-def turning(title: str, seen: Mapping[str, Array]) -> bytes:
-    """A PNG of one digit at every angle, in two rows of half a turn each. seen: the arrays of turning.npz (Gallery)."""
+def rotation_sweep(title: str, seen: Mapping[str, Array]) -> bytes:
+    """A PNG of one digit at every angle, in two rows. seen: the arrays of rotation_sweep.npz (Gallery)."""
     captions = [f"{angle}° → {predicted}" for angle, predicted in zip(seen["angle"], seen["predicted"], strict=True)]
     half, margin = -(-len(captions) // 2), _margin(seen)
     strips = [
         _strip({name: array[part] for name, array in seen.items()}, captions[part], margin)
         for part in (slice(None, half), slice(half, None))
     ]
-    return _png(_titled(f"{title}: the angle, and what it is taken for", _stacked(strips)))
+    return _png(_titled(f"{title}: the angle and the predicted class", _stacked(strips)))
 
 
 def training(title: str, seen: Mapping[str, Array]) -> bytes:
@@ -88,7 +88,7 @@ def training(title: str, seen: Mapping[str, Array]) -> bytes:
 
 
 def _labels(seen: Mapping[str, Array]) -> list[str]:
-    """What each image shows, and what it is taken for."""
+    """The true and the predicted class of each image."""
     return [f"{label} → {predicted}" for label, predicted in zip(seen["label"], seen["predicted"], strict=True)]
 
 
@@ -216,8 +216,8 @@ KINDS: dict[Gallery, Kind] = {
     "examples": Kind(
         "The transformer of {model} on {dataset}",
         "images of {dataset} with the sampling grid's outline, a dot at its top left corner, and what {model} makes of "
-        "them: the best, typical ones, and the worst mistakes; below, the true class and what it is taken for, in red "
-        "where that is wrong",
+        "them: the best, typical ones, and the worst mistakes; below, the true and the predicted class, in red "
+        "where it is wrong",
         "png",
         examples,
     ),
@@ -227,12 +227,12 @@ KINDS: dict[Gallery, Kind] = {
         "png",
         means,
     ),
-    "turning": Kind(
-        "A digit turned right round, {model} on {dataset}",
+    "rotation_sweep": Kind(
+        "Rotation sweep, {model} on {dataset}",
         "a digit of {dataset} at every angle with the sampling grid's outline, a dot at its top left corner, what "
-        "{model} makes of it, and what it is taken for, in red where that is wrong",
+        "{model} makes of it, and the predicted class, in red where it is wrong",
         "png",
-        turning,
+        rotation_sweep,
     ),
     "training": Kind(
         "Epoch by epoch, {model} on {dataset}",

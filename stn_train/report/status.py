@@ -8,7 +8,7 @@ from typing import Literal
 from stn_train.report.text import aligned
 from stn_train.run_folder import RunFolder
 from stn_train.specs import TrialSpec, trials_of
-from stn_train.storage import is_at_work
+from stn_train.storage import is_locked
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def _status(folder: RunFolder, trial: TrialSpec) -> TrialStatus:
     if files.result.exists():
         return TrialStatus(trial.key, "done", epochs, epochs, files.load_result().error)
     epoch = len(files.load_metrics())
-    if is_at_work(files.path):
+    if is_locked(files.path):
         return TrialStatus(trial.key, "running", epoch, epochs)
     if failure := files.load_failure():
         return TrialStatus(trial.key, "failed", epoch, epochs, why=failure.why)

@@ -3,11 +3,12 @@
 import textwrap
 from collections.abc import Sequence
 
-from stn_train.report.alignment import Undoing
+from stn_train.evaluation.metrics import label
+from stn_train.report.alignment import AlignmentSummary
 from stn_train.report.cells import (
     COLUMNS,
     EACH_SEED,
-    MULTIPLY_ADDS,
+    MACS,
     PAPER,
     SPEED,
     comparisons,
@@ -32,7 +33,7 @@ def summary(experiment: ExperimentSpec, rows: Sequence[Row]) -> str:
     """
     if len({row.dataset for row in rows}) > 1:
         return _of_several_datasets(experiment, rows)
-    told = [*verdicts(rows), *gains(rows), *undoings(rows)]
+    told = [*verdicts(rows), *gains(rows), *alignment_sentences(rows)]
     return "\n".join([_of_one_dataset(rows), *_wrapped(seed_by_seed(rows)), "", *_wrapped(told)])
 
 
@@ -41,16 +42,21 @@ def gains(rows: Sequence[Row]) -> list[str]:
     return [
         f"{row.dataset}: "
         + where_from(
-            row.model, row.baseline, row.gain.size, row.gain.transforming, taught=row.gain.taught, given=row.gain.given
+            row.model,
+            row.baseline,
+            row.gain.size,
+            row.gain.transforming,
+            supervised=row.gain.supervised,
+            oracle=row.gain.oracle,
         )
         for row in rows
         if row.baseline and row.gain
     ]
 
 
-def undoings(rows: Sequence[Row]) -> list[str]:
+def alignment_sentences(rows: Sequence[Row]) -> list[str]:
     """A sentence for each model, no control, of which it can be told: what of the distortion it undoes."""
-    told = [(row, undoes(row.model, row.undoing)) for row in without_controls(rows) if row.undoing]
+    told = [(row, removes(row.model, row.alignment)) for row in without_controls(rows) if row.alignment]
     return [f"{row.dataset}: {words}" for row, words in told if words]
 
 
@@ -60,19 +66,20 @@ def without_controls(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.model not in controls]
 
 
-def undoes(name: str, undoing: Undoing) -> str:
-    """What a transformer undoes, in words: `..., st_cnn undoes 75 % of the place`; empty where there was nothing to.
+def removes(name: str, alignment: AlignmentSummary) -> str:
+    """What a transformer removes, in words: `st_cnn removes 75 % of the variation in translation between ...`.
 
-    Between two draws of a digit, which differ by their distortion alone; where that was not measured, among all digits.
+    Between two random distortions of the same digit; where that was not measured, among all digits. Empty where there
+    was nothing to remove.
     """
-    pose, of_what = undoing.pose_of_a_digit, "what the distortion varies"
+    pose, where = alignment.pose_of_a_digit, "between two random distortions of the same digit"
     if not pose:
-        pose, of_what = undoing.pose, "what varies in the digits' pose"
-    scores = [(one.component, round(one.score.value)) for one in pose if one.score]
-    undone = in_words([f"{score} % of the {component}" for component, score in scores if score >= 0])
-    worse = in_words([f"the {component} vary {-score} % more" for component, score in scores if score < 0])
-    parts = [f"undoes {undone}"] * bool(undone) + [f"makes {worse}"] * bool(worse)
-    return f"of {of_what}, {name} {' and '.join(parts)}" if parts else ""
+        pose, where = alignment.pose, "among all digits"
+    scores = [(label(one.component), round(one.score.value)) for one in pose if one.score]
+    less = in_words([f"{score} % of the variation in {component}" for component, score in scores if score >= 0])
+    more = in_words([f"{-score} % to the variation in {component}" for component, score in scores if score < 0])
+    parts = [f"removes {less}"] * bool(less) + [f"adds {more}"] * bool(more)
+    return f"{name} {' and '.join(parts)} {where}" if parts else ""
 
 
 def seed_by_seed(rows: Sequence[Row]) -> list[str]:
@@ -93,7 +100,7 @@ def in_words(names: Sequence[str]) -> str:
 
 def warnings(rows: Sequence[Row]) -> list[str]:
     """A sentence for each trouble that a transformer ended with."""
-    return [f"{row.dataset}/{row.model}, {trouble}" for row in rows for trouble in row.troubles]
+    return [f"{row.dataset}/{row.model}, {warning}" for row in rows for warning in row.warnings]
 
 
 def validation(rows: Sequence[Row]) -> list[str]:
@@ -106,7 +113,7 @@ def validation(rows: Sequence[Row]) -> list[str]:
 def side_by_side(rows: Sequence[Row]) -> str:
     """Models of several runs: a line of figures for each, and the verdicts."""
     left_out = ("dataset",) if len({row.dataset for row in rows}) == 1 else ()
-    columns = [column for column in COLUMNS if column[0] not in (*left_out, EACH_SEED, MULTIPLY_ADDS, PAPER, SPEED)]
+    columns = [column for column in COLUMNS if column[0] not in (*left_out, EACH_SEED, MACS, PAPER, SPEED)]
     table = aligned(details(rows, columns), names=2 - len(left_out))
     return "\n".join([table, *_wrapped(seed_by_seed(rows)), "", *_wrapped(verdicts(rows))])
 
@@ -151,9 +158,9 @@ def _wrapped(sentences: Sequence[str]) -> list[str]:
 
 
 def _of_one_dataset(rows: Sequence[Row]) -> str:
-    """What makes the lines longer than WIDTH is left to report.html: first the speed, then the multiply-adds."""
+    """What makes the lines longer than WIDTH is left to report.html: first the speed, then the MACs."""
     columns = {header: cell for header, cell in COLUMNS if header not in ("dataset", EACH_SEED)}
-    for left_out in (SPEED, MULTIPLY_ADDS):
+    for left_out in (SPEED, MACS):
         table = aligned(details(rows, [*columns.items()]), names=1)
         if max(map(len, table.splitlines())) <= WIDTH:
             return table

@@ -12,14 +12,14 @@ from stn_train import storage
 from stn_train.errors import UserError
 from stn_train.report.documents import csv_document, json_document
 from stn_train.report.page import Picture, html, markdown
-from stn_train.report.plots import confusions, courses, learning_curves, png, robustness_curves
+from stn_train.report.plots import confusions, learning_curves, png, residual_curves, robustness_curves
 from stn_train.report.results import Row, finished_trials, rows_of
 from stn_train.report.robustness import Robust, robust
 from stn_train.report.sections import sections
 from stn_train.report.snapshots import Drawing, drawings
 from stn_train.run_folder import EpochRecord, RunFolder
 from stn_train.specs import ExperimentSpec, TrialSpec
-from stn_train.storage import alone_in, clear_leftovers, refuse_links, write_bytes, write_json, write_text
+from stn_train.storage import check_links, clear_leftovers, folder_lock, write_bytes, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _draw(folder: RunFolder, experiment: ExperimentSpec, rows: list[Row], found:
             drawn: list[Drawing] = [
                 *_robustness(of_dataset, found),
                 *_curves(folder, of_dataset, trials),
-                *_courses(of_dataset),
+                *_residual_curves(of_dataset),
                 *_transformers(folder, trials),
                 _confusions(of_dataset),
             ]
@@ -87,10 +87,10 @@ def _robustness(rows: list[Row], found: Robust | None) -> Iterator[Drawing]:
     dataset, split = rows[0].dataset, rows[0].split
     curves = found.of(dataset) if found else {}
     if found and any(curves.values()):
-        title = f"Error against angle, scale, shift and clutter, trained on {dataset}"
+        title = f"Error against rotation, scale, translation and clutter, trained on {dataset}"
         words = (
-            f"{split} error of networks trained on {dataset} against angle, scale, shift and number of patches; grey "
-            "is what training has seen, and a band reaches from the lowest to the highest seed"
+            f"{split} error of networks trained on {dataset} against rotation, scale, translation and number of "
+            "patches; grey is the range seen in training, and a band reaches from the lowest to the highest seed"
         )
         figure = robustness_curves(title, split, curves)
         yield Drawing(title, f"robustness@{dataset}.png", words, png(figure))
@@ -112,16 +112,16 @@ def _curves(folder: RunFolder, rows: list[Row], trials: list[TrialSpec]) -> Iter
         yield Drawing(title, f"learning_curves@{dataset}.png", words, png(learning_curves(title, split, curves)))
 
 
-def _courses(rows: list[Row]) -> Iterator[Drawing]:
+def _residual_curves(rows: list[Row]) -> Iterator[Drawing]:
     """What transformers leave of the distortion against what there was of it, where that is known."""
-    models = {row.model: row.undoing.courses if row.undoing else () for row in rows}
+    models = {row.model: row.alignment.residual_curves if row.alignment else () for row in rows}
     if told := ", ".join(model for model, of_model in models.items() if of_model):
         title = f"What is left of the distortion on {rows[0].dataset}"
         words = (
             f"what is left of each component of {rows[0].dataset}'s distortion behind {told}, against what there was "
             "of it; a band holds a standard deviation of the images to either side"
         )
-        yield Drawing(title, f"courses@{rows[0].dataset}.png", words, png(courses(title, models)))
+        yield Drawing(title, f"courses@{rows[0].dataset}.png", words, png(residual_curves(title, models)))
 
 
 def _transformers(folder: RunFolder, trials: list[TrialSpec]) -> Iterator[Drawing]:
@@ -134,7 +134,7 @@ def _transformers(folder: RunFolder, trials: list[TrialSpec]) -> Iterator[Drawin
 def _confusions(rows: list[Row]) -> Drawing:
     """What each model takes for what on one dataset."""
     dataset, models = rows[0].dataset, ", ".join(row.model for row in rows)
-    title = f"What is taken for what on {dataset}"
+    title = f"Confusion on {dataset}"
     words = f"of each true class of {dataset}, the share of images that {models} take for each other class"
     matrices = {row.model: np.array(row.confusion) for row in rows}
     return Drawing(title, f"confusions@{dataset}.png", words, png(confusions(title, matrices)))
@@ -143,8 +143,8 @@ def _confusions(rows: list[Row]) -> Drawing:
 def report_run(folder: RunFolder) -> Report:
     """Write a run's report, as `write_report` does, while no other process writes at the top of its folder."""
     folder.load_experiment()  # before a folder is made where there is no run
-    with alone_in(folder.path, stop=lambda: False):
-        refuse_links(folder.path)
+    with folder_lock(folder.path, stop=lambda: False):
+        check_links(folder.path)
         clear_leftovers(folder.path, "report.*")
         clear_leftovers(folder.figures)
         return write_report(folder)

@@ -4,9 +4,9 @@ Torch-free. Every type refuses unknown keys, wrong types, NaN and values out of 
 those refusals into sentences with file and line.
 """
 
-from stn_train.specs.datasets import DATASETS, ClutterSpec, CornersSpec, DatasetSpec, ElasticSpec
+from stn_train.specs.datasets import DATASETS, ClutterSpec, DatasetSpec, ElasticSpec, PerspectiveSpec
 from stn_train.specs.experiments import ExperimentSpec, Source, TrialSpec, trials_of
-from stn_train.specs.fields import DIGIT, ChangeError, Count, Spec, Turns, merged
+from stn_train.specs.fields import DIGIT, ChangeError, Count, Spec, TtaAngles, merged
 from stn_train.specs.models import (
     CLASSIFIERS,
     MODELS,
@@ -18,7 +18,7 @@ from stn_train.specs.models import (
     is_given_poses,
     trains_with_poses,
 )
-from stn_train.specs.training import RECIPES, LongerSpec, TrainingSpec, calmer
+from stn_train.specs.training import RECIPES, EpochMultiplierSpec, TrainingSpec, calmer
 
 __all__ = [
     "CLASSIFIERS",
@@ -28,20 +28,20 @@ __all__ = [
     "RECIPES",
     "ChangeError",
     "ClutterSpec",
-    "CornersSpec",
     "Count",
     "DatasetSpec",
     "ElasticSpec",
+    "EpochMultiplierSpec",
     "ExperimentSpec",
     "Localisation",
-    "LongerSpec",
     "ModelSpec",
+    "PerspectiveSpec",
     "Source",
     "Spec",
     "TrainingSpec",
     "TransformerSpec",
     "TrialSpec",
-    "Turns",
+    "TtaAngles",
     "baseline_of",
     "calmer",
     "control_names",

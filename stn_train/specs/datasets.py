@@ -12,21 +12,21 @@ class ClutterSpec(Spec):
 
     patches: int = Field(6, ge=1, le=64, description="number of patches")
     size: int = Field(6, ge=1, le=DIGIT, description="height and width of a patch, in pixels")
-    apart: bool = Field(False, description="keep the patches off the box of the digit's ink, where there is room")
+    avoid_digit: bool = Field(False, description="keep the patches off the box of the digit's ink, where there is room")
 
 
-class CornersSpec(Spec):
+class PerspectiveSpec(Spec):
     """Each corner of the canvas moved by a normal; the image follows projectively (paper, appendix A, P)."""
 
-    spread: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
-    outward: bool = Field(False, description="corners move only away from the middle: the image is stretched")
+    std: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
+    stretch_only: bool = Field(False, description="corners move only away from the middle: the image is stretched")
 
 
 class ElasticSpec(Spec):
     """Control points of a thin plate spline on the canvas, each moved by a normal (paper, appendix A, E)."""
 
-    spread: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
-    control: int = Field(4, ge=2, le=8, description="control points along each side of the canvas")
+    std: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
+    control_points: int = Field(4, ge=2, le=8, description="control points along each side of the canvas")
 
 
 class DatasetSpec(Spec):
@@ -43,7 +43,7 @@ class DatasetSpec(Spec):
     translation: Share | None = Field(
         None, description="share of the room that the ink has on the canvas: -1 touches left or top, 1 right or bottom"
     )
-    corners: CornersSpec | None = None
+    perspective: PerspectiveSpec | None = None
     elastic: ElasticSpec | None = None
     clutter: ClutterSpec | None = None
     addition: bool = Field(
@@ -76,9 +76,9 @@ class DatasetSpec(Spec):
 
         changes: dict[str, Any] = {key: shortened(getattr(self, key)) for key in ("rotation", "shear", "translation")}
         changes["scale"] = self.scale and (self.scale[0] ** share, self.scale[1] ** share)
-        for key in ("corners", "elastic"):
-            bend = getattr(self, key)
-            changes[key] = bend and bend.changed(spread=share * bend.spread)
+        for key in ("perspective", "elastic"):
+            moved = getattr(self, key)
+            changes[key] = moved and moved.changed(std=share * moved.std)
         return self.changed(**changes)
 
     @model_validator(mode="before")
@@ -88,8 +88,10 @@ class DatasetSpec(Spec):
 
     @model_validator(mode="after")
     def _bent_once(self) -> "DatasetSpec":
-        if self.corners is not None and self.elastic is not None:
-            raise ValueError("corners and elastic do not go together: no one family undoes both; leave one of them out")
+        if self.perspective is not None and self.elastic is not None:
+            raise ValueError(
+                "perspective and elastic do not go together: no single family undoes both; leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -107,9 +109,9 @@ DATASETS: dict[str, dict[str, Any]] = {
     "shear": {"canvas": 42, "shear": 45},
     "r": {"rotation": 90},
     "rts": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
-    "p_literal": {"scale": [0.75, 1.0], "corners": {"spread": 5}},
-    "p": {"scale": [0.75, 1.0], "corners": {"spread": 5, "outward": True}},
-    "e": {"scale": [0.75, 1.0], "elastic": {"spread": 1.5}},
+    "p_literal": {"scale": [0.75, 1.0], "perspective": {"std": 5}},
+    "p": {"scale": [0.75, 1.0], "perspective": {"std": 5, "stretch_only": True}},
+    "e": {"scale": [0.75, 1.0], "elastic": {"std": 1.5}},
     "tc": {"canvas": 60, "translation": 1, "clutter": {"patches": 6, "size": 6}},
     "addition": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},
 }

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from stn_train.specs.datasets import DatasetSpec
 from stn_train.specs.fields import Folder, Name, Parameters, Spec, merged
 from stn_train.specs.models import ModelSpec, controls_of, trains_with_poses
-from stn_train.specs.training import MOST_EPOCHS, RECIPES, LongerSpec, TrainingSpec
+from stn_train.specs.training import MOST_EPOCHS, RECIPES, EpochMultiplierSpec, TrainingSpec
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -25,7 +25,9 @@ class ExperimentSpec(Spec):
     name: Name
     source: Source = Field("mnist", description="where the digits come from; `digits` needs no network")
     data_root: Folder | None = Field(None, description="folder of the digits, as torchvision lays it out")
-    built: Folder | None = Field(None, description="folder of built variants to train on, for fresh ones")
+    prebuilt: Folder | None = Field(
+        None, description="folder of prebuilt data sets to train on, instead of online ones"
+    )
     datasets: Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=MOST)]
     controls: bool = Field(
         False,
@@ -34,9 +36,9 @@ class ExperimentSpec(Spec):
     )
     models: Annotated[tuple[ModelSpec, ...], Field(strict=False, min_length=1, max_length=MOST)]
     parameters: Parameters | None = Field(None, description="budget that each model's width is fitted to, within 2 %")
-    recipe: Literal["ours", "paper"] = "ours"
+    recipe: Literal["default", "paper"] = "default"
     training: TrainingSpec = Field(description="changes to the recipe")
-    longer: LongerSpec | None = Field(
+    epoch_multiplier: EpochMultiplierSpec | None = Field(
         None, description="by classifier: how many times as many epochs its models train, bare or transformed"
     )
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=1000)] = (0,)
@@ -47,25 +49,25 @@ class ExperimentSpec(Spec):
     def _recipe_under_training(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        recipe, training = value.get("recipe", "ours"), value.get("training", {})
+        recipe, training = value.get("recipe", "default"), value.get("training", {})
         if not isinstance(recipe, str) or recipe not in RECIPES or not isinstance(training, Mapping):
             return value
         return {**value, "training": merged(RECIPES[recipe], training)}
 
     @model_validator(mode="after")
     def _built_as_they_are(self) -> "ExperimentSpec":
-        if self.validation and self.built is not None:
+        if self.validation and self.prebuilt is not None:
             raise ValueError(
-                "validation does not go with built variants, which hold nothing out; leave one of them out"
+                "validation does not go with prebuilt data sets, which hold nothing out; leave one of them out"
             )
-        for key in ("bend", "growth"):
-            if getattr(self.training, key) and self.built is not None:
+        for key in ("elastic_augmentation", "curriculum"):
+            if getattr(self.training, key) and self.prebuilt is not None:
                 raise ValueError(
-                    f"training.{key} does not go with built variants, whose images are drawn once; leave one out"
+                    f"training.{key} does not go with prebuilt data sets, whose images are drawn once; leave one out"
                 )
-        if self.training.digits is not None and self.built is not None:
+        if self.training.train_size is not None and self.prebuilt is not None:
             raise ValueError(
-                "training.digits does not go with built variants, which show all digits; leave one of them out"
+                "training.train_size does not go with prebuilt data sets, which show all digits; leave one of them out"
             )
         return self
 
@@ -76,7 +78,7 @@ class ExperimentSpec(Spec):
             if epochs > MOST_EPOCHS:
                 raise ValueError(
                     f"longer makes {epochs:,} epochs for {model.name}, and at most {MOST_EPOCHS:,} are allowed; "
-                    f"lower longer.{model.classifier} or training.epochs"
+                    f"lower epoch_multiplier.{model.classifier} or training.epochs"
                 )
         return self
 
@@ -131,7 +133,7 @@ def no_twins(values: list[Any], what: str) -> None:
     """Raise ValueError where one of the values of a list stands in it twice."""
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise ValueError(f"{what} {value} stands here twice; give each its own")
+            raise ValueError(f"{what} {value} appears twice; give each its own")
 
 
 def no_twin_names(names: list[str]) -> None:
@@ -147,7 +149,7 @@ class TrialSpec(Spec):
     """One training: a model on a dataset with a seed. What is written here is the trial's identity."""
 
     source: Source
-    built: bool
+    prebuilt: bool
     dataset: DatasetSpec
     model: ModelSpec
     parameters: Parameters | None
@@ -170,7 +172,7 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
     return [
         TrialSpec(
             source=experiment.source,
-            built=experiment.built is not None,
+            prebuilt=experiment.prebuilt is not None,
             dataset=dataset,
             model=model,
             parameters=experiment.parameters,
@@ -194,9 +196,9 @@ def _training_of(model: ModelSpec, experiment: ExperimentSpec) -> TrainingSpec:
     """The recipe as far as it concerns a model: without localisation networks, what concerns them is not part of it."""
     changes: dict[str, Any] = {"epochs": _epochs_of(model, experiment)}
     if model.transformer is None:
-        changes |= {"localisation_rate": 1.0, "head_start": 0.0}
+        changes |= {"localisation_lr": 1.0, "classifier_delay": 0.0}
     return experiment.training.changed(**changes)
 
 
 def _epochs_of(model: ModelSpec, experiment: ExperimentSpec) -> int:
-    return experiment.training.epochs * int(getattr(experiment.longer, model.classifier, 1))
+    return experiment.training.epochs * int(getattr(experiment.epoch_multiplier, model.classifier, 1))

@@ -58,13 +58,13 @@ def _in_order(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
-def _turns(turns: tuple[float, ...]) -> tuple[float, ...]:
+def _tta_angles(tta_angles: tuple[float, ...]) -> tuple[float, ...]:
     """In ascending order. Raises ValueError where one is nothing new."""
-    if 0 in turns:
-        raise ValueError("0 is no turn: the image as it is is read anyway; leave it out")
-    if len(set(turns)) < len(turns):
-        raise ValueError("a turn stands here twice; leave one of them out")
-    return tuple(sorted(turns))
+    if 0 in tta_angles:
+        raise ValueError("0 is no rotation: the image itself is always read; leave it out")
+    if len(set(tta_angles)) < len(tta_angles):
+        raise ValueError("an angle appears twice; leave one of them out")
+    return tuple(sorted(tta_angles))
 
 
 def _pair_schema(low: float, high: float, alone: str, kind: str = "number") -> WithJsonSchema:
@@ -100,7 +100,7 @@ _Factor = Annotated[float, Field(ge=0.1, le=10)]
 _Pixels = Annotated[int, Field(ge=8, le=256)]
 _Pair = Field(strict=False)
 
-Turns = Annotated[tuple[_Degrees, ...], Field(strict=False, max_length=36), AfterValidator(_turns)]
+TtaAngles = Annotated[tuple[_Degrees, ...], Field(strict=False, max_length=36), AfterValidator(_tta_angles)]
 """Degrees by which images are turned, clockwise: each once, in ascending order."""
 
 # Intervals to draw from uniformly, [low end, high end]; one number stands for [-a, a], or for a factor always applied.
@@ -142,17 +142,17 @@ Size = Annotated[
 
 
 def preset(value: Any, presets: Mapping[str, Mapping[str, Any]], kind: str) -> Any:
-    """Resolve a preset's name, or `{name: mine, like: preset, ...changes}`, to a full mapping."""
+    """Resolve a preset's name, or `{name: mine, base: preset, ...changes}`, to a full mapping."""
     if isinstance(value, str):
-        value = {"like": value}
-    if not isinstance(value, Mapping) or "like" not in value:
+        value = {"base": value}
+    if not isinstance(value, Mapping) or "base" not in value:
         return value
-    like = value["like"]
+    like = value["base"]
     if not isinstance(like, str) or like not in presets:
         raise ValueError(f"there is no {kind} preset {str(like)[:LONGEST_NAME]!r}{did_you_mean(str(like), presets)}")
-    changes = {key: change for key, change in value.items() if key != "like"}
+    changes = {key: change for key, change in value.items() if key != "base"}
     if changes and "name" not in changes:
-        raise ValueError(f"a changed {kind} needs a name of its own beside `like: {like}`")
+        raise ValueError(f"a changed {kind} needs a name of its own beside `base: {like}`")
     return merged({"name": like, **presets[like]}, changes)
 
 

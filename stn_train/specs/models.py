@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from stn_train.errors import did_you_mean
-from stn_train.specs.fields import DIGIT, LONGEST_NAME, Name, Size, Spec, Turns, preset
+from stn_train.specs.fields import DIGIT, LONGEST_NAME, Name, Size, Spec, TtaAngles, preset
 
 CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
 """Our classifiers; any other is a function of the user's, written `package.module:function`."""
@@ -36,22 +36,24 @@ class TransformerSpec(Spec):
     family: Literal[
         "translation", "scale", "rotation", "shear", "attention", "similarity", "affine", "projective", "tps"
     ] = "affine"
-    control: int = Field(4, ge=2, le=8, description="tps: control points along each side")
+    control_points: int = Field(4, ge=2, le=8, description="tps: control points along each side")
     localisation: Localisation = Field("conv", description="the localisation network")
-    output: Size = Field((DIGIT, DIGIT), description="height and width of what a transformer at the input puts out")
+    output_size: Size = Field(
+        (DIGIT, DIGIT), description="height and width of what a transformer at the input puts out"
+    )
     supersampling: Literal["auto"] | Annotated[int, Field(ge=1, le=4)] = Field(
         1,
         description="of a transformer at the input: each pixel that it puts out is the mean of so many points along "
         "each side; auto: as many as the image has pixels for it",
     )
-    at: Annotated[tuple[_Layer, ...], Field(strict=False, min_length=1, max_length=8)] = Field(
+    before: Annotated[tuple[_Layer, ...], Field(strict=False, min_length=1, max_length=8)] = Field(
         (0,), description="before which layers of the classifier; 0 is the input; a number twice: two in a row"
     )
     parallel: int = Field(
         1, ge=1, le=8, description="how many side by side: each reads every channel, and all that they put out goes on"
     )
 
-    pose: Literal["predicted", "identity", "taught", "true"] = Field(
+    pose: Literal["predicted", "identity", "supervised", "oracle"] = Field(
         "predicted",
         description="by the localisation network; or, as controls: always the identity; by a localisation network that "
         "learns the true pose, which training tells it, and nothing else; or the true pose itself",
@@ -61,40 +63,43 @@ class TransformerSpec(Spec):
     def _controls_at_the_input(self) -> "TransformerSpec":
         if self.pose != "predicted" and not self.can_be_controlled:
             raise ValueError(
-                f"pose {self.pose} is for one transformer at the input: leave out pose, or at and parallel"
+                f"pose {self.pose} is for one transformer at the input: leave out pose, or before and parallel"
             )
         return self
 
     @property
     def can_be_controlled(self) -> bool:
         """Whether it is a single transformer at the input."""
-        return (self.at, self.parallel) == ((0,), 1)
+        return (self.before, self.parallel) == ((0,), 1)
 
     @model_validator(mode="after")
     def _side_by_side_at_the_input(self) -> "TransformerSpec":
-        if self.parallel > 1 and any(self.at):
+        if self.parallel > 1 and any(self.before):
             raise ValueError(
                 "transformers side by side stand at the input, where the classifier is made for all their channels; "
-                "leave out parallel, or at"
+                "leave out parallel, or before"
             )
         return self
 
     @model_validator(mode="after")
     def _nothing_in_vain(self) -> "TransformerSpec":
-        if self.control != 4 and self.family != "tps":
-            raise ValueError(f"control {self.control} is for the family tps, and this is {self.family}; leave it out")
-        if self.output != (DIGIT, DIGIT) and 0 not in self.at:
+        if self.control_points != 4 and self.family != "tps":
             raise ValueError(
-                "output is for a transformer at the input, and one between layers puts out as many pixels as it reads; "
-                "leave it out, or add 0 to at"
+                f"control_points {self.control_points} is for the family tps, and this is {self.family}; leave it out"
+            )
+        if self.output_size != (DIGIT, DIGIT) and 0 not in self.before:
+            raise ValueError(
+                "output_size is for a transformer at the input, and one between layers puts out as many pixels as it "
+                "reads; leave it out, or add 0 to before"
             )
         return self
 
     @model_validator(mode="after")
     def _supersampling_at_the_input(self) -> "TransformerSpec":
-        if self.supersampling not in ("auto", 1) and 0 not in self.at:
+        if self.supersampling not in ("auto", 1) and 0 not in self.before:
             raise ValueError(
-                f"supersampling {self.supersampling} is for a transformer at the input; leave it out, or add 0 to at"
+                f"supersampling {self.supersampling} is for a transformer at the input; leave it out, or add 0 to "
+                "before"
             )
         return self
 
@@ -107,7 +112,7 @@ class ModelSpec(Spec):
         str, Field(max_length=_LONGEST_CLASSIFIER), AfterValidator(_known_classifier), _classifier_schema()
     ]
     transformer: TransformerSpec | None = None
-    turns: Turns = Field(
+    tta_angles: TtaAngles = Field(
         (),
         description="test-time augmentation: in evaluation, the network reads each image also turned clockwise by each "
         "of so many degrees, and the mean of its probabilities decides",
@@ -141,12 +146,12 @@ MODELS: dict[str, dict[str, Any]] = {
 
 def is_given_poses(model: ModelSpec) -> bool:
     """Whether a model is given the true pose of what it sees."""
-    return model.transformer is not None and model.transformer.pose == "true"
+    return model.transformer is not None and model.transformer.pose == "oracle"
 
 
 def trains_with_poses(model: ModelSpec) -> bool:
     """Whether a model is told the true pose of what it sees while it is trained."""
-    return model.transformer is not None and model.transformer.pose in ("taught", "true")
+    return model.transformer is not None and model.transformer.pose in ("supervised", "oracle")
 
 
 def controls_of(model: ModelSpec) -> tuple[ModelSpec, ...]:
@@ -162,18 +167,18 @@ def controls_of(model: ModelSpec) -> tuple[ModelSpec, ...]:
             raise ValueError(f"{name} is a control's name of more than {LONGEST_NAME} characters; shorten it")
     return tuple(
         model.changed(name=name, transformer=transformer.changed(pose=pose))
-        for name, pose in zip(control_names(model.name), ("identity", "taught", "true"), strict=True)
+        for name, pose in zip(control_names(model.name), ("identity", "supervised", "oracle"), strict=True)
     )
 
 
 def control_names(model: str) -> tuple[str, str, str]:
     """The names of a model's controls: frozen at the identity, taught the true pose, and given it."""
-    return f"{model}-identity", f"{model}-taught", f"{model}-true"
+    return f"{model}-identity", f"{model}-supervised", f"{model}-oracle"
 
 
 def baseline_of(model: ModelSpec, models: tuple[ModelSpec, ...]) -> ModelSpec | None:
     """The model that `model` is compared with: the first of the same classifier and turns without a transformer."""
     if model.transformer is None:
         return None
-    alike = (other for other in models if (other.classifier, other.turns) == (model.classifier, model.turns))
+    alike = (other for other in models if (other.classifier, other.tta_angles) == (model.classifier, model.tta_angles))
     return next((other for other in alike if other.transformer is None), None)

@@ -14,20 +14,20 @@ class TrainingSpec(Spec):
 
     epochs: int = Field(ge=1, le=MOST_EPOCHS)
     batch_size: int = Field(ge=2, le=16_384, description="at least 2: batch normalisation compares images")
-    optimiser: Literal["adamw", "muon", "sgd"] = Field(
+    optimizer: Literal["adamw", "muon", "sgd"] = Field(
         description="muon: for the weights of hidden layers; AdamW for the rest"
     )
-    rate: float = Field(gt=0, le=100, description="the highest learning rate of the schedule")
+    lr: float = Field(gt=0, le=100, description="the highest learning rate of the schedule")
     schedule: Literal["one_cycle", "steps"] = Field(
         description="one_cycle: up and down once; steps: divided by 10 after each third"
     )
-    warm_up: float = Field(0.2, gt=0, lt=1, description="one_cycle: the share of all steps in which the rate goes up")
+    warmup: float = Field(0.2, gt=0, lt=1, description="one_cycle: the share of all steps in which the rate goes up")
     weight_decay: float = Field(ge=0, le=10)
     label_smoothing: float = Field(ge=0, lt=1)
-    averaging: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
-    clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient")
-    localisation_rate: float = Field(gt=0, le=1000, description="factor on the rate for the localisation network")
-    head_start: float = Field(
+    ema_decay: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
+    grad_clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient")
+    localisation_lr: float = Field(gt=0, le=1000, description="factor on the rate for the localisation network")
+    classifier_delay: float = Field(
         0.0,
         ge=0,
         lt=1,
@@ -35,21 +35,21 @@ class TrainingSpec(Spec):
         "else at a tenth",
     )
     precision: Literal["auto", "float32"] = Field(description="auto: bfloat16 where the hardware computes in it")
-    bend: float = Field(
+    elastic_augmentation: float = Field(
         0.0,
         ge=0,
         le=DIGIT,
         description="how far each training digit is bent before it is distorted, in pixels: the standard deviation of "
         "4 x 4 control points",
     )
-    growth: float = Field(
+    curriculum: float = Field(
         0.0,
         ge=0,
         le=1,
         description="the share of all epochs over which the training digits' distortions grow, from upright in the "
         "middle to all that the dataset asks for, in the last epoch at the latest; clutter is there from the start",
     )
-    digits: int | None = Field(
+    train_size: int | None = Field(
         None,
         ge=100,
         le=60_000,
@@ -59,13 +59,13 @@ class TrainingSpec(Spec):
     @property
     def grown(self) -> float:
         """The epoch, counted from 0, from which on training digits are distorted in full."""
-        return min(self.growth * self.epochs, self.epochs - 1)
+        return min(self.curriculum * self.epochs, self.epochs - 1)
 
 
 _Times = Annotated[int, Field(ge=1, le=1000)]
 
 
-class LongerSpec(Spec):
+class EpochMultiplierSpec(Spec):
     """For each of our classifiers, how many times the recipe's epochs it trains: some learn more slowly, and faster."""
 
     cnn: _Times = 1
@@ -74,39 +74,39 @@ class LongerSpec(Spec):
 
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "ours": {
+    "default": {
         "epochs": 20,
         "batch_size": 256,
-        "optimiser": "adamw",
-        "rate": 0.003,
+        "optimizer": "adamw",
+        "lr": 0.003,
         "schedule": "one_cycle",
-        "warm_up": 0.2,
+        "warmup": 0.2,
         "weight_decay": 0.01,
         "label_smoothing": 0.0,
-        "averaging": 0.995,
-        "clip": 1.0,
-        "localisation_rate": 0.05,
-        "head_start": 0.0,
+        "ema_decay": 0.995,
+        "grad_clip": 1.0,
+        "localisation_lr": 0.05,
+        "classifier_delay": 0.0,
         "precision": "auto",
-        "bend": 0.0,
-        "growth": 0.0,
+        "elastic_augmentation": 0.0,
+        "curriculum": 0.0,
     },
     "paper": {
         "epochs": 640,
         "batch_size": 256,
-        "optimiser": "sgd",
-        "rate": 0.01,
+        "optimizer": "sgd",
+        "lr": 0.01,
         "schedule": "steps",
-        "warm_up": 0.2,
+        "warmup": 0.2,
         "weight_decay": 0.0,
         "label_smoothing": 0.0,
-        "averaging": 0.0,
-        "clip": None,
-        "localisation_rate": 1.0,
-        "head_start": 0.0,
+        "ema_decay": 0.0,
+        "grad_clip": None,
+        "localisation_lr": 1.0,
+        "classifier_delay": 0.0,
         "precision": "float32",
-        "bend": 0.0,
-        "growth": 0.0,
+        "elastic_augmentation": 0.0,
+        "curriculum": 0.0,
     },
 }
 """Recipes by name; `paper` is appendix A's: 150 k iterations are 640 epochs of 60 k digits."""
@@ -114,9 +114,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def calmer(recipe: TrainingSpec, transforms: bool) -> str:
     """What to try where a training diverges, by what is set: a rate far above the usual one is the first suspect."""
-    usual = RECIPES["paper" if recipe.optimiser == "sgd" else "ours"]["rate"]
-    if recipe.rate > usual:
-        return f"try a training.rate below {recipe.rate:g}; the recipe has {usual:g}"
-    tries = [f"a training.localisation_rate below {recipe.localisation_rate:g}"] * transforms
-    tries += ["training.clip=1"] * (recipe.clip is None)
-    return "try " + " or ".join([*tries, f"a training.rate below {recipe.rate:g}"])
+    usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]["lr"]
+    if recipe.lr > usual:
+        return f"try a training.lr below {recipe.lr:g}; the recipe has {usual:g}"
+    tries = [f"a training.localisation_lr below {recipe.localisation_lr:g}"] * transforms
+    tries += ["training.grad_clip=1"] * (recipe.grad_clip is None)
+    return "try " + " or ".join([*tries, f"a training.lr below {recipe.lr:g}"])

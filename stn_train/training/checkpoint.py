@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stn_train import storage
 from stn_train.errors import UserError, first_line
-from stn_train.evaluation.metrics import Health
-from stn_train.safe_io import read_bytes, refuse_bomb, what_is
+from stn_train.evaluation.metrics import Diagnostics
+from stn_train.safe_io import check_archive_size, read_bytes, what_is
 from stn_train.specs import Spec, TrialSpec
 from stn_train.training.loop import TrainingState
 
@@ -21,9 +21,9 @@ _OF_ADAMW = {"step", "exp_avg", "exp_avg_sq"}
 _OF_MUON = {"momentum", "step"}
 
 
-class _Look(Spec):
+class _EpochLog(Spec):
     error: float = Field(ge=0, le=100)
-    transformers: Annotated[tuple[Health, ...], Field(strict=False, max_length=64)]
+    transformers: Annotated[tuple[Diagnostics, ...], Field(strict=False, max_length=64)]
     seen: dict[str, Any]
 
 
@@ -34,7 +34,7 @@ class _Course(Spec):
     seconds: float = Field(ge=0)
     step_losses: Annotated[tuple[float, ...], Field(strict=False, max_length=10_000_000)]
     losses: Annotated[tuple[float, ...], Field(strict=False, max_length=10_000)]
-    looks: Annotated[tuple[_Look, ...], Field(strict=False, max_length=10_000)]
+    epoch_logs: Annotated[tuple[_EpochLog, ...], Field(strict=False, max_length=10_000)]
 
 
 class _Rate(Spec, extra="ignore"):
@@ -45,12 +45,12 @@ class _Rates(Spec, extra="ignore"):
     param_groups: Annotated[tuple[_Rate, ...], Field(strict=False, max_length=8)]
 
 
-def refuse_other_course(content: Mapping[str, Any], trial: TrialSpec) -> None:
+def check_progress(content: Mapping[str, Any], trial: TrialSpec) -> None:
     """Raise ValueError where what a checkpoint says of a trial's epochs cannot be."""
     course = _Course.model_validate({name: content[name] for name in _Course.model_fields})
-    if course.epoch > trial.training.epochs or not course.epoch == len(course.losses) == len(course.looks):
+    if course.epoch > trial.training.epochs or not course.epoch == len(course.losses) == len(course.epoch_logs):
         raise ValueError(
-            f"it has {len(course.losses)} losses and {len(course.looks)} looks of {course.epoch} epochs, "
+            f"it has {len(course.losses)} losses and {len(course.epoch_logs)} looks of {course.epoch} epochs, "
             f"and its trial has {trial.training.epochs}"
         )
 
@@ -67,33 +67,33 @@ def tensors_like(found: object, wanted: Mapping[str, Tensor]) -> dict[str, Tenso
         if not isinstance(one, Tensor) or one.layout is not torch.strided or one.device.type != "cpu":
             raise ValueError(f"{name} is no plain tensor")
         if (one.shape, one.dtype) != (tensor.shape, tensor.dtype):
-            raise ValueError(f"{name} is {_words(one)}, and {_words(tensor)} is wanted")
+            raise ValueError(f"{name} is {_words(one)}; expected {_words(tensor)}")
         if not (torch.isfinite(one) | (one == tensor.cpu())).all():
             raise ValueError(f"{name} holds numbers that are not finite")
     return found
 
 
-def optimiser_state(found: object, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """What an optimiser like this one remembers, as its `load_state_dict` wants it; its rate is all else that is read.
+def optimizer_state(found: object, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What an optimizer like this one remembers, as its `load_state_dict` wants it; its rate is all else that is read.
 
     Raises ValueError where `found` is another's state.
     """
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    orthogonal = [group["orthogonal"] for group in optimiser.param_groups for _ in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    orthogonal = [group["orthogonal"] for group in optimizer.param_groups for _ in group["params"]]
     entries = found.get("state") if isinstance(found, dict) else None
     if not isinstance(entries, dict) or not entries.keys() <= set(range(len(parameters))):
-        raise ValueError("its optimiser has other parameters")
-    rest = _OF_ADAMW if isinstance(optimiser, torch.optim.AdamW) else set()
+        raise ValueError("its optimizer has other parameters")
+    rest = _OF_ADAMW if isinstance(optimizer, torch.optim.AdamW) else set()
     state = {}
     for index, entry in entries.items():
         names = _OF_MUON if orthogonal[index] else rest
         wanted = {name: torch.zeros(()) if name == "step" else parameters[index] for name in names}
         kept = {name: value for name, value in entry.items() if value is not None} if isinstance(entry, dict) else entry
         state[index] = tensors_like(kept, wanted)
-    groups = optimiser.state_dict()["param_groups"]
+    groups = optimizer.state_dict()["param_groups"]
     rates = _Rates.model_validate(found).param_groups
     if len(rates) != len(groups):
-        raise ValueError("its optimiser has other groups of parameters")
+        raise ValueError("its optimizer has other groups of parameters")
     return {
         "state": state,
         "param_groups": [{**group, "lr": rate.lr} for group, rate in zip(groups, rates, strict=True)],
@@ -104,19 +104,19 @@ def _words(tensor: Tensor) -> str:
     return f"{' x '.join(map(str, tensor.shape)) or 'one'} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
-FORMAT = 4
+FORMAT = 5
 
 _NO_COMMENT = bytes(2)
 """How an archive ends that was never sealed: one of an earlier format, or somebody else's."""
-_SEAL = len(storage.sealed(b"", storage.ARCHIVE))
+_SEAL = len(storage.with_checksum(b"", storage.ARCHIVE))
 _LARGEST = 2**33
-"""Bytes of a checkpoint that are read: the largest network, its averages and its optimiser have a quarter of it."""
+"""Bytes of a checkpoint that are read: the largest network, its averages and its optimizer have a quarter of it."""
 
 
-def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, looks: list[dict[str, Any]]) -> None:
+def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, epoch_logs: list[dict[str, Any]]) -> None:
     """Write the state of a trial's training, with what was seen after each epoch, as plain values and tensors.
 
-    The checkpoint that stood there is kept: see `kept_before`.
+    The checkpoint that stood there is kept: see `previous_checkpoint`.
     """
     content = {
         "format": FORMAT,
@@ -125,17 +125,17 @@ def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, looks: l
         "step_losses": [float(loss) for loss in state.step_losses],
         "seconds": state.seconds,
         "losses": state.losses,
-        "looks": looks,
+        "epoch_logs": epoch_logs,
         "network": state.network.state_dict(),
-        "optimiser": state.optimiser.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
         "average": None if state.average is None else state.average.state_dict(),
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    storage.write_archive(path, buffer.getvalue(), before=kept_before(path))
+    storage.write_archive(path, buffer.getvalue(), before=previous_checkpoint(path))
 
 
-def kept_before(path: Path) -> Path:
+def previous_checkpoint(path: Path) -> Path:
     """Where the checkpoint before the newest is kept until its trial has finished."""
     return path.with_stem(f"{path.stem}-before")
 
@@ -145,7 +145,7 @@ def newest_whole(path: Path) -> Path | None:
 
     Raises UserError where none of them is whole, or one cannot be read.
     """
-    found = [each for each in (path, kept_before(path)) if each.exists()]
+    found = [each for each in (path, previous_checkpoint(path)) if each.exists()]
     for each in found:
         if _is_whole(each):
             return each
@@ -167,7 +167,7 @@ def fall_back(path: Path) -> str | None:
     newest = newest_whole(path)
     if newest in (path, None):
         return None
-    os.replace(kept_before(path), path)
+    os.replace(previous_checkpoint(path), path)
     return f"{path} was damaged or missing; going on from the checkpoint before it"
 
 
@@ -177,19 +177,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises UserError where there is none or the file is somebody else's, DamagedError where it is not as it was written.
     """
     stored, mend = _stored(path), way_out(path)
-    whole = storage.opened(stored, storage.ARCHIVE) is not None
+    whole = storage.verified(stored, storage.ARCHIVE) is not None
     try:
         if not whole and not stored.endswith(_NO_COMMENT):
             raise ValueError
-        refuse_bomb(stored)
+        check_archive_size(stored)
         content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         if not isinstance(content, dict) or "trial" not in content:
             raise TypeError
-        storage.refuse_format(path, content["format"], FORMAT, mend)
+        storage.check_format(path, content["format"], FORMAT, mend)
         if not whole:
             raise ValueError
         trial = TrialSpec.model_validate_json(content["trial"])
-        refuse_other_course(content, trial)
+        check_progress(content, trial)
         return {**content, "trial": trial}
     except UserError:
         raise
@@ -209,7 +209,7 @@ def _stored(path: Path) -> bytes:
 
 
 def _is_whole(path: Path) -> bool:
-    return storage.opened(_stored(path), storage.ARCHIVE) is not None
+    return storage.verified(_stored(path), storage.ARCHIVE) is not None
 
 
 def _is_in_a_run(path: Path) -> bool:
@@ -225,7 +225,7 @@ def way_out(path: Path) -> str:
     if not _is_in_a_run(path):
         return "name a run's folder, a trial's folder or a checkpoint.pt that `stn-train run` wrote"
     result = path.with_name("result.json")
-    if kept_before(path).exists() and not result.exists():
+    if previous_checkpoint(path).exists() and not result.exists():
         return "give the run's command again, which goes on from the checkpoint before it"
     found = [str(each) for each in (path, result) if each.exists()]
     delete = f"delete {' and '.join(found)} and " if found else ""
@@ -238,7 +238,7 @@ def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[d
         if (content["average"] is None) != (state.average is None):
             raise ValueError("of its network's weights there is an average, or none, against the recipe")
         state.network.load_state_dict(tensors_like(content["network"], state.network.state_dict()))
-        state.optimiser.load_state_dict(optimiser_state(content["optimiser"], state.optimiser))
+        state.optimizer.load_state_dict(optimizer_state(content["optimizer"], state.optimizer))
         if state.average is not None:
             state.average.load_state_dict(tensors_like(content["average"], state.average.state_dict()))
     except (KeyError, ValueError) as error:
@@ -246,4 +246,4 @@ def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[d
     state.epoch, state.seconds, state.losses = content["epoch"], content["seconds"], content["losses"]
     device = next(state.network.parameters()).device
     state.step_losses = [torch.tensor(loss, device=device) for loss in content["step_losses"]]
-    return list(content["looks"])
+    return list(content["epoch_logs"])

@@ -16,7 +16,7 @@ from stn_train.errors import Stopped, TrialError
 from stn_train.models.oracle import lessons, tell
 from stn_train.models.precision import Precision, autocast, precision_on
 from stn_train.specs import TrainingSpec, calmer
-from stn_train.training.recipe import make_average, make_optimiser, set_rate
+from stn_train.training.recipe import make_average, make_optimizer, set_lr
 
 _LOOK_EVERY = 32
 _NORMALISED_ON = 2048
@@ -31,7 +31,7 @@ class TrainingState:
     """
 
     network: nn.Sequential
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     epoch: int = 0
     step_losses: list[Tensor] = field(default_factory=list)
@@ -41,7 +41,7 @@ class TrainingState:
     @staticmethod
     def start(network: nn.Sequential, recipe: TrainingSpec) -> "TrainingState":
         """The state before the first step."""
-        return TrainingState(network, make_optimiser(network, recipe), make_average(network, recipe))
+        return TrainingState(network, make_optimizer(network, recipe), make_average(network, recipe))
 
     @property
     def final(self) -> nn.Sequential:
@@ -77,7 +77,7 @@ def train(
         for batch in islice(batches, len(state.step_losses), None):
             step = state.epoch * steps + len(state.step_losses)
             _seed(seed, step)
-            set_rate(state.optimiser, recipe, step / (recipe.epochs * steps))
+            set_lr(state.optimizer, recipe, step / (recipe.epochs * steps))
             state.step_losses.append(_step(state, batch, recipe, precision, device))
             if len(state.step_losses) % _LOOK_EVERY == 0 or len(state.step_losses) == steps:
                 _check_losses(state, recipe)
@@ -108,16 +108,16 @@ def _step(
     precision: Precision,
     device: torch.device,
 ) -> Tensor:
-    """One step of the optimiser and of the average; the batch's loss."""
+    """One step of the optimizer and of the average; the batch's loss."""
     tell(state.network, batch.poses)
     with autocast(device, precision):
         logits = state.network(batch.images.to(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=recipe.label_smoothing)
-    state.optimiser.zero_grad()
+    state.optimizer.zero_grad()
     sum(lessons(state.network), loss).backward()
-    if recipe.clip is not None:
-        nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
-    state.optimiser.step()
+    if recipe.grad_clip is not None:
+        nn.utils.clip_grad_norm_(state.network.parameters(), recipe.grad_clip)
+    state.optimizer.step()
     if state.average is not None:
         state.average.update_parameters(state.network)
     return loss.detach()
@@ -139,7 +139,7 @@ def _check_weights(state: TrainingState, recipe: TrainingSpec) -> None:
 
 
 def _diverged(what: str, step: int, state: TrainingState, recipe: TrainingSpec) -> TrialError:
-    transforms = any(group["localising"] for group in state.optimiser.param_groups)
+    transforms = any(group["localising"] for group in state.optimizer.param_groups)
     return TrialError(f"{what} not finite at step {step} of epoch {state.epoch + 1}; {calmer(recipe, transforms)}")
 
 

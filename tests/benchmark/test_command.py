@@ -24,7 +24,7 @@ def test_json_has_the_documented_keys(monkeypatch):
     assert set(found) == {"environment", "source", "rows"}
     assert found["source"] == "digits"
     (row,) = found["rows"]
-    assert set(row) == {"name", "opponent", "values", "median", "low", "high", "unit", "target", "reached"}
+    assert set(row) == {"name", "baseline", "values", "median", "low", "high", "unit", "target", "reached"}
     assert (row["name"], row["unit"], row["target"]) == (
         "command/help",
         "s more",

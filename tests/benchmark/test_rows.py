@@ -12,7 +12,7 @@ from benchmark.table import ROWS, rows_of
 from benchmark.tutorial import TutorialNetwork
 
 import stn_train
-from stn_train.experiment.runtime import Session
+from stn_train.experiment.runtime import Runtime
 from stn_train.experiment.trial import model_of
 
 DOCUMENT = Path(stn_train.__file__).parents[1] / "docs/performance.md"
@@ -33,7 +33,7 @@ def test_rows_are_chosen_by_a_pattern():
 def test_the_measured_networks_are_of_one_budget():
     sizes = {name: model_of(trial).parameters for name, trial in TRIALS.items()}
     assert all(abs(size / 400_000 - 1) <= 0.02 for size in sizes.values())
-    assert [trial.model.transformer and trial.model.transformer.output for trial in TRIALS.values()] == [
+    assert [trial.model.transformer and trial.model.transformer.output_size for trial in TRIALS.values()] == [
         None,
         TRIALS["cnn"].dataset.canvas,
         (16, 16),
@@ -48,7 +48,7 @@ def test_the_tutorials_network_starts_at_the_identity_and_has_its_size():
 
 
 def test_a_small_source_is_shown_over_and_over():
-    digits = Setting(Session(torch.device("cpu")), "digits").digits
+    digits = Setting(Runtime(torch.device("cpu")), "digits").digits
     assert len(digits) == len(digits.labels) == 60_000
     assert digits.repeats == 1
 

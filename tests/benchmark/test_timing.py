@@ -44,7 +44,7 @@ def test_each_is_timed_by_itself_and_the_first_round_is_not(time):
 
 
 def test_a_pair_can_be_told_as_a_ratio_or_a_difference():
-    pair = Pair(ours=3, opponent=2)
+    pair = Pair(ours=3, baseline=2)
     assert (pair.slowdown, pair.speedup, pair.more) == (1.5, 2 / 3, 1)
 
 
@@ -71,9 +71,9 @@ def test_what_an_epoch_does_once_is_shared_among_its_steps(time):
         once()
 
     share = 2 * 39 / 117
-    ours, opponents = zip(*in_pauses(epoch, time.work("bare", 0.5), time.clock), strict=True)
+    ours, baselines = zip(*in_pauses(epoch, time.work("bare", 0.5), time.clock), strict=True)
     assert ours == pytest.approx((1 + share, 3 + share, 1 + share))
-    assert opponents == (0.5, 0.5, 0.5)
+    assert baselines == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import stn_train.experiment.run
 import stn_train.report.write  # noqa: F401 - what every child would import
 from stn_train.cli import main
 from stn_train.data import sources as digits
-from stn_train.experiment import runtime as session
+from stn_train.experiment import runtime as runtime
 from stn_train.models import build_model
 from stn_train.specs import ModelSpec
 
@@ -33,7 +33,7 @@ def child(arguments: list[str], folder: str, drag: float = 0.0, largest: int = 0
     os.chdir(folder)
     if exact:
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, exact)
-        session._keep_freed_memory = lambda: None
+        runtime._keep_freed_memory = lambda: None
     if largest:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if drag:

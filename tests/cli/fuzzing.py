@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 T = TypeVar("T")
-Draw = Callable[[st.SearchStrategy[Any]], Any]
+Distortion = Callable[[st.SearchStrategy[Any]], Any]
 
 
-def fuzz(times: int, make: Callable[[Draw], T], check: Callable[[T], None]) -> int:
+def fuzz(times: int, make: Callable[[Distortion], T], check: Callable[[T], None]) -> int:
     """Check `times` inputs, or all that there are where there are fewer; how many they were."""
     tried = 0
 

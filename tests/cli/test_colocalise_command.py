@@ -11,11 +11,11 @@ SMALL = """\
 task: colocalisation
 source: digits
 datasets:
-- {name: t, like: translation, canvas: 56}
-- {name: tc, like: tc, canvas: 56, clutter: {patches: 2}}
+- {name: t, base: translation, canvas: 56}
+- {name: tc, base: tc, canvas: 56, clutter: {patches: 2}}
 classes: [1, 3]
 encoder: {dataset: {name: moved, translation: 1}, parameters: 10_000, epochs: 1}
-localiser: {localisation: keypoints, margin: 1.0, steps: 3, batch_size: 8, rate: 0.003}
+localiser: {localisation: keypoints, margin: 1.0, steps: 3, batch_size: 8, lr: 0.003}
 """
 RUN = ("colocalise", "--config", "where.yaml", "--threads", "1")
 FOLDER = Path("runs/where")
@@ -119,7 +119,7 @@ def test_a_stopped_run_keeps_its_finished_cells(start):
         ("steps=3", "steps: there is no key 'steps' here; it belongs under localiser"),
         ("epochs=3", "epochs: there is no key 'epochs' here; it belongs under encoder"),
         ("task=colocalization", "task: 'colocalization' is not one of colocalisation; did you mean 'colocalisation'?"),
-        ("classes=[3, 3]", "classes: the class 3 stands here twice; give each its own"),
+        ("classes=[3, 3]", "classes: the class 3 appears twice; give each its own"),
         ("classes=[10]", "classes.0: must be at most 9, not 10"),
         ("datasets=[rts]", "datasets.0: what is scored is a digit's upright box, so a dataset of a co-localisation "),
         ("datasets=[{name: t, canvas: [56, 84]}]", "datasets.0: what is scored is a digit's upright box"),

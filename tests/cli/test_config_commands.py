@@ -74,11 +74,11 @@ def test_the_papers_tables_are_found_shown_and_counted(run):
 E = ("--set", "datasets=[e]")
 FAULTY = {
     "a budget that no width meets": ("--set", "parameters=1_000"),
-    "a classifier too large for its canvas": ("--set", "datasets=[{name: tiny, like: r, canvas: 12}]"),
-    "a localisation network too large": ("--set", "models=[{name: m, classifier: fcn, transformer: {at: [1]}}]"),
-    "more digits than the source has": ("--set", "training.digits=55_000", "--set", "validation=true"),
-    "images that were never built": ("--set", "built=nowhere"),
-    "no trial left": ("--set", "models=[{name: m, like: st_cnn, transformer: {pose: 'true'}}]", *E),
+    "a classifier too large for its canvas": ("--set", "datasets=[{name: tiny, base: r, canvas: 12}]"),
+    "a localisation network too large": ("--set", "models=[{name: m, classifier: fcn, transformer: {before: [1]}}]"),
+    "more digits than the source has": ("--set", "training.train_size=55_000", "--set", "validation=true"),
+    "images that were never built": ("--set", "prebuilt=nowhere"),
+    "no trial left": ("--set", "models=[{name: m, base: st_cnn, transformer: {pose: oracle}}]", *E),
 }
 
 
@@ -98,7 +98,7 @@ def test_check_builds_what_a_colocalisation_needs(run):
     Path("where.yaml").write_text(
         "task: colocalisation\nsource: digits\ndatasets: [{name: t, canvas: 14, translation: 1}]\nclasses: [3]\n"
         "encoder: {dataset: {name: moved, translation: 1}, parameters: 10_000, epochs: 1}\n"
-        "localiser: {localisation: conv_paper, margin: 1.0, steps: 3, batch_size: 8, rate: 0.003}\n"
+        "localiser: {localisation: conv_paper, margin: 1.0, steps: 3, batch_size: 8, lr: 0.003}\n"
     )
     code, out, err = run("config", "check", "where.yaml")
     assert (code, out) == (2, "")

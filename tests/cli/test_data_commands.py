@@ -25,9 +25,9 @@ def test_what_is_built_can_be_read_by_numpy_and_trained_on(stn):
             assert parameters["theta"].shape == (count, 6)
             assert np.abs(parameters["rotation"]).max() <= 90
 
-    assert stn(*RUN, "--set", "built=built").code == 0
+    assert stn(*RUN, "--set", "prebuilt=built").code == 0
     result = json.loads(Path("runs/small/trials/r/cnn/seed-0/result.json").read_bytes())
-    assert result["trial"]["built"] is True
+    assert result["trial"]["prebuilt"] is True
     assert (result["training_digits"], result["images"]) == (480, 120)
 
     again = stn(*RUN, "--set", "training.epochs=1")
@@ -36,7 +36,7 @@ def test_what_is_built_can_be_read_by_numpy_and_trained_on(stn):
 
 def test_built_and_fresh_are_measured_on_the_same_images(stn, finished):
     assert stn(*BUILD).code == 0
-    assert stn(*RUN, "--set", "built=built", "--set", "training.epochs=1").code == 0
+    assert stn(*RUN, "--set", "prebuilt=built", "--set", "training.epochs=1").code == 0
     measured = (Path("runs/small"), finished[0])
     built, fresh = (np.load(folder / "trials/r/cnn/seed-0/predictions.npz") for folder in measured)
     for name in ("label", "digit"):
@@ -47,16 +47,16 @@ def test_built_and_fresh_are_measured_on_the_same_images(stn, finished):
 
 
 def test_what_was_built_otherwise_or_not_at_all_is_refused(stn):
-    sentence = stn(*RUN, "--set", "built=nowhere").sentence
+    sentence = stn(*RUN, "--set", "prebuilt=nowhere").sentence
     assert sentence.startswith("nowhere/r holds no built variant; ")
     assert "stn-train data build" in sentence
     assert stn(*BUILD).code == 0
-    other = stn(*RUN, "--set", "built=built", "--set", "datasets=[{name: r, like: r, rotation: 5}]")
+    other = stn(*RUN, "--set", "prebuilt=built", "--set", "datasets=[{name: r, base: r, rotation: 5}]")
     assert other.sentence.startswith("built/r holds another variant than the configuration's r of digits; ")
     images = Path("built/r/test/images.npy")
     images.write_bytes(images.read_bytes()[:-1] + b"\x01")
-    assert stn(*RUN, "--set", "built=built").sentence.startswith(f"{images} is missing or damaged")
-    assert "built" in stn(*RUN, "--set", "built=built", "--validate").sentence
+    assert stn(*RUN, "--set", "prebuilt=built").sentence.startswith(f"{images} is missing or damaged")
+    assert "prebuilt" in stn(*RUN, "--set", "prebuilt=built", "--validate").sentence
 
 
 @pytest.mark.parametrize("datasets", [*DATASETS, ",".join(DATASETS)])
@@ -77,7 +77,7 @@ def test_a_preview_goes_to_a_file_of_its_own_name(stn):
     assert Path("preview.png").read_bytes().startswith(b"\x89PNG")
     Path("folder.png").mkdir()
     assert stn("data", "preview", "--config", "small.yaml", "-o", "folder.png").sentence == (
-        "folder.png cannot be used: it is a folder, and a file is wanted"
+        "folder.png cannot be used: it is a folder, not a file"
     )
 
 
@@ -86,7 +86,7 @@ BEGINNINGS = {"png": b"\x89PNG", "SVG": b"<?xml", "pdf": b"%PDF", "jpg": b"\xff\
 
 def test_a_picture_has_the_format_of_its_ending_and_the_same_bytes_every_time(stn, trained, monkeypatch):
     """Also at another time: svg and pdf would note it, and svg would draw lots for its names."""
-    few = ("--set", "training.digits=120", "--set", "training.epochs=1", "--only", "r/cnn", "--output-dir", "few")
+    few = ("--set", "training.train_size=120", "--set", "training.epochs=1", "--only", "r/cnn", "--output-dir", "few")
     assert stn(*RUN, *few).code == 0
     for command in (
         ("data", "preview", "--config", "small.yaml", "--output"),

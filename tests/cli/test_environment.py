@@ -20,7 +20,7 @@ def python(*arguments: str, backend: str) -> str:
 
 @pytest.mark.slow
 def test_what_draws_needs_no_backend(trained, stn):
-    few = ("--set", "training.digits=120", "--set", "training.epochs=1", "--only", "r/cnn", "--output-dir", "few")
+    few = ("--set", "training.train_size=120", "--set", "training.epochs=1", "--only", "r/cnn", "--output-dir", "few")
     assert stn("run", "--config", "small.yaml", "-q", *few).code == 0
     for command in (
         ("report", trained),

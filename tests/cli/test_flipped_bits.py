@@ -12,7 +12,7 @@ from stn_train import storage
 from stn_train.colocalisation.report import ColocalisationFolder
 from stn_train.colocalisation.spec import cells_of
 from stn_train.config import load_colocalisation, load_config
-from stn_train.data.datasets import load_variant
+from stn_train.data.datasets import load_prebuilt
 from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
 from stn_train.evaluation.robustness import Point, Robustness
@@ -25,7 +25,7 @@ TRIAL = TrialFolder(Path("runs/small/trials/r/st_cnn/seed-0"))
 OF_A_TRIAL: dict[str, Callable[[], object]] = {
     "result.json": TRIAL.load_result,
     "timing.json": TRIAL.load_timing,
-    "evidence.json": TRIAL.load_evidence,
+    "alignment.json": TRIAL.load_alignment,
     "robustness.json": TRIAL.load_robustness,
     "metrics.jsonl": TRIAL.load_metrics,
     "predictions.npz": lambda: TRIAL.load_predictions(channels=1),
@@ -35,10 +35,10 @@ OF_A_TRIAL: dict[str, Callable[[], object]] = {
 WHERE = """\
 task: colocalisation
 source: digits
-datasets: [{name: t, like: translation, canvas: 56}]
+datasets: [{name: t, base: translation, canvas: 56}]
 classes: [3]
 encoder: {dataset: {name: moved, translation: 1}, parameters: 10_000, epochs: 1}
-localiser: {localisation: keypoints, margin: 1.0, steps: 3, batch_size: 8, rate: 0.003}
+localiser: {localisation: keypoints, margin: 1.0, steps: 3, batch_size: 8, lr: 0.003}
 """
 
 
@@ -67,7 +67,7 @@ def flip(trials) -> Callable[..., None]:
 @pytest.fixture
 def measured(trained) -> None:
     """A finished run whose robustness has been measured, as far as anybody can tell."""
-    point = Point(factor="angle", level=30.0, errors=2, clipped=0)
+    point = Point(factor="rotation", level=30.0, errors=2, clipped=0)
     found = Robustness(images=120, points=(point,), crossed=())
     storage.write_record(TRIAL.robustness, found.model_dump(mode="json"))
 
@@ -83,7 +83,7 @@ def test_in_what_is_known_of_the_machine(trained, flip):
 
 
 @pytest.mark.parametrize(
-    "name", ["result.json", "timing.json", "evidence.json", "metrics.jsonl", "predictions.npz", "training.npz"]
+    "name", ["result.json", "timing.json", "alignment.json", "metrics.jsonl", "predictions.npz", "training.npz"]
 )
 def test_a_report_is_refused_because_of_any(measured, stn, name):
     path = TRIAL.path / name
@@ -111,7 +111,7 @@ def test_in_a_built_variants_files(stn, flip):
     files = sorted(path for path in Path("built").rglob("*") if path.is_file())
     assert len(files) == 7
     for path in files:
-        flip(path, lambda: load_variant(experiment.datasets[0], experiment.source, Path("built")))
+        flip(path, lambda: load_prebuilt(experiment.datasets[0], experiment.source, Path("built")))
 
 
 def test_in_a_cells_files_and_what_the_sentence_says_mends_it(stn, flip):

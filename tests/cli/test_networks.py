@@ -26,9 +26,11 @@ source: digits
 datasets: [r]
 models:
   - {name: mine, classifier: "nets:mine"}
-  - {name: two, classifier: "nets:mine", transformer: {family: tps, localisation: fc_paper, parallel: 2, output: 16}}
-  - {name: deep, like: st_cnn_similarity, transformer: {at: [1, 2]}}
-  - {name: row, like: st_fcn_attention, transformer: {at: [0, 0]}}
+  - name: two
+    classifier: "nets:mine"
+    transformer: {family: tps, localisation: fc_paper, parallel: 2, output_size: 16}
+  - {name: deep, base: st_cnn_similarity, transformer: {before: [1, 2]}}
+  - {name: row, base: st_fcn_attention, transformer: {before: [0, 0]}}
 training: {epochs: 1, batch_size: 96}
 """
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from stn_train.cli.progress import ProgressDisplay
-from stn_train.evaluation.metrics import Health
+from stn_train.evaluation.metrics import Diagnostics
 from stn_train.experiment.run import Progress
 from stn_train.experiment.trial import Failure
 from stn_train.run_folder import EpochRecord
@@ -34,7 +34,7 @@ def test_a_bar_shows_trial_epochs_and_errors(progress, monkeypatch):
     display.show(progress)
     for step in range(1, 9):
         display.after_step(step / 4)
-    display.show(replace(progress, record=EpochRecord(epoch=2, loss=0.5, error=1.25, rate=0.1)))
+    display.show(replace(progress, record=EpochRecord(epoch=2, loss=0.5, error=1.25, lr=0.1)))
     display.close()
     assert terminal.getvalue().startswith("3 trials on cpu, into runs/a\n")
     last = terminal.getvalue().split("\r")[-1]
@@ -67,7 +67,7 @@ def test_the_error_is_seen_on_every_terminal(progress, monkeypatch, columns):
     display = ProgressDisplay(False, "")
     display.show(progress)
     display.after_step(1)
-    display.show(replace(progress, record=EpochRecord(epoch=1, loss=0.5, error=1.25, rate=0.1)))
+    display.show(replace(progress, record=EpochRecord(epoch=1, loss=0.5, error=1.25, lr=0.1)))
     display.close()
     assert "1.0 of 4 epochs, " in terminal.getvalue()
     assert "error 1.25 %" in terminal.getvalue()
@@ -88,9 +88,9 @@ def test_what_goes_wrong_is_told_at_once_also_when_quiet(progress, monkeypatch, 
     monkeypatch.setattr(sys, "stderr", terminal := io.StringIO())
     display = ProgressDisplay(quiet, "")
     display.show(progress)
-    blank = Health(outside=1.0, scale=0.7, folded=0.0, moved=0.4, spread=0.3, gradient=0.5)
+    blank = Diagnostics(outside=1.0, scale=0.7, folded=0.0, moved=0.4, std=0.3, gradient=0.5)
     for epoch in (1, 2):
-        record = EpochRecord(epoch=epoch, loss=1, error=90, rate=1, transformers=(blank,))
+        record = EpochRecord(epoch=epoch, loss=1, error=90, lr=1, transformers=(blank,))
         display.show(replace(progress, record=record))
         assert terminal.getvalue().count("warning: r/cnn/seed-1: the transformer ") == 1
     display.show(replace(progress, failure=Failure("it cannot go on", None)))

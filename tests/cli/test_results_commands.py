@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from stn_train import storage
-from stn_train.experiment import runtime as session
+from stn_train.experiment import runtime as runtime
 from stn_train.run_folder import TrialFolder
 from stn_train.statistics import error_over_seeds
 
@@ -33,8 +33,10 @@ def test_eval_finds_again_what_the_run_found(trained, stn):
         assert error["value"] == pytest.approx(100 * result["errors"] / result["images"])
         assert error["low"] <= error["value"] <= error["high"]
         assert one["dataset"]["name"] == "r"
-        evidence = Path(one["checkpoint"]).with_name("evidence.json")
-        assert one["evidence"] == (json.loads(storage.read_checked(evidence, "")) if one["model"] == "st_cnn" else None)
+        alignment = Path(one["checkpoint"]).with_name("alignment.json")
+        assert one["alignment"] == (
+            json.loads(storage.read_checked(alignment, "")) if one["model"] == "st_cnn" else None
+        )
         for label, row in enumerate(result["confusion"]):
             assert one["class_errors"][label] == pytest.approx(100 - 100 * row[label] / sum(row))
 
@@ -43,7 +45,7 @@ def test_eval_finds_again_what_the_run_found(trained, stn):
 def test_turns_are_part_of_a_model_and_can_be_had_of_any(stn):
     """Training knows nothing of them, so that both networks are the same."""
     found, epochs, held = {}, {}, {}
-    for name, model in (("plain", "st_cnn"), ("sure", "{name: st_cnn, like: st_cnn, turns: [-40, 40]}")):
+    for name, model in (("plain", "st_cnn"), ("sure", "{name: st_cnn, base: st_cnn, tta_angles: [-40, 40]}")):
         options = ("--set", f"models=[{model}]", "--set", "training.epochs=3", "--threads", "1")
         assert stn("run", "--config", "small.yaml", *options, "--output-dir", name).code == 0
         assert stn("robustness", name, "--threads", "1").code == 0
@@ -52,27 +54,27 @@ def test_turns_are_part_of_a_model_and_can_be_had_of_any(stn):
         examples = folder.load_gallery()["examples"]
         assert (examples["kind"] == 2).tolist() == (examples["predicted"] != examples["label"]).tolist()
     asked = {
-        (name, turns): json.loads(stn("eval", name, *turns, "--json", "--threads", "1").out)[0]
+        (name, tta_angles): json.loads(stn("eval", name, *tta_angles, "--json", "--threads", "1").out)[0]
         for name in ("plain", "sure")
-        for turns in ((), ("--turns=",), ("--turns=-40,40",))
+        for tta_angles in ((), ("--tta-angles=",), ("--tta-angles=-40,40",))
     }
     assert found["plain"].confusion != found["sure"].confusion
-    for (name, turns), one in asked.items():
-        three_times = turns == ("--turns=-40,40",) or (turns == () and name == "sure")
-        assert one["turns"] == ([-40, 40] if three_times else [])
+    for (name, tta_angles), one in asked.items():
+        three_times = tta_angles == ("--tta-angles=-40,40",) or (tta_angles == () and name == "sure")
+        assert one["tta_angles"] == ([-40, 40] if three_times else [])
         assert one["confusion"] == [list(row) for row in found["sure" if three_times else "plain"].confusion]
-        assert one["evidence"] == asked["plain", ()]["evidence"]
+        assert one["alignment"] == asked["plain", ()]["alignment"]
     assert [epoch.loss for epoch in epochs["plain"]] == [epoch.loss for epoch in epochs["sure"]]
     assert epochs["sure"][-1].error == pytest.approx(found["sure"].error) != epochs["plain"][-1].error
     assert held["plain"].points != held["sure"].points
     assert "120 test images of r (28 x 28 pixels), each also turned by -40, 40 degrees:" in stn("eval", "sure").out
 
 
-@pytest.mark.parametrize("turns", ["a", "10,", "200", "nan", "1e999", "10;20", "0", "10,10"])
-def test_turns_that_are_no_degrees(trained, stn, turns):
-    assert stn("eval", trained, f"--turns={turns}").sentence == (
-        f"--turns {turns}: at most 36 different degrees from -180 to 180, and none of them 0, with commas between are "
-        "wanted, such as -10,10"
+@pytest.mark.parametrize("tta_angles", ["a", "10,", "200", "nan", "1e999", "10;20", "0", "10,10"])
+def test_turns_that_are_no_degrees(trained, stn, tta_angles):
+    assert stn("eval", trained, f"--tta-angles={tta_angles}").sentence == (
+        f"--tta-angles {tta_angles}: expected at most 36 different angles from -180 to 180 degrees, none of them 0, "
+        "separated by commas, such as -10,10"
     )
 
 
@@ -103,12 +105,12 @@ def test_eval_on_another_dataset_is_on_the_canvas_that_the_model_knows(trained, 
 
 def test_eval_knows_the_datasets_of_the_run_and_where_its_digits_lie(trained, stn, monkeypatch):
     config = yaml.safe_load(Path(trained, "config.yaml").read_text())
-    config["datasets"].append({"name": "mild", "like": "r", "rotation": 5})
+    config["datasets"].append({"name": "mild", "base": "r", "rotation": 5})
     config["data_root"] = "/where/they/lie"
     Path(trained, "config.yaml").write_text(yaml.safe_dump(config))
     asked = []
-    load = session.load_digits
-    monkeypatch.setattr(session, "load_digits", lambda source, root: asked.append(root) or load(source, root))
+    load = runtime.load_digits
+    monkeypatch.setattr(runtime, "load_digits", lambda source, root: asked.append(root) or load(source, root))
     (found,) = json.loads(stn("eval", TRIAL, "--dataset", "mild", "--json").out)
     assert found["dataset"]["rotation"] == [-5, 5]
     assert stn("eval", TRIAL, "--dataset", "mild", "--data-root", "elsewhere").code == 0
@@ -118,9 +120,9 @@ def test_eval_knows_the_datasets_of_the_run_and_where_its_digits_lie(trained, st
 
 @pytest.mark.filterwarnings("error")
 def test_eval_where_a_class_has_no_images(trained, stn, monkeypatch):
-    load = session.load_digits
+    load = runtime.load_digits
     without_3 = [digits.subset(digits.labels != 3) for digits in load("digits", None)]
-    monkeypatch.setattr(session, "load_digits", lambda source, root: without_3)
+    monkeypatch.setattr(runtime, "load_digits", lambda source, root: without_3)
     for one in json.loads(stn("eval", trained, "--json").out, parse_constant=pytest.fail):
         assert [label for label, error in enumerate(one["class_errors"]) if error is None] == [3]
         assert sum(one["confusion"][3]) == 0
@@ -130,19 +132,19 @@ def test_eval_where_a_class_has_no_images(trained, stn, monkeypatch):
 
 def test_eval_of_several_leaves_out_what_is_given_a_pose_that_there_is_not(stn):
     Path("told.yaml").write_text(
-        "source: digits\ndatasets: [r]\nmodels: [cnn, st_cnn]\ncontrols: true\ntraining: {epochs: 1, digits: 100}\n"
+        "source: digits\ndatasets: [r]\nmodels: [cnn, st_cnn]\ncontrols: true\ntraining: {epochs: 1, train_size: 100}\n"
     )
     assert stn("run", "--config", "told.yaml", "-q").code == 0
     ended = stn("eval", "runs/told", "--dataset", "e")
     assert ended.err == (
-        "left out: --dataset e: st_cnn-true is given the true pose of an image, and e has none to give\n"
+        "left out: --dataset e: st_cnn-oracle is given the true pose of an image, and e has none to give\n"
     )
     asked = re.findall(r"^(\S+), after epoch 1 of 1 on r", ended.out, re.MULTILINE)
-    assert (ended.code, asked) == (0, ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-taught"])
+    assert (ended.code, asked) == (0, ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-supervised"])
     found = json.loads(stn("eval", "runs/told", "--dataset", "e", "--json").out)
     assert [each["model"] for each in found] == asked
-    shutil.copytree("runs/told/trials/r/st_cnn-true/seed-0", "runs/told/trials/r/st_cnn-true/seed-1")
-    for target in ("st_cnn-true/seed-0", "st_cnn-true"):
+    shutil.copytree("runs/told/trials/r/st_cnn-oracle/seed-0", "runs/told/trials/r/st_cnn-oracle/seed-1")
+    for target in ("st_cnn-oracle/seed-0", "st_cnn-oracle"):
         alone = stn("eval", f"runs/told/trials/r/{target}", "--dataset", "e")
         assert (alone.code, alone.out) == (2, "")
         assert alone.sentence.endswith("e has none to give")
@@ -242,7 +244,7 @@ def test_compare_wants_two_runs(trained, stn, runs):
 
 
 def test_compare_plots_the_error_against_the_number_of_training_digits(trained, stn):
-    few = ("--set", "training.digits=120", "--set", "training.epochs=1", "--output-dir", "runs/few", "-q")
+    few = ("--set", "training.train_size=120", "--set", "training.epochs=1", "--output-dir", "runs/few", "-q")
     assert stn("run", "--config", "small.yaml", "--only", "r/cnn", *few).code == 0
     ended = stn("compare", trained, "runs/few", "--plot", "figures/digits.png")
     assert (ended.code, ended.err) == (0, "")
@@ -263,7 +265,14 @@ def test_compare_does_not_plot_runs_of_as_many_training_digits(trained, stn):
 
 def test_images_of_two_digits_are_reported_beside_others_with_both_of_their_digits(stn):
     """One seed: what `eval` says of a checkpoint, interval and all, is what the report says."""
-    mixed = ("--set", "datasets=[r,addition]", "--set", "models=[cnn]", "--set", "training={epochs: 1, digits: 100}")
+    mixed = (
+        "--set",
+        "datasets=[r,addition]",
+        "--set",
+        "models=[cnn]",
+        "--set",
+        "training={epochs: 1, train_size: 100}",
+    )
     assert stn("run", "--config", "small.yaml", *mixed, "-q").code == 0
     errors = {row["dataset"]: row["error"] for row in json.loads(Path("runs/small/report.json").read_bytes())["rows"]}
     found = json.loads(stn("eval", "runs/small", "--json").out)
@@ -291,9 +300,9 @@ def test_compare_shows_the_error_of_each_seed(trained, stn):
 def test_a_run_tells_what_its_transformer_undoes(trained, stn):
     report = json.loads(Path(trained, "report.json").read_bytes())
     cnn, st_cnn = report["rows"]
-    assert cnn["undoing"] is None
-    angle = next(one for one in st_cnn["undoing"]["pose"] if one["component"] == "angle")
+    assert cnn["alignment"] is None
+    angle = next(one for one in st_cnn["alignment"]["pose"] if one["component"] == "rotation")
     assert 45 < angle["before"] < 60, "r turns by up to 90 degrees both ways: 180 / √12"
     assert angle["score"] is not None
-    assert not Path(trained, "trials/r/cnn/seed-0/evidence.json").exists()
-    assert "## Does it undo the distortion?" in Path(trained, "report.md").read_text()
+    assert not Path(trained, "trials/r/cnn/seed-0/alignment.json").exists()
+    assert "## Does it remove the distortion?" in Path(trained, "report.md").read_text()

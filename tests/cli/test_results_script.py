@@ -21,7 +21,7 @@ source: digits
 datasets: [r]
 models: [cnn_paper, st_cnn_paper]
 parameters: 20_000
-training: {epochs: 1, digits: 100}
+training: {epochs: 1, train_size: 100}
 """
 MARK = "<!-- From here on written by scripts/results.py -->"
 BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
@@ -96,7 +96,7 @@ def test_what_is_kept_and_what_the_page_says(train, results, contents):
         "config.yaml",
         "report.json",
         *(f"trials/{CNN}/seed-0/{name}" for name in every),
-        *(f"trials/{ST_CNN}/seed-0/{name}" for name in (*every, "evidence.json")),
+        *(f"trials/{ST_CNN}/seed-0/{name}" for name in (*every, "alignment.json")),
     }
     whole, short = (
         TrialFolder(Path(at, "trials", ST_CNN, "seed-0")).load_predictions(channels=1) for at in (run, KEPT)
@@ -118,24 +118,24 @@ def test_what_is_kept_and_what_the_page_says(train, results, contents):
 def test_the_page_says_what_the_transformers_undo(train, results):
     results(train("table1"))
     cnn, st_cnn = json.loads((KEPT / "report.json").read_bytes())["rows"]
-    (angle,) = (one for one in st_cnn["undoing"]["pose"] if one["score"])
+    (angle,) = (one for one in st_cnn["alignment"]["pose"] if one["score"])
     (_, (*_, told, iou, ink, folded, within), (*_, how_much)) = lines_of("r", "st_cnn_paper")
     assert [float(number) for number in re.findall(r"-?[0-9.]+", told)] == [
         pytest.approx(angle["score"]["value"], abs=0.5),
         pytest.approx(angle["before"], abs=0.05),
         pytest.approx(angle["after"], abs=0.05),
-        pytest.approx(st_cnn["undoing"]["pose_of_a_digit"][0]["score"]["value"], abs=0.5),
+        pytest.approx(st_cnn["alignment"]["pose_of_a_digit"][0]["score"]["value"], abs=0.5),
     ]
-    overlap = st_cnn["undoing"]["overlap"]
-    shares = overlap["iou"]["value"], overlap["ink"]["value"], 100 * st_cnn["health"][0]["folded"]
+    overlap = st_cnn["alignment"]["overlap"]
+    shares = overlap["iou"]["value"], overlap["ink"]["value"], 100 * st_cnn["diagnostics"][0]["folded"]
     assert [iou, ink, folded] == [f"{share:.0f} %" for share in shares]
-    images, output, digits = (st_cnn["undoing"]["within_classes"][name] for name in ("images", "output", "digits"))
+    images, output, digits = (st_cnn["alignment"]["within_classes"][name] for name in ("images", "output", "digits"))
     assert within == f"{images['value']:.0f} to {output['value']:.0f} % ({digits['value']:.0f})"
-    (course,) = st_cnn["undoing"]["courses"]
+    (course,) = st_cnn["alignment"]["residual_curves"]
     small, limit, large = course["small"]["value"], course["limit"], course["large"]["value"]
     assert how_much == f"{small:z.0f} % up to {limit:.1f} °, {large:z.0f} % beyond"
-    assert ["dataset", "model", "angle"] in [line[:3] for line in lines_of("dataset", "model")]
-    assert cnn["undoing"] is None
+    assert ["dataset", "model", "rotation"] in [line[:3] for line in lines_of("dataset", "model")]
+    assert cnn["alignment"] is None
     assert lines_of("r", "cnn_paper") == []
 
 
@@ -231,7 +231,7 @@ def test_a_copy_of_what_is_kept_can_be_gone_on_from(train, results, contents, st
     assert Path(run, "trials", CNN, "seed-0/checkpoint.pt").exists()
     report = json.loads(Path(run, "report.json").read_bytes())
     assert (report["finished"], report["rows"][1]["paired_seeds"]) == (2, [0])
-    assert report["rows"][1]["undoing"] is not None
+    assert report["rows"][1]["alignment"] is not None
 
     move_to("Machine B", run, CNN)
     shutil.rmtree("docs/results")

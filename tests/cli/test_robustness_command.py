@@ -39,10 +39,10 @@ def test_every_finished_trial_is_measured_once_and_reported(run, stn):
         assert found.images == result.images == 120
         errors = {(point.factor, point.level): point.errors for point in found.points}
         if trial.dataset.name == "plain":
-            alike = {errors["angle", 0], errors["scale", 1.0], errors["clutter", 0], result.errors}
+            alike = {errors["rotation", 0], errors["scale", 1.0], errors["clutter", 0], result.errors}
             assert len(alike) == 1, "held where they are anyway, the images are the fixed ones"
-            assert errors["angle", 90] > errors["angle", 0]
-            assert errors["angle", 180] == errors["angle", -180]
+            assert errors["rotation", 90] > errors["rotation", 0]
+            assert errors["rotation", 180] == errors["rotation", -180]
         (other,) = found.crossed
         folder = str(run.trial(trial).path)
         (evaluation,) = json.loads(stn("eval", folder, "--dataset", other.dataset.name, "--json").out)
@@ -94,11 +94,11 @@ def test_networks_that_are_given_the_pose_are_asked_only_where_there_is_one(stn)
     assert stn("robustness", "runs/told", "-q").code == 0
     crossed = {
         name: json.loads(Path(f"runs/told/trials/r/{name}/seed-0/robustness.json").read_bytes())["crossed"]
-        for name in ("st_cnn", "st_cnn-true")
+        for name in ("st_cnn", "st_cnn-oracle")
     }
-    assert (len(crossed["st_cnn"]), len(crossed["st_cnn-true"])) == (1, 0)
+    assert (len(crossed["st_cnn"]), len(crossed["st_cnn-oracle"])) == (1, 0)
     lines = [line for line in Path("runs/told/report.md").read_text().splitlines() if line.startswith("| r | st_cnn")]
-    assert any(line.startswith("| r | st_cnn-true |") and line.endswith("| - |") for line in lines)
+    assert any(line.startswith("| r | st_cnn-oracle |") and line.endswith("| - |") for line in lines)
 
 
 def test_what_cannot_be_measured_is_told(trained, stn):

@@ -32,7 +32,7 @@ def test_the_folder_holds_every_file_that_is_promised(finished, contents):
         "figures/courses@r.png",
         *(f"figures/{kind}_st_cnn@r.{shown.ending}" for kind, shown in KINDS.items()),
         *(f"trials/r/cnn/seed-0/{name}" for name in of_a_trial),
-        *(f"trials/r/st_cnn/seed-0/{name}" for name in (*of_a_trial, "evidence.json", *GALLERY)),
+        *(f"trials/r/st_cnn/seed-0/{name}" for name in (*of_a_trial, "alignment.json", *GALLERY)),
     }
 
 
@@ -59,15 +59,17 @@ def test_the_files_say_what_was_done(finished):
 def test_the_pictures_are_drawn_from_what_the_network_does(finished):
     folder = RunFolder(finished[0])
     _, st_cnn = (folder.trial(trial) for trial in trials_of(folder.load_experiment()))
-    examples, means, turning, training = st_cnn.load_gallery().values()
+    examples, means, rotation_sweep, training = st_cnn.load_gallery().values()
     label, predicted, kind = examples["label"], examples["predicted"], examples["kind"]
     assert ((label != predicted) == (kind == 2)).all(), "the worst are all wrong, the others right"
     assert len(set(label[kind == 0])) == len(label[kind == 0]), "of each class one"
     assert examples["image"].shape == examples["output"].shape == (len(kind), 1, 28, 28)
     assert examples["outline"].shape == (len(kind), 64, 2)
     assert means["image"].shape == means["output"].shape == (10, 1, 28, 28)
-    assert set(turning["label"]) == {4}
-    upright, quarter, half = (turning["image"][np.flatnonzero(turning["angle"] == angle)[0]] for angle in (0, 90, 180))
+    assert set(rotation_sweep["label"]) == {4}
+    upright, quarter, half = (
+        rotation_sweep["image"][np.flatnonzero(rotation_sweep["angle"] == angle)[0]] for angle in (0, 90, 180)
+    )
     assert np.abs(np.rot90(upright, 2, (1, 2)).astype(int) - half).max() <= 2
     assert np.abs(np.rot90(upright, -1, (1, 2)).astype(int) - quarter).max() <= 2, "clockwise"
     assert training["label"].tolist() == list(range(10))
@@ -80,7 +82,7 @@ def test_the_table_goes_to_stdout_and_a_line_an_epoch_to_stderr(finished):
     _, ended = finished
     assert ended.code == 0
     header, cnn, st_cnn, _, verdict, *_, report = ended.out.splitlines()
-    assert header.split()[:4] == ["model", "seeds", "parameters", "multiply-adds"]
+    assert header.split()[:4] == ["model", "seeds", "parameters", "MACs"]
     assert "error %" in header
     assert (cnn.split()[0], st_cnn.split()[0]) == ("cnn", "st_cnn")
     assert "st_cnn" in verdict
@@ -132,7 +134,7 @@ def test_new_seeds_and_models_join_and_leave_what_was_there(trained, stn):
     assert yaml.safe_load(Path(trained, "config.yaml").read_text())["seeds"] == [0, 3]
     assert {model: Path(trained, RESULT.format(model, 0)).read_bytes() for model in earlier} == earlier
 
-    wide = "models=[{name: wide, like: cnn}]"
+    wide = "models=[{name: wide, base: cnn}]"
     joined = stn(*RUN, "--set", wide, "-q")
     assert [line.split()[0] for line in joined.out.splitlines()[1:4]] == ["cnn", "st_cnn", "wide"]
     assert {model: Path(trained, RESULT.format(model, 0)).read_bytes() for model in earlier} == earlier
@@ -149,10 +151,10 @@ def test_only_trains_what_matches(stn):
 
 def test_a_changed_trial_is_refused_with_the_difference_and_nothing_is_lost(trained, stn, contents):
     before = contents(Path(trained))
-    sentence = stn(*RUN, "--set", "training.epochs=5", "--set", "training.rate=0.01").sentence
+    sentence = stn(*RUN, "--set", "training.epochs=5", "--set", "training.lr=0.01").sentence
     assert sentence == (
         "runs/small/trials/r/cnn/seed-0 holds another trial: training.epochs was 2 and is 5, "
-        "training.rate was 0.003 and is 0.01; name another folder by --output-dir, or delete this one"
+        "training.lr was 0.003 and is 0.01; name another folder by --output-dir, or delete this one"
     )
     assert "validation was False and is True" in stn(*RUN, "--validate").sentence
     assert contents(Path(trained)) == before
@@ -194,18 +196,18 @@ def test_validation_says_so(stn):
 
 def test_few_digits_are_shown_more_often_and_the_test_images_stay(finished, stn):
     once = ("--only", "r/cnn", "--set", "training.epochs=1", "-q")
-    assert stn(*RUN, *once, "--set", "training.digits=120", "--output-dir", "few").code == 0
+    assert stn(*RUN, *once, "--set", "training.train_size=120", "--output-dir", "few").code == 0
     path = "trials/r/cnn/seed-0"
     result = json.loads(Path("few", path, "result.json").read_bytes())
-    assert (result["training_digits"], result["trial"]["training"]["digits"], result["images"]) == (120, 120, 120)
+    assert (result["training_digits"], result["trial"]["training"]["train_size"], result["images"]) == (120, 120, 120)
     few, everything = (np.load(folder / path / "predictions.npz") for folder in (Path("few"), finished[0]))
     for name in ("label", "digit"):
         assert np.array_equal(few[name], everything[name])
     assert stn("eval", "few").code == 0
-    held = stn(*RUN, *once, "--validate", "--set", "training.digits=401", "--output-dir", "other").sentence
-    assert held.startswith("training.digits is 401, and digits has 400 to train on")
-    built = stn(*RUN, "--set", "training.digits=120", "--set", "built=built").sentence
-    assert "training.digits does not go with built variants" in built
+    held = stn(*RUN, *once, "--validate", "--set", "training.train_size=401", "--output-dir", "other").sentence
+    assert held.startswith("training.train_size is 401, and digits has 400 to train on")
+    built = stn(*RUN, "--set", "training.train_size=120", "--set", "prebuilt=built").sentence
+    assert "training.train_size does not go with prebuilt data sets" in built
 
 
 def test_a_dry_run_shows_sizes_and_writes_nothing(stn):
@@ -219,7 +221,7 @@ def test_a_dry_run_shows_sizes_and_writes_nothing(stn):
         "output",
         "width",
         "parameters",
-        "multiply-adds",
+        "MACs",
         "epochs",
         "seeds",
     ]
@@ -247,18 +249,18 @@ def test_some_cells_of_a_table_of_the_papers(stn):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--device", "gpu"), "--device gpu: there is no such device; cpu, cuda or cuda:1 is wanted"),
+        (("--device", "gpu"), "--device gpu: there is no such device; expected cpu, cuda or cuda:1"),
         (("--device", "meta"), "--device meta cannot be used here: "),
         (("--device", "cuda:99"), "--device cuda:99 cannot be used here: "),
-        (("--seeds", "a"), "--seeds a: whole numbers with commas between are wanted, such as 0,1,2"),
-        (("--seeds", "1,,2"), "--seeds 1,,2: whole numbers"),
+        (("--seeds", "a"), "--seeds a: expected whole numbers separated by commas, such as 0,1,2"),
+        (("--seeds", "1,,2"), "--seeds 1,,2: expected whole numbers"),
         (("--seeds=-1",), "--seeds -1: seeds.0: must be at least 0, not -1"),
-        (("--seeds", "1,1"), "--seeds 1,1: seeds: the seed 1 stands here twice; "),
+        (("--seeds", "1,1"), "--seeds 1,1: seeds: the seed 1 appears twice; "),
         (("--only", "rts/*"), "--only rts/* matches no dataset/model of small.yaml, which has for instance r/cnn"),
         (("--set", "parameters=1_000"), "model cnn cannot have 1,000 parameters"),
         (("--set", "training.epoch=1"), "--set training.epoch=1: training.epoch: there is no key 'epoch' here; "),
-        (("--output-dir", "small.yaml"), "small.yaml cannot be used: it is a file, and a folder is wanted"),
-        (("--output-dir", "small.yaml/runs"), "small.yaml/runs cannot be used: a folder is wanted where a file is"),
+        (("--output-dir", "small.yaml"), "small.yaml cannot be used: it is a file, not a folder"),
+        (("--output-dir", "small.yaml/runs"), "small.yaml/runs cannot be used: a file is where a folder should be"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(stn, arguments, told):
@@ -268,7 +270,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(stn, arguments, told):
 
 
 def test_a_model_that_cannot_be_built_is_found_before_another_is_trained(stn):
-    changes = ("models=[cnn, cnn_paper]", "datasets=[{name: tiny, like: r, canvas: 12}]", "parameters=null")
+    changes = ("models=[cnn, cnn_paper]", "datasets=[{name: tiny, base: r, canvas: 12}]", "parameters=null")
     ended = stn(*RUN, *(part for change in changes for part in ("--set", change)))
     assert ended.sentence.startswith("model cnn_paper cannot be built for a canvas of 12 x 12 pixels: ")
     assert not Path("runs").exists()
@@ -295,10 +297,10 @@ def test_without_data_and_network_it_names_the_ways_out(stn, monkeypatch, tmp_pa
 
 
 def test_a_loss_that_is_not_finite_says_where_and_what_to_try(stn):
-    changes = ("recipe=paper", "models=[cnn_paper]", "training={rate: 100, weight_decay: 10, epochs: 8}")
+    changes = ("recipe=paper", "models=[cnn_paper]", "training={lr: 100, weight_decay: 10, epochs: 8}")
     ended = stn(*RUN, *(part for change in changes for part in ("--set", change)), "-q")
     assert (ended.code, ended.out) == (1, "")
-    told = r"the loss is not finite at step \d+ of epoch \d; try a training.rate below 100"
+    told = r"the loss is not finite at step \d+ of epoch \d; try a training.lr below 100"
     assert re.match(f"trial 1 of 1  r/cnn_paper/seed-0  failed: {told}", ended.err)
 
 
@@ -314,34 +316,34 @@ def test_controls_are_trained_and_told_apart(stn):
     ended = stn(*RUN, "--set", "controls=true", "--set", "training.epochs=1", "--output-dir", "controlled")
     assert ended.code == 0
     models = [line.split()[0] for line in ended.out.splitlines()[1:6]]
-    assert models == ["cnn", "st_cnn", *(f"st_cnn-{pose}" for pose in ("identity", "taught", "true"))]
+    assert models == ["cnn", "st_cnn", *(f"st_cnn-{pose}" for pose in ("identity", "supervised", "oracle"))]
     assert "r: st_cnn against cnn, in points of error: " in ended.out
     folder = RunFolder(Path("controlled"))
     _, _, frozen, taught, told = trials_of(folder.load_experiment())
     drawn = {trial.model.name: (folder.trial(trial).path / "examples.npz").exists() for trial in (frozen, taught, told)}
-    assert drawn == {"st_cnn-identity": False, "st_cnn-taught": True, "st_cnn-true": False}
+    assert drawn == {"st_cnn-identity": False, "st_cnn-supervised": True, "st_cnn-oracle": False}
     scores = {}
     for trial in (frozen, told):
-        evidence = folder.trial(trial).load_evidence()
-        assert evidence is not None
-        scores[trial.model.name] = [spread.score for spread in evidence.pose if spread.component == "angle"]
-    assert scores == {"st_cnn-identity": [pytest.approx(0, abs=1e-3)], "st_cnn-true": [pytest.approx(100, abs=1e-3)]}
+        alignment = folder.trial(trial).load_alignment()
+        assert alignment is not None
+        scores[trial.model.name] = [spread.score for spread in alignment.pose if spread.component == "rotation"]
+    assert scores == {"st_cnn-identity": [pytest.approx(0, abs=1e-3)], "st_cnn-oracle": [pytest.approx(100, abs=1e-3)]}
     for trial in (taught, told):
         again, *_ = json.loads(stn("eval", f"controlled/trials/{trial.key}", "--json").out)
         assert again["errors"] == folder.trial(trial).load_result().errors, "who is given the poses, is so here, too"
     refused = stn("eval", f"controlled/trials/{told.key}", "--dataset", "e").sentence
-    assert "--dataset e: st_cnn-true is given the true pose of an image, and e has none to give" in refused
+    assert "--dataset e: st_cnn-oracle is given the true pose of an image, and e has none to give" in refused
     assert stn("eval", f"controlled/trials/{taught.key}", "--dataset", "e").code == 0, "this one is not"
 
 
 def test_a_transformer_that_breaks_while_it_trains_is_warned_of_and_reported(stn):
     """At a thousand times the network's rate."""
-    ended = stn(*RUN, "--only", "*/st_cnn", "--set", "training.localisation_rate=1000")
+    ended = stn(*RUN, "--only", "*/st_cnn", "--set", "training.localisation_lr=1000")
     assert ended.code == 0
     warned = [line for line in ended.err.splitlines() if line.startswith("warning: r/st_cnn/seed-0: the transformer ")]
     assert len(warned) == 1, "once, however long it lasts"
-    assert "try a training.localisation_rate below 1000" in warned[0]
+    assert "try a training.localisation_lr below 1000" in warned[0]
     assert "warning: r/st_cnn, seed 0: the transformer " in ended.out
     report = next(Path.cwd().rglob("report.md")).read_text()
     assert "- Warning: r/st_cnn, seed 0: the transformer " in report
-    assert "## Is it healthy?" in report
+    assert "## Diagnostics of the transformers" in report

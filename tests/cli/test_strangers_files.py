@@ -59,17 +59,17 @@ def put(content: dict[str, Any], part: str, make: Callable[[torch.Tensor], objec
 
 
 def remember(content: dict[str, Any], make: Callable[[dict[str, Any]], object]) -> None:
-    state = content["optimiser"]["state"]
+    state = content["optimizer"]["state"]
     state[0] = make(state[0])
 
 
 ATTACKS: dict[str, Callable[[dict[str, Any]], object]] = {
     "code": lambda content: content.update(network=Call(os.mkdir, "was_run")),
-    "code in a look": lambda content: content["looks"].append(Call(os.system, "mkdir was_run")),
+    "code in a look": lambda content: content["epoch_logs"].append(Call(os.system, "mkdir was_run")),
     "much memory": lambda content: content.update(network=Call(bytearray, 10**15)),
     "more memory than there is": lambda content: content.update(network=Call(bytearray, 10**30)),
     "another format": lambda content: content.update(format=99),
-    "a key too few": lambda content: content.pop("looks"),
+    "a key too few": lambda content: content.pop("epoch_logs"),
     "no trial": lambda content: content.update(trial="{}"),
     "a trial that is no text": lambda content: content.update(trial=torch.zeros(3)),
     "a name that leads out": lambda content: content.update(trial=content["trial"].replace('"r"', '"../../r"', 1)),
@@ -82,9 +82,9 @@ ATTACKS: dict[str, Callable[[dict[str, Any]], object]] = {
     "losses of no epoch": lambda content: content["losses"].append(1.0),
     "a loss that is a tensor": lambda content: content["losses"].__setitem__(0, torch.zeros(3)),
     "losses that are none": lambda content: content.update(step_losses=None),
-    "an error of more than all": lambda content: content["looks"][0].update(error=101.0),
-    "a look without health": lambda content: content["looks"][0].pop("transformers"),
-    "health of nothing known": lambda content: content["looks"][0].update(transformers=[{"a": 1.0}]),
+    "an error of more than all": lambda content: content["epoch_logs"][0].update(error=101.0),
+    "a look without health": lambda content: content["epoch_logs"][0].pop("transformers"),
+    "health of nothing known": lambda content: content["epoch_logs"][0].update(transformers=[{"a": 1.0}]),
     "weights that are not finite": lambda content: put(content, "network", lambda tensor: tensor * float("nan")),
     "weights of another shape": lambda content: put(content, "network", lambda tensor: tensor[:1]),
     "weights of another type": lambda content: put(content, "network", lambda tensor: tensor.double()),
@@ -96,8 +96,8 @@ ATTACKS: dict[str, Callable[[dict[str, Any]], object]] = {
     "a network that is a list": lambda content: content.update(network=[1, 2]),
     "an average that is not finite": lambda content: put(content, "average", lambda tensor: tensor / 0),
     "no average": lambda content: content.update(average=None),
-    "an optimiser that is none": lambda content: content.update(optimiser=3),
-    "an optimiser of other parameters": lambda content: content["optimiser"]["state"].update({10**6: {}}),
+    "an optimizer that is none": lambda content: content.update(optimizer=3),
+    "an optimizer of other parameters": lambda content: content["optimizer"]["state"].update({10**6: {}}),
     "a momentum of another shape": lambda content: remember(
         content, lambda entry: {**entry, "exp_avg": torch.zeros(1).expand(10**12)}
     ),
@@ -105,8 +105,8 @@ ATTACKS: dict[str, Callable[[dict[str, Any]], object]] = {
         content, lambda entry: {**entry, "exp_avg": entry["exp_avg"] + float("inf")}
     ),
     "a momentum that is missing": lambda content: remember(content, lambda entry: {"step": entry["step"]}),
-    "a rate that is no number": lambda content: content["optimiser"]["param_groups"][0].update(lr=float("nan")),
-    "no rates": lambda content: content["optimiser"].update(param_groups=[]),
+    "a rate that is no number": lambda content: content["optimizer"]["param_groups"][0].update(lr=float("nan")),
+    "no rates": lambda content: content["optimizer"].update(param_groups=[]),
 }
 
 
@@ -138,7 +138,7 @@ def test_a_checkpoint_is_data_and_fits_its_trial_or_is_refused(trained, stn, con
 )
 def test_what_a_training_is_drawn_from_has_to_be_of_its_network(trained, stn, seen):
     content = torch.load(CHECKPOINT, weights_only=True)
-    content["looks"][0]["seen"] = seen(content["looks"][0]["seen"]) if callable(seen) else seen
+    content["epoch_logs"][0]["seen"] = seen(content["epoch_logs"][0]["seen"]) if callable(seen) else seen
     save(content)
     (TRIAL / "result.json").unlink()
     for command in (RUN, ("visualize", str(TRIAL), "--only", "training")):
@@ -154,7 +154,7 @@ def test_an_archive_that_declares_more_than_it_has_is_not_unpacked(trained, stn,
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoint.pt", "result.json", "metrics.jsonl", "timing.json", "evidence.json", "predictions.npz"]
+    "name", ["checkpoint.pt", "result.json", "metrics.jsonl", "timing.json", "alignment.json", "predictions.npz"]
 )
 def test_a_file_that_is_too_large_or_none_is_not_read(trained, stn, name):
     path = TRIAL / name
@@ -283,14 +283,14 @@ def test_a_built_variant_has_to_be_what_its_specification_says(stn, name, make):
     made = make(np.load(Path("built/r", name)))
     Path("built/r", name).write_bytes(made if isinstance(made, bytes) else npy(made))
     _sign_again(lambda manifest: None)
-    assert stn(*RUN, "--set", "built=built").sentence.startswith("built/r is damaged: ")
+    assert stn(*RUN, "--set", "prebuilt=built").sentence.startswith("built/r is damaged: ")
     assert not Path("was_run").exists()
 
 
 def test_a_manifest_names_no_files_elsewhere(stn):
     assert stn("data", "build", "--config", "small.yaml", "--output-dir", "built").code == 0
     _sign_again(lambda manifest: manifest["files"].update({"../../small.yaml": "0"}))
-    sentence = stn(*RUN, "--set", "built=built").sentence
+    sentence = stn(*RUN, "--set", "prebuilt=built").sentence
     assert sentence.startswith("built/r/manifest.json is damaged: it names other files than those of a variant")
 
 
@@ -357,14 +357,14 @@ def test_digits_of_another_size_are_not_read(stn, size):
         ("result.json", lambda record: record["trial"].update(seed=10**20)),
         ("result.json", lambda record: record["trial"]["dataset"].update(name="../../up")),
         ("timing.json", lambda record: record.update(seconds=float("nan"))),
-        ("evidence.json", lambda record: record.update(pose=3)),
+        ("alignment.json", lambda record: record.update(pose=3)),
     ],
 )
 def test_a_record_adds_up_or_is_refused(trained, stn, name, change):
     record = json.loads((TRIAL / name).read_bytes())
     del record["sha256"]
     change(record)
-    (TRIAL / name).write_bytes(storage.sealed(json.dumps(record).removesuffix("}").encode(), storage.JSON))
+    (TRIAL / name).write_bytes(storage.with_checksum(json.dumps(record).removesuffix("}").encode(), storage.JSON))
     assert stn("report", "runs/small").sentence.startswith(f"{TRIAL / name} is damaged: ")
 
 
@@ -378,7 +378,7 @@ def test_a_record_adds_up_or_is_refused(trained, stn, name, change):
         ("predictions.npz", "theta", lambda array: array[:7]),
         ("examples.npz", "kind", lambda array: array + 9),
         ("examples.npz", "outline", lambda array: array * np.nan),
-        ("turning.npz", "image", lambda array: array[:, 0]),
+        ("rotation_sweep.npz", "image", lambda array: array[:, 0]),
         ("training.npz", "predicted", lambda array: array[:, :2]),
         ("means.npz", "output", lambda array: array[:0]),
         ("means.npz", "more", lambda array: np.zeros(3)),

@@ -13,7 +13,7 @@ import pytest
 
 from stn_train import storage
 from stn_train.evaluation.robustness import Point, Robustness
-from stn_train.storage import alone_in
+from stn_train.storage import folder_lock
 
 RUN = ("run", "--config", "small.yaml", "--threads", "1", "--only", "r/cnn", "-q")
 TRIAL = "runs/small/trials/r/cnn/seed-0"
@@ -28,7 +28,7 @@ TRIAL = "runs/small/trials/r/cnn/seed-0"
     ],
 )
 def test_the_second_is_told_which_process_where_and_since_when(stn, command, folder):
-    with alone_in(Path(folder)):
+    with folder_lock(Path(folder)):
         sentence = stn(*command).sentence
     who = rf"process {os.getpid()} on {re.escape(platform.node())}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\S*"
     assert re.fullmatch(
@@ -62,11 +62,11 @@ def has_open(process: int, folder: Path) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", [RUN, ("report", "runs/small"), ("robustness", "runs/small", "-q")])
 def test_the_first_signal_ends_a_command_that_waits_for_a_folder(trained, start, tmp_path, contents, command, number):
-    measured = Robustness(images=120, points=(Point(factor="angle", level=30.0, errors=2, clipped=0),), crossed=())
+    measured = Robustness(images=120, points=(Point(factor="rotation", level=30.0, errors=2, clipped=0),), crossed=())
     for trial in Path(trained, "trials").glob("*/*/*"):
         storage.write_record(trial / "robustness.json", measured.model_dump(mode="json"))
     before = contents(Path(trained))
-    with alone_in(Path(trained)):
+    with folder_lock(Path(trained)):
         waiting = start(*command)
         while not has_open(waiting.process, tmp_path / trained):
             time.sleep(0.01)

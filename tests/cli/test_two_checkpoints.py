@@ -76,7 +76,7 @@ def test_an_older_format_is_no_reason_to_fall_back(killed_before, stn):
     killed_before("predictions.npz")
     BEFORE.unlink()
     torch.save({**torch.load(NEWEST, weights_only=True), "format": 3}, NEWEST)
-    assert stn(*RUN).sentence.startswith(f"{NEWEST} has format 3, and this version reads format 4; ")
+    assert stn(*RUN).sentence.startswith(f"{NEWEST} has format 3, and this version reads format 5; ")
 
 
 def test_an_interrupted_write_leaves_the_last_good_one_and_the_one_before(killed_before, stn, finished):
@@ -134,9 +134,9 @@ def test_what_the_sentence_says_mends_a_finished_trial(trained, stn, finished, h
 
 def test_the_encoder_of_a_colocalisation_falls_back_too(stn):
     Path("where.yaml").write_text(
-        "task: colocalisation\nsource: digits\ndatasets: [{name: t, like: translation, canvas: 56}]\nclasses: [3]\n"
+        "task: colocalisation\nsource: digits\ndatasets: [{name: t, base: translation, canvas: 56}]\nclasses: [3]\n"
         "encoder: {dataset: {name: moved, translation: 1}, parameters: 10_000, epochs: 2}\n"
-        "localiser: {localisation: keypoints, margin: 1.0, steps: 3, batch_size: 8, rate: 0.003}\n"
+        "localiser: {localisation: keypoints, margin: 1.0, steps: 3, batch_size: 8, lr: 0.003}\n"
     )
     command = ("colocalise", "--config", "where.yaml", "-q")
     assert stn(*command).code == 0

@@ -25,9 +25,9 @@ def test_pictures_of_a_run_are_the_reports_byte_for_byte(trained, stn, contents)
 
 @pytest.mark.parametrize("target", [TRIAL, TRIAL / "checkpoint.pt"], ids=["trial", "checkpoint"])
 def test_some_pictures_of_one_checkpoint_into_a_folder(trained, stn, target):
-    ended = stn("visualize", str(target), "--only", "turning,curves", "--output-dir", "drawn")
+    ended = stn("visualize", str(target), "--only", "rotation_sweep,curves", "--output-dir", "drawn")
     assert ended.code == 0
-    assert {path.name for path in Path("drawn").iterdir()} == {"turning_st_cnn@r.png", "curves_st_cnn@r.png"}
+    assert {path.name for path in Path("drawn").iterdir()} == {"rotation_sweep_st_cnn@r.png", "curves_st_cnn@r.png"}
 
 
 def test_a_training_that_has_not_ended_has_its_pictures(trained, stn):
@@ -38,6 +38,6 @@ def test_a_training_that_has_not_ended_has_its_pictures(trained, stn):
 
 def test_what_cannot_be_drawn_is_told(trained, stn):
     assert stn("visualize", "nowhere").sentence.startswith("nowhere does not exist")
-    assert stn("visualize", trained, "--only", "turn").sentence.endswith("no picture 'turn'; did you mean 'turning'?")
+    assert stn("visualize", trained, "--only", "rotation").sentence.endswith("did you mean 'rotation_sweep'?")
     alone = str(TRIAL.parents[1] / "cnn")
-    assert stn("visualize", alone, "--only", "turning,means").sentence.startswith(f"{alone} has no such picture")
+    assert stn("visualize", alone, "--only", "rotation_sweep,means").sentence.startswith(f"{alone} has no such picture")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
-from fuzzing import Draw, fuzz
+from fuzzing import Distortion, fuzz
 from hypothesis import strategies as st
 
 from stn_train.cli import app
@@ -65,7 +65,7 @@ def with_option(option: str) -> list[str]:
     return [name for name in COMMANDS if option in OPTIONS[name] and name != "config check"]
 
 
-def misspelt(draw: Draw, word: str) -> str:
+def misspelt(draw: Distortion, word: str) -> str:
     at = draw(st.integers(0, len(word)))
     return word[:at] + draw(st.sampled_from(sorted(MISSPELT))) + word[at:]
 
@@ -73,7 +73,7 @@ def misspelt(draw: Draw, word: str) -> str:
 # --- what the parser refuses ------------------------------------------------------------------------------------
 
 
-def a_misspelt_command(draw: Draw) -> Wrong:
+def a_misspelt_command(draw: Distortion) -> Wrong:
     name = draw(st.sampled_from(list(COMMANDS)))
     words = name.split()
     at = draw(st.integers(0, len(words) - 1))
@@ -81,7 +81,7 @@ def a_misspelt_command(draw: Draw) -> Wrong:
     return Wrong((*words, *RIGHT[name]), words[at])
 
 
-def an_unknown_option(draw: Draw) -> Wrong:
+def an_unknown_option(draw: Distortion) -> Wrong:
     name = draw(st.sampled_from(list(COMMANDS)))
     known = st.sampled_from([*OPTIONS[name], "--help", "--version"])
     word = misspelt(draw, draw(known)[2:]) if draw(st.booleans()) else draw(st.sampled_from("abdefghijklmnprstuvwxyz"))
@@ -92,19 +92,19 @@ def an_unknown_option(draw: Draw) -> Wrong:
     return Wrong(tuple(arguments), option)
 
 
-def a_value_that_is_missing(draw: Draw) -> Wrong:
+def a_value_that_is_missing(draw: Distortion) -> Wrong:
     name = draw(st.sampled_from([name for name in COMMANDS if any(not o.is_flag for o in OPTIONS[name].values())]))
     option = draw(st.sampled_from([key for key, param in OPTIONS[name].items() if not param.is_flag]))
     return Wrong(line(name, option), option)
 
 
-def a_value_for_a_flag(draw: Draw) -> Wrong:
+def a_value_for_a_flag(draw: Distortion) -> Wrong:
     name = draw(st.sampled_from([name for name in COMMANDS if any(o.is_flag for o in OPTIONS[name].values())]))
     option = draw(st.sampled_from([key for key, param in OPTIONS[name].items() if param.is_flag]))
     return Wrong(line(name, f"{option}={draw(st.text('01yes', max_size=5))}"), option)
 
 
-def what_is_needed_left_out(draw: Draw) -> Wrong:
+def what_is_needed_left_out(draw: Distortion) -> Wrong:
     name = draw(st.sampled_from([name for name in COMMANDS if any(param.required for param in COMMANDS[name].params)]))
     param = draw(st.sampled_from([param for param in COMMANDS[name].params if param.required]))
     arguments = list(RIGHT[name])
@@ -115,14 +115,14 @@ def what_is_needed_left_out(draw: Draw) -> Wrong:
     return Wrong(tuple(name.split()), f"'{param.metavar}'")
 
 
-def one_too_many(draw: Draw) -> Wrong:
+def one_too_many(draw: Distortion) -> Wrong:
     several = ("compare", "config check")
     name = draw(st.sampled_from([name for name in COMMANDS if name not in several]))
     more = draw(st.lists(st.text("abcdef0123./", min_size=1), min_size=1, max_size=3))
     return Wrong(line(name, *(f"more{word}" for word in more)), f"more{more[0]}")
 
 
-def a_bad_number_of_threads(draw: Draw) -> Wrong:
+def a_bad_number_of_threads(draw: Distortion) -> Wrong:
     numbers = st.one_of(st.integers(max_value=0), st.integers(1025, 10**30)).map(str)
     words = st.sampled_from(["", "two", "1.5", "1e2", "0x2", "2 3", "nan", "inf", "-"])
     name = draw(st.sampled_from(with_option("--threads")))
@@ -132,7 +132,7 @@ def a_bad_number_of_threads(draw: Draw) -> Wrong:
 # --- what the commands refuse -----------------------------------------------------------------------------------
 
 
-def a_configuration_that_is_not_there(draw: Draw) -> Wrong:
+def a_configuration_that_is_not_there(draw: Distortion) -> Wrong:
     name = draw(st.sampled_from([*with_option("--config"), "config show", "config copy"]))
     wrong = draw(st.sampled_from(["runs", "nowhere.yaml", "no/where", "rtss", "small.yml", "", "x" * 300])) or "''"
     wrong = draw(st.sampled_from([wrong, draw(NAMES) + "zz"]))
@@ -142,7 +142,7 @@ def a_configuration_that_is_not_there(draw: Draw) -> Wrong:
     return Wrong((*name.split(), *option, f"./{wrong}" if wrong.startswith("-") else wrong, *rest), told)
 
 
-def a_run_that_is_none(draw: Draw) -> Wrong:
+def a_run_that_is_none(draw: Distortion) -> Wrong:
     name = draw(st.sampled_from(["eval", "robustness", "visualize", "report", "status", "compare"]))
     wrong = draw(st.sampled_from(["small.yaml", "nowhere", "empty", "small.yaml/below", "x" * 300, draw(NAMES) + "zz"]))
     wrong = f"./{wrong}" if wrong.startswith("-") else wrong
@@ -151,7 +151,7 @@ def a_run_that_is_none(draw: Draw) -> Wrong:
     return Wrong((name, wrong, *more), told.removesuffix("/below"))
 
 
-def an_override_that_cannot_be_followed(draw: Draw) -> Wrong:
+def an_override_that_cannot_be_followed(draw: Distortion) -> Wrong:
     name = draw(st.sampled_from(with_option("--set")))
     known = ["name", "source", "datasets", "seed", "training.epochs", "localiser.steps", "classes", "validation"]
     key = misspelt(draw, draw(st.sampled_from(known)))
@@ -161,24 +161,24 @@ def an_override_that_cannot_be_followed(draw: Draw) -> Wrong:
     return Wrong(line(name, "--set", wrong), f"--set {wrong}")
 
 
-def seeds_that_are_none(draw: Draw) -> Wrong:
+def seeds_that_are_none(draw: Distortion) -> Wrong:
     known = ["", "x", "1,,2", "1.5", "1,1", "-1", "2147483648", "0;1", "[0]", ",", "0x1", "9" * 5000]
     seeds = draw(st.one_of(st.sampled_from(known), st.text("0123,-. x", max_size=20).map(lambda text: f"{text},")))
     return Wrong(line("run", f"--seeds={seeds}"), f"--seeds {seeds[:20]}")
 
 
-def what_matches_nothing(draw: Draw) -> Wrong:
+def what_matches_nothing(draw: Distortion) -> Wrong:
     name = draw(st.sampled_from(with_option("--only")))
     pattern = draw(st.text("abc*?[]!-/,", max_size=12)) + draw(st.sampled_from(["zz", "/zz", "zz[", "zz[b-a]"]))
     return Wrong(line(name, f"--only={pattern}"), f"--only {pattern}")
 
 
-def a_dataset_that_is_not_there(draw: Draw) -> Wrong:
+def a_dataset_that_is_not_there(draw: Distortion) -> Wrong:
     name = misspelt(draw, draw(st.sampled_from(["rts", "tc", "plain", "addition", "r", "../r", ""])))
     return Wrong(("eval", "runs/small/trials/r/cnn", f"--dataset={name}"), f"--dataset {name}")
 
 
-def a_device_that_is_not_there(draw: Draw) -> Wrong:
+def a_device_that_is_not_there(draw: Distortion) -> Wrong:
     known = [
         "gpu",
         "tpu",
@@ -198,7 +198,7 @@ def a_device_that_is_not_there(draw: Draw) -> Wrong:
     return Wrong(line(draw(st.sampled_from(with_option("--device"))), f"--device={device}"), f"--device {device}")
 
 
-def a_place_that_cannot_be_written_to(draw: Draw) -> Wrong:
+def a_place_that_cannot_be_written_to(draw: Distortion) -> Wrong:
     name, option, wrong = draw(
         st.sampled_from(
             [

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from fuzzing import Draw, fuzz
+from fuzzing import Distortion, fuzz
 from hypothesis import strategies as st
 
 from stn_train.colocalisation.spec import ColocalisationSpec
@@ -73,19 +73,19 @@ def put(tree: Any, way: Way, value: Any) -> Wrong:
 # --- what is wrong with the values ------------------------------------------------------------------------------
 
 
-def a_missing_key(draw: Draw, tree: Any) -> Wrong:
+def a_missing_key(draw: Distortion, tree: Any) -> Wrong:
     wanted = [
         way
         for way in ways(tree, object)
         if way in (("datasets",), ("models",), ("classes",), ("encoder",), ("localiser",))
         or (way[0] in ("encoder", "localiser") and len(way) == 2)
         or (way[0] in ("datasets", "models") and len(way) == 3 and way[2] in ("name", "classifier"))
-        or way[-1] == "spread"
+        or way[-1] == "std"
     ]
     return changed(tree, draw(st.sampled_from(wanted)), lambda container, key: container.pop(key))
 
 
-def a_misspelt_key(draw: Draw, tree: Any) -> Wrong:
+def a_misspelt_key(draw: Distortion, tree: Any) -> Wrong:
     way = draw(st.sampled_from([way for way in ways(tree, object) if isinstance(way[-1], str)]))
     key, at = str(way[-1]), draw(st.integers(0, 30))
     letter = draw(st.sampled_from("qxz_7"))
@@ -109,8 +109,8 @@ TYPES: dict[type, list[Any]] = {
 }
 
 
-def another_type(draw: Draw, tree: Any) -> Wrong:
-    way = draw(st.sampled_from([way for way in ways(tree, object) if way != ("built",)]))
+def another_type(draw: Distortion, tree: Any) -> Wrong:
+    way = draw(st.sampled_from([way for way in ways(tree, object) if way != ("prebuilt",)]))
     value = tree
     for step in way:
         value = value[step]
@@ -121,7 +121,7 @@ def another_type(draw: Draw, tree: Any) -> Wrong:
     return put(tree, way, wrong)
 
 
-def out_of_range(draw: Draw, tree: Any) -> Wrong:
+def out_of_range(draw: Distortion, tree: Any) -> Wrong:
     way = draw(st.sampled_from(list(ways(tree, (int, float)))))
     far = draw(st.one_of(st.integers(10**10, 10**40), st.integers(-(10**40), -(10**10))))
     return put(tree, way, float(far) if draw(st.booleans()) and _is_float(tree, way) else far)
@@ -131,18 +131,18 @@ def _is_float(tree: Any, way: Way) -> bool:
     return way in set(ways(tree, float))
 
 
-def not_finite(draw: Draw, tree: Any) -> Wrong:
+def not_finite(draw: Distortion, tree: Any) -> Wrong:
     way = draw(st.sampled_from(list(ways(tree, (int, float)))))
     return put(tree, way, draw(st.sampled_from([float("nan"), float("inf"), -float("inf")])))
 
 
-def an_unknown_word(draw: Draw, tree: Any) -> Wrong:
-    keys = ("task", "source", "recipe", "optimiser", "schedule", "precision", "family", "localisation", "pose")
+def an_unknown_word(draw: Distortion, tree: Any) -> Wrong:
+    keys = ("task", "source", "recipe", "optimizer", "schedule", "precision", "family", "localisation", "pose")
     way = draw(st.sampled_from([way for way in ways(tree, str) if way[-1] in (*keys, "classifier")]))
     return put(tree, way, draw(st.text("abcdefgh -_.", max_size=30)) + "zz")
 
 
-def a_bad_name(draw: Draw, tree: Any) -> Wrong:
+def a_bad_name(draw: Distortion, tree: Any) -> Wrong:
     way = draw(st.sampled_from([way for way in ways(tree, str) if way[-1] == "name"]))
     inside = st.text("abc/\\ :*é$;'\"\t\n\0", min_size=1, max_size=60)
     known = ["", ".", "..", "../up", "/etc", "~", "-rf", ".hidden", "a b", "CON", "nul.txt", "Com1", "a.", "x" * 65]
@@ -150,7 +150,7 @@ def a_bad_name(draw: Draw, tree: Any) -> Wrong:
     return Wrong(put(tree, way, "x" * name if isinstance(name, int) else name).content, r":\d+: ")
 
 
-def the_same_twice(draw: Draw, tree: Any) -> Wrong:
+def the_same_twice(draw: Distortion, tree: Any) -> Wrong:
     lists = [key for key in ("datasets", "models", "seeds", "classes") if key in tree]
     key = draw(st.sampled_from(lists))
     entry = draw(st.sampled_from(tree[key]))
@@ -158,13 +158,13 @@ def the_same_twice(draw: Draw, tree: Any) -> Wrong:
     return put(tree, (key,), [*tree[key][:at], entry, *tree[key][at:]])
 
 
-def too_much(draw: Draw, tree: Any) -> Wrong:
+def too_much(draw: Distortion, tree: Any) -> Wrong:
     way = draw(st.sampled_from([way for way in ways(tree, object) if not isinstance(way[-1], int)]))
     count = draw(st.integers(5_000, 30_000))
     return Wrong(put(tree, way, draw(st.sampled_from(["x" * count, [0] * count, 10**4000]))).content, r":\d+: ")
 
 
-def too_deep(draw: Draw, tree: Any) -> Wrong:
+def too_deep(draw: Distortion, tree: Any) -> Wrong:
     deep: Any = 1
     for _ in range(DEEPEST + draw(st.integers(0, 200))):
         deep = [deep] if draw(st.booleans()) else {"a": deep}
@@ -176,25 +176,25 @@ def too_deep(draw: Draw, tree: Any) -> Wrong:
 # --- what is wrong with the text --------------------------------------------------------------------------------
 
 
-def _line(draw: Draw, tree: Any, pattern: str) -> tuple[list[str], int]:
+def _line(draw: Distortion, tree: Any, pattern: str) -> tuple[list[str], int]:
     lines = written(tree).decode().splitlines(keepends=True)
     return lines, draw(st.sampled_from([number for number, line in enumerate(lines) if re.match(pattern, line)]))
 
 
-def a_tab(draw: Draw, tree: Any) -> Wrong:
+def a_tab(draw: Distortion, tree: Any) -> Wrong:
     lines, at = _line(draw, tree, r" +\w+:")
     lines[at] = "\t" * draw(st.integers(1, 3)) + lines[at].lstrip(" ")
     return Wrong("".join(lines).encode(), r":\d+: ")
 
 
-def a_key_twice(draw: Draw, tree: Any) -> Wrong:
+def a_key_twice(draw: Distortion, tree: Any) -> Wrong:
     lines, at = _line(draw, tree, r" *\w+: [^\[]")
     lines.insert(at + 1, lines[at])
     key = lines[at].split(":")[0].strip()
-    return Wrong("".join(lines).encode(), rf":{at + 2}: ([\w.]+\.)?{key}: this key stands here twice")
+    return Wrong("".join(lines).encode(), rf":{at + 2}: ([\w.]+\.)?{key}: duplicate key")
 
 
-def broken_grammar(draw: Draw, tree: Any) -> Wrong:
+def broken_grammar(draw: Distortion, tree: Any) -> Wrong:
     lines, at = _line(draw, tree, r"[ -]*\w+: \S")
     key, value = lines[at].split(": ", 1)
     lines[at] = (
@@ -203,7 +203,7 @@ def broken_grammar(draw: Draw, tree: Any) -> Wrong:
     return Wrong("".join(lines).encode(), r":\d+: ")
 
 
-def an_explosion_of_aliases(draw: Draw, tree: Any) -> Wrong:
+def an_explosion_of_aliases(draw: Distortion, tree: Any) -> Wrong:
     laughs = "a: &a [x]\n" + "".join(
         f"{chr(98 + level)}: &{chr(98 + level)} [{', '.join([f'*{chr(97 + level)}'] * draw(st.integers(2, 9)))}]\n"
         for level in range(draw(st.integers(1, 20)))
@@ -211,7 +211,7 @@ def an_explosion_of_aliases(draw: Draw, tree: Any) -> Wrong:
     return Wrong(laughs.encode() + written(tree), ":1: anchors and aliases are not supported")
 
 
-def a_second_document(draw: Draw, tree: Any) -> Wrong:
+def a_second_document(draw: Distortion, tree: Any) -> Wrong:
     first = written(tree)
     line = first.count(b"\n") + 1
     return Wrong(first + b"---\n" + written(draw(st.sampled_from([tree, {}, [1], "word", None]))), rf":{line}: ")
@@ -220,13 +220,13 @@ def a_second_document(draw: Draw, tree: Any) -> Wrong:
 # --- what is wrong with the bytes -------------------------------------------------------------------------------
 
 
-def nothing_in_it(draw: Draw, tree: Any) -> Wrong:
+def nothing_in_it(draw: Distortion, tree: Any) -> Wrong:
     comments = draw(st.lists(st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "Zs"])), max_size=20))
     text = "".join(f"{' ' * (number % 3)}# {comment}\n" for number, comment in enumerate(comments))
     return Wrong(draw(st.sampled_from([b"", b"\n\n", b"   ", b"\xef\xbb\xbf"])) + text.encode(), ": this file is empty")
 
 
-def binary(draw: Draw, tree: Any) -> Wrong:
+def binary(draw: Distortion, tree: Any) -> Wrong:
     content = written(tree)
     at = draw(st.integers(0, len(content)))
     wrong = draw(st.one_of(st.sampled_from([b"\xff", b"\x80", b"\xc0\xaf", b"\0", b"\x1b", b"\x07"]), st.binary()))
@@ -234,13 +234,13 @@ def binary(draw: Draw, tree: Any) -> Wrong:
     return Wrong(content[:at] + noise + content[at:], r":\d+: ")
 
 
-def another_encoding(draw: Draw, tree: Any) -> Wrong:
+def another_encoding(draw: Distortion, tree: Any) -> Wrong:
     encoding = draw(st.sampled_from(["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]))
     text = f"# {draw(st.text('ä€漢 a'))}\n" + written(tree).decode()
     return Wrong(text.encode(encoding), r":1: ")
 
 
-def a_huge_file(draw: Draw, tree: Any) -> Wrong:
+def a_huge_file(draw: Distortion, tree: Any) -> Wrong:
     line = draw(st.sampled_from([b"#\n", b"# " + b"x" * 1000 + b"\n", b" " * 5000 + b"\n"]))
     return Wrong(written(tree) + line * (LARGEST // len(line) + draw(st.integers(1, 9))), ": larger than 1 MB")
 
@@ -257,7 +257,7 @@ KINDS = [
 def test_each_ends_with_exit_code_2_and_a_sentence_that_names_the_place(stn, trials, kind, command, short, full):
     file = Path("wrong.yaml")
 
-    def make(draw: Draw) -> tuple[Wrong, tuple[str, ...]]:
+    def make(draw: Distortion) -> tuple[Wrong, tuple[str, ...]]:
         return kind(draw, draw(st.sampled_from(PLAIN[command]))), draw(st.sampled_from(COMMANDS[command]))
 
     def check(made: tuple[Wrong, tuple[str, ...]]) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from stn_train.data.distortion import Draw, distortion_family, draw
-from stn_train.data.extent import Ink, Outline, outline
+from stn_train.data.distortion import Distortion, distortion_family, sample_distortion
+from stn_train.data.extent import InkExtent, Outline, outline
 from stn_train.data.sources import Digits
 from stn_train.specs import DatasetSpec
 
@@ -18,15 +18,15 @@ def first(digits: Digits, count: int, repeats: int = 1) -> Digits:
 
 def draws_of(
     spec: DatasetSpec, digits: Digits, seed: int = 0, split: Any = "train", epoch: int = 0
-) -> tuple[Draw, ...]:
-    return draw(spec, digits, seed, split, epoch)
+) -> tuple[Distortion, ...]:
+    return sample_distortion(spec, digits, seed, split, epoch)
 
 
-def draw_of(spec: DatasetSpec, digits: Digits, **origin: Any) -> Draw:
+def draw_of(spec: DatasetSpec, digits: Digits, **origin: Any) -> Distortion:
     """Of images with one channel."""
     (drawn,) = draws_of(spec, digits, **origin)
     return drawn
 
 
-def outline_of(spec: DatasetSpec, digits: Digits, drawn: Draw) -> Outline:
-    return outline(distortion_family(spec), drawn.theta, spec.canvas, Ink.of(digits).points(drawn.digit))
+def outline_of(spec: DatasetSpec, digits: Digits, drawn: Distortion) -> Outline:
+    return outline(distortion_family(spec), drawn.theta, spec.canvas, InkExtent.of(digits).points(drawn.digit))

@@ -9,7 +9,7 @@ from scipy.stats import kstest
 from torch.nn import functional as F
 
 from stn_train.data.distortion import distortion_family, homographies
-from stn_train.data.extent import Ink
+from stn_train.data.extent import InkExtent
 from stn_train.data.rendering import render
 from stn_train.geometry import PROJECTIVE, TPS, ThinPlateSpline
 
@@ -26,7 +26,7 @@ def corners_of(theta: torch.Tensor, canvas: tuple[int, int]) -> NDArray[np.float
 
 def test_each_coordinate_of_each_corner_moves_by_a_normal_of_its_spread(real_digits):
     digits = first(real_digits[0], 500, repeats=20)
-    drawn = draw_of(spec_of(corners={"spread": 3}), digits)
+    drawn = draw_of(spec_of(perspective={"std": 3}), digits)
     moves = corners_of(drawn.theta, (28, 28)) - (CORNERS + 1) * 14
     assert moves.shape == (10_000, 4, 2)
     for corner in range(4):
@@ -37,7 +37,7 @@ def test_each_coordinate_of_each_corner_moves_by_a_normal_of_its_spread(real_dig
 
 def test_each_coordinate_of_each_control_point_moves_by_a_normal_of_its_spread(real_digits):
     digits = first(real_digits[0], 500, repeats=20)
-    drawn = draw_of(spec_of(elastic={"spread": 1.5}), digits)
+    drawn = draw_of(spec_of(elastic={"std": 1.5}), digits)
     moves = (drawn.theta.double().numpy() - np.array(TPS.identity)) * 14
     assert moves.shape == (10_000, 32)
     assert all(kstest(column / 1.5, "norm").pvalue > 1e-3 for column in moves.T)
@@ -51,23 +51,27 @@ def test_the_papers_scale_is_drawn_as_well(real_digits, preset):
     assert kstest(drawn.scale, "uniform", args=(0.75, 0.25)).pvalue > 0.01
 
 
-@pytest.mark.parametrize("bend", [{"corners": {"spread": 0}}, {"elastic": {"spread": 0}}], ids=["corners", "elastic"])
-def test_a_canvas_that_is_not_bent_leaves_the_pose(real_digits, bend):
+@pytest.mark.parametrize(
+    "elastic_augmentation", [{"perspective": {"std": 0}}, {"elastic": {"std": 0}}], ids=["perspective", "elastic"]
+)
+def test_a_canvas_that_is_not_bent_leaves_the_pose(real_digits, elastic_augmentation):
     digits, every = first(real_digits[0], 50), torch.arange(50)
-    straight, bent = spec_of(**MANY), spec_of(**MANY, **bend)
+    straight, bent = spec_of(**MANY), spec_of(**MANY, **elastic_augmentation)
     before = render(straight, digits, (draw_of(straight, digits),), every)
     after = render(bent, digits, (draw_of(bent, digits),), every)
     assert torch.allclose(before, after, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("bend", [{"corners": {"spread": 4}}, {"elastic": {"spread": 2}}], ids=["corners", "elastic"])
-def test_the_pose_comes_first_and_then_the_bend(real_digits, bend):
+@pytest.mark.parametrize(
+    "elastic_augmentation", [{"perspective": {"std": 4}}, {"elastic": {"std": 2}}], ids=["perspective", "elastic"]
+)
+def test_the_pose_comes_first_and_then_the_bend(real_digits, elastic_augmentation):
     """The same bend after another pose: its map from canvas to canvas, found with no pose, goes before the pose's."""
     digits = first(real_digits[0], 50)
-    posed, bent = draw_of(spec_of(**MANY), digits), draw_of(spec_of(**MANY, **bend), digits)
-    alone = draw_of(spec_of(canvas=[64, 60], **bend), digits)
+    posed, bent = draw_of(spec_of(**MANY), digits), draw_of(spec_of(**MANY, **elastic_augmentation), digits)
+    alone = draw_of(spec_of(canvas=[64, 60], **elastic_augmentation), digits)
     plain = draw_of(spec_of(canvas=[64, 60]), digits)
-    family = distortion_family(spec_of(**bend))
+    family = distortion_family(spec_of(**elastic_augmentation))
     points = torch.rand(50, 20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
 
     def linear(drawn: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -89,19 +93,21 @@ def test_a_trapezium_worked_by_hand():
 
 def test_outwards_every_corner_moves_as_far_but_away_from_the_middle(real_digits):
     digits = first(real_digits[0], 300)
-    both, out = (draw_of(spec_of(corners={"spread": 5, "outward": way}), digits) for way in (False, True))
+    both, out = (draw_of(spec_of(perspective={"std": 5, "stretch_only": way}), digits) for way in (False, True))
     moves, away = (corners_of(drawn.theta, (28, 28)) - (CORNERS + 1) * 14 for drawn in (both, out))
     assert np.allclose(away, np.sign(CORNERS) * np.abs(moves), rtol=0, atol=1e-3)
     assert (moves * CORNERS < 0).mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_an_images_bend_does_not_depend_on_how_many_are_drawn(real_digits):
-    for bend in ({"corners": {"spread": 9}}, {"elastic": {"spread": 1.5}}):
-        once, thrice = (draw_of(spec_of(**bend), first(real_digits[0], 40, repeats)) for repeats in (1, 3))
+    for elastic_augmentation in ({"perspective": {"std": 9}}, {"elastic": {"std": 1.5}}):
+        once, thrice = (
+            draw_of(spec_of(**elastic_augmentation), first(real_digits[0], 40, repeats)) for repeats in (1, 3)
+        )
         assert torch.equal(once.theta[:10], thrice.theta[:10])
 
 
-@pytest.mark.parametrize("spec", [spec_of("p"), spec_of(elastic={"spread": 2})], ids=["corners", "elastic"])
+@pytest.mark.parametrize("spec", [spec_of("p"), spec_of(elastic={"std": 2})], ids=["perspective", "elastic"])
 def test_what_is_clipped_is_what_a_wider_canvas_still_shows(real_digits, spec):
     """Sampled by hand on a canvas five times as wide and high, in whose middle is the real one.
 
@@ -114,7 +120,7 @@ def test_what_is_clipped_is_what_a_wider_canvas_still_shows(real_digits, spec):
     centres = torch.arange(140, dtype=torch.float64) - 56
     wide = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1).view(-1, 2)
     read = family.points(theta, (2 * wide + 1) / 28 - 1)
-    ink = torch.from_numpy(Ink.of(digits).points(drawn.digit)) / 14
+    ink = torch.from_numpy(InkExtent.of(digits).points(drawn.digit)) / 14
     there = torch.stack([wide[torch.cdist(*pair).argmin(dim=1)] for pair in zip(ink, read, strict=True)])
     reach = torch.stack([-there.amin(dim=(1, 2)), there.amax(dim=(1, 2)) - 27]).amax(dim=0)
     unfolded = ~family.folds(theta, (28, 28)) if isinstance(family, ThinPlateSpline) else torch.ones(200, dtype=bool)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from stn_train.data.distortion import Draw
+from stn_train.data.distortion import Distortion
 from stn_train.data.randomness import order
 from stn_train.data.rendering import render
 from stn_train.data.sources import Digits, hold_out
@@ -31,14 +31,16 @@ CRAMPED = {"canvas": [18, 24], "rotation": 180, "scale": [0.5, 1.5], "shear": 30
 """A canvas that many digits do not fit on."""
 
 
-def everything_in(drawn: Draw) -> list[bytes]:
+def everything_in(drawn: Distortion) -> list[bytes]:
     arrays = [drawn.theta, drawn.rotation, drawn.scale, drawn.shear, drawn.shift]
     if drawn.clutter is not None:
         arrays += [getattr(drawn.clutter, name) for name in ("digit", "from_y", "from_x", "to_y", "to_x")]
     return [np.asarray(array).tobytes() for array in arrays]
 
 
-def extents(drawn: Draw, digits: Digits, canvas: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def extents(
+    drawn: Distortion, digits: Digits, canvas: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The lowest and highest (column, row) on the canvas of each image's inked pixels, every one of them pushed
     forward, from the digit to the canvas, by the inverse of the image's theta: M x 2 each."""
 

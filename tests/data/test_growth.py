@@ -5,18 +5,18 @@ import pytest
 import torch
 from made_up import first, spec_of
 
-from stn_train.data.datasets import FreshData
-from stn_train.data.distortion import distortion_family, draw
+from stn_train.data.datasets import OnlineDataset
+from stn_train.data.distortion import distortion_family, sample_distortion
 from stn_train.data.rendering import render
-from stn_train.experiment.runtime import Session, prepare
-from stn_train.specs import CornersSpec, ElasticSpec, ExperimentSpec, trials_of
+from stn_train.experiment.runtime import Runtime, prepare
+from stn_train.specs import ElasticSpec, ExperimentSpec, PerspectiveSpec, trials_of
 
 CPU = torch.device("cpu")
 NAMES = ["r", "rts", "shear", "p", "e", "tc", "addition"]
 
 
 def images(spec, digits, epoch, **options):
-    together, *_ = FreshData.of(spec, digits, CPU, **options).batches(0, epoch, len(digits))
+    together, *_ = OnlineDataset.of(spec, digits, CPU, **options).batches(0, epoch, len(digits))
     return together.images
 
 
@@ -28,7 +28,7 @@ def test_all_of_a_distortion_is_the_distortion(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_none_of_a_distortion_shows_the_digit_upright_in_the_middle(real_digits, name):
     digits, spec = first(real_digits[0], 40), spec_of(name).eased(0.0)
-    for drawn in draw(spec, digits, 0, "train"):
+    for drawn in sample_distortion(spec, digits, 0, "train"):
         assert np.all(drawn.rotation == 0)
         assert np.all(drawn.scale == 1)
         assert np.all(drawn.shear == 0)
@@ -51,9 +51,9 @@ def test_a_distortion_is_shortened_to_its_share():
     assert rts.scale == pytest.approx((0.7**0.25, 1.2**0.25))
     assert rts.translation == (-0.25, 0.25)
     assert spec_of("shear").eased(0.5).shear == (-22.5, 22.5)
-    corners, elastic = spec_of("p").eased(0.5).corners, spec_of("e").eased(0.5).elastic
-    assert corners == CornersSpec(spread=2.5, outward=True)
-    assert elastic == ElasticSpec(spread=0.75)
+    corners, elastic = spec_of("p").eased(0.5).perspective, spec_of("e").eased(0.5).elastic
+    assert corners == PerspectiveSpec(std=2.5, stretch_only=True)
+    assert elastic == ElasticSpec(std=0.75)
     assert spec_of("tc").eased(0.5).clutter == spec_of("tc").clutter
 
 
@@ -61,7 +61,7 @@ def test_a_distortion_is_shortened_to_its_share():
 def test_each_image_goes_its_own_way_in_even_steps(real_digits, name):
     """Not another distortion at each share: the same one, gone further."""
     digits, spec = first(real_digits[0], 40), spec_of(name)
-    (none,), (less,), (whole,) = (draw(spec.eased(share), digits, 3, "train") for share in (0.0, 0.3, 1.0))
+    (none,), (less,), (whole,) = (sample_distortion(spec.eased(share), digits, 3, "train") for share in (0.0, 0.3, 1.0))
     assert less.rotation == pytest.approx(0.3 * whole.rotation)
     if name != "r":
         assert less.shift - none.shift == pytest.approx(0.3 * (whole.shift - none.shift))
@@ -78,9 +78,9 @@ def test_training_images_are_distorted_more_from_epoch_to_epoch_until_all_is_the
 
 
 @pytest.mark.parametrize(
-    ("epochs", "growth", "grown"), [(10, 0.6, 6), (10, 0.0, 0), (2, 0.6, 1), (1, 0.6, 0), (4, 1.0, 3)]
+    ("epochs", "curriculum", "grown"), [(10, 0.6, 6), (10, 0.0, 0), (2, 0.6, 1), (1, 0.6, 0), (4, 1.0, 3)]
 )
-def test_a_trial_trains_on_distortions_that_grow_as_its_recipe_says(epochs, growth, grown):
+def test_a_trial_trains_on_distortions_that_grow_as_its_recipe_says(epochs, curriculum, grown):
     """And sees all of them in its last epoch at the latest; a classifier that trains longer has them grow longer."""
     spec = ExperimentSpec.model_validate(
         {
@@ -88,11 +88,11 @@ def test_a_trial_trains_on_distortions_that_grow_as_its_recipe_says(epochs, grow
             "source": "digits",
             "datasets": ["rts"],
             "models": ["cnn", "fcn"],
-            "longer": {"fcn": 5},
-            "training": {"epochs": epochs, "growth": growth, "bend": 1.5},
+            "epoch_multiplier": {"fcn": 5},
+            "training": {"epochs": epochs, "curriculum": curriculum, "elastic_augmentation": 1.5},
         }
     )
-    cnn, fcn = (prepare(trial, Session(CPU)).training for trial in trials_of(spec))
-    assert cnn.bend == fcn.bend == 1.5
+    cnn, fcn = (prepare(trial, Runtime(CPU)).training for trial in trials_of(spec))
+    assert cnn.elastic_augmentation == fcn.elastic_augmentation == 1.5
     assert cnn.grown == pytest.approx(grown)
-    assert fcn.grown == pytest.approx(min(5 * epochs * growth, 5 * epochs - 1))
+    assert fcn.grown == pytest.approx(min(5 * epochs * curriculum, 5 * epochs - 1))

@@ -5,8 +5,8 @@ import pytest
 import torch
 from made_up import first, spec_of
 
-from stn_train.data.datasets import FreshData
-from stn_train.data.distortion import draw
+from stn_train.data.datasets import OnlineDataset
+from stn_train.data.distortion import sample_distortion
 from stn_train.data.rendering import render
 from stn_train.data.sources import Digits
 from stn_train.geometry import thin_plate_spline
@@ -15,16 +15,16 @@ CPU = torch.device("cpu")
 REGULAR = torch.tensor(thin_plate_spline(4).identity)
 
 
-def images_of(spec, digits, bend, seed=0, epoch=0):
-    draws = draw(spec, digits, seed, "train", epoch, bend)
+def images_of(spec, digits, elastic_augmentation, seed=0, epoch=0):
+    draws = sample_distortion(spec, digits, seed, "train", epoch, elastic_augmentation)
     return render(spec, digits, draws, torch.arange(len(draws[0])))
 
 
 def test_control_points_are_off_by_a_normal_of_so_many_pixels(real_digits):
     digits = first(real_digits[0], 500, repeats=4)
-    (drawn,) = draw(spec_of("plain"), digits, 0, "train", bend=0.5)
-    assert drawn.hand is not None
-    pixels = 14 * (drawn.hand - REGULAR)
+    (drawn,) = sample_distortion(spec_of("plain"), digits, 0, "train", elastic_augmentation=0.5)
+    assert drawn.elastic_theta is not None
+    pixels = 14 * (drawn.elastic_theta - REGULAR)
     assert pixels.shape == (2000, 32)
     assert pixels.mean().abs() < 0.01
     assert abs(pixels.std() - 0.5) < 0.01
@@ -33,9 +33,9 @@ def test_control_points_are_off_by_a_normal_of_so_many_pixels(real_digits):
 
 def test_each_image_shows_its_digit_read_at_the_splines_places(real_digits):
     digits = first(real_digits[0], 20)
-    (drawn,) = draw(spec_of("plain"), digits, 0, "train", bend=1.0)
+    (drawn,) = sample_distortion(spec_of("plain"), digits, 0, "train", elastic_augmentation=1.0)
     images = render(spec_of("plain"), digits, (drawn,), torch.arange(20))
-    places = thin_plate_spline(4).grid(drawn.hand, (28, 28))
+    places = thin_plate_spline(4).grid(drawn.elastic_theta, (28, 28))
     for number in range(20):
         source = np.pad(digits.images[number].numpy() / 255, 40)
         x, y = (14 * places[number].double().numpy() + 13.5 + 40).transpose(2, 0, 1)
@@ -50,27 +50,29 @@ def test_each_image_shows_its_digit_read_at_the_splines_places(real_digits):
 @pytest.mark.parametrize("name", ["rts", "p", "e", "tc", "addition"])
 def test_bending_changes_the_digit_and_not_where_it_is_put(real_digits, name):
     digits, spec = first(real_digits[0], 30), spec_of(name)
-    bent, straight = (draw(spec, digits, 0, "train", 1, bend) for bend in (1.0, 0.0))
+    bent, straight = (
+        sample_distortion(spec, digits, 0, "train", 1, elastic_augmentation) for elastic_augmentation in (1.0, 0.0)
+    )
     for one, other in zip(bent, straight, strict=True):
         assert torch.equal(one.theta, other.theta)
-        assert other.hand is None
+        assert other.elastic_theta is None
     assert not torch.equal(images_of(spec, digits, 1.0), images_of(spec, digits, 0.0))
 
 
 def test_every_seed_epoch_channel_and_showing_has_a_hand_of_its_own(real_digits):
     digits = Digits(real_digits[0].images[:1].expand(3, 28, 28), torch.zeros(3, dtype=torch.int64), repeats=2)
-    hands = [
-        hand
+    elastic_thetas = [
+        elastic_theta
         for seed, epoch in ((0, 0), (0, 1), (1, 0))
-        for drawn in draw(spec_of("addition"), digits, seed, "train", epoch, 1.0)
-        for hand in drawn.hand
+        for drawn in sample_distortion(spec_of("addition"), digits, seed, "train", epoch, 1.0)
+        for elastic_theta in drawn.elastic_theta
     ]
-    assert len({hand.numpy().tobytes() for hand in hands}) == 3 * 2 * 6
+    assert len({elastic_theta.numpy().tobytes() for elastic_theta in elastic_thetas}) == 3 * 2 * 6
 
 
 @pytest.mark.parametrize("name", ["rts", "p", "e"])
 def test_images_are_the_same_under_autocast(real_digits, name):
-    data = FreshData.of(spec_of(name), first(real_digits[0], 20), CPU, bend=1.0)
+    data = OnlineDataset.of(spec_of(name), first(real_digits[0], 20), CPU, elastic_augmentation=1.0)
     plain, *_ = data.batches(0, 0, 20)
     with torch.autocast("cpu", torch.bfloat16):
         under, *_ = data.batches(0, 0, 20)
@@ -79,10 +81,10 @@ def test_images_are_the_same_under_autocast(real_digits, name):
 
 @pytest.mark.parametrize("name", ["rts", "addition"])
 def test_training_reads_the_same_bent_images_whatever_the_batch(real_digits, name):
-    data = FreshData.of(spec_of(name), first(real_digits[0], 60), CPU, bend=1.0)
+    data = OnlineDataset.of(spec_of(name), first(real_digits[0], 60), CPU, elastic_augmentation=1.0)
     together, *_ = data.batches(0, 0, 60)
     parts = torch.cat([batch.images for batch in data.batches(0, 0, 7)])
     assert torch.equal(together.images[: len(parts)], parts)
-    plain, *_ = FreshData.of(spec_of(name), first(real_digits[0], 60), CPU).batches(0, 0, 60)
+    plain, *_ = OnlineDataset.of(spec_of(name), first(real_digits[0], 60), CPU).batches(0, 0, 60)
     assert torch.equal(plain.labels, together.labels)
     assert not torch.equal(plain.images, together.images)

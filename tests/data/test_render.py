@@ -6,7 +6,7 @@ import torch
 from made_up import draw_of, draws_of, first, outline_of, spec_of
 from torch import Tensor
 
-from stn_train.data.datasets import BuiltData, FreshData, draw_variant
+from stn_train.data.datasets import OnlineDataset, PrebuiltDataset, make_fixed_dataset
 from stn_train.data.distortion import true_poses
 from stn_train.data.randomness import order
 from stn_train.data.rendering import labels_of, render
@@ -97,11 +97,11 @@ def test_each_of_clutters_numbers_is_uniform_and_independent_of_the_others(real_
         assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.03
 
 
-@pytest.mark.parametrize("bend", [{}, {"elastic": {"spread": 1.5}}], ids=["pose", "elastic"])
-def test_apart_patches_do_not_meet_the_digits_ink(real_digits, bend):
+@pytest.mark.parametrize("elastic_augmentation", [{}, {"elastic": {"std": 1.5}}], ids=["pose", "elastic"])
+def test_apart_patches_do_not_meet_the_digits_ink(real_digits, elastic_augmentation):
     digits = first(real_digits[0], 40)
-    keys = {"canvas": [40, 50], "rotation": 30, "translation": 1, **bend}
-    apart = spec_of(**keys, clutter={"patches": 4, "size": 6, "apart": True})
+    keys = {"canvas": [40, 50], "rotation": 30, "translation": 1, **elastic_augmentation}
+    apart = spec_of(**keys, clutter={"patches": 4, "size": 6, "avoid_digit": True})
     drawn = draw_of(apart, digits)
     assert drawn.clutter is not None
     left, top, right, bottom = torch.from_numpy(outline_of(apart, digits, drawn).ink).T[..., None]
@@ -118,7 +118,7 @@ def test_apart_patches_do_not_meet_the_digits_ink(real_digits, bend):
 
 
 def test_patches_without_room_stay_where_they_fell(real_digits):
-    spec = spec_of(canvas=28, scale=[1.3, 1.3], clutter={"patches": 2, "size": 20, "apart": True})
+    spec = spec_of(canvas=28, scale=[1.3, 1.3], clutter={"patches": 2, "size": 20, "avoid_digit": True})
     images = render(spec, first(real_digits[0], 5), draws_of(spec, first(real_digits[0], 5)), torch.arange(5))
     assert images.amax(dim=(1, 2, 3)).min() > 0.5
 
@@ -151,7 +151,7 @@ def test_the_two_digits_of_an_addition_are_drawn_apart(real_digits):
 
 def test_an_epoch_of_additions_gives_each_image_its_own_sum(real_digits):
     digits, spec = first(real_digits[0], 40), spec_of("addition")
-    ((images, labels, _),) = FreshData.of(spec, digits, torch.device("cpu")).batches(0, 0, 40)
+    ((images, labels, _),) = OnlineDataset.of(spec, digits, torch.device("cpu")).batches(0, 0, 40)
     draws, index = draws_of(spec, digits), order(40, 0, 0)
     assert torch.equal(images, render(spec, digits, draws, index))
     assert torch.equal(labels, labels_of(digits, draws)[index])
@@ -162,7 +162,7 @@ def test_an_epoch_of_additions_gives_each_image_its_own_sum(real_digits):
 
 def test_an_epoch_shows_each_digits_distortions_once_with_its_label(real_digits):
     digits, spec = first(real_digits[0], 40, repeats=3), spec_of("r")
-    data = FreshData.of(spec, digits, torch.device("cpu"))
+    data = OnlineDataset.of(spec, digits, torch.device("cpu"))
     assert len(data) == 120
     every = render(spec, digits, draws_of(spec, digits, seed=5, epoch=2), torch.arange(120))
     numbers = order(120, 5, 2).split(30)
@@ -178,14 +178,14 @@ def test_an_epoch_shows_each_digits_distortions_once_with_its_label(real_digits)
 )
 def test_only_whole_batches_are_shown_but_at_least_one(real_digits, size, batches):
     digits = first(real_digits[0], 120)
-    fresh = FreshData.of(spec_of("plain"), digits, torch.device("cpu"))
-    built = BuiltData(digits.images[:, None], digits.labels)
+    fresh = OnlineDataset.of(spec_of("plain"), digits, torch.device("cpu"))
+    built = PrebuiltDataset(digits.images[:, None], digits.labels)
     for data in (fresh, built):
         assert [len(images) for images, *_ in data.batches(0, 0, size)] == batches
 
 
 def test_every_epoch_and_seed_distorts_and_orders_afresh(real_digits):
-    data = FreshData.of(spec_of("r"), first(real_digits[0], 50), torch.device("cpu"))
+    data = OnlineDataset.of(spec_of("r"), first(real_digits[0], 50), torch.device("cpu"))
     epochs = {origin: next(data.batches(*origin, 50)) for origin in ((0, 0), (0, 1), (1, 0))}
     again, *_ = next(data.batches(0, 1, 50))
     assert torch.equal(again, epochs[0, 1][0])
@@ -197,7 +197,7 @@ def test_every_epoch_and_seed_distorts_and_orders_afresh(real_digits):
 
 def test_built_images_are_shown_in_another_order_every_epoch_and_stay_as_they_are(real_digits):
     digits = first(real_digits[0], 60)
-    data = BuiltData(digits.images[:, None], digits.labels)
+    data = PrebuiltDataset(digits.images[:, None], digits.labels)
     shown = []
     for epoch in (0, 1):
         index = order(60, 3, epoch)
@@ -213,7 +213,7 @@ def test_built_images_are_shown_in_another_order_every_epoch_and_stay_as_they_ar
 def test_the_true_pose_brings_every_digit_back(real_digits, name):
     """Sampled with it, images are the digits again, but for what a second interpolation blurs."""
     digits, spec = first(real_digits[0], 40), spec_of(name)
-    data = FreshData.of(spec.model_copy(update={"clutter": None}), digits, torch.device("cpu"), posed=True)
+    data = OnlineDataset.of(spec.model_copy(update={"clutter": None}), digits, torch.device("cpu"), posed=True)
     images, _, poses = next(data.batches(0, 0, 40))
     back = bilinear_sampler(images, HOMOGRAPHY.grid(poses, (28, 28)))[:, 0]
     originals = digits.images[order(40, 0, 0)].float() / 255
@@ -224,8 +224,8 @@ def test_the_true_pose_brings_every_digit_back(real_digits, name):
 
 def test_built_images_come_with_the_same_poses(real_digits):
     digits, spec = first(real_digits[0], 40), spec_of("rts")
-    variant, *_ = draw_variant(spec, digits, "train", seed=0)
-    built = BuiltData(variant.images, variant.labels, true_poses(spec, variant.theta))
-    fresh = FreshData.of(spec, digits, torch.device("cpu"), posed=True)
+    variant, *_ = make_fixed_dataset(spec, digits, "train", seed=0)
+    built = PrebuiltDataset(variant.images, variant.labels, true_poses(spec, variant.theta))
+    fresh = OnlineDataset.of(spec, digits, torch.device("cpu"), posed=True)
     for mine, theirs in zip(built.batches(0, 0, 10), fresh.batches(0, 0, 10), strict=True):
         assert torch.equal(mine.poses, theirs.poses)

@@ -5,7 +5,7 @@ import torch
 from made_up import draw_of, spec_of
 from torch import Tensor
 
-from stn_train.data.distortion import Draw, true_poses
+from stn_train.data.distortion import Distortion, true_poses
 from stn_train.data.rendering import render
 from stn_train.data.sources import Digits
 from stn_train.geometry import PROJECTIVE, pixel_grid
@@ -15,7 +15,7 @@ from stn_train.models.oracle import tell
 from stn_train.specs import ModelSpec
 
 SPEC = spec_of("p_literal")
-Distorted = tuple[Digits, Draw]
+Distorted = tuple[Digits, Distortion]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def distorted(real_digits) -> Distorted:
 
 def posed(images: Tensor, poses: Tensor) -> Tensor:
     """What a transformer that is told the poses makes of images: N x 28 x 28."""
-    spec = {"name": "told", "like": "st_fcn", "transformer": {"pose": "true"}}
+    spec = {"name": "told", "base": "st_fcn", "transformer": {"pose": "oracle"}}
     network = build_model(ModelSpec.model_validate(spec), SPEC.canvas).network
     tell(network, poses)
     with torch.no_grad():

@@ -11,13 +11,13 @@ import torch
 from made_up import draw_of, outline_of
 
 from stn_train.data import datasets as variant_module
-from stn_train.data.datasets import FreshData, build_variant, draw_variant, load_variant
+from stn_train.data.datasets import OnlineDataset, build_prebuilt, load_prebuilt, make_fixed_dataset
 from stn_train.data.randomness import order
 from stn_train.data.rendering import render
 from stn_train.data.sources import Digits
 from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec
-from stn_train.storage import alone_in
+from stn_train.storage import folder_lock
 
 FILES = tuple(
     f"{split}/{name}" for split in ("train", "test") for name in ("images.npy", "digits.npy", "parameters.npz")
@@ -52,16 +52,16 @@ def test_the_fixed_images_and_poses_do_not_depend_on_the_number_of_threads(real_
     drawn = []
     for count in (1, 2):
         threads(count)
-        variant, *_ = draw_variant(spec, digits, "test")
+        variant, *_ = make_fixed_dataset(spec, digits, "test")
         drawn.append((variant.images, variant.theta))
     assert all(map(torch.equal, *drawn))
 
 
 def test_the_fixed_images_are_rounded_to_grey_values_and_do_not_depend_on_batches(real_digits, monkeypatch):
     spec, digits = spec_of(), splits(real_digits)["train"]
-    variant, draws, _ = draw_variant(spec, digits, "test")
+    variant, draws, _ = make_fixed_dataset(spec, digits, "test")
     monkeypatch.setattr(variant_module, "_BATCH", 7)
-    assert torch.equal(draw_variant(spec, digits, "test")[0].images, variant.images)
+    assert torch.equal(make_fixed_dataset(spec, digits, "test")[0].images, variant.images)
     assert variant.images.dtype == torch.uint8
     assert torch.equal(variant.digit, torch.arange(60) % 30)
     assert torch.equal(variant.labels, digits.labels.repeat(2))
@@ -72,16 +72,16 @@ def test_the_fixed_images_are_rounded_to_grey_values_and_do_not_depend_on_batche
 
 def test_the_test_images_differ_from_training_and_validation_images_of_the_same_digits(real_digits):
     digits = splits(real_digits)["train"]
-    drawn = [draw_variant(spec_of(), digits, split)[0].images for split in ("train", "test", "validation")]
+    drawn = [make_fixed_dataset(spec_of(), digits, split)[0].images for split in ("train", "test", "validation")]
     assert len({images.numpy().tobytes() for images in drawn}) == 3
 
 
 def test_what_was_built_is_read_back_as_it_was_drawn(real_digits, tmp_path):
     spec, digits = spec_of(canvas=[24, 40], scale=[0.8, 1.5]), splits(real_digits)  # not all of which fit
-    assert build_variant(spec, "digits", digits, tmp_path) == tmp_path / "made_up"
-    built = load_variant(spec, "digits", tmp_path)
+    assert build_prebuilt(spec, "digits", digits, tmp_path) == tmp_path / "made_up"
+    built = load_prebuilt(spec, "digits", tmp_path)
     assert set(built) == {"train", "test"}
-    test, *_ = draw_variant(spec, digits["test"], "test")
+    test, *_ = make_fixed_dataset(spec, digits["test"], "test")
     assert 0 < test.clipped < 20
     for name in ("images", "labels", "digit", "theta", "sources", "clipped"):
         assert np.array_equal(getattr(built["test"], name), getattr(test, name))
@@ -89,9 +89,9 @@ def test_what_was_built_is_read_back_as_it_was_drawn(real_digits, tmp_path):
 
 def test_built_training_images_are_those_that_seed_0_sees_in_its_first_epoch(real_digits, tmp_path):
     spec, digits = spec_of(), splits(real_digits)
-    build_variant(spec, "digits", digits, tmp_path)
-    built = load_variant(spec, "digits", tmp_path)["train"]
-    fresh = FreshData.of(spec, digits["train"], torch.device("cpu"))
+    build_prebuilt(spec, "digits", digits, tmp_path)
+    built = load_prebuilt(spec, "digits", tmp_path)["train"]
+    fresh = OnlineDataset.of(spec, digits["train"], torch.device("cpu"))
     ((images, labels, _),) = fresh.batches(seed=0, epoch=0, size=60)
     index = order(60, 0, 0)
     assert torch.equal(built.images[index], (images * 255).round().byte())
@@ -100,7 +100,7 @@ def test_built_training_images_are_those_that_seed_0_sees_in_its_first_epoch(rea
 
 def test_building_twice_gives_the_same_bytes(real_digits, tmp_path):
     for folder in ("one", "other"):
-        build_variant(spec_of(), "digits", splits(real_digits), tmp_path / folder)
+        build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path / folder)
     for name in (*FILES, "manifest.json"):
         one, other = ((tmp_path / folder / "made_up" / name).read_bytes() for folder in ("one", "other"))
         assert one == other
@@ -108,7 +108,7 @@ def test_building_twice_gives_the_same_bytes(real_digits, tmp_path):
 
 def test_numpy_alone_opens_the_files(real_digits, tmp_path):
     spec, digits = spec_of(), splits(real_digits)
-    build_variant(spec, "digits", digits, tmp_path)
+    build_prebuilt(spec, "digits", digits, tmp_path)
     drawn = draw_of(spec, digits["train"])
     lies = outline_of(spec, digits["train"], drawn)
     assert drawn.clutter is not None
@@ -128,9 +128,9 @@ def test_numpy_alone_opens_the_files(real_digits, tmp_path):
 
 def test_with_two_channels_the_files_have_an_axis_for_them(real_digits, tmp_path):
     spec, digits = DatasetSpec.model_validate("addition"), splits(real_digits)
-    build_variant(spec, "digits", digits, tmp_path)
-    built = load_variant(spec, "digits", tmp_path)["test"]
-    test, draws, _ = draw_variant(spec, digits["test"], "test")
+    build_prebuilt(spec, "digits", digits, tmp_path)
+    built = load_prebuilt(spec, "digits", tmp_path)["test"]
+    test, draws, _ = make_fixed_dataset(spec, digits["test"], "test")
     for name in ("images", "labels", "digit", "theta", "sources", "clipped"):
         assert np.array_equal(getattr(built, name), getattr(test, name))
     assert np.array_equal(test.digit, np.stack([drawn.digit for drawn in draws], axis=1))
@@ -143,7 +143,7 @@ def test_with_two_channels_the_files_have_an_axis_for_them(real_digits, tmp_path
 
 
 def test_the_manifest_says_what_was_built_of_what(real_digits, tmp_path):
-    build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
     manifest = json.loads((tmp_path / "made_up/manifest.json").read_text())
     assert (manifest["source"], manifest["family"]) == ("digits", "affine")
     assert DatasetSpec.model_validate(manifest["dataset"]) == spec_of()
@@ -158,7 +158,7 @@ def test_the_manifest_says_what_was_built_of_what(real_digits, tmp_path):
 
 def refusal(folder: Path, spec: DatasetSpec | None = None, source: Any = "digits") -> str:
     with pytest.raises(UserError) as caught:
-        load_variant(spec or spec_of(), source, folder)
+        load_prebuilt(spec or spec_of(), source, folder)
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert f"stn-train data build --config CONFIG --output-dir {folder}" in sentence
@@ -167,7 +167,7 @@ def refusal(folder: Path, spec: DatasetSpec | None = None, source: Any = "digits
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_flipped_bit_or_a_missing_file_is_refused_by_name(real_digits, tmp_path, name):
-    build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
     path = tmp_path / "made_up" / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -178,10 +178,10 @@ def test_a_flipped_bit_or_a_missing_file_is_refused_by_name(real_digits, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda text: text[:-20], lambda text: "", lambda text: text.replace('"format": 4', '"format": 3')]
+    "damage", [lambda text: text[:-20], lambda text: "", lambda text: text.replace('"format": 5', '"format": 3')]
 )
 def test_a_damaged_or_missing_manifest_is_refused_by_name(real_digits, tmp_path, damage):
-    build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
     path = tmp_path / "made_up/manifest.json"
     path.write_text(damage(path.read_text()))
     assert f"{path} is damaged" in refusal(tmp_path)
@@ -190,20 +190,20 @@ def test_a_damaged_or_missing_manifest_is_refused_by_name(real_digits, tmp_path,
 
 
 def test_another_specification_of_the_same_name_and_another_source_are_refused(real_digits, tmp_path):
-    build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
     assert f"{tmp_path / 'made_up'} holds another variant" in refusal(tmp_path, spec_of(rotation=31))
     assert f"{tmp_path / 'made_up'} holds another variant" in refusal(tmp_path, source="mnist")
 
 
 def test_a_build_that_was_cut_off_is_refused(real_digits, tmp_path, monkeypatch):
     monkeypatch.setattr(variant_module.storage, "write_record", lambda path, value: None)
-    build_variant(spec_of(), "digits", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
     assert "holds no built variant" in refusal(tmp_path)
 
 
 def test_a_folder_that_another_process_builds_in_is_left_alone(real_digits, tmp_path):
-    with alone_in(tmp_path / "made_up"), pytest.raises(UserError, match=r"another process is at work in .*made_up"):
-        build_variant(spec_of(), "mnist", splits(real_digits), tmp_path)
+    with folder_lock(tmp_path / "made_up"), pytest.raises(UserError, match=r"another process is at work in .*made_up"):
+        build_prebuilt(spec_of(), "mnist", splits(real_digits), tmp_path)
     assert list((tmp_path / "made_up").iterdir()) == []
 
 
@@ -211,5 +211,5 @@ def test_what_a_killed_build_left_half_written_goes(real_digits, tmp_path):
     half = tmp_path / "made_up/test/.images.npy.abc.tmp"
     half.parent.mkdir(parents=True)
     half.touch()
-    build_variant(spec_of(), "mnist", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), "mnist", splits(real_digits), tmp_path)
     assert not half.exists()

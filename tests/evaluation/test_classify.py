@@ -10,7 +10,7 @@ from stn_train.evaluation import classify as classify_module
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.geometry import AFFINE
 from stn_train.models import SpatialTransformer, build_model
-from stn_train.models.transformer import Regression
+from stn_train.models.transformer import ThetaHead
 from stn_train.specs import ModelSpec
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def small_network(transformed: bool = True) -> nn.Sequential:
     """With batch normalisation and dropout, which are to be at rest in an evaluation."""
     torch.manual_seed(0)
     localisation = nn.Sequential(
-        nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 8), nn.BatchNorm1d(8), Regression(8, AFFINE)
+        nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 8), nn.BatchNorm1d(8), ThetaHead(8, AFFINE)
     )
     nn.init.normal_(localisation[-1].weight, std=0.1)
     features = (nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(4), nn.Dropout(), nn.Flatten())
@@ -85,7 +85,7 @@ def test_classifying_changes_nothing_in_the_network():
 
 def test_every_transformer_tells_its_theta_in_the_order_of_the_forward_pass():
     torch.manual_seed(0)
-    spec = {"name": "many", "like": "st_cnn", "transformer": {"family": "attention", "at": [0, 2, 1]}}
+    spec = {"name": "many", "base": "st_cnn", "transformer": {"family": "attention", "before": [0, 2, 1]}}
     network = build_model(ModelSpec.model_validate(spec), (28, 28)).network
     wanted = [network[0], network[1][1].transformer, network[1][2].transformer]
     for number, transformer in enumerate(wanted):

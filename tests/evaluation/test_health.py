@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.evaluation.diagnostics import examine
-from stn_train.evaluation.metrics import Health
+from stn_train.evaluation.diagnostics import diagnose
+from stn_train.evaluation.metrics import Diagnostics
 from stn_train.geometry import FAMILIES
 from stn_train.models import SpatialTransformer, build_model
 from stn_train.specs import ModelSpec
@@ -33,31 +33,31 @@ def images_of(size: int = 20) -> tuple[Tensor, Tensor]:
     return torch.rand(COUNT, 1, size, size, generator=generator), torch.arange(COUNT)
 
 
-def health_of(family: str, theta: list[float] | Tensor) -> Health:
+def health_of(family: str, theta: list[float] | Tensor) -> Diagnostics:
     torch.manual_seed(0)
     transformer = SpatialTransformer(Fixed(torch.as_tensor(theta)), FAMILIES[family], (10, 10))
     network = nn.Sequential(
         OrderedDict(transformer=transformer, classifier=nn.Sequential(nn.Flatten(), nn.Linear(100, 10)))
     )
-    (health,) = examine(network, *images_of())
-    return health
+    (diagnostics,) = diagnose(network, *images_of())
+    return diagnostics
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_identity_is_at_rest(family):
-    health = health_of(family, list(FAMILIES[family].identity))
-    assert (health.outside, health.folded) == (0, 0)
-    assert (health.scale, health.moved, health.spread) == pytest.approx((1, 0, 0), abs=1e-6)
-    assert health.gradient > 0
+    diagnostics = health_of(family, list(FAMILIES[family].identity))
+    assert (diagnostics.outside, diagnostics.folded) == (0, 0)
+    assert (diagnostics.scale, diagnostics.moved, diagnostics.std) == pytest.approx((1, 0, 0), abs=1e-6)
+    assert diagnostics.gradient > 0
 
 
 def test_a_zoom_is_its_size():
-    health = health_of("attention", [0.25, 0.0, 0.0])
-    assert health.scale == pytest.approx(0.25)
+    diagnostics = health_of("attention", [0.25, 0.0, 0.0])
+    assert diagnostics.scale == pytest.approx(0.25)
     # points at ±0.1, ±0.3, ... ±0.9 along both axes are brought to a quarter
     squares = sum(2 * (0.1 + 0.2 * step) ** 2 for step in range(5)) / 10
-    assert health.moved == pytest.approx(0.75 * math.sqrt(2 * squares))
-    assert health.spread == pytest.approx(0, abs=1e-6)
+    assert diagnostics.moved == pytest.approx(0.75 * math.sqrt(2 * squares))
+    assert diagnostics.std == pytest.approx(0, abs=1e-6)
 
 
 def test_outside_is_the_share_of_the_points_that_are():
@@ -79,7 +79,7 @@ def test_mirrored_and_folded_images_are_counted():
 def test_spread_is_over_images():
     shift = torch.zeros(COUNT, 2)
     shift[:3, 0] = 0.4
-    assert health_of("translation", shift).spread == pytest.approx(0.2)
+    assert health_of("translation", shift).std == pytest.approx(0.2)
 
 
 def network_of(**transformer: Any) -> nn.Sequential:
@@ -89,11 +89,11 @@ def network_of(**transformer: Any) -> nn.Sequential:
 
 
 def test_every_transformer_has_its_own_in_the_order_of_the_forward_pass():
-    network = network_of(at=[0, 2], localisation="fc_paper", output=20)
+    network = network_of(before=[0, 2], localisation="fc_paper", output_size=20)
     nn.init.constant_(network[1][2].transformer.localisation[-1].bias, 0.1)
-    first, second = examine(network, *images_of())
+    first, second = diagnose(network, *images_of())
     assert first.moved == 0 < second.moved
-    assert len(examine(network_of(parallel=3), *images_of())) == 3
+    assert len(diagnose(network_of(parallel=3), *images_of())) == 3
 
 
 def test_gradient_is_the_share_of_the_rest():
@@ -105,8 +105,8 @@ def test_gradient_is_the_share_of_the_rest():
     outside = [parameter.grad for parameter in network[1].parameters()]
     norms = [math.sqrt(sum(float(grad.square().sum()) for grad in grads)) for grads in (inside, outside)]
     network.zero_grad()
-    (health,) = examine(network, images, labels)
-    assert health.gradient == pytest.approx(norms[0] / norms[1], rel=1e-4)
+    (diagnostics,) = diagnose(network, images, labels)
+    assert diagnostics.gradient == pytest.approx(norms[0] / norms[1], rel=1e-4)
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
@@ -116,24 +116,24 @@ def test_what_is_not_used_gets_no_gradient():
 
         def __init__(self) -> None:
             super().__init__()
-            self.network = network_of(output=20)
+            self.network = network_of(output_size=20)
 
         def forward(self, images: Tensor) -> Tensor:
             self.network[0](images)
             return self.network[1](images)
 
-    (health,) = examine(Ignoring(), *images_of())
-    assert health.gradient == 0
+    (diagnostics,) = diagnose(Ignoring(), *images_of())
+    assert diagnostics.gradient == 0
 
 
 def test_a_network_without_transformers_has_none_to_examine():
-    assert examine(nn.Sequential(nn.Flatten(), nn.Linear(400, 10)), *images_of()) == ()
+    assert diagnose(nn.Sequential(nn.Flatten(), nn.Linear(400, 10)), *images_of()) == ()
 
 
 def test_examining_changes_nothing():
     network = network_of()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    examine(network, *images_of())
+    diagnose(network, *images_of())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(not module._forward_hooks for module in network.modules())
 
@@ -142,5 +142,5 @@ def test_a_gradient_that_is_not_finite_is_told_as_large():
     network = network_of()
     with torch.no_grad():
         next(network[1].parameters()).fill_(float("nan"))
-    (health,) = examine(network, *images_of())
-    assert health.gradient == 1e9
+    (diagnostics,) = diagnose(network, *images_of())
+    assert diagnostics.gradient == 1e9

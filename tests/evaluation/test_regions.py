@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from stn_train.colocalisation.boxes import crop_boxes, frame_boxes, overlap
-from stn_train.evaluation.alignment import Map, Undoing
+from stn_train.evaluation.alignment import Map, PoseResidual
 from stn_train.evaluation.regions import area, inside, regions
 from stn_train.geometry import AFFINE, ATTENTION, PROJECTIVE, ROTATION, TPS, TRANSLATION, pixel_grid
 
@@ -22,8 +22,8 @@ def sources() -> Tensor:
     return torch.randint(0, 256, (COUNT, 28, 28), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
 
 
-def every(undoing: Undoing):
-    return regions(undoing, sources(), torch.arange(COUNT))
+def every(residual: PoseResidual):
+    return regions(residual, sources(), torch.arange(COUNT))
 
 
 def ones() -> Tensor:
@@ -33,7 +33,7 @@ def ones() -> Tensor:
 @pytest.mark.parametrize("family", [AFFINE, PROJECTIVE], ids=lambda family: family.name)
 def test_the_frame_itself_is_covered_wholly(family):
     theta = some(family, 0.05)
-    found = every(Undoing(Map(family, theta, CANVAS), (Map(family.closure, family.inverse(theta), CANVAS),)))
+    found = every(PoseResidual(Map(family, theta, CANVAS), (Map(family.closure, family.inverse(theta), CANVAS),)))
     for share in (found.raw, found.aligned, found.ink):
         torch.testing.assert_close(share, ones(), atol=1e-2, rtol=0)
 
@@ -41,7 +41,7 @@ def test_the_frame_itself_is_covered_wholly(family):
 def test_a_common_pose_lowers_the_raw_overlap_and_not_the_aligned_one():
     theta = some(AFFINE, 0.05)
     zoom = Map(ATTENTION, torch.tensor([[0.5, 0.1, -0.2]], dtype=torch.float64).expand(COUNT, 3), CANVAS)
-    found = every(Undoing(Map(AFFINE, theta, CANVAS), (Map(AFFINE, AFFINE.inverse(theta), CANVAS), zoom)))
+    found = every(PoseResidual(Map(AFFINE, theta, CANVAS), (Map(AFFINE, AFFINE.inverse(theta), CANVAS), zoom)))
     torch.testing.assert_close(found.raw, 0.25 * ones(), atol=0.01, rtol=0)
     torch.testing.assert_close(found.aligned, ones(), atol=1e-3, rtol=0)
 
@@ -50,7 +50,7 @@ def test_digits_that_stay_turned_do_not_make_the_aligned_region_larger():
     """The identity on digits turned by up to 60 degrees: the overlap is that of a square and a turned one."""
     angle = torch.linspace(-1.05, 1.05, COUNT, dtype=torch.float64)[:, None]
     still = Map(TRANSLATION, torch.zeros(COUNT, 2, dtype=torch.float64), (28, 28))
-    found = every(Undoing(Map(ROTATION, angle, (28, 28)), (still,)))
+    found = every(PoseResidual(Map(ROTATION, angle, (28, 28)), (still,)))
     torch.testing.assert_close(found.aligned, found.raw, atol=0.02, rtol=0)
 
 
@@ -59,7 +59,7 @@ def test_raw_is_the_overlap_of_boxes_where_digits_are_moved_and_crops_upright():
     shift = torch.randint(-12, 13, (COUNT, 2), generator=torch.Generator().manual_seed(0)).double()
     done = torch.cat([2 * ones()[:, None], -shift / 14], 1)  # canvas, 28 pixels to a unit, to the frame, 14 to a unit
     crops = torch.cat([0.5 * ones()[:, None], (shift.flip(0) / 28)], 1)
-    found = every(Undoing(Map(ATTENTION, done, CANVAS), (Map(ATTENTION, crops, CANVAS),)))
+    found = every(PoseResidual(Map(ATTENTION, done, CANVAS), (Map(ATTENTION, crops, CANVAS),)))
     expected = overlap(crop_boxes(crops), frame_boxes(shift, CANVAS))
     assert 0 < expected.min() < 0.5 < expected.max()
     torch.testing.assert_close(found.raw, expected)
@@ -68,7 +68,7 @@ def test_raw_is_the_overlap_of_boxes_where_digits_are_moved_and_crops_upright():
 
 def test_ink_is_the_share_of_the_digits_own_ink():
     left = Map(AFFINE, torch.tensor([[0.5, 0, -0.5, 0, 1, 0]], dtype=torch.float64).expand(COUNT, 6), (28, 28))
-    found = every(Undoing(Map(TRANSLATION, 0 * some(TRANSLATION, 0), (28, 28)), (left,)))
+    found = every(PoseResidual(Map(TRANSLATION, 0 * some(TRANSLATION, 0), (28, 28)), (left,)))
     pixels = sources().double()
     torch.testing.assert_close(found.ink, pixels[:, :, :14].sum((1, 2)) / pixels.sum((1, 2)))
     torch.testing.assert_close(found.raw, 0.5 * ones())
@@ -76,12 +76,12 @@ def test_ink_is_the_share_of_the_digits_own_ink():
 
 def test_bent_regions_have_bent_sides():
     """A spline moves the middle of each side inwards and leaves the corners: four corners alone would miss it."""
-    theta = TPS.control_points(0 * some(TPS, 0) + torch.tensor(TPS.identity, dtype=torch.float64)).clone()
+    theta = TPS.points_of(0 * some(TPS, 0) + torch.tensor(TPS.identity, dtype=torch.float64)).clone()
     on_edge = theta.abs().amax(-1) > 0.99
     corner = theta.abs().amin(-1) > 0.99
     theta[on_edge & ~corner] *= 0.7
     still = Map(TRANSLATION, torch.zeros(COUNT, 2, dtype=torch.float64), (28, 28))
-    found = every(Undoing(still, (Map(TPS, theta.flatten(1), (28, 28)),)))
+    found = every(PoseResidual(still, (Map(TPS, theta.flatten(1), (28, 28)),)))
     fine = TPS.points(theta.flatten(1)[:1], edge_points(400), 1.0) * 14
     torch.testing.assert_close(found.raw[0], area(fine)[0] / 784, atol=0.02, rtol=0)  # the raster is one of pixels
     assert float(found.raw[0]) < 0.8
@@ -96,14 +96,14 @@ def edge_points(steps: int) -> Tensor:
 
 def test_a_region_elsewhere_holds_nothing():
     far = Map(TRANSLATION, torch.full((COUNT, 2), 5.0, dtype=torch.float64), (28, 28))
-    found = every(Undoing(Map(TRANSLATION, 0 * some(TRANSLATION, 0), (28, 28)), (far,)))
+    found = every(PoseResidual(Map(TRANSLATION, 0 * some(TRANSLATION, 0), (28, 28)), (far,)))
     assert not found.raw.any()
     assert not found.ink.any()
 
 
 def test_a_dot_holds_no_frame():
     dot = Map(ATTENTION, torch.zeros(COUNT, 3, dtype=torch.float64), (28, 28))
-    found = every(Undoing(Map(TRANSLATION, 0 * some(TRANSLATION, 0), (28, 28)), (dot,)))
+    found = every(PoseResidual(Map(TRANSLATION, 0 * some(TRANSLATION, 0), (28, 28)), (dot,)))
     assert not found.aligned.any()
     assert not found.raw.any()
 

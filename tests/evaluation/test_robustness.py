@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stn_train.data.distortion import Draw, draw
+from stn_train.data.distortion import Distortion, sample_distortion
 from stn_train.data.sources import load_digits
 from stn_train.evaluation.robustness import LEVELS, held, trained_range
 from stn_train.specs import DATASETS, DatasetSpec
@@ -13,12 +13,12 @@ _, TEST = load_digits("digits")
 FEW = TEST.subset(torch.arange(50))
 
 
-def drawn(spec: DatasetSpec) -> Draw:
-    return draw(spec, FEW, 0, "test")[0]
+def drawn(spec: DatasetSpec) -> Distortion:
+    return sample_distortion(spec, FEW, 0, "test")[0]
 
 
 @pytest.mark.parametrize("name", ["plain", "rts", "tc", "e"])
-@pytest.mark.parametrize(("factor", "quantity"), [("angle", "rotation"), ("scale", "scale")])
+@pytest.mark.parametrize(("factor", "quantity"), [("rotation", "rotation"), ("scale", "scale")])
 def test_what_is_held_is_the_same_for_every_image_and_the_rest_as_before(name, factor, quantity):
     spec = DatasetSpec.model_validate(name)
     level = LEVELS[factor][1]
@@ -32,7 +32,7 @@ def test_what_is_held_is_the_same_for_every_image_and_the_rest_as_before(name, f
 
 def test_a_shift_from_corner_to_corner_lets_the_ink_touch_the_edges():
     spec = DatasetSpec.model_validate("rts")
-    low, middle, high = (drawn(held(spec, "shift", level)).shift for level in (-1.0, 0.0, 1.0))
+    low, middle, high = (drawn(held(spec, "translation", level)).shift for level in (-1.0, 0.0, 1.0))
     assert (low < middle).all()
     assert (middle < high).all()
     np.testing.assert_allclose((low + high) / 2, middle)

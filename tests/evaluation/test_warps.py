@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 def network_of(canvas: tuple[int, int] = (28, 36), channels: int = 1, **transformer: object) -> nn.Sequential:
     """An ST-FCN whose transformers have left the identity."""
     torch.manual_seed(0)
-    spec = ModelSpec.model_validate({"name": "made", "like": "st_fcn", "transformer": transformer})
+    spec = ModelSpec.model_validate({"name": "made", "base": "st_fcn", "transformer": transformer})
     network = build_model(spec, canvas, channels=channels).network
     for module in network.modules():
         if isinstance(module, SpatialTransformer):
@@ -61,19 +61,21 @@ def test_the_outline_of_the_identity_is_the_images_edge(family):
 
 
 def test_a_side_is_straight_under_a_homography_and_bent_under_a_spline():
-    def bend(points: Tensor) -> float:
+    def elastic_augmentation(points: Tensor) -> float:
         """How far the middle of the upper side lies off the line through its ends, in pixels."""
         (ax, ay), (mx, my), (bx, by) = points[0], points[8], points[16]
         return float(abs((bx - ax) * (my - ay) - (by - ay) * (mx - ax)) / torch.hypot(bx - ax, by - ay))
 
     bent = torch.tensor(TPS.identity)
     bent[3] += 0.3  # y of the second control point of the upper row
-    assert bend(outline(PROJECTIVE, [1, 0.1, 0, 0.2, 1, 0, 0.2, 0.1], 28, 28)) == pytest.approx(0, abs=1e-4)
-    assert bend(outline(TPS, bent.tolist(), 28, 28)) > 1
+    assert elastic_augmentation(outline(PROJECTIVE, [1, 0.1, 0, 0.2, 1, 0, 0.2, 0.1], 28, 28)) == pytest.approx(
+        0, abs=1e-4
+    )
+    assert elastic_augmentation(outline(TPS, bent.tolist(), 28, 28)) > 1
 
 
 def test_what_is_recorded_is_what_was_done():
-    network = network_of(at=[0, 0], parallel=2)
+    network = network_of(before=[0, 0], parallel=2)
     images = torch.rand(3, 1, 28, 36)
     with recorded_warps(network) as warps:
         network(images)
@@ -90,7 +92,7 @@ def test_what_is_recorded_is_what_was_done():
 
 def test_sights_are_what_the_classifier_is_given():
     images = random_images(5, 2, 28, 36)
-    network = network_of(channels=2, parallel=2, output=[14, 20])
+    network = network_of(channels=2, parallel=2, output_size=[14, 20])
     seen = sights(network[0], images, CPU)
     assert [sight.output.shape for sight in seen] == [(5, 2, 14, 20)] * 2
     with torch.no_grad():
@@ -99,12 +101,12 @@ def test_sights_are_what_the_classifier_is_given():
 
 
 def test_only_those_that_read_the_image_itself_have_an_outline():
-    seen = sights(network_of(at=[0, 0])[0], random_images(2, 1, 28, 36), CPU)
+    seen = sights(network_of(before=[0, 0])[0], random_images(2, 1, 28, 36), CPU)
     assert [sight.outline is not None for sight in seen] == [True, False]
 
 
 def test_no_transformer_at_the_input_is_no_sight():
-    spec = ModelSpec.model_validate({"name": "deep", "like": "st_cnn", "transformer": {"at": [1]}})
+    spec = ModelSpec.model_validate({"name": "deep", "base": "st_cnn", "transformer": {"before": [1]}})
     assert at_input(build_model(spec, (28, 28)).network) is None
 
 

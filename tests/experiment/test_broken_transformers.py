@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.evaluation.diagnostics import examine
+from stn_train.evaluation.diagnostics import diagnose
 from stn_train.models import build_model
 from stn_train.models.build import at_input
-from stn_train.report.diagnostics import troubles
+from stn_train.report.diagnostics import warnings_of
 from stn_train.run_folder import EpochRecord
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
 
@@ -34,16 +34,16 @@ def network() -> nn.Sequential:
 
 
 def recipe_of(**changes: Any) -> TrainingSpec:
-    return TrainingSpec(**{**RECIPES["ours"], **changes})
+    return TrainingSpec(**{**RECIPES["default"], **changes})
 
 
 def kinds(network: nn.Module) -> list[str]:
     noise = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     images = noise * torch.linspace(0.2, 2, 20)[:, None, None, None]
     record = EpochRecord(
-        epoch=4, loss=1.0, error=50.0, rate=0.1, transformers=examine(network, images, torch.arange(20) % 10)
+        epoch=4, loss=1.0, error=50.0, lr=0.1, transformers=diagnose(network, images, torch.arange(20) % 10)
     )
-    return [trouble.kind for trouble in troubles(record, recipe_of(epochs=8))]
+    return [warning.kind for warning in warnings_of(record, recipe_of(epochs=8))]
 
 
 def last(network: nn.Module) -> nn.Linear:
@@ -66,10 +66,10 @@ def test_a_classifier_that_is_fed_the_untransformed_image(network):
 def test_an_output_collapsed_to_a_dot(network):
     with torch.no_grad():
         last(network).bias.copy_(torch.tensor([-0.98, 0, 0, 0, -0.98, 0]))
-    assert kinds(network) == ["dot 1"]
+    assert kinds(network) == ["collapsed 1"]
 
 
 def test_an_output_beside_the_image(network):
     with torch.no_grad():
         last(network).bias[2] = 3.0
-    assert kinds(network) == ["blank 1"]
+    assert kinds(network) == ["out_of_bounds 1"]

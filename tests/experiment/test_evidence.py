@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from stn_train.data.datasets import Variant, draw_variant
+from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.sources import load_digits
 from stn_train.evaluation.classify import classify
-from stn_train.evaluation.metrics import Evidence
-from stn_train.experiment.final_evaluation import gather
+from stn_train.evaluation.metrics import AlignmentMetrics
+from stn_train.experiment.final_evaluation import alignment_metrics
 from stn_train.experiment.runtime import poses_for
 from stn_train.models import build_model
 from stn_train.models.transformer import SpatialTransformer
@@ -19,13 +19,13 @@ from stn_train.specs import DatasetSpec, ModelSpec
 CPU = torch.device("cpu")
 
 
-def variant_of(name: str) -> tuple[DatasetSpec, Variant]:
+def variant_of(name: str) -> tuple[DatasetSpec, FixedDataset]:
     spec = DatasetSpec.model_validate(name)
     _, test = load_digits("digits")
-    return spec, draw_variant(spec, test.subset(torch.arange(100)), "test")[0]
+    return spec, make_fixed_dataset(spec, test.subset(torch.arange(100)), "test")[0]
 
 
-def gathered(dataset: str, transformer: dict[str, Any] | None, std: float = 0.0) -> Evidence | None:
+def gathered(dataset: str, transformer: dict[str, Any] | None, std: float = 0.0) -> AlignmentMetrics | None:
     """Of an untrained network, whose thetas leave the identity at random with a standard deviation."""
     spec, variant = variant_of(dataset)
     torch.manual_seed(0)
@@ -38,44 +38,46 @@ def gathered(dataset: str, transformer: dict[str, Any] | None, std: float = 0.0)
             nn.init.normal_(last.weight, std=std)
     poses = poses_for(model, spec, variant)
     thetas = classify(network, variant.images, CPU, "float32", poses).thetas
-    return gather(model, spec, variant, network, thetas, CPU, "float32")
+    return alignment_metrics(model, spec, variant, network, thetas, CPU, "float32")
 
 
 @pytest.mark.parametrize("dataset", ["rts", "tc", "p", "e", "shear"])
 @pytest.mark.parametrize("family", ["affine", "projective", "tps"])
 def test_the_identity_undoes_nothing(dataset, family):
-    evidence = gathered(dataset, {"family": family})
-    assert evidence is not None
-    assert {spread.component for spread in evidence.pose} == (
-        {"angle", "scale", "aspect", "shear", "place"}
+    alignment = gathered(dataset, {"family": family})
+    assert alignment is not None
+    assert {spread.component for spread in alignment.pose} == (
+        {"rotation", "scale", "aspect", "shear", "translation"}
         if family != "tps" and dataset not in ("p", "e")  # at the identity, a projective map is affine
-        else {"place", "shape"}
+        else {"translation", "non_affine"}
     )
-    assert all(spread.score in (None, pytest.approx(0, abs=1e-3)) for spread in evidence.pose)
-    assert any(spread.score is not None for spread in evidence.pose)
-    assert evidence.responses or (family, dataset) == ("tps", "shear"), "seen by points, a shear has a shape alone"
-    for response in evidence.responses or ():
+    assert all(spread.score in (None, pytest.approx(0, abs=1e-3)) for spread in alignment.pose)
+    assert any(spread.score is not None for spread in alignment.pose)
+    assert alignment.residual_curves or (family, dataset) == ("tps", "shear"), (
+        "seen by points, a shear has a shape alone"
+    )
+    for response in alignment.residual_curves or ():
         assert response.after == pytest.approx(response.before, abs=1e-3)
-    assert evidence.overlap.ink > 0.9, "all of the canvas, and hardly any ink lies off it"
-    assert sum(overlap.images for overlap in evidence.overlap_by_class if overlap) == evidence.overlap.images
+    assert alignment.overlap.ink > 0.9, "all of the canvas, and hardly any ink lies off it"
+    assert sum(overlap.images for overlap in alignment.overlap_by_class if overlap) == alignment.overlap.images
 
 
 @pytest.mark.parametrize("dataset", ["rts", "tc", "p", "e"])
 def test_among_draws_of_a_digit_the_distortion_varies_as_among_digits(dataset):
-    evidence = gathered(dataset, {})
-    assert evidence is not None
-    assert evidence.pose_of_a_digit is not None
-    for of_all, of_a_digit in zip(evidence.pose, evidence.pose_of_a_digit, strict=True):
+    alignment = gathered(dataset, {})
+    assert alignment is not None
+    assert alignment.pose_of_a_digit is not None
+    for of_all, of_a_digit in zip(alignment.pose, alignment.pose_of_a_digit, strict=True):
         assert of_a_digit.before == pytest.approx(of_all.before, rel=0.25, abs=1e-6)
         assert of_a_digit.score in (None, pytest.approx(0, abs=1e-3))
 
 
 def test_spreads_are_those_of_the_distortion():
     """RTS turns by up to 45 degrees and scales by 0.7 to 1.2, uniformly."""
-    evidence = gathered("rts", {})
-    assert evidence is not None
-    before = {spread.component: spread.before for spread in evidence.pose}
-    assert before["angle"] == pytest.approx(90 / 12**0.5, rel=0.06)
+    alignment = gathered("rts", {})
+    assert alignment is not None
+    before = {spread.component: spread.before for spread in alignment.pose}
+    assert before["rotation"] == pytest.approx(90 / 12**0.5, rel=0.06)
     assert before["scale"] == pytest.approx(0.154, rel=0.08), "of the logarithm of a uniform factor"
     assert before["aspect"] < 1e-6
     assert before["shear"] < 1e-6
@@ -83,41 +85,41 @@ def test_spreads_are_those_of_the_distortion():
 
 @pytest.mark.parametrize("dataset", ["rts", "p"])
 def test_the_true_pose_undoes_all_of_it(dataset):
-    evidence = gathered(dataset, {"pose": "true", "output": 28})
-    assert evidence is not None
-    for pose in (evidence.pose, evidence.pose_of_a_digit):
+    alignment = gathered(dataset, {"pose": "oracle", "output_size": 28})
+    assert alignment is not None
+    for pose in (alignment.pose, alignment.pose_of_a_digit):
         assert pose is not None
         scores = {spread.component: spread.score for spread in pose if spread.score is not None}
-        names = ("angle", "scale", "place") if dataset == "rts" else ("place", "shape")
+        names = ("rotation", "scale", "translation") if dataset == "rts" else ("translation", "non_affine")
         assert scores == {name: pytest.approx(100, abs=1e-2) for name in names}
-    assert evidence.responses
-    for response in evidence.responses:
+    assert alignment.residual_curves
+    for response in alignment.residual_curves:
         assert max(map(abs, response.after)) < 1e-3 * max(response.before)
-    assert (evidence.overlap.iou, evidence.overlap.aligned) == pytest.approx((1, 1), abs=0.01)
-    within = evidence.within_classes
+    assert (alignment.overlap.iou, alignment.overlap.aligned) == pytest.approx((1, 1), abs=0.01)
+    within = alignment.within_classes
     assert within is not None
     assert within.output == pytest.approx(within.digits, abs=0.06), "but for reading between pixels, twice"
     assert within.images > within.digits + 0.1
 
 
 def test_the_identity_leaves_images_as_alike_as_they_are():
-    evidence = gathered("e", {})
-    assert evidence is not None
-    assert evidence.within_classes is not None
-    assert evidence.within_classes.output == pytest.approx(evidence.within_classes.images, abs=1e-6)
+    alignment = gathered("e", {})
+    assert alignment is not None
+    assert alignment.within_classes is not None
+    assert alignment.within_classes.output == pytest.approx(alignment.within_classes.images, abs=1e-6)
 
 
 def test_moving_at_random_makes_matters_worse():
-    evidence = gathered("r", {}, std=0.2)
-    assert evidence is not None
-    angle, *_, place = evidence.pose
+    alignment = gathered("r", {}, std=0.2)
+    assert alignment is not None
+    angle, *_, place = alignment.pose
     assert angle.score is not None
     assert angle.score < 0
     assert place.after > place.before
 
 
 def test_transformers_in_a_row_are_composed():
-    alone, row = (gathered("rts", {"at": [0] * count}, std=0.05) for count in (1, 2))
+    alone, row = (gathered("rts", {"before": [0] * count}, std=0.05) for count in (1, 2))
     assert alone is not None
     assert row is not None
     assert [spread.component for spread in row.pose] == [spread.component for spread in alone.pose]
@@ -125,7 +127,7 @@ def test_transformers_in_a_row_are_composed():
 
 
 @pytest.mark.parametrize(
-    ("dataset", "transformer"), [("rts", None), ("rts", {"at": [2]}), ("rts", {"parallel": 2}), ("addition", {})]
+    ("dataset", "transformer"), [("rts", None), ("rts", {"before": [2]}), ("rts", {"parallel": 2}), ("addition", {})]
 )
 def test_without_one_pose_there_is_nothing_to_tell(dataset, transformer):
     assert gathered(dataset, transformer) is None

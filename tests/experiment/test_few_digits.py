@@ -5,29 +5,29 @@ from typing import Any
 import pytest
 import torch
 
-from stn_train.data.datasets import FreshData
+from stn_train.data.datasets import OnlineDataset
 from stn_train.data.sources import hold_out, load_digits
-from stn_train.experiment.runtime import Problem, Session, prepare
+from stn_train.experiment.runtime import Runtime, TrialData, prepare
 from stn_train.specs import ExperimentSpec, trials_of
 
 
-def problem(digits: int | None, **keys: Any) -> Problem:
+def problem(digits: int | None, **keys: Any) -> TrialData:
     spec = ExperimentSpec.model_validate(
         {
             "name": "few",
             "source": "digits",
             "datasets": ["tc"],
             "models": ["cnn"],
-            "training": {"digits": digits},
+            "training": {"train_size": digits},
             **keys,
         }
     )
-    return prepare(trials_of(spec)[0], Session(torch.device("cpu")))
+    return prepare(trials_of(spec)[0], Runtime(torch.device("cpu")))
 
 
-def images(problem: Problem) -> set[bytes]:
+def images(problem: TrialData) -> set[bytes]:
     """The digits that it trains on."""
-    assert isinstance(problem.training, FreshData)
+    assert isinstance(problem.training, OnlineDataset)
     assert len(problem.training.digits) == problem.training_digits
     return {image.numpy().tobytes() for image in problem.training.digits.images}
 
@@ -35,7 +35,7 @@ def images(problem: Problem) -> set[bytes]:
 def test_all_digits_are_those_of_the_source_as_they_are() -> None:
     training, _ = load_digits("digits")
     everything = problem(None)
-    assert isinstance(everything.training, FreshData)
+    assert isinstance(everything.training, OnlineDataset)
     assert torch.equal(everything.training.digits.images, training.images)
     assert everything.training.digits.repeats == training.repeats
 
@@ -58,7 +58,7 @@ def test_held_out_digits_are_not_among_the_few() -> None:
 
 def test_clutter_is_cut_from_the_few() -> None:
     few = problem(100).training
-    assert isinstance(few, FreshData)
+    assert isinstance(few, OnlineDataset)
     lit = few.digits.images.clone()
     few.digits.images.zero_()
     dark = next(few.batches(0, 0, 256)).images

@@ -36,13 +36,13 @@ def test_what_joining_would_make_too_large_is_refused():
 
 
 def test_what_both_name_is_as_it_is_now():
-    now = experiment(datasets=[{"name": "r", "like": "r", "rotation": 5}], parameters=50_000)
+    now = experiment(datasets=[{"name": "r", "base": "r", "rotation": 5}], parameters=50_000)
     assert joined(experiment(seeds=[3]), now) == now.model_copy(update={"seeds": (3, 0)})
 
 
 def test_differences_name_keys_and_both_values():
     (before,) = trials_of(experiment(parameters=50_000))
-    (now,) = trials_of(experiment(models=[{"name": "cnn", "like": "st_cnn"}], training={"epochs": 5}))
+    (now,) = trials_of(experiment(models=[{"name": "cnn", "base": "st_cnn"}], training={"epochs": 5}))
     assert differences(before, before) == []
     found = differences(before, now)
     assert "parameters was 50000 and is None" in found

@@ -8,9 +8,9 @@ import torch
 
 from stn_train.data.sources import Digits, load_digits
 from stn_train.errors import Stopped, UserError
-from stn_train.experiment import runtime as session
+from stn_train.experiment import runtime as runtime
 from stn_train.experiment.run import run_experiment
-from stn_train.experiment.runtime import Session
+from stn_train.experiment.runtime import Runtime
 from stn_train.run_folder import RunFolder
 from stn_train.specs import ExperimentSpec, trials_of
 
@@ -25,8 +25,16 @@ SPEC = ExperimentSpec.model_validate(
     }
 )
 STEPS = 3
-ON_CPU = Session(torch.device("cpu"))
-FILES = ("result.json", "predictions.npz", "examples.npz", "means.npz", "turning.npz", "training.npz", "metrics.jsonl")
+ON_CPU = Runtime(torch.device("cpu"))
+FILES = (
+    "result.json",
+    "predictions.npz",
+    "examples.npz",
+    "means.npz",
+    "rotation_sweep.npz",
+    "training.npz",
+    "metrics.jsonl",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +46,7 @@ def few_digits() -> Iterator[None]:
         Digits(test.images[:60], test.labels[:60]),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "load_digits", lambda source, root: few)
+        patch.setattr(runtime, "load_digits", lambda source, root: few)
         yield
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from stn_train.data.datasets import build_variant
+from stn_train.data.datasets import build_prebuilt
 from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
-from stn_train.experiment.runtime import Session, open_session, prepare
+from stn_train.experiment.runtime import Runtime, open_runtime, prepare
 from stn_train.specs import DatasetSpec, ExperimentSpec, trials_of
 
 FAULTS = """
 import resource
 import torch
-from stn_train.experiment.runtime import open_session
+from stn_train.experiment.runtime import open_runtime
 
-open_session("cpu", 1, None)
+open_runtime("cpu", 1, None)
 
 def use():
     torch.ones(1 << 24)
@@ -48,7 +48,7 @@ def test_a_device_that_is_not_here_is_told_in_one_clear_sentence(device):
     if device == "mps" and torch.backends.mps.is_available():
         pytest.skip("this machine has one")
     with pytest.raises(UserError) as caught:
-        open_session(device, None, None)
+        open_runtime(device, None, None)
     sentence = str(caught.value)
     assert sentence.startswith(f"--device {device}")
     assert "cpu" in sentence
@@ -57,30 +57,43 @@ def test_a_device_that_is_not_here_is_told_in_one_clear_sentence(device):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> str:
-    folder: Path = tmp_path_factory.mktemp("built")
+    folder: Path = tmp_path_factory.mktemp("prebuilt")
     train, test = (digits.subset(torch.arange(200)) for digits in load_digits("digits"))
-    build_variant(DatasetSpec.model_validate("r"), "digits", {"train": train, "test": test}, folder)
+    build_prebuilt(DatasetSpec.model_validate("r"), "digits", {"train": train, "test": test}, folder)
     return str(folder)
 
 
 def test_a_built_folder_may_lie_at_home(built, monkeypatch):
     monkeypatch.setenv("HOME", str(Path(built).parent))
-    keys = {"source": "digits", "datasets": ["r"], "models": ["cnn"], "training": {"bend": 0.0}, "built": "any"}
+    keys = {
+        "source": "digits",
+        "datasets": ["r"],
+        "models": ["cnn"],
+        "training": {"elastic_augmentation": 0.0},
+        "prebuilt": "any",
+    }
     (trial,) = trials_of(ExperimentSpec.model_validate({"name": "home", **keys}))
-    problem = prepare(trial, Session(torch.device("cpu"), built=f"~/{Path(built).name}"))
+    problem = prepare(trial, Runtime(torch.device("cpu"), prebuilt=f"~/{Path(built).name}"))
     assert problem.training_digits == 200
 
 
 @pytest.mark.parametrize(
-    ("pose", "told"), [("predicted", (False, False)), ("taught", (True, False)), ("true", (True, True))]
+    ("pose", "told"), [("predicted", (False, False)), ("supervised", (True, False)), ("oracle", (True, True))]
 )
 @pytest.mark.parametrize("drawn_once", [False, True])
 def test_poses_are_told_in_training_and_test_as_the_model_wants_them(pose, told, drawn_once, built):
-    model = {"name": "st", "like": "st_cnn", "transformer": {"pose": pose}}
-    keys = {"built": built} if drawn_once else {}
+    model = {"name": "st", "base": "st_cnn", "transformer": {"pose": pose}}
+    keys = {"prebuilt": built} if drawn_once else {}
     spec = ExperimentSpec.model_validate(
-        {"name": "told", "source": "digits", "datasets": ["r"], "models": [model], "training": {"bend": 0.0}, **keys}
+        {
+            "name": "told",
+            "source": "digits",
+            "datasets": ["r"],
+            "models": [model],
+            "training": {"elastic_augmentation": 0.0},
+            **keys,
+        }
     )
-    problem = prepare(trials_of(spec)[0], Session(torch.device("cpu"), built=keys.get("built")))
+    problem = prepare(trials_of(spec)[0], Runtime(torch.device("cpu"), prebuilt=keys.get("prebuilt")))
     batch = next(problem.training.batches(0, 0, 10))
     assert (batch.poses is not None, problem.poses is not None) == told

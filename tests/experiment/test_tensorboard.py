@@ -9,11 +9,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from stn_train.data.sources import Digits, load_digits
 from stn_train.errors import Stopped, UserError
-from stn_train.evaluation.metrics import Health
-from stn_train.experiment import runtime as session
+from stn_train.evaluation.metrics import Diagnostics
+from stn_train.experiment import runtime as runtime
 from stn_train.experiment.run import run_experiment
-from stn_train.experiment.runtime import Session
-from stn_train.experiment.tensorboard import logged, refuse_missing
+from stn_train.experiment.runtime import Runtime
+from stn_train.experiment.tensorboard import check_installed, logged
 from stn_train.run_folder import RunFolder
 from stn_train.specs import ExperimentSpec, trials_of
 
@@ -22,7 +22,7 @@ SPEC = ExperimentSpec.model_validate(
         "name": "small",
         "source": "digits",
         "datasets": ["r"],
-        "models": [{"name": "row", "classifier": "cnn", "transformer": {"at": [0, 0]}}],
+        "models": [{"name": "row", "classifier": "cnn", "transformer": {"before": [0, 0]}}],
         "parameters": 60_000,
         "training": {"epochs": 3, "batch_size": 50},
     }
@@ -35,13 +35,13 @@ Scalars = dict[str, list[tuple[int, float]]]
 def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps an epoch."""
     few = tuple(Digits(split.images[:100], split.labels[:100]) for split in load_digits("digits"))
-    monkeypatch.setattr(session, "load_digits", lambda source, root: few)
+    monkeypatch.setattr(runtime, "load_digits", lambda source, root: few)
 
 
 def run(path: Path, log: bool = True, stop: float = 3.0) -> list[Scalars]:
     """Run the trial, until it has done more than `stop` epochs; what its log held after each."""
     folder, read = RunFolder(path), []
-    progress = run_experiment(SPEC, [TRIAL], folder, Session(torch.device("cpu")), lambda epochs: epochs > stop)
+    progress = run_experiment(SPEC, [TRIAL], folder, Runtime(torch.device("cpu")), lambda epochs: epochs > stop)
     try:
         for step in logged(progress, folder) if log else progress:
             if log and step.record:
@@ -61,9 +61,9 @@ def scalars(path: Path) -> Scalars:
 def in_metrics(path: Path) -> Scalars:
     """What metrics.jsonl has in their place."""
     records = RunFolder(path).trial(TRIAL).load_metrics()
-    found = {name: [(one.epoch, getattr(one, name)) for one in records] for name in ("error", "loss", "rate")}
+    found = {name: [(one.epoch, getattr(one, name)) for one in records] for name in ("error", "loss", "lr")}
     for number in (0, 1):
-        for name in Health.model_fields:
+        for name in Diagnostics.model_fields:
             values = [(one.epoch, getattr(one.transformers[number], name)) for one in records]
             found[f"transformer_{number + 1}/{name}"] = values
     return {name: [(epoch, pytest.approx(value)) for epoch, value in values] for name, values in found.items()}
@@ -99,9 +99,9 @@ def test_what_was_finished_before_is_logged_once_too(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_its_name_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse_missing()
+    check_installed()
     (tmp_path / "tensorboard").mkdir()
     monkeypatch.delitem(sys.modules, "tensorboard")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(UserError, match="the package tensorboard is not installed"):
-        refuse_missing()
+        check_installed()

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from stn_train.errors import UserError
 from stn_train.geometry import FAMILIES
-from stn_train.models import SideBySide, SpatialTransformer, build_model
+from stn_train.models import ParallelTransformers, SpatialTransformer, build_model
 from stn_train.models.build import family_of
 from stn_train.models.precision import autocast, precision_on
 from stn_train.specs import MODELS, RECIPES, DatasetSpec, ModelSpec, TrainingSpec, TransformerSpec
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def spec_of(name: str, **transformer: object) -> ModelSpec:
     """A preset, its transformer changed."""
     return ModelSpec.model_validate(
-        {"name": name, "like": name, **({"transformer": transformer} if transformer else {})}
+        {"name": name, "base": name, **({"transformer": transformer} if transformer else {})}
     )
 
 
@@ -42,7 +42,9 @@ def test_every_cell_of_the_papers_tables_keeps_within_two_per_cent_of_the_budget
         assert model.network(images).shape == (2, data.classes)
 
 
-@pytest.mark.parametrize("transformer", [{"at": [2]}, {"at": [0, 1, 2]}, {"at": [2, 2]}, {"at": [0, 0], "parallel": 2}])
+@pytest.mark.parametrize(
+    "transformer", [{"before": [2]}, {"before": [0, 1, 2]}, {"before": [2, 2]}, {"before": [0, 0], "parallel": 2}]
+)
 def test_transformers_anywhere_keep_within_the_budget_too(transformer):
     model = build_model(spec_of("st_cnn_tps", **transformer), (42, 36), 400_000)
     assert abs(model.parameters - 400_000) <= 0.02 * 400_000
@@ -69,7 +71,7 @@ def test_a_model_has_a_transformer_where_its_specification_has_one(name):
     if spec.transformer is not None:
         assert isinstance(parts["transformer"], SpatialTransformer)
         assert parts["transformer"].family == FAMILIES[spec.transformer.family]
-        assert parts["transformer"](torch.zeros(1, 1, 42, 36)).shape == (1, 1, *spec.transformer.output)
+        assert parts["transformer"](torch.zeros(1, 1, 42, 36)).shape == (1, 1, *spec.transformer.output_size)
 
 
 def test_a_model_is_ready_to_be_trained():
@@ -82,16 +84,16 @@ def test_multiply_adds_are_those_counted_by_hand():
     first = 20 * 20 * w * 9 * 9  # 28 - 8 positions each way
     second = 4 * 4 * w * w * 7 * 7  # 20 / 2 - 6
     last = 2 * 2 * w * 10
-    assert model.multiply_adds == first + second + last
+    assert model.macs == first + second + last
 
 
 def test_multiply_adds_are_the_same_the_first_time_and_afterwards():
     """A spline's weights are computed once for a size; this size is used nowhere else."""
-    first, second = (build_model(spec_of("st_fcn_tps", output=[23, 29]), (28, 28)) for _ in range(2))
+    first, second = (build_model(spec_of("st_fcn_tps", output_size=[23, 29]), (28, 28)) for _ in range(2))
     w = 256
     hidden = 28 * 28 * 32 + 2 * 32 * 32 + 32 * 32
-    assert first.multiply_adds == second.multiply_adds
-    assert first.multiply_adds == hidden + 23 * 29 * (16 * 2 + w) + w * w + w * 10
+    assert first.macs == second.macs
+    assert first.macs == hidden + 23 * 29 * (16 * 2 + w) + w * w + w * 10
 
 
 # --- where transformers stand -------------------------------------------------------------------------------------
@@ -102,7 +104,7 @@ def transformers_in(network: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("at", "names"),
+    ("before", "names"),
     [
         ([0], ["transformer"]),
         ([2], ["classifier.2.transformer"]),
@@ -112,22 +114,22 @@ def transformers_in(network: nn.Module) -> list[str]:
     ],
     ids=str,
 )
-def test_transformers_stand_before_the_layers_that_are_named(at, names):
-    assert transformers_in(build_model(spec_of("st_cnn", at=at), (42, 36)).network) == names
+def test_transformers_stand_before_the_layers_that_are_named(before, names):
+    assert transformers_in(build_model(spec_of("st_cnn", before=before), (42, 36)).network) == names
 
 
 def test_a_transformer_between_layers_starts_as_the_identity_and_keeps_the_size():
     torch.manual_seed(0)
     plain = build_model(spec_of("cnn"), (42, 36)).network.eval()
     torch.manual_seed(0)
-    transformed = build_model(spec_of("st_cnn_projective", at=[1, 3, 3]), (42, 36)).network.eval()
+    transformed = build_model(spec_of("st_cnn_projective", before=[1, 3, 3]), (42, 36)).network.eval()
     images = torch.rand(3, 1, 42, 36)
     torch.testing.assert_close(transformed(images), plain(images), rtol=0, atol=1e-4)
-    assert transformed[-1][1].transformer.output == (21, 18)
+    assert transformed[-1][1].transformer.output_size == (21, 18)
 
 
 def test_two_in_a_row_at_the_input_read_the_canvas_and_what_the_first_puts_out():
-    network = build_model(spec_of("st_cnn", at=[0, 0], output=[20, 16]), (42, 36)).network
+    network = build_model(spec_of("st_cnn", before=[0, 0], output_size=[20, 16]), (42, 36)).network
     first, second = network[0]
     images = torch.rand(2, 1, 42, 36)
     assert first(images).shape == second(first(images)).shape == (2, 1, 20, 16)
@@ -140,9 +142,9 @@ def test_two_in_a_row_at_the_input_read_the_canvas_and_what_the_first_puts_out()
         ("st_fcn", (28, 28), {}, 1),
         ("st_cnn_paper_tps", (42, 42), {}, 2),
         ("st_fcn", (60, 60), {}, 2),
-        ("st_fcn", (28, 60), {"output": 14}, 4),
-        ("st_fcn", (28, 28), {"output": 42}, 1),
-        ("st_fcn", (84, 84), {"output": 14}, 4),
+        ("st_fcn", (28, 60), {"output_size": 14}, 4),
+        ("st_fcn", (28, 28), {"output_size": 42}, 1),
+        ("st_fcn", (84, 84), {"output_size": 14}, 4),
         ("st_cnn_paper", (42, 42), {"supersampling": 1}, 1),
         ("st_cnn", (42, 42), {}, 1),
         ("st_cnn", (42, 42), {"supersampling": 3}, 3),
@@ -156,7 +158,7 @@ def test_side_by_side_is_each_by_itself_and_the_classifier_gets_all_their_channe
     """As for addition: two channels in, two transformers, four channels out."""
     network = build_model(spec_of("st_cnn_paper", parallel=2), (42, 42), channels=2, classes=19).network.eval()
     both = network[0]
-    assert isinstance(both, SideBySide)
+    assert isinstance(both, ParallelTransformers)
     for transformer in both.transformers:
         nn.init.normal_(transformer.localisation[-1].weight, std=0.05)
     images = torch.rand(3, 2, 42, 42)
@@ -168,28 +170,29 @@ def test_side_by_side_is_each_by_itself_and_the_classifier_gets_all_their_channe
 
 
 def test_control_points_of_a_spline_are_those_asked_for():
-    spec = TransformerSpec.model_validate({"family": "tps", "control": 3})
+    spec = TransformerSpec.model_validate({"family": "tps", "control_points": 3})
     assert family_of(spec).parameters == 18
-    assert build_model(spec_of("st_fcn_tps", control=3), (28, 28)).network[0].family == family_of(spec)
+    assert build_model(spec_of("st_fcn_tps", control_points=3), (28, 28)).network[0].family == family_of(spec)
 
 
 @pytest.mark.parametrize(
-    ("name", "at", "sentence"),
+    ("name", "before", "sentence"),
     [
-        ("st_cnn", 9, r"transformer\.at is 9, and the classifier's layers are 0 to 5"),
+        ("st_cnn", 9, r"transformer\.before is 9, and the classifier's layers are 0 to 5"),
         (
             "st_fcn",
             1,
-            "transformer.at is 1, and no transformer can stand before layer 1 of the classifier: it gets a tensor of 2 "
-            r"dimensions, not a feature map \(N x C x H x W\); choose another of its layers, of which 0 is the input$",
+            "transformer.before is 1, and no transformer can stand before layer 1 of the classifier: it gets a "
+            r"tensor of 2 dimensions, not a feature map \(N x C x H x W\); choose another of its layers, of which 0 "
+            r"is the input$",
         ),
         ("st_cnn_paper", 1, "conv_paper needs 28 x 28 pixels or more and gets 17 x 17; conv takes that"),
         ("st_cnn", 4, "conv needs 8 x 8 pixels or more and gets 5 x 5; fc_paper takes that"),
     ],
 )
-def test_where_no_transformer_can_stand_is_told(name, at, sentence):
+def test_where_no_transformer_can_stand_is_told(name, before, sentence):
     with pytest.raises(UserError, match=rf"model {name} cannot be built .*{sentence}"):
-        build_model(spec_of(name, at=[at]), (42, 42), 400_000)
+        build_model(spec_of(name, before=[before]), (42, 42), 400_000)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("st_cnn_paper") or name == "st_fcn_tps"])
@@ -197,13 +200,13 @@ def test_every_family_learns_a_few_steps_and_stays_finite(name, real_digits):
     torch.manual_seed(0)
     network = build_model(spec_of(name), (28, 28), 100_000).network
     images, labels = real_digits[0].images[:64, None].float() / 255, real_digits[0].labels[:64]
-    optimiser = torch.optim.AdamW(network.parameters(), 0.002)
+    optimizer = torch.optim.AdamW(network.parameters(), 0.002)
     losses = []
     for _ in range(10):
         loss = F.cross_entropy(network(images), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.1
     assert all(bool(parameter.isfinite().all()) for parameter in network.parameters())
@@ -252,7 +255,7 @@ def test_a_canvas_is_large_enough_or_refused_in_a_sentence(name, budget):
 
 
 def test_precision_is_float32_where_the_recipe_says_so_and_autocast_follows():
-    recipe = TrainingSpec.model_validate({**RECIPES["ours"], "precision": "float32"})
+    recipe = TrainingSpec.model_validate({**RECIPES["default"], "precision": "float32"})
     assert precision_on(CPU, recipe) == "float32"
     convolution, image = torch.nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 5, 5)
     with autocast(CPU, "float32"):

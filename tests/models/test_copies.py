@@ -27,18 +27,18 @@ def of_family(name: str) -> nn.Module:
 
 
 def of_pose(pose: str) -> nn.Module:
-    spec = {"name": "made_up", "like": "st_cnn_tps", "transformer": {"pose": pose}}
+    spec = {"name": "made_up", "base": "st_cnn_tps", "transformer": {"pose": pose}}
     return build_model(ModelSpec.model_validate(spec), (28, 28)).network.eval()
 
 
 def inserted() -> nn.Module:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
-    return insert_transformer(insert_transformer(model, at="2", image=(1, 28, 28)), image=(1, 28, 28))
+    return insert_transformer(insert_transformer(model, before="2", image=(1, 28, 28)), image=(1, 28, 28))
 
 
 MADE: dict[str, Callable[[], nn.Module]] = {
     **{name: lambda name=name: of_family(name) for name in EVERY},
-    **{pose: lambda pose=pose: of_pose(pose) for pose in ("predicted", "identity", "taught", "true")},
+    **{pose: lambda pose=pose: of_pose(pose) for pose in ("predicted", "identity", "supervised", "oracle")},
     "inserted": inserted,
 }
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stn_train.geometry import FAMILIES, Family, thin_plate_spline
-from stn_train.models import SideBySide, SpatialTransformer, build_model
+from stn_train.models import ParallelTransformers, SpatialTransformer, build_model
 from stn_train.models.localisation import conv
 from stn_train.specs import ModelSpec
 
@@ -38,21 +38,21 @@ def answers_alike_for_any_batch(network: nn.Module) -> None:
 @pytest.mark.parametrize("family", EVERY.values(), ids=list(EVERY))
 def test_transformers_of_every_family_are_exported_with_a_free_batch(family):
     answers_alike_for_any_batch(moved(transformer(family, supersampling=1)))
-    answers_alike_for_any_batch(moved(SideBySide(transformer(family, supersampling=2) for _ in range(2))))
+    answers_alike_for_any_batch(moved(ParallelTransformers(transformer(family, supersampling=2) for _ in range(2))))
 
 
 @pytest.mark.parametrize(
-    ("like", "changed"),
+    ("base", "changed"),
     [
-        ("st_cnn", {"at": [0, 1, 2], "family": "tps", "control": 3}),
+        ("st_cnn", {"before": [0, 1, 2], "family": "tps", "control_points": 3}),
         ("st_cnn", {"localisation": "keypoints", "parallel": 2, "supersampling": 2}),
-        ("st_cnn_paper", {"localisation": "fc_paper", "pose": "taught"}),
+        ("st_cnn_paper", {"localisation": "fc_paper", "pose": "supervised"}),
         ("st_fcn_tps", {"pose": "identity"}),
-        ("st_fcn", {"pose": "true"}),
+        ("st_fcn", {"pose": "oracle"}),
     ],
     ids=str,
 )
 @pytest.mark.slow
-def test_networks_are_exported_with_a_free_batch(like, changed):
-    spec = ModelSpec.model_validate({"name": "made_up", "like": like, "transformer": changed})
+def test_networks_are_exported_with_a_free_batch(base, changed):
+    spec = ModelSpec.model_validate({"name": "made_up", "base": base, "transformer": changed})
     answers_alike_for_any_batch(moved(build_model(spec, SIZE).network))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.geometry import AFFINE, FAMILIES, bilinear_sampler, thin_plate_spline
-from stn_train.models import SideBySide, SpatialTransformer, build_model, insert_transformer
-from stn_train.models.localisation import LOCALISATIONS, Keypoints, conv
+from stn_train.models import ParallelTransformers, SpatialTransformer, build_model, insert_transformer
+from stn_train.models.localisation import LOCALISATIONS, SpatialSoftArgmax, conv
 from stn_train.specs import MODELS, ModelSpec
 
 TYPES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
@@ -62,10 +62,10 @@ def test_networks_answer_as_in_float32_and_learn(name, dtype):
 
 @TYPES
 def test_transformers_side_by_side_in_a_row_and_between_layers_are_of_the_models_type(dtype):
-    sides = SideBySide(SpatialTransformer(conv(AFFINE, (16, 16), 1), AFFINE, (16, 16)) for _ in range(2))
+    sides = ParallelTransformers(SpatialTransformer(conv(AFFINE, (16, 16), 1), AFFINE, (16, 16)) for _ in range(2))
     row = SpatialTransformer(conv(AFFINE, (16, 16), 2), AFFINE, (16, 16), supersampling=2)
     model = nn.Sequential(sides, row, nn.Conv2d(2, 3, 3), nn.Conv2d(3, 2, 3)).to(dtype)
-    insert_transformer(model, at="3", image=(1, 16, 16))
+    insert_transformer(model, before="3", image=(1, 16, 16))
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     assert model(random_images(2, 1, 16, 16).to(dtype)).dtype == dtype
 
@@ -87,5 +87,5 @@ def test_the_grid_is_precise_whatever_the_images_are_of(dtype):
 def test_a_keypoint_is_found_in_float32_or_wider(dtype):
     maps = (9 * random_images(4, 2, 14, 14)).to(dtype)
     wide = torch.promote_types(dtype, torch.float32)
-    assert Keypoints()(maps).dtype == wide
-    assert torch.equal(Keypoints()(maps), Keypoints()(maps.to(wide)))
+    assert SpatialSoftArgmax()(maps).dtype == wide
+    assert torch.equal(SpatialSoftArgmax()(maps), SpatialSoftArgmax()(maps.to(wide)))

@@ -47,7 +47,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", [*MODELS, "deep"])
 def test_a_loaded_network_says_what_it_expects_and_what_it_was_given(name, tmp_path):
-    deep = {"name": "deep", "like": "st_cnn", "transformer": {"at": [1, 2]}}
+    deep = {"name": "deep", "base": "st_cnn", "transformer": {"before": [1, 2]}}
     network = loaded(tmp_path, deep if name == "deep" else name)
     assert network(torch.rand(2, 1, 42, 42)).shape == (2, 10)
     for found, images in WRONG.items():
@@ -58,11 +58,11 @@ def test_a_loaded_network_says_what_it_expects_and_what_it_was_given(name, tmp_p
 
 @pytest.mark.parametrize(
     "transformer",
-    [{"localisation": "keypoints"}, {"localisation": "keypoints", "at": [1]}, {"pose": "true"}],
+    [{"localisation": "keypoints"}, {"localisation": "keypoints", "before": [1]}, {"pose": "oracle"}],
     ids=str,
 )
 def test_a_network_without_a_layer_for_one_size_takes_others(transformer, tmp_path):
-    network = loaded(tmp_path, {"name": "free", "like": "st_cnn", "transformer": transformer})
+    network = loaded(tmp_path, {"name": "free", "base": "st_cnn", "transformer": transformer})
     assert network(torch.rand(2, 1, 60, 50)).shape == (2, 10)
     with pytest.raises(UserError, match="expects a floating-point tensor of N x 1 x H x W, and was given 2 x 2 x 60"):
         network(torch.rand(2, 2, 60, 50))
@@ -156,8 +156,8 @@ def test_a_theta_of_other_axes_or_for_other_images_is_told(shape, found):
 
 
 @pytest.mark.parametrize("name", LOCALISATIONS)
-@pytest.mark.parametrize(("at", "map_size"), [("", (3, 32, 40)), ("2", (4, 30, 38))])
-def test_a_localisation_network_made_for_others_is_told_with_both_shapes(name, at, map_size):
+@pytest.mark.parametrize(("before", "map_size"), [("", (3, 32, 40)), ("2", (4, 30, 38))])
+def test_a_localisation_network_made_for_others_is_told_with_both_shapes(name, before, map_size):
     channels, height, width = map_size
     images, family = torch.zeros(2, *map_size), FAMILIES["affine"]
     for other in ((channels + 1, height, width), *((channels, height + 9, width),) * (name != "keypoints")):
@@ -167,7 +167,7 @@ def test_a_localisation_network_made_for_others_is_told_with_both_shapes(name, a
         with pytest.raises(UserError, match=sentence.format(2)):
             SpatialTransformer(made_for, family, (8, 8))(images)
         with pytest.raises(UserError, match=sentence.format(1)):
-            insert_transformer(model(), at=at, image=(3, 32, 40), localisation=made_for)
+            insert_transformer(model(), before=before, image=(3, 32, 40), localisation=made_for)
 
 
 def test_so_is_one_of_the_users_own():

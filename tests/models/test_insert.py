@@ -11,7 +11,7 @@ from stn_train import SpatialTransformer, insert_transformer
 from stn_train.errors import UserError
 from stn_train.geometry import FAMILIES, thin_plate_spline
 from stn_train.models.localisation import LOCALISATIONS, conv
-from stn_train.models.transformer import Regression
+from stn_train.models.transformer import ThetaHead
 
 
 class Branched(nn.Module):
@@ -56,14 +56,14 @@ def random_images(*shape: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("at", ["", "layer2", "layer3.1.conv2"])
-def test_resnet_answers_as_before_at_the_start_and_all_of_it_gets_a_gradient(at):
+@pytest.mark.parametrize("before", ["", "layer2", "layer3.1.conv2"])
+def test_resnet_answers_as_before_at_the_start_and_all_of_it_gets_a_gradient(before):
     torch.manual_seed(0)
     model = torchvision.models.resnet18(num_classes=10).eval()
     images = random_images(2, 3, 64, 48)
     expected = model(images).detach()
-    transformed = insert_transformer(model, at=at, image=(3, 64, 48))
-    assert (transformed is model) == bool(at)
+    transformed = insert_transformer(model, before=before, image=(3, 64, 48))
+    assert (transformed is model) == bool(before)
     logits = transformed(images)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
     (transformer,) = (module for module in transformed.modules() if isinstance(module, SpatialTransformer))
@@ -72,12 +72,12 @@ def test_resnet_answers_as_before_at_the_start_and_all_of_it_gets_a_gradient(at)
     assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in transformed.parameters())
 
 
-@pytest.mark.parametrize("at", ["", "stem", "stages.1", "stages.0.1", "scaled"])
+@pytest.mark.parametrize("before", ["", "stem", "stages.1", "stages.0.1", "scaled"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_any_place_and_any_family_start_as_the_identity(at, family):
+def test_any_place_and_any_family_start_as_the_identity(before, family):
     model, images = branched(), random_images(4, 3, 20, 28)
     expected = model(images)
-    transformed = insert_transformer(model, at=at, family=family, image=(3, 20, 28))
+    transformed = insert_transformer(model, before=before, family=family, image=(3, 20, 28))
     torch.testing.assert_close(transformed(images), expected, rtol=0, atol=1e-5)
     one_by_one = torch.cat([transformed(image[None]) for image in images])
     torch.testing.assert_close(transformed(images), one_by_one, rtol=0, atol=1e-5)
@@ -86,7 +86,7 @@ def test_any_place_and_any_family_start_as_the_identity(at, family):
 def test_it_warps_what_the_submodule_reads():
     model, images = branched(), random_images(2, 3, 16, 16)
     by_hand = branched()
-    insert_transformer(model, at="stages.0", image=(3, 16, 16))
+    insert_transformer(model, before="stages.0", image=(3, 16, 16))
     transformer = model.get_submodule("stages.0.transformer")
     nn.init.normal_(transformer.localisation[-1].bias, std=0.3)
     with torch.no_grad():
@@ -116,15 +116,15 @@ def test_looking_for_the_place_changes_nothing_and_modes_stay_as_they_are():
 def test_several_can_be_inserted_also_two_in_a_row():
     model, images = branched(), random_images(2, 3, 16, 16)
     expected = model(images)
-    for at in ("stages.1", "stem", "stem", "stages.1"):
-        insert_transformer(model, at=at, image=(3, 16, 16))
+    for before in ("stages.1", "stem", "stem", "stages.1"):
+        insert_transformer(model, before=before, image=(3, 16, 16))
     assert sum(isinstance(module, SpatialTransformer) for module in model.modules()) == 4
     torch.testing.assert_close(model(images), expected, rtol=0, atol=1e-5)
 
 
 def test_a_copy_of_the_model_has_a_transformer_of_its_own():
     """As the average of the weights is one."""
-    model, images = insert_transformer(branched(), at="stages.0", image=(3, 16, 16)), random_images(2, 3, 16, 16)
+    model, images = insert_transformer(branched(), before="stages.0", image=(3, 16, 16)), random_images(2, 3, 16, 16)
     other = copy.deepcopy(model)
     nn.init.normal_(other.get_submodule("stages.0.transformer.localisation")[-1].bias)
     assert not torch.allclose(other(images), model(images), atol=1e-3)
@@ -144,19 +144,19 @@ def test_a_localisation_network_can_be_named_given_or_made(name):
 def test_defaults_fit_the_feature_map_and_a_family_or_an_output_can_be_given():
     model = insert_transformer(branched(), image=(3, 24, 20))
     assert str(model.transformer.localisation) == str(conv(FAMILIES["affine"], (24, 20), 3))
-    assert model.transformer.output == (24, 20)
+    assert model.transformer.output_size == (24, 20)
     small = insert_transformer(branched(), image=(3, 6, 20))
-    assert isinstance(small.transformer.localisation[-1], Regression)
-    spline = insert_transformer(branched(), family=thin_plate_spline(3), output=(9, 11), image=(3, 24, 20))
+    assert isinstance(small.transformer.localisation[-1], ThetaHead)
+    spline = insert_transformer(branched(), family=thin_plate_spline(3), output_size=(9, 11), image=(3, 24, 20))
     assert spline.transformer(random_images(2, 3, 24, 20)).shape == (2, 3, 9, 11)
 
 
-@pytest.mark.parametrize("at", ["", "stages.1"])
+@pytest.mark.parametrize("before", ["", "stages.1"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
-def test_the_transformer_is_of_the_models_type(at, dtype):
+def test_the_transformer_is_of_the_models_type(before, dtype):
     model, images = branched().to(dtype), random_images(2, 3, 16, 16).to(dtype)
     expected = model(images)
-    model = insert_transformer(model, at=at, image=(3, 16, 16))
+    model = insert_transformer(model, before=before, image=(3, 16, 16))
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     assert model(images).dtype == dtype
     torch.testing.assert_close(model(images), expected, rtol=0, atol=4 * torch.finfo(dtype).eps)
@@ -173,11 +173,11 @@ def test_whatever_a_model_raises_is_told(model, reason):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"at": "stages.3"}, r"the model has no submodule 'stages\.3'; did you mean 'stages\.[01]'\?"),
-        ({"at": "stam"}, r"the model has no submodule 'stam'; did you mean 'stem'\?"),
-        ({"at": "head"}, r"in front of 'head': it gets a tensor of 2 dimensions, not a feature map"),
-        ({"at": "twice"}, r"in front of 'twice': it is called 2 times in a forward pass"),
-        ({"at": "stages"}, r"in front of 'stages': it is called 0 times in a forward pass"),
+        ({"before": "stages.3"}, r"the model has no submodule 'stages\.3'; did you mean 'stages\.[01]'\?"),
+        ({"before": "stam"}, r"the model has no submodule 'stam'; did you mean 'stem'\?"),
+        ({"before": "head"}, r"in front of 'head': it gets a tensor of 2 dimensions, not a feature map"),
+        ({"before": "twice"}, r"in front of 'twice': it is called 2 times in a forward pass"),
+        ({"before": "stages"}, r"in front of 'stages': it is called 0 times in a forward pass"),
         ({"image": (1, 16, 16)}, r"the model does not take an image of 1 x 16 x 16: "),
         ({"family": "afine"}, r"there is no family 'afine'; did you mean 'affine'\?"),
         ({"localisation": "convv"}, r"there is no localisation network 'convv'; did you mean 'conv'\?"),

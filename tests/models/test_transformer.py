@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from stn_train.errors import UserError
 from stn_train.geometry import AFFINE, FAMILIES, ROTATION, bilinear_sampler
 from stn_train.models import SpatialTransformer
-from stn_train.models.localisation import LOCALISATIONS, Keypoints, default_localisation
-from stn_train.models.transformer import Regression
+from stn_train.models.localisation import LOCALISATIONS, SpatialSoftArgmax, default_localisation
+from stn_train.models.transformer import ThetaHead
 
 
 class Constant(nn.Module):
@@ -26,7 +26,7 @@ class Constant(nn.Module):
 
 
 def tiny_localisation(family: object, channels: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * channels, 8), Regression(8, family))
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * channels, 8), ThetaHead(8, family))
 
 
 def random_images(*shape: int) -> Tensor:
@@ -77,7 +77,7 @@ def test_an_input_too_small_for_a_localisation_network_is_told_with_one_that_tak
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 def test_a_fresh_regression_predicts_the_identity_of_its_family(family):
-    theta = Regression(5, family)(random_images(2, 5) * 100)
+    theta = ThetaHead(5, family)(random_images(2, 5) * 100)
     assert torch.equal(theta, torch.tensor(family.identity).expand(2, -1))
 
 
@@ -117,24 +117,24 @@ def test_a_transformer_learns_to_undo_a_shift():
     images[0, 0, 6:10, 5:9] = torch.arange(16.0).view(4, 4) / 16
     moved = images.roll(2, dims=3)
     transformer = SpatialTransformer(Constant(*AFFINE.identity), AFFINE, (16, 16))
-    optimiser = torch.optim.Adam(transformer.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(transformer.parameters(), lr=0.01)
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.mse_loss(transformer(moved), images).backward()
-        optimiser.step()
+        optimizer.step()
     expected = [1, 0, 2 * 2 / 16, 0, 1, 0]
     assert transformer.localisation.theta.tolist() == pytest.approx(expected, abs=0.02)
 
 
 def test_weight_decay_pulls_towards_the_identity():
-    regression = Regression(5, AFFINE)
+    regression = ThetaHead(5, AFFINE)
     nn.init.normal_(regression.weight)
     nn.init.normal_(regression.bias)
     features = random_images(3, 5)
     assert not torch.allclose(regression(features), regression.identity)
-    optimiser = torch.optim.AdamW(regression.parameters(), lr=1.0, weight_decay=1.0)
+    optimizer = torch.optim.AdamW(regression.parameters(), lr=1.0, weight_decay=1.0)
     (regression(features) * 0).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert regression(features).tolist() == [list(AFFINE.identity)] * 3
 
 
@@ -142,7 +142,7 @@ def test_weight_decay_pulls_towards_the_identity():
 
 
 def test_the_regression_computes_in_float32_under_autocast():
-    regression = Regression(64, AFFINE)
+    regression = ThetaHead(64, AFFINE)
     nn.init.normal_(regression.weight, std=0.1)
     features = random_images(8, 64)
     expected = F.linear(features, regression.weight, regression.bias) + regression.identity
@@ -156,10 +156,10 @@ def test_the_regression_computes_in_float32_under_autocast():
 
 def test_keypoints_are_found_in_float32_under_autocast():
     maps = 9 * random_images(4, 2, 14, 14)
-    expected = Keypoints()(maps)
+    expected = SpatialSoftArgmax()(maps)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(Keypoints()(maps), expected)
-        assert torch.equal(Keypoints()(maps.bfloat16()), Keypoints()(maps.bfloat16().float()))
+        assert torch.equal(SpatialSoftArgmax()(maps), expected)
+        assert torch.equal(SpatialSoftArgmax()(maps.bfloat16()), SpatialSoftArgmax()(maps.bfloat16().float()))
 
 
 def test_a_transformer_warps_in_float32_under_autocast():
@@ -261,7 +261,7 @@ def test_each_image_is_warped_by_its_own_theta():
 def test_a_keypoint_is_the_centre_of_the_one_pixel_that_stands_out():
     maps = torch.zeros(2, 3, 4, 5)
     maps[0, 1, 2, 3] = maps[1, 0, 0, 4] = 100
-    x, y = Keypoints()(maps).view(2, 2, 3).unbind(1)
+    x, y = SpatialSoftArgmax()(maps).view(2, 2, 3).unbind(1)
     flat = [0.0, 0.0]  # a map without a peak has its keypoint in the middle
     torch.testing.assert_close(torch.stack([x, y], 2)[0], torch.tensor([flat, [0.4, 0.25], flat]))
     torch.testing.assert_close(torch.stack([x, y], 2)[1], torch.tensor([[0.8, -0.75], flat, flat]))
@@ -271,8 +271,8 @@ def test_a_keypoint_moves_with_what_it_marks_and_does_not_see_how_bright_its_sur
     torch.manual_seed(0)
     maps = torch.full((1, 1, 8, 10), -100.0)
     maps[0, 0, 2:5, 3:6] = torch.randn(3, 3)
-    x, y = Keypoints()(maps)[0]
-    moved_x, moved_y = Keypoints()(maps.roll((1, 2), (2, 3)))[0]
+    x, y = SpatialSoftArgmax()(maps)[0]
+    moved_x, moved_y = SpatialSoftArgmax()(maps.roll((1, 2), (2, 3)))[0]
     torch.testing.assert_close(moved_x - x, torch.tensor(2 * 2 / 10))
     torch.testing.assert_close(moved_y - y, torch.tensor(2 / 8))
-    torch.testing.assert_close(Keypoints()(maps + 7)[0], torch.stack([x, y]))
+    torch.testing.assert_close(SpatialSoftArgmax()(maps + 7)[0], torch.stack([x, y]))

@@ -140,17 +140,19 @@ def spec_of(function: str, **transformer: object) -> ModelSpec:
     return ModelSpec.model_validate({"name": "mine", "classifier": function, "transformer": transformer or None})
 
 
-@pytest.mark.parametrize("transformer", [{}, {"at": [0]}, {"at": [1]}, {"at": [0, 1, 1]}, {"parallel": 2}], ids=str)
+@pytest.mark.parametrize(
+    "transformer", [{}, {"before": [0]}, {"before": [1]}, {"before": [0, 1, 1]}, {"parallel": 2}], ids=str
+)
 def test_one_that_takes_a_width_is_fitted_to_the_budget_with_its_transformers(transformer):
     model = build_model(spec_of("nets:Wide", **transformer), (28, 24), 100_000, channels=2, classes=7)
     assert abs(model.parameters - 100_000) <= 2000
     assert model.network(torch.zeros(2, 2, 28, 24)).shape == (2, 7)
     found = sum(isinstance(module, SpatialTransformer) for module in model.network.modules())
-    assert found == (len(transformer.get("at", [0])) * transformer.get("parallel", 1) if transformer else 0)
+    assert found == (len(transformer.get("before", [0])) * transformer.get("parallel", 1) if transformer else 0)
 
 
 def test_layers_are_its_named_children_in_order():
-    network = build_model(spec_of("nets:Wide", at=[1]), (28, 24)).network
+    network = build_model(spec_of("nets:Wide", before=[1]), (28, 24)).network
     assert isinstance(network.classifier.more.transformer, SpatialTransformer)
 
 
@@ -178,15 +180,15 @@ def test_one_without_a_width_has_to_meet_the_budget_itself():
         ("nets:LeavesInTraining", r"mine cannot be built .*: SystemExit: no GPU \(nets.py, line 94\)$"),
         ("nets:Empty", "mine cannot be built .*: its logits depend on no parameter that can be trained"),
         ("nets:Detached", "mine cannot be built .*: its logits depend on no parameter that can be trained"),
-        ("nets:Integer", "its classifier puts out logits of torch.int64, and floating-point numbers are wanted"),
-        ("nets:Pair", "its classifier puts out a tuple for one image, and 1 x 10 is wanted"),
-        ("nets:PairInTraining", "its classifier puts out a tuple for 2 images, and 2 x 10 is wanted"),
-        ("nets:OneByOne", "its classifier puts out 1 x 20 for 2 images, and 2 x 10 is wanted"),
+        ("nets:Integer", "its classifier puts out logits of torch.int64; expected floating-point numbers"),
+        ("nets:Pair", "its classifier puts out a tuple for one image; expected 1 x 10"),
+        ("nets:PairInTraining", "its classifier puts out a tuple for 2 images; expected 2 x 10"),
+        ("nets:OneByOne", "its classifier puts out 1 x 20 for 2 images; expected 2 x 10"),
         ("nets:Wider", r"nets has no function Wider; did you mean 'Wide'\?"),
         ("nets:number", "nets has no function number"),
         ("nets:deep", "cannot be called with size, channels, classes .* missing a required argument: 'depth'"),
         ("nets:nothing", "has to return an nn.Module, and returned a NoneType"),
-        ("nets:eleven", "its classifier puts out 1 x 11 for one image, and 1 x 10 is wanted"),
+        ("nets:eleven", "its classifier puts out 1 x 11 for one image; expected 1 x 10"),
         ("nets:needs_width", "no default for width"),
         ("nets:small", "model mine cannot be built for a canvas of 28 x 28 pixels: ValueError: needs 64 pixels"),
         ("nets:strict", "model mine cannot be built for a canvas of 28 x 28 pixels: AssertionError"),
@@ -212,9 +214,9 @@ def test_ctrl_c_in_a_classifier_is_no_mistake_of_its():
         build_model(spec_of("nets:Interrupted"), (28, 28))
 
 
-@pytest.mark.parametrize("pose", ["identity", "true"])
+@pytest.mark.parametrize("pose", ["identity", "oracle"])
 def test_behind_a_transformer_that_learns_one_without_parameters_is_trained_and_behind_another_it_is_not(pose):
-    build_model(spec_of("nets:Empty", at=[0]), (28, 28))
+    build_model(spec_of("nets:Empty", before=[0]), (28, 28))
     with pytest.raises(UserError, match="depend on no parameter that can be trained"):
         build_model(spec_of("nets:Empty", pose=pose), (28, 28))
 

@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 
 from stn_train import storage
-from stn_train.evaluation.metrics import Evidence, Overlap, Response, Spread, WithinClasses
+from stn_train.evaluation.metrics import AlignmentMetrics, Overlap, ResidualCurve, Spread, WithinClasses
 from stn_train.run_folder import EpochRecord, Gallery, RunFolder, Timing, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 
@@ -27,29 +27,29 @@ def begin(path: Path, **keys: Any) -> tuple[RunFolder, list[TrialSpec]]:
     return RunFolder(path), trials_of(spec)
 
 
-def made_up_evidence(seed: int) -> Evidence:
+def made_up_alignment(seed: int) -> AlignmentMetrics:
     """Half of the angle and nine tenths of the place are undone, the more the higher the seed; there was no scale.
 
     Of angles of up to 25 degrees, 12 of 30 are turned back, of larger ones 21 of 70.
     """
     spreads = (
-        Spread(component="angle", before=26.0, after=13.0 - 2.6 * seed),
+        Spread(component="rotation", before=26.0, after=13.0 - 2.6 * seed),
         Spread(component="scale", before=0.0, after=0.031),
-        Spread(component="place", before=10.0, after=1.0 - 0.1 * seed),
+        Spread(component="translation", before=10.0, after=1.0 - 0.1 * seed),
     )
-    response = Response(
-        component="angle",
+    response = ResidualCurve(
+        component="rotation",
         before=(-40.0, -20.0, 10.0, 30.0),
         after=(-38.0 + seed, -12.0 + seed, 6.0 - seed, 11.0 - seed),
         varies=(5.0, 4.0, 3.0, 4.0),
     )
     overlap = Overlap(images=IMAGES, iou=0.25, iou_found=0.05, aligned=0.75, aligned_found=0.987, ink=0.999)
-    return Evidence(
+    return AlignmentMetrics(
         pose=spreads,
         pose_by_class=((), *[spreads] * (CLASSES - 1)),
         pose_of_a_digit=tuple(spread.model_copy(update={"after": spread.after / 2}) for spread in spreads),
         within_classes=WithinClasses(digits=0.75, images=0.95, output=0.8 - 0.05 * seed),
-        responses=(response,),
+        residual_curves=(response,),
         overlap=overlap,
         overlap_by_class=(None, *[overlap] * (CLASSES - 1)),
     )
@@ -71,10 +71,10 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
         trial=trial,
         parameters=398_123,
         width=1.25,
-        multiply_adds=31_200_000,
+        macs=31_200_000,
         precision="float32",
         split="validation" if trial.validation else "test",
-        training_digits=trial.training.digits or 60_000,
+        training_digits=trial.training.train_size or 60_000,
         digits=len(np.unique(digit)),
         images=IMAGES,
         clipped=31,
@@ -91,9 +91,9 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
     storage.write_record(files.result, result.model_dump(mode="json"))
     storage.write_record(files.timing, timing.model_dump(mode="json"))
     storage.write_arrays(files.predictions, {"predicted": predicted, "label": label, "digit": digit})
-    if trial.model.transformer and trial.model.transformer.at == (0,):
+    if trial.model.transformer and trial.model.transformer.before == (0,):
         if trial.dataset.channels == 1:
-            storage.write_record(files.evidence, made_up_evidence(trial.seed).model_dump(mode="json"))
+            storage.write_record(files.alignment, made_up_alignment(trial.seed).model_dump(mode="json"))
         for kind, arrays in made_up_gallery().items():
             storage.write_arrays(files.gallery(kind), arrays)
 
@@ -111,7 +111,7 @@ def made_up_gallery() -> dict[Gallery, dict[str, np.ndarray]]:
     return {
         "examples": seen | {"kind": np.arange(3)},
         "means": means,
-        "turning": seen | {"angle": np.array([0, 120, 240])},
+        "rotation_sweep": seen | {"angle": np.array([0, 120, 240])},
         "training": {"image": image, "label": label, **each},
     }
 
@@ -119,5 +119,5 @@ def made_up_gallery() -> dict[Gallery, dict[str, np.ndarray]]:
 def train(folder: RunFolder, trial: TrialSpec, epochs: int) -> None:
     """The learning curve of a trial that has come so far."""
     files = folder.trial(trial)
-    records = [EpochRecord(epoch=epoch, loss=1 / (epoch + 1), error=5.0, rate=0.1) for epoch in range(epochs)]
+    records = [EpochRecord(epoch=epoch, loss=1 / (epoch + 1), error=5.0, lr=0.1) for epoch in range(epochs)]
     storage.write_records(files.metrics, [record.model_dump_json() for record in records])

@@ -56,7 +56,7 @@ def test_text_fits_the_terminal_and_ends_with_the_verdicts(tmp_path: Path) -> No
     folders = [run(tmp_path / name, [5, errors]) for name, errors in (("a", 4), ("b", 2))]
     table, verdicts = side_by_side(compare_runs(folders)).split("\n\n")
     assert len(table.splitlines()) == 5
-    assert "errs on 2.00 points fewer images" in " ".join(verdicts.split())
+    assert "classifies 2.00 percentage points more of the images correctly" in " ".join(verdicts.split())
     assert all(len(line) <= WIDTH for line in verdicts.splitlines())
 
 
@@ -67,7 +67,7 @@ def test_a_dataset_that_only_a_later_run_has_is_left_out(tmp_path: Path) -> None
 
 def test_other_images_of_the_same_name_are_refused(tmp_path: Path) -> None:
     first = run(tmp_path / "a", [5, 4])
-    mild = run(tmp_path / "b", [5, 4], datasets=[{"name": "rts", "like": "rts", "rotation": 20}])
+    mild = run(tmp_path / "b", [5, 4], datasets=[{"name": "rts", "base": "rts", "rotation": 20}])
     held_out = run(tmp_path / "c", [5, 4], validation=True)
     for other in (mild, held_out):
         with pytest.raises(UserError, match=f"{first.path} and {other.path} mean different images by rts"):
@@ -77,7 +77,7 @@ def test_other_images_of_the_same_name_are_refused(tmp_path: Path) -> None:
 def test_runs_with_nothing_in_common_are_refused(tmp_path: Path) -> None:
     first = run(tmp_path / "a", [5, 4])
     for name, keys in {"b": {"datasets": ["r"]}, "c": {"seeds": [1]}, "d": {"models": ["fcn"]}}.items():
-        with pytest.raises(UserError, match=r"can be compared with .*: a dataset, a model and a seed in common"):
+        with pytest.raises(UserError, match=r"can be compared with .*: they have no dataset, model and seed in common"):
             compare_runs([first, run(tmp_path / name, [5, 4], **keys)])
 
 
@@ -95,18 +95,18 @@ SIZES = {"a": None, "b": 1000, "c": 1000}
 
 
 def few(digits: int | None, **keys: Any) -> dict[str, Any]:
-    return {"training": {"epochs": 4, "digits": digits}, **keys}
+    return {"training": {"epochs": 4, "train_size": digits}, **keys}
 
 
 def test_the_training_digits_have_a_column_where_they_differ(tmp_path: Path) -> None:
     many, some, copy = (run(tmp_path / name, [5, 4], **few(count)) for name, count in SIZES.items())
-    differing, alike = (
+    differing, within_class = (
         side_by_side(compare_runs(folders)).split("\n\n")[0] for folders in ([many, some], [some, copy])
     )
     header, *lines = differing.splitlines()
     assert "  training digits  " in header
     assert [line.split()[3] for line in lines] == ["60,000", "60,000", "1,000", "1,000"]
-    assert "training digits" not in alike
+    assert "training digits" not in within_class
 
 
 def test_the_plot_has_a_panel_for_each_dataset_and_a_line_and_a_band_for_each_model(tmp_path: Path) -> None:

@@ -13,35 +13,37 @@ from stn_train.report.snapshots import KINDS, drawings
 SEEN = made_up_gallery()
 
 
-def opened(kind, seen):
+def verified(kind, seen):
     return Image.open(io.BytesIO(KINDS[kind].draw("made up", seen)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_a_file_of_its_ending(kind):
-    assert opened(kind, SEEN[kind]).format == KINDS[kind].ending.upper()
+    assert verified(kind, SEEN[kind]).format == KINDS[kind].ending.upper()
 
 
 def test_titles_words_and_files_name_model_and_dataset(tmp_path):
     _, (_, trial) = begin(tmp_path)
-    few = {kind: SEEN[kind] for kind in ("turning", "means")}
-    means, turning = drawings(trial, few)
-    assert (means.name, turning.name) == ("means_st_cnn@rts.png", "turning_st_cnn@rts.png")
+    few = {kind: SEEN[kind] for kind in ("rotation_sweep", "means")}
+    means, rotation_sweep = drawings(trial, few)
+    assert (means.name, rotation_sweep.name) == ("means_st_cnn@rts.png", "rotation_sweep_st_cnn@rts.png")
     assert means.title == "The mean image of each class, st_cnn on rts, seed 0"
-    for drawing in (means, turning):
+    for drawing in (means, rotation_sweep):
         assert "st_cnn" in drawing.words
         assert "of rts" in drawing.words
 
 
 def test_kinds_of_examples_stand_below_each_other():
     """All three are of the best, or each is of a kind of its own."""
-    alike, apart = (opened("examples", SEEN["examples"] | {"kind": kind}) for kind in (np.zeros(3, int), np.arange(3)))
-    assert alike.width == pytest.approx(3 * apart.width, abs=2)
-    assert apart.height > 2.5 * alike.height
+    within_class, apart = (
+        verified("examples", SEEN["examples"] | {"kind": kind}) for kind in (np.zeros(3, int), np.arange(3))
+    )
+    assert within_class.width == pytest.approx(3 * apart.width, abs=2)
+    assert apart.height > 2.5 * within_class.height
 
 
 def test_mean_images_are_as_bright_as_can_be():
-    shown = np.asarray(opened("means", SEEN["means"]).convert("L"))
+    shown = np.asarray(verified("means", SEEN["means"]).convert("L"))
     before, after = (shown[top : top + 60, 10:80] for top in (40, 134))
     assert before.min() == after.min() == 255
 
@@ -59,7 +61,7 @@ def test_each_transformer_has_an_output_and_an_outline_in_its_own_colour():
         "predicted": np.arange(2),
         "angle": np.array([0, 180]),
     }
-    picture = np.asarray(opened("turning", seen).convert("RGB")).astype(int)
+    picture = np.asarray(verified("rotation_sweep", seen).convert("RGB")).astype(int)
     first, *outputs = (picture[22 + row * 94 : 22 + (row + 1) * 94, :94] for row in range(4))
     colours = [np.array(ImageColor.getrgb(name)) for name in OUTLINES[:3]]
     for number, colour in enumerate(colours):
@@ -80,25 +82,25 @@ def test_an_animation_has_a_step_for_each_epoch_and_at_most_thirty():
         seen["output"] = np.broadcast_to(brightness, (epochs + 1, 3, 1, 28, 28))
         return seen | {name: np.stack([seen[name][0]] * (epochs + 1)) for name in ("outline", "predicted")}
 
-    assert opened("training", stepped(EPOCHS)).n_frames == EPOCHS + 1
-    assert opened("training", stepped(100)).n_frames == 30
+    assert verified("training", stepped(EPOCHS)).n_frames == EPOCHS + 1
+    assert verified("training", stepped(100)).n_frames == 30
 
 
 @pytest.mark.parametrize(("grown", "width"), [(1.0, 1.2), (1.3, 1.4), (9.0, 1.7)])
 def test_the_border_is_as_wide_as_the_outlines_need_within_reason(grown, width):
     """Grown about the image's middle: 1.3 times as large, they reach over its edge by 0.15 of its side."""
-    seen = {**SEEN["turning"], "image": np.full((3, 1, 42, 42), 255, np.uint8)}
+    seen = {**SEEN["rotation_sweep"], "image": np.full((3, 1, 42, 42), 255, np.uint8)}
     seen["outline"] = (seen["outline"] - 20.5) * grown + 20.5
-    picture = np.asarray(opened("turning", seen).convert("RGB")).astype(int)
+    picture = np.asarray(verified("rotation_sweep", seen).convert("RGB")).astype(int)
     across = picture[22 + 44, 3:91]
     white = np.flatnonzero((across > 250).all(axis=1))
     assert white[0] == pytest.approx(88 * (1 - 1 / width) / 2, abs=3)
 
 
 def test_an_outline_lies_where_it_says_and_mistakes_are_red():
-    seen = dict(SEEN["turning"])
+    seen = dict(SEEN["rotation_sweep"])
     alone = {name: array[:2] for name, array in seen.items()}
-    right, wrong = (np.asarray(opened("turning", one).convert("RGB")).astype(int) for one in (alone, seen))
+    right, wrong = (np.asarray(verified("rotation_sweep", one).convert("RGB")).astype(int) for one in (alone, seen))
     reddish = (wrong[:, :, 0] > 200) & (wrong[:, :, 1] < 80) & (wrong[:, :, 2] < 80)
     assert reddish.any()
     assert not ((right[:, :, 0] > 200) & (right[:, :, 1] < 80) & (right[:, :, 2] < 80)).any()

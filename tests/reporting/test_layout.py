@@ -6,11 +6,11 @@ import pytest
 
 from stn_train.config import load_config
 from stn_train.evaluation.metrics import Component
-from stn_train.report.alignment import Covered, Undoing, Undone
+from stn_train.report.alignment import AlignmentSummary, OverlapSummary, ResidualSummary
 from stn_train.report.cells import comparisons, in_the_papers_layout
 from stn_train.report.paper import paper_error
 from stn_train.report.results import Row
-from stn_train.report.text import WIDTH, aligned, summary, undoings, verdicts
+from stn_train.report.text import WIDTH, aligned, alignment_sentences, summary, verdicts
 from stn_train.specs import ExperimentSpec, baseline_of, trials_of
 from stn_train.statistics import Comparison, Estimate
 
@@ -30,13 +30,13 @@ ROW = Row(
     comparison=None,
     gain=None,
     transforms=False,
-    health=(),
-    troubles=(),
-    undoing=None,
+    diagnostics=(),
+    warnings=(),
+    alignment=None,
     parameters=400_000,
     width=64.0,
-    turns=(),
-    multiply_adds=9_000_000,
+    tta_angles=(),
+    macs=9_000_000,
     training_seconds=100.0,
     training_images_per_second=1000.0,
     evaluation_images_per_second=2000.0,
@@ -50,7 +50,7 @@ ROW = Row(
     confusion=((0,) * 10,) * 10,
 )
 """What the rows below are made from."""
-OVERLAP = Covered(*[Estimate(50.0, 50.0, 50.0)] * 5)
+OVERLAP = OverlapSummary(*[Estimate(50.0, 50.0, 50.0)] * 5)
 LESS, MORE = Estimate(-0.5, -0.9, -0.1), Estimate(0.5, 0.1, 0.9)
 
 
@@ -138,7 +138,7 @@ def test_table1_fits_the_terminal_and_its_errors_are_aligned(present: slice) -> 
 
 @pytest.mark.parametrize(
     ("difference", "adjusted", "said"),
-    [(LESS, 0.01, "errs less"), (MORE, 0.01, "errs more"), (LESS, 0.06, "no difference shown")],
+    [(LESS, 0.01, "fewer errors"), (MORE, 0.01, "more errors"), (LESS, 0.06, "no difference shown")],
 )
 def test_a_comparison_says_in_a_line_what_its_verdict_says_in_a_sentence(
     difference: Estimate, adjusted: float, said: str
@@ -148,7 +148,7 @@ def test_a_comparison_says_in_a_line_what_its_verdict_says_in_a_sentence(
     assert line[:5] == ["r", "st", "cnn", said, "1"]
     assert (header[-1], line[-1]) == ("p (Holm)", f"{adjusted:.3f}")
     (sentence,) = verdicts([row])
-    words = {"errs less": "fewer images than cnn", "errs more": "more images than cnn"}
+    words = {"fewer errors": "more of the images", "more errors": "fewer of the images"}
     assert words.get(said, said) in sentence
 
 
@@ -164,26 +164,28 @@ def test_a_single_dataset_leaves_out_what_does_not_fit_the_terminal() -> None:
     wide = rows_of(addition)
     narrow = [replace(row, error=ROW.error) for row in wide]
     short = [replace(row, model=row.model[:9]) for row in narrow]
-    for rows, speed, work in ((wide, False, False), (narrow, False, True), (short, True, True)):
+    for rows, speed, work in ((wide, False, True), (narrow, False, True), (short, True, True)):
         table = summary(addition, rows).split("\n\n")[0]
         assert max(map(len, table.splitlines())) <= WIDTH
-        assert ("training img/s" in table, "multiply-adds" in table) == (speed, work)
+        assert ("training img/s" in table, "MACs" in table) == (speed, work)
         assert "47.7" in table
 
 
 def test_what_a_transformer_makes_worse_is_told_in_words() -> None:
     scores: tuple[tuple[Component, float | None], ...] = (
-        ("angle", -12.4),
+        ("rotation", -12.4),
         ("scale", None),
         ("shear", -0.3),
-        ("place", 75.0),
+        ("translation", 75.0),
     )
-    undone = [Undone(name, "px", 4.0, 1.0, score and Estimate(score, score, score)) for name, score in scores]
-    everything = (Undone("angle", "°", 40.0, 0.0, Estimate(100, 100, 100)),)
-    row = replace(ROW, model="st", undoing=Undoing(everything, tuple(undone), (), None, (), OVERLAP, ()))
-    assert undoings([ROW, row]) == [
-        "r: of what the distortion varies, st undoes 0 % of the shear and 75 % of the place and makes the angle vary "
-        "12 % more"
+    residuals = [
+        ResidualSummary(name, "px", 4.0, 1.0, score and Estimate(score, score, score)) for name, score in scores
+    ]
+    everything = (ResidualSummary("rotation", "°", 40.0, 0.0, Estimate(100, 100, 100)),)
+    row = replace(ROW, model="st", alignment=AlignmentSummary(everything, tuple(residuals), (), None, (), OVERLAP, ()))
+    assert alignment_sentences([ROW, row]) == [
+        "r: st removes 0 % of the variation in shear and 75 % of the variation in translation and adds 12 % to the "
+        "variation in rotation between two random distortions of the same digit"
     ]
 
 

@@ -18,11 +18,11 @@ def figures(dataset: Any, model: Any, **keys: Any) -> list[float | None]:
 
 
 def changed(model: str, **transformer: Any) -> dict[str, Any]:
-    return {"name": "mine", "like": model, "transformer": transformer}
+    return {"name": "mine", "base": model, "transformer": transformer}
 
 
 @pytest.mark.parametrize("config", ["paper/table1", "paper/tc", "paper/addition", "paper/fixed", "paper/longer"])
-@pytest.mark.parametrize("recipe", ["ours", "paper"])
+@pytest.mark.parametrize("recipe", ["default", "paper"])
 def test_every_cell_of_the_papers_tables_has_its_figure(config: str, recipe: str) -> None:
     experiment = load_config(config, [f"recipe={recipe}"])
     assert None not in [paper_error(trial) for trial in trials_of(experiment)]
@@ -36,8 +36,8 @@ def test_two_of_the_papers_figures() -> None:
 @pytest.mark.parametrize("name", THE_PAPERS)
 def test_a_changed_dataset_has_no_figure_though_it_keeps_its_name(name: str) -> None:
     assert figures(name, "cnn_paper") != [None]
-    assert figures({"name": name, "like": name, "canvas": 50}, "cnn_paper") == [None]
-    assert figures({"name": "mine", "like": name}, "cnn_paper") == [None]
+    assert figures({"name": name, "base": name, "canvas": 50}, "cnn_paper") == [None]
+    assert figures({"name": "mine", "base": name}, "cnn_paper") == [None]
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS.keys() - set(THE_PAPERS)))
@@ -53,11 +53,11 @@ def test_a_dataset_that_is_not_the_papers_has_no_figure(name: str) -> None:
         "st_cnn_paper_similarity",
         changed("st_cnn_paper", localisation="conv"),
         changed("st_cnn_paper", localisation="fc_paper"),
-        changed("st_cnn_paper", at=[1]),
-        changed("st_cnn_paper", at=[0, 0]),
+        changed("st_cnn_paper", before=[1]),
+        changed("st_cnn_paper", before=[0, 0]),
         changed("st_cnn_paper", parallel=2),
-        changed("st_cnn_paper_tps", control=5),
-        *(changed("st_cnn_paper", pose=pose) for pose in ("identity", "taught", "true")),
+        changed("st_cnn_paper_tps", control_points=5),
+        *(changed("st_cnn_paper", pose=pose) for pose in ("identity", "supervised", "oracle")),
         {"name": "mine", "classifier": "nets:mine"},
     ],
     ids=str,
@@ -73,5 +73,5 @@ def test_other_digits_have_no_figure() -> None:
 
 def test_how_it_is_trained_does_not_matter() -> None:
     keys = {"recipe": "paper", "training": {"epochs": 1}, "seeds": [7, 8], "parameters": 100_000}
-    assert figures("rts", {"name": "mine", "like": "cnn_paper"}, **keys) == [0.8, 0.8]
-    assert figures("rts", changed("st_cnn_paper", output=16)) == figures("rts", "st_cnn_paper")
+    assert figures("rts", {"name": "mine", "base": "cnn_paper"}, **keys) == [0.8, 0.8]
+    assert figures("rts", changed("st_cnn_paper", output_size=16)) == figures("rts", "st_cnn_paper")

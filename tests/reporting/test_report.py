@@ -12,19 +12,19 @@ from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, finish, train
 
 from stn_train import storage
 from stn_train.errors import UserError
-from stn_train.report.plots import confusions, courses, learning_curves
+from stn_train.report.plots import confusions, learning_curves, residual_curves
 from stn_train.report.results import rows_of
 from stn_train.report.snapshots import KINDS
 from stn_train.report.status import status, status_text
 from stn_train.report.text import WIDTH, summary
 from stn_train.report.write import write_report
 from stn_train.run_folder import EpochRecord, RunFolder
-from stn_train.storage import alone_in
+from stn_train.storage import folder_lock
 
 
 @pytest.fixture
 def one_seed(tmp_path: Path) -> RunFolder:
-    """cnn errs on 5 %, st_cnn on 2 %."""
+    """cnn has an error of 5 %, st_cnn of 2 %."""
     folder, (cnn, st_cnn) = begin(tmp_path)
     finish(folder, cnn, errors=5)
     finish(folder, st_cnn, errors=2)
@@ -96,7 +96,7 @@ def test_summary_is_an_aligned_table_and_the_verdict(one_seed: RunFolder) -> Non
     for cell in ("398,123", "31.2 M", "2.00 [1.30, 3.07]", "-3.00 [-4.25, -2.11]", "9,000"):
         assert cell in st_cnn
     assert len(cnn) == len(st_cnn) == len(header) <= 120
-    assert verdicts.startswith("st_cnn errs on 3.00 points fewer images than cnn")
+    assert verdicts.startswith("st_cnn classifies 3.00 percentage points more of the images correctly than cnn")
     assert "these two networks" in " ".join(verdicts.split())
 
 
@@ -112,7 +112,7 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
     assert all(path.read_bytes().startswith((b"\x89PNG", b"GIF8")) for path in report.files[4:])
     text = report.files[2].read_text()
     assert all(f"]({figure})" in text for figure in figures)
-    assert text.index("on rts") < text.index("3.00 points fewer") < text.index("| model | error % [95 %] |")
+    assert text.index("on rts") < text.index("3.00 percentage points more") < text.index("| model | error % [95 %] |")
     assert "1,000 test images of 1,000 distinct digits, 3.1 % of them clipped" in text
     assert "stn-train run --config config.yaml" in text
     assert "Relative paths" not in text
@@ -120,17 +120,17 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
 
 
 def test_report_says_from_where_relative_paths_count(tmp_path: Path) -> None:
-    folder, trials = begin(tmp_path, built="built", data_root="/digits")
+    folder, trials = begin(tmp_path, prebuilt="prebuilt", data_root="/digits")
     finish(folder, trials[0], errors=1)
     text = write_report(folder).files[2].read_text()
-    assert "Relative paths (built: built) are looked for where it is typed." in text
+    assert "Relative paths (prebuilt: prebuilt) are looked for where it is typed." in text
 
 
 def test_a_model_has_the_same_colour_in_all_curves(one_seed: RunFolder) -> None:
     rows = rows_of(one_seed)
-    told = {row.model: row.undoing.courses if row.undoing else () for row in rows}
-    panel = courses("what is left", told).axes[0]
-    epochs = {row.model: [[EpochRecord(epoch=1, loss=1, error=1, rate=1)]] for row in rows}
+    told = {row.model: row.alignment.residual_curves if row.alignment else () for row in rows}
+    panel = residual_curves("what is left", told).axes[0]
+    epochs = {row.model: [[EpochRecord(epoch=1, loss=1, error=1, lr=1)]] for row in rows}
     curves = learning_curves("errors", "test", epochs).axes[0]
     colours = [{line.get_label(): line.get_color() for line in axes.get_lines()} for axes in (panel, curves)]
     assert "cnn" not in colours[0]
@@ -140,7 +140,7 @@ def test_a_model_has_the_same_colour_in_all_curves(one_seed: RunFolder) -> None:
 def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
     json_file, csv_file, *_ = write_report(one_seed).files
     document = json.loads(json_file.read_text())
-    assert (document["format"], document["finished"], document["trials"]) == (4, 2, 2)
+    assert (document["format"], document["finished"], document["trials"]) == (5, 2, 2)
     _, st_cnn = document["rows"]
     assert st_cnn["error"]["value"] == 2.0
     assert st_cnn["confusion"][0] == [98, 2, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -152,35 +152,41 @@ def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
 
 def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder) -> None:
     json_file, csv_file, reading = (path.read_text() for path in write_report(one_seed).files[:3])
-    assert "- rts: of what the distortion varies, st_cnn undoes 75 % of the angle and 95 % of the place." in reading
-    assert "| model | angle | scale | place |" in reading
+    assert (
+        "- rts: st_cnn removes 75 % of the variation in rotation and 95 % of the variation in translation between two "
+        "random distortions of the same digit."
+    ) in reading
+    assert "| model | rotation | scale | translation |" in reading
     assert "| st_cnn | 50 % (26.0 to 13.0 °) | 0.00 to 0.03 log | 90 % (10.0 to 1.0 px) |" in reading
     assert "| st_cnn | 75 % (26.0 to 6.5 °) | 0.00 to 0.02 log | 95 % (10.0 to 0.5 px) |" in reading, "of one digit"
     assert "| st_cnn | 95 % | 80 % | 75 % |" in reading, "within classes"
     assert "| st_cnn | 40 % up to 25.0 °, 30 % beyond |" in reading
     assert "| st_cnn | 25 % | 5 % | 75 % | 99 % | 100 % |" in reading
     cnn, st_cnn = json.loads(json_file)["rows"]
-    assert cnn["undoing"] is None
-    scores = [(one["component"], one["score"] and one["score"]["value"]) for one in st_cnn["undoing"]["pose"]]
-    assert scores == [("angle", 50), ("scale", None), ("place", 90)]
-    assert st_cnn["undoing"]["pose_by_class"][0] == []
-    assert st_cnn["undoing"]["overlap_by_class"][0] is None
+    assert cnn["alignment"] is None
+    scores = [(one["component"], one["score"] and one["score"]["value"]) for one in st_cnn["alignment"]["pose"]]
+    assert scores == [("rotation", 50), ("scale", None), ("translation", 90)]
+    assert st_cnn["alignment"]["pose_by_class"][0] == []
+    assert st_cnn["alignment"]["overlap_by_class"][0] is None
     line = list(csv.DictReader(csv_file.splitlines()))[1]
-    assert (line["undone_angle"], line["undone_scale"], line["aligned"]) == ("50.0", "", "75.0")
-    assert (line["undone_of_a_digit_angle"], line["undone_of_a_digit_scale"]) == ("75.0", "")
+    assert (line["removed_rotation"], line["removed_scale"], line["aligned"]) == ("50.0", "", "75.0")
+    assert (line["removed_of_a_digit_rotation"], line["removed_of_a_digit_scale"]) == ("75.0", "")
     assert (line["within_classes_images"], line["within_classes_output"]) == ("95.0", "80.0")
 
 
 def test_evidence_from_before_all_of_this_was_measured_is_read(one_seed: RunFolder) -> None:
-    (path,) = one_seed.path.glob("trials/*/*/*/evidence.json")
+    (path,) = one_seed.path.glob("trials/*/*/*/alignment.json")
     record = json.loads(storage.read_checked(path, ""))
-    del record["pose_of_a_digit"], record["within_classes"], record["responses"]
+    del record["pose_of_a_digit"], record["within_classes"], record["residual_curves"]
     storage.write_record(path, record)
     reading = write_report(one_seed).files[2].read_text()
     assert "| st_cnn | 50 % (26.0 to 13.0 °)" in reading
-    assert "of what varies in the digits' pose, st_cnn undoes 50 % of the angle" in reading
-    assert "two draws of a digit" not in reading
-    assert "into one form" not in reading
+    assert (
+        "st_cnn removes 50 % of the variation in rotation and 90 % of the variation in translation among all digits"
+        in reading
+    )
+    assert "two random distortions" not in reading
+    assert "Within-class" not in reading
     assert "small ones" not in reading
     assert not (one_seed.figures / "courses@rts.png").exists()
 
@@ -189,17 +195,17 @@ def test_what_only_some_seeds_have_measured_is_told_of_those(tmp_path: Path) -> 
     folder, trials = begin(tmp_path, seeds=[0, 1, 2], models=["st_cnn"])
     for trial in trials:
         finish(folder, trial, errors=2)
-    path = folder.trial(trials[0]).evidence
+    path = folder.trial(trials[0]).alignment
     record = json.loads(storage.read_checked(path, ""))
-    del record["pose_of_a_digit"], record["within_classes"], record["responses"]
+    del record["pose_of_a_digit"], record["within_classes"], record["residual_curves"]
     storage.write_record(path, record)
-    undoing = rows_of(folder)[0].undoing
-    assert undoing is not None
-    assert undoing.pose[0].after == pytest.approx(13 - 2.6), "of all three"
-    assert undoing.pose_of_a_digit[0].after == pytest.approx((13 - 2.6 * 1.5) / 2), "of the last two"
-    assert undoing.within_classes is not None
-    assert undoing.within_classes.output.value == pytest.approx(100 * (0.8 - 0.05 * 1.5))
-    (course,) = undoing.courses
+    alignment = rows_of(folder)[0].alignment
+    assert alignment is not None
+    assert alignment.pose[0].after == pytest.approx(13 - 2.6), "of all three"
+    assert alignment.pose_of_a_digit[0].after == pytest.approx((13 - 2.6 * 1.5) / 2), "of the last two"
+    assert alignment.within_classes is not None
+    assert alignment.within_classes.output.value == pytest.approx(100 * (0.8 - 0.05 * 1.5))
+    (course,) = alignment.residual_curves
     assert course.after == pytest.approx((-36.5, -10.5, 4.5, 9.5))
     assert course.varies == (5, 4, 3, 4)
     assert (course.small.value, course.large.value) == pytest.approx((50, 100 * 24 / 70))
@@ -210,22 +216,22 @@ def test_where_a_seeds_images_are_all_one_no_share_is_told(tmp_path: Path) -> No
     folder, trials = begin(tmp_path, seeds=[0, 1], models=["st_cnn"])
     for trial in trials:
         finish(folder, trial, errors=2)
-    path = folder.trial(trials[0]).evidence
+    path = folder.trial(trials[0]).alignment
     record = json.loads(storage.read_checked(path, ""))
     record["within_classes"]["output"] = None
     storage.write_record(path, record)
-    undoing = rows_of(folder)[0].undoing
-    assert undoing is not None
-    assert undoing.within_classes is None
+    alignment = rows_of(folder)[0].alignment
+    assert alignment is not None
+    assert alignment.within_classes is None
 
 
 def test_what_is_undone_has_an_interval_over_the_seeds(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, seeds=[0, 1, 2], models=["st_cnn"])
     for trial in trials:
         finish(folder, trial, errors=2)
-    undoing = rows_of(folder)[0].undoing
-    assert undoing is not None
-    angle, *_ = undoing.pose
+    alignment = rows_of(folder)[0].alignment
+    assert alignment is not None
+    angle, *_ = alignment.pose
     assert angle.score is not None
     assert (angle.before, angle.after, angle.score.value) == pytest.approx((26, 10.4, 60))
     assert angle.score.high - angle.score.value == pytest.approx(4.302653 * 10 / 3**0.5)
@@ -237,15 +243,15 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     assert [trial.model.name for trial in trials] == [
         "cnn",
         "st_cnn",
-        *(f"st_cnn-{pose}" for pose in ("identity", "taught", "true")),
+        *(f"st_cnn-{pose}" for pose in ("identity", "supervised", "oracle")),
     ]
     for trial, errors in zip(trials, (9, 4, 7, 2, 3), strict=True):
         finish(folder, trial, errors)
     cnn, st_cnn, *controls = rows_of(folder)
     assert st_cnn.gain is not None
-    assert st_cnn.gain.taught is not None
-    assert st_cnn.gain.given is not None
-    parts = [st_cnn.gain.size, st_cnn.gain.transforming, st_cnn.gain.taught, st_cnn.gain.given]
+    assert st_cnn.gain.supervised is not None
+    assert st_cnn.gain.oracle is not None
+    parts = [st_cnn.gain.size, st_cnn.gain.transforming, st_cnn.gain.supervised, st_cnn.gain.oracle]
     assert [part.difference.value for part in parts] == pytest.approx([-2, -3, -2, -1])
     assert [row.gain for row in (cnn, *controls)] == [None] * 4
     assert [row.baseline for row in controls] == ["cnn"] * 3
@@ -254,12 +260,13 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     assert "rts: st_cnn against cnn, in points of error: -2.00 [-3.07, -1.30] with the size of its output alone" in text
     assert ", -3.00 [" in text
     assert re.search(
-        r"; -2\.00 \[[^]]*\] beyond that when taught the true pose instead; -1\.00 \[.*\] beyond that when given", text
+        r"; -2\.00 \[[^]]*\] beyond that when supervised with the true pose; -1\.00 \[.*\] beyond that with the",
+        text,
     )
     bold = [line for line in text.splitlines() if line.startswith("- **")]
-    assert ["errs on 5.00 points fewer" in line for line in bold] == [True], "no verdicts on controls"
-    assert "of what the distortion varies, st_cnn undoes" in text
-    assert "varies, st_cnn-true undoes" not in text
+    assert ["classifies 5.00 percentage points more" in line for line in bold] == [True], "no verdicts on controls"
+    assert "st_cnn removes" in text
+    assert "st_cnn-oracle removes" not in text
 
 
 def test_of_several_datasets_the_terminal_says_where_each_gain_comes_from(tmp_path: Path) -> None:
@@ -277,7 +284,7 @@ def test_of_a_few_datasets_the_verdicts_come_first_in_words_of_many_in_a_table(t
         for trial in trials:
             finish(folder, trial, errors=3 if trial.model.transformer else 5)
         first = write_report(folder).files[2].read_text().split("| model |")[0]
-        assert first.count("errs on 2.00 points fewer images") == said
+        assert first.count("classifies 2.00 percentage points more of the images") == said
 
 
 def _folders(path: Path) -> list[tuple[Path, list[str]]]:
@@ -293,14 +300,14 @@ def test_without_a_true_pose_there_is_a_gain_and_no_ceiling(tmp_path: Path) -> N
         finish(folder, trial, errors)
     gain = rows_of(folder)[1].gain
     assert gain is not None
-    assert (gain.taught, gain.given) == (None, None)
+    assert (gain.supervised, gain.oracle) == (None, None)
     text = write_report(folder).files[2].read_text()
     assert "Controls stand beside each model" in text
     assert "the true pose" not in text
 
 
 def test_transformers_whose_pose_cannot_be_told_are_named(tmp_path: Path) -> None:
-    deep = {"name": "deep", "like": "st_cnn", "transformer": {"at": [2]}}
+    deep = {"name": "deep", "base": "st_cnn", "transformer": {"before": [2]}}
     folder, trials = begin(tmp_path, models=["st_cnn", deep])
     for trial in trials:
         finish(folder, trial, errors=3)
@@ -335,8 +342,8 @@ MIXTURES = {
     "turned and deep": {
         "datasets": ["addition", "rts"],
         "models": [
-            *("cnn", {"name": "sure", "like": "st_cnn", "turns": [-15, 15]}),
-            {"name": "deep", "like": "st_cnn", "transformer": {"at": [2]}},
+            *("cnn", {"name": "sure", "base": "st_cnn", "tta_angles": [-15, 15]}),
+            {"name": "deep", "base": "st_cnn", "transformer": {"before": [2]}},
         ],
     },
 }
@@ -348,7 +355,7 @@ def test_any_mixture_of_datasets_is_reported(tmp_path: Path, keys: dict[str, Any
     folder, trials = begin(tmp_path, seeds=[0, 1], **keys)
     for number, trial in enumerate(trials[:finished]):
         finish(folder, trial, errors=number % 7)
-    for path in [*tmp_path.glob("trials/*/*/seed-1/evidence.json"), *tmp_path.glob("trials/*/*/seed-1/metrics.jsonl")]:
+    for path in [*tmp_path.glob("trials/*/*/seed-1/alignment.json"), *tmp_path.glob("trials/*/*/seed-1/metrics.jsonl")]:
         path.unlink()
     storage.write_record(
         folder.environment, {"device": "cpu", "threads": 2, "commit": None, "versions": {"python": "3"}}
@@ -406,7 +413,7 @@ def test_a_report_on_several_datasets_has_the_papers_layout_and_every_detail(tmp
     text = write_report(folder).files[2].read_text()
     assert "| model | seeds | r (paper) | rts (paper) |" in text
     assert "| cnn_paper | 1 | 5.00 (1.2) | 6.00 (0.8) |\n| st_cnn_paper | 1 | 2.00 (0.7) | - |" in text
-    assert "| r | st_cnn_paper | cnn_paper | errs less | 1 | -3.00 [-4.25, -2.11] | < 0.001 |" in text
+    assert "| r | st_cnn_paper | cnn_paper | fewer errors | 1 | -3.00 [-4.25, -2.11] | < 0.001 |" in text
     assert "| 0.8 | - | 1 | 398,123 | 31.2 M |" in text
     assert "Only 3 of 4 trials" in text
 
@@ -426,7 +433,8 @@ def test_report_says_that_validation_errors_are_to_tune_by(tmp_path: Path) -> No
 
 def test_who_is_asked_about_turned_images_is_named_and_no_network_of_the_papers(tmp_path: Path) -> None:
     models = [
-        {"name": name, "like": like, "turns": [15, -15]} for name, like in (("sure", "cnn_paper"), ("st", "st_cnn"))
+        {"name": name, "base": like, "tta_angles": [15, -15]}
+        for name, like in (("sure", "cnn_paper"), ("st", "st_cnn"))
     ]
     folder, trials = begin(tmp_path, models=["cnn_paper", *models])
     for trial in trials:
@@ -435,13 +443,13 @@ def test_who_is_asked_about_turned_images_is_named_and_no_network_of_the_papers(
     reading = report.files[2].read_text()
     assert "turned clockwise by -15 and 15 degrees" in reading
     assert "(test-time augmentation), by sure and st;" in reading
-    assert "of the same classifier and turns without a transformer: st." in reading
+    assert "of the same classifier and test-time augmentation without a transformer: st." in reading
     assert [row.paper_error for row in report.rows] == [0.8, None, None]
     json_file, csv_file, _ = (path.read_text() for path in report.files[:3])
-    assert [row["turns"] for row in json.loads(json_file)["rows"]] == [[], [-15, 15], [-15, 15]]
-    assert [line["turns"] for line in csv.DictReader(csv_file.splitlines())] == ["", "-15.0 15.0", "-15.0 15.0"]
+    assert [row["tta_angles"] for row in json.loads(json_file)["rows"]] == [[], [-15, 15], [-15, 15]]
+    assert [line["tta_angles"] for line in csv.DictReader(csv_file.splitlines())] == ["", "-15.0 15.0", "-15.0 15.0"]
     header, *lines = summary(report.experiment, report.rows).split("\n\n")[0].splitlines()
-    assert "turns" in header
+    assert "TTA angles" in header
     assert ["-15, 15" in line for line in lines] == [False, True, True]
 
 
@@ -469,7 +477,7 @@ def test_status_tells_done_running_interrupted_and_pending_apart(tmp_path: Path)
     assert lines[0].split() == ["rts/cnn/seed-0", "done", "error", "5.00", "%"]
     assert lines[1].split() == ["rts/st_cnn/seed-0", "interrupted", "epoch", "3", "of", "4"]
     assert lines[-1] == "1 done, 1 interrupted, 2 pending"
-    with alone_in(folder.trial(trials[1]).path), alone_in(folder.trial(trials[2]).path):
+    with folder_lock(folder.trial(trials[1]).path), folder_lock(folder.trial(trials[2]).path):
         lines = status_text(status(folder)).splitlines()
     assert lines[1].split() == ["rts/st_cnn/seed-0", "running", "epoch", "3", "of", "4"]
     assert lines[2].split() == ["rts/cnn/seed-1", "running", "epoch", "0", "of", "4"]
@@ -477,7 +485,7 @@ def test_status_tells_done_running_interrupted_and_pending_apart(tmp_path: Path)
 
 
 def test_a_transformer_between_layers_has_no_picture(tmp_path: Path) -> None:
-    deep = {"name": "deep", "like": "st_cnn", "transformer": {"at": [2]}}
+    deep = {"name": "deep", "base": "st_cnn", "transformer": {"before": [2]}}
     folder, trials = begin(tmp_path, models=["cnn", deep])
     for trial in trials:
         finish(folder, trial, errors=3)
@@ -501,7 +509,7 @@ def test_learning_curves_have_a_line_and_a_band_over_the_seeds_for_each_model() 
     """An error of zero, which a log axis does not have, is still drawn."""
 
     def seed(*found: float) -> list[EpochRecord]:
-        return [EpochRecord(epoch=epoch, loss=error + 0.5, error=error, rate=0.1) for epoch, error in enumerate(found)]
+        return [EpochRecord(epoch=epoch, loss=error + 0.5, error=error, lr=0.1) for epoch, error in enumerate(found)]
 
     seeds = [seed(2.0, 0.0), seed(5.0, 4.0, 3.0)]
     errors, losses = learning_curves("made up", "test", {"cnn": seeds[:1], "st_cnn": seeds}).axes

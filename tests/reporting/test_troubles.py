@@ -4,25 +4,25 @@ from typing import Any
 
 import pytest
 
-from stn_train.evaluation.metrics import Health
-from stn_train.report.diagnostics import mean_health, troubles
+from stn_train.evaluation.metrics import Diagnostics
+from stn_train.report.diagnostics import mean_diagnostics, warnings_of
 from stn_train.run_folder import EpochRecord
 from stn_train.specs import RECIPES, TrainingSpec
 
-WELL = Health(outside=0.1, scale=0.7, folded=0.0, moved=0.4, spread=0.3, gradient=0.5)
+WELL = Diagnostics(outside=0.1, scale=0.7, folded=0.0, moved=0.4, std=0.3, gradient=0.5)
 
 
-def recipe_of(recipe: str = "ours", **changes: Any) -> TrainingSpec:
+def recipe_of(recipe: str = "default", **changes: Any) -> TrainingSpec:
     return TrainingSpec(**{**RECIPES[recipe], **changes})
 
 
-def record(*healths: Health, epoch: int = 8) -> EpochRecord:
-    return EpochRecord(epoch=epoch, loss=0.1, error=1.0, rate=0.1, transformers=healths)
+def record(*healths: Diagnostics, epoch: int = 8) -> EpochRecord:
+    return EpochRecord(epoch=epoch, loss=0.1, error=1.0, lr=0.1, transformers=healths)
 
 
 def test_a_healthy_transformer_has_no_trouble():
-    assert troubles(record(WELL), recipe_of(epochs=8)) == []
-    assert troubles(record(), recipe_of(epochs=8)) == []
+    assert warnings_of(record(WELL), recipe_of(epochs=8)) == []
+    assert warnings_of(record(), recipe_of(epochs=8)) == []
 
 
 @pytest.mark.parametrize(
@@ -31,38 +31,38 @@ def test_a_healthy_transformer_has_no_trouble():
         ({"outside": 0.97}, "reads next to nothing: 97% of its points lie outside the image"),
         ({"scale": 0.02}, "shows a dot: its output is 0.02 of the image along each side"),
         ({"folded": 0.5}, "folds over or mirrors 50% of the images"),
-        ({"gradient": 0.0, "moved": 0.0, "spread": 0.0}, "learns nothing: no gradient reaches"),
-        ({"moved": 0.001, "spread": 0.001}, "has not left the identity"),
-        ({"spread": 0.001}, "does the same to every image"),
+        ({"gradient": 0.0, "moved": 0.0, "std": 0.0}, "learns nothing: no gradient reaches"),
+        ({"moved": 0.001, "std": 0.001}, "has not left the identity"),
+        ({"std": 0.001}, "does the same to every image"),
     ],
 )
 def test_each_trouble_is_named_and_has_something_to_try(wrong, named):
-    (found,) = troubles(record(WELL.model_copy(update=wrong)), recipe_of(epochs=8))
+    (found,) = warnings_of(record(WELL.model_copy(update=wrong)), recipe_of(epochs=8))
     assert found.sentence.startswith(f"the transformer {named}")
-    assert "training.localisation_rate" in found.sentence or "see that" in found.sentence
+    assert "training.localisation_lr" in found.sentence or "see that" in found.sentence
 
 
 def test_a_transformer_has_time_to_begin():
-    still = WELL.model_copy(update={"moved": 0.001, "spread": 0.001})
-    assert [len(troubles(record(still, epoch=epoch), recipe_of(epochs=8))) for epoch in (1, 2, 3)] == [0, 0, 1]
-    assert troubles(record(still, epoch=1), recipe_of(epochs=1)) == []
+    still = WELL.model_copy(update={"moved": 0.001, "std": 0.001})
+    assert [len(warnings_of(record(still, epoch=epoch), recipe_of(epochs=8))) for epoch in (1, 2, 3)] == [0, 0, 1]
+    assert warnings_of(record(still, epoch=1), recipe_of(epochs=1)) == []
     blank = WELL.model_copy(update={"outside": 1.0})
-    assert troubles(record(blank, epoch=1), recipe_of(epochs=8)), "what is broken is told at once"
+    assert warnings_of(record(blank, epoch=1), recipe_of(epochs=8)), "what is broken is told at once"
 
 
 def test_several_transformers_are_told_apart_by_their_numbers():
     blank = WELL.model_copy(update={"outside": 1.0})
-    found = troubles(record(WELL, blank, blank), recipe_of(epochs=8))
-    assert [trouble.kind for trouble in found] == ["blank 2", "blank 3"]
+    found = warnings_of(record(WELL, blank, blank), recipe_of(epochs=8))
+    assert [warning.kind for warning in found] == ["out_of_bounds 2", "out_of_bounds 3"]
     assert found[0].sentence.startswith("the transformer 2 reads")
 
 
 def test_the_mean_over_seeds_is_taken_transformer_by_transformer():
     other = WELL.model_copy(update={"scale": 0.9})
-    first, second = mean_health([record(WELL, WELL), record(other, WELL)])
+    first, second = mean_diagnostics([record(WELL, WELL), record(other, WELL)])
     assert first.scale == pytest.approx(0.8)
     assert second.scale == pytest.approx(0.7)
-    assert mean_health([]) == ()
+    assert mean_diagnostics([]) == ()
 
 
 BLANK = WELL.model_copy(update={"outside": 1.0})
@@ -71,14 +71,14 @@ BLANK = WELL.model_copy(update={"outside": 1.0})
 @pytest.mark.parametrize(
     ("recipe", "changes", "blamed", "innocent"),
     [
-        ("ours", {"rate": 50.0}, "training.rate below 50", "localisation_rate"),
-        ("paper", {"rate": 50.0}, "training.rate below 50", "localisation_rate"),
-        ("ours", {"localisation_rate": 1000.0}, "training.localisation_rate below 1000", "clip"),
-        ("paper", {}, "training.clip=1", "clip=2"),
-        ("ours", {"clip": 1.0}, "training.localisation_rate below 0.05", "clip"),
+        ("default", {"lr": 50.0}, "training.lr below 50", "localisation_lr"),
+        ("paper", {"lr": 50.0}, "training.lr below 50", "localisation_lr"),
+        ("default", {"localisation_lr": 1000.0}, "training.localisation_lr below 1000", "grad_clip"),
+        ("paper", {}, "training.grad_clip=1", "clip=2"),
+        ("default", {"grad_clip": 1.0}, "training.localisation_lr below 0.05", "grad_clip"),
     ],
 )
 def test_advice_looks_at_what_is_set(recipe, changes, blamed, innocent):
-    (found,) = troubles(record(BLANK), recipe_of(recipe, **changes))
+    (found,) = warnings_of(record(BLANK), recipe_of(recipe, **changes))
     assert blamed in found.sentence
     assert innocent not in found.sentence

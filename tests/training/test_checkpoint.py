@@ -20,7 +20,7 @@ TRIAL = trials_of(ExperimentSpec.model_validate({"name": "made_up", "datasets": 
 
 
 def state_of(units: int = 3, **changes: Any) -> TrainingState:
-    recipe = TrainingSpec.model_validate({**RECIPES["ours"], **changes})
+    recipe = TrainingSpec.model_validate({**RECIPES["default"], **changes})
     return TrainingState.start(nn.Sequential(nn.Linear(4, units), nn.Linear(units, 2)), recipe)
 
 
@@ -38,11 +38,11 @@ def test_a_checkpoint_says_whose_it_is(checkpoint):
 
 def test_a_checkpoint_needs_no_code_to_be_read(checkpoint):
     content = torch.load(checkpoint, weights_only=True)
-    assert content["format"] == 4
+    assert content["format"] == 5
     assert set(content["network"]) == {"0.weight", "0.bias", "1.weight", "1.bias"}
 
 
-@pytest.mark.parametrize("other", [state_of(units=5), state_of(averaging=0.0)], ids=["another width", "no average"])
+@pytest.mark.parametrize("other", [state_of(units=5), state_of(ema_decay=0.0)], ids=["another width", "no average"])
 def test_a_checkpoint_of_another_model_is_refused_by_name(checkpoint, other, tmp_path):
     save_checkpoint(tmp_path / "other.pt", TRIAL, other, [])
     with pytest.raises(UserError, match=r"other\.pt belongs to another model") as caught:
@@ -58,16 +58,16 @@ class Masked(nn.Linear):
         self.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_network_of_any_type_with_infinities_of_its_own_comes_back(tmp_path, optimiser, dtype):
+def test_a_network_of_any_type_with_infinities_of_its_own_comes_back(tmp_path, optimizer, dtype):
     def fresh() -> TrainingState:
-        recipe = TrainingSpec.model_validate({**RECIPES["ours"], "optimiser": optimiser})
+        recipe = TrainingSpec.model_validate({**RECIPES["default"], "optimizer": optimizer})
         return TrainingState.start(nn.Sequential(nn.Linear(4, 4), Masked()).to(dtype), recipe)
 
     state, other = fresh(), fresh()
     state.network(torch.ones(3, 4, dtype=dtype)).sum().backward()
-    state.optimiser.step()
+    state.optimizer.step()
     save_checkpoint(tmp_path / "checkpoint.pt", TRIAL, state, [])
     content = read_checkpoint(tmp_path / "checkpoint.pt")
     restore(other, content, tmp_path / "checkpoint.pt")
@@ -121,8 +121,8 @@ def test_what_is_no_checkpoint_is_refused_by_name(checkpoint, content):
         [1, 2],
         "words",
         None,
-        {"format": 4},
-        {"format": 4, "trial": "{}"},
+        {"format": 5},
+        {"format": 5, "trial": "{}"},
         torch.zeros(3),
     ],
     ids=repr,
@@ -157,10 +157,10 @@ def test_only_in_a_runs_folder_and_under_its_name_it_is_to_be_deleted(checkpoint
     assert ("name a run's folder" in refusal(path)) != of_a_run
 
 
-@pytest.mark.parametrize(("number", "save"), [(3, torch.save), (5, save_sealed)], ids=["before seals", "future"])
+@pytest.mark.parametrize(("number", "save"), [(3, torch.save), (6, save_sealed)], ids=["before seals", "future"])
 def test_another_format_is_told_by_its_number(checkpoint, number, save):
     save({**torch.load(checkpoint, weights_only=True), "format": number}, checkpoint)
-    assert f"has format {number}, and this version reads format 4" in refusal(checkpoint)
+    assert f"has format {number}, and this version reads format 5" in refusal(checkpoint)
 
 
 def test_a_checkpoint_without_a_seal_is_refused_by_name(checkpoint):

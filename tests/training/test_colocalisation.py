@@ -11,13 +11,13 @@ from stn_train.colocalisation.images import OneClass
 from stn_train.colocalisation.networks import Encoder, build_localiser
 from stn_train.colocalisation.spec import LocaliserSpec
 from stn_train.colocalisation.training import crop_size, random_theta, train_localiser, triplet_loss
-from stn_train.data.distortion import draw
+from stn_train.data.distortion import sample_distortion
 from stn_train.data.rendering import render
 from stn_train.data.sources import Digits
 from stn_train.models import build_model
 from stn_train.specs import DatasetSpec, ModelSpec
 
-SPEC = LocaliserSpec(localisation="keypoints", margin=1.0, steps=4, batch_size=8, rate=0.003)
+SPEC = LocaliserSpec(localisation="keypoints", margin=1.0, steps=4, batch_size=8, lr=0.003)
 CPU = torch.device("cpu")
 
 
@@ -128,10 +128,10 @@ def few(real_digits: tuple[Digits, Digits]) -> Digits:
 
 def test_images_of_a_class_are_those_of_the_whole_dataset_clutter_of_other_classes_and_all(real_digits):
     digits = few(real_digits)
-    spec = DatasetSpec.model_validate({"name": "tc", "like": "tc", "canvas": 84})
+    spec = DatasetSpec.model_validate({"name": "tc", "base": "tc", "canvas": 84})
     members = (digits.labels == 3).nonzero()[:, 0]
     batch = next(OneClass.of(spec, digits, 3, CPU).batches(seed=5, size=len(members)))
-    (drawn,) = draws = draw(spec, digits, 5, "train", 0)
+    (drawn,) = draws = sample_distortion(spec, digits, 5, "train", 0)
     everything = render(spec, digits, draws, members)
     same = (batch[:, None] == everything).flatten(2).all(dim=2)
     assert same.sum(dim=0).tolist() == same.sum(dim=1).tolist() == [1] * len(members)  # each once, in some order
@@ -140,7 +140,7 @@ def test_images_of_a_class_are_those_of_the_whole_dataset_clutter_of_other_class
 
 
 def test_every_epoch_is_distorted_afresh(real_digits):
-    spec = DatasetSpec.model_validate({"name": "t", "like": "translation", "canvas": 84})
+    spec = DatasetSpec.model_validate({"name": "t", "base": "translation", "canvas": 84})
     one = OneClass.of(spec, few(real_digits), 3, CPU)
     batches = one.batches(seed=0, size=len(one.members))
     first, second = next(batches), next(batches)
@@ -182,7 +182,7 @@ def test_each_step_draws_shrinking_crops_together_and_away_from_random_ones(real
 def trained(digits: Digits, seed: int) -> tuple[list[float], dict[str, Tensor]]:
     torch.manual_seed(seed)
     transformer = build_localiser("keypoints", (56, 56))
-    spec = DatasetSpec.model_validate({"name": "t", "like": "translation", "canvas": 56})
+    spec = DatasetSpec.model_validate({"name": "t", "base": "translation", "canvas": 56})
     batches: Iterator[Tensor] = OneClass.of(spec, digits, 1, CPU).batches(seed, SPEC.batch_size)
     losses = list(train_localiser(transformer, encoder_of(), batches, SPEC, seed))
     assert transformer.localisation.size == transformer.localisation.smallest == 0.5

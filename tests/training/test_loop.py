@@ -12,44 +12,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn_train.data.datasets import Batch, FreshData, TrainingData
+from stn_train.data.datasets import Batch, OnlineDataset, TrainingData
 from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, TrialError
 from stn_train.geometry import AFFINE
 from stn_train.models import SpatialTransformer
-from stn_train.models.oracle import lessons, teach_pose, tell
-from stn_train.models.transformer import Regression
+from stn_train.models.oracle import lessons, supervise_pose, tell
+from stn_train.models.transformer import ThetaHead
 from stn_train.specs import RECIPES, DatasetSpec, ExperimentSpec, TrainingSpec, trials_of
 from stn_train.training import loop
 from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
 from stn_train.training.loop import TrainingState, steps_per_epoch, train
-from stn_train.training.recipe import scheduled_rate
+from stn_train.training.recipe import scheduled_lr
 
 CPU = torch.device("cpu")
 TRIAL = trials_of(ExperimentSpec.model_validate({"name": "made_up", "datasets": ["r"], "models": ["st_cnn"]}))[0]
 SIZE = 16
 STEPS = 6
-OURS = {"optimiser": "adamw", "schedule": "one_cycle", "averaging": 0.5, "clip": 1.0, "label_smoothing": 0.1}
-MUON = {**OURS, "optimiser": "muon"}
-PAPER = {"optimiser": "sgd", "schedule": "steps", "averaging": 0.0, "clip": None, "label_smoothing": 0.0}
+OURS = {"optimizer": "adamw", "schedule": "one_cycle", "ema_decay": 0.5, "grad_clip": 1.0, "label_smoothing": 0.1}
+MUON = {**OURS, "optimizer": "muon"}
+PAPER = {"optimizer": "sgd", "schedule": "steps", "ema_decay": 0.0, "grad_clip": None, "label_smoothing": 0.0}
 
 
 def recipe_of(**changes: Any) -> TrainingSpec:
-    keys = {"epochs": 2, "batch_size": SIZE, "rate": 0.05, "precision": "float32", "localisation_rate": 0.5}
-    return TrainingSpec.model_validate({**RECIPES["ours"], **keys, **changes})
+    keys = {"epochs": 2, "batch_size": SIZE, "lr": 0.05, "precision": "float32", "localisation_lr": 0.5}
+    return TrainingSpec.model_validate({**RECIPES["default"], **keys, **changes})
 
 
 @pytest.fixture
 def data(real_digits):
     """Six batches an epoch."""
     digits = Digits(real_digits[0].images[: 3 * SIZE + 2], real_digits[0].labels[: 3 * SIZE + 2], repeats=2)
-    return FreshData.of(DatasetSpec.model_validate("r"), digits, CPU)
+    return OnlineDataset.of(DatasetSpec.model_validate("r"), digits, CPU)
 
 
 def small_network(seed: int = 0) -> nn.Sequential:
     """A transformer, batch normalisation and dropout: everything that a resumed training could get wrong."""
     torch.manual_seed(seed)
-    localisation = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 8), nn.ReLU(), Regression(8, AFFINE))
+    localisation = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 8), nn.ReLU(), ThetaHead(8, AFFINE))
     classifier = nn.Sequential(
         nn.Conv2d(1, 4, 3),
         nn.BatchNorm2d(4),
@@ -68,7 +68,7 @@ def small_network(seed: int = 0) -> nn.Sequential:
 
 def taught_network() -> nn.Sequential:
     network = small_network()
-    teach_pose(network[0])
+    supervise_pose(network[0])
     return network
 
 
@@ -113,7 +113,7 @@ def everything_in(state: TrainingState) -> dict[str, Any]:
     """What a training changes, but for the time that it took."""
     return {
         "network": state.network.state_dict(),
-        "optimiser": state.optimiser.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
         "average": None if state.average is None else state.average.state_dict(),
         "epoch": state.epoch,
         "losses": state.losses,
@@ -154,16 +154,16 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another(data):
 
 def resumed(state: TrainingState, recipe: TrainingSpec, path: Path) -> TrainingState:
     """A state saved, and restored into a fresh one, of other weights."""
-    looks = [{"error": 12.5 / epoch, "transformers": [], "seen": {}} for epoch in range(1, state.epoch + 1)]
-    save_checkpoint(path, TRIAL, state, looks)
+    epoch_logs = [{"error": 12.5 / epoch, "transformers": [], "seen": {}} for epoch in range(1, state.epoch + 1)]
+    save_checkpoint(path, TRIAL, state, epoch_logs)
     fresh = TrainingState.start(small_network(seed=99), recipe)
-    assert restore(fresh, read_checkpoint(path), path) == looks
+    assert restore(fresh, read_checkpoint(path), path) == epoch_logs
     assert same(everything_in(fresh), everything_in(state))
     assert fresh.seconds == state.seconds
     return fresh
 
 
-@pytest.mark.parametrize("keys", [OURS, MUON, PAPER], ids=["ours", "muon", "paper"])
+@pytest.mark.parametrize("keys", [OURS, MUON, PAPER], ids=["default", "muon", "paper"])
 @pytest.mark.parametrize("steps", range(1, 2 * STEPS + 1))
 def test_stopped_after_any_step_and_resumed_a_training_ends_the_same_to_the_last_bit(data, tmp_path, keys, steps):
     recipe = recipe_of(**keys)
@@ -208,7 +208,7 @@ def test_dropout_is_drawn_from_the_seed_too():
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize("keys", [OURS, PAPER], ids=["ours", "paper"])
+@pytest.mark.parametrize("keys", [OURS, PAPER], ids=["default", "paper"])
 def test_evaluating_between_epochs_changes_nothing(data, keys):
     recipe = recipe_of(**keys)
     undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe)
@@ -228,19 +228,19 @@ def test_every_step_has_the_rate_of_its_place_in_the_schedule(data):
     rates: list[set[tuple[float, float]]] = []
 
     def look() -> bool:
-        rates.append({(group["factor"], group["lr"]) for group in state.optimiser.param_groups})
+        rates.append({(group["factor"], group["lr"]) for group in state.optimizer.param_groups})
         return False
 
     run(state, data, recipe, after_step=look)
     assert len(rates) == 2 * STEPS
     for step, found in enumerate(rates):
-        rate = scheduled_rate(recipe, step / (2 * STEPS))
+        rate = scheduled_lr(recipe, step / (2 * STEPS))
         assert found == {(1.0, rate), (0.5, 0.5 * rate)}
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_the_loss_is_the_cross_entropy_and_an_epochs_is_the_mean_of_its_steps(data, smoothing):
-    recipe = recipe_of(**{**PAPER, "label_smoothing": smoothing, "epochs": 1, "rate": 1e-12})
+    recipe = recipe_of(**{**PAPER, "label_smoothing": smoothing, "epochs": 1, "lr": 1e-12})
     network = linear_network()
     with torch.no_grad():
         losses = [
@@ -254,7 +254,7 @@ def test_the_loss_is_the_cross_entropy_and_an_epochs_is_the_mean_of_its_steps(da
 
 def test_no_step_moves_the_weights_further_than_the_clipped_gradient_allows(data):
     def longest_move(clip: float | None) -> float:
-        recipe = recipe_of(**{**PAPER, "clip": clip, "weight_decay": 0.0, "epochs": 1, "localisation_rate": 1.0})
+        recipe = recipe_of(**{**PAPER, "grad_clip": clip, "weight_decay": 0.0, "epochs": 1, "localisation_lr": 1.0})
         state = TrainingState.start(small_network(), recipe)
         trace = [weights(state.network)]
 
@@ -266,7 +266,7 @@ def test_no_step_moves_the_weights_further_than_the_clipped_gradient_allows(data
         lengths = []
         for step in range(STEPS):
             moves = [after - before for before, after in zip(trace[step], trace[step + 1], strict=True)]
-            lengths.append(float(nn.utils.get_total_norm(moves)) / scheduled_rate(recipe, step / STEPS))
+            lengths.append(float(nn.utils.get_total_norm(moves)) / scheduled_lr(recipe, step / STEPS))
         return max(lengths)
 
     unclipped = longest_move(None)
@@ -284,7 +284,7 @@ def test_an_epoch_has_as_many_steps_as_it_has_whole_batches(data):
 
 
 def test_the_average_follows_every_step(data):
-    recipe = recipe_of(**{**OURS, "averaging": 0.3})
+    recipe = recipe_of(**{**OURS, "ema_decay": 0.3})
     state = TrainingState.start(small_network(), recipe)
     trace: list[list[Tensor]] = []
 
@@ -368,7 +368,7 @@ def test_a_transformer_that_is_taught_the_pose_comes_nearer_to_it(data):
         (lesson,) = lessons(network)
         return lesson.item()
 
-    recipe = recipe_of(epochs=20, localisation_rate=1.0)
+    recipe = recipe_of(epochs=20, localisation_lr=1.0)
     before, after = taught_network(), TrainingState.start(taught_network(), recipe)
     assert missed(run(after, posed, recipe)) < 0.5 * missed(TrainingState.start(before, recipe))
 

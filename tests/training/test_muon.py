@@ -7,18 +7,18 @@ import torch
 from torch import nn
 
 from stn_train.models import build_model
-from stn_train.models.transformer import Regression
+from stn_train.models.transformer import ThetaHead
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
 from stn_train.training.muon import Muon, orthogonalised
-from stn_train.training.recipe import make_optimiser, set_rate
+from stn_train.training.recipe import make_optimizer, set_lr
 
 
 def recipe_of(**changes: Any) -> TrainingSpec:
-    return TrainingSpec.model_validate({**RECIPES["ours"], "optimiser": "muon", **changes})
+    return TrainingSpec.model_validate({**RECIPES["default"], "optimizer": "muon", **changes})
 
 
 def muon_over(network: nn.Module, **changes: Any) -> torch.optim.Optimizer:
-    return make_optimiser(network, recipe_of(**changes))
+    return make_optimizer(network, recipe_of(**changes))
 
 
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6), (30, 30)], ids=str)
@@ -45,7 +45,7 @@ def test_what_puts_out_theta_and_the_logits_and_what_is_no_matrix_is_left_to_ada
     groups = muon_over(network).param_groups
     turned = {id(parameter) for group in groups if group["orthogonal"] for parameter in group["params"]}
     layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    theta = [layer for layer in layers if isinstance(layer, Regression)]
+    theta = [layer for layer in layers if isinstance(layer, ThetaHead)]
     assert len(theta) == name.startswith("st_")
     assert turned == {id(layer.weight) for layer in layers[:-1] if layer not in theta}
 
@@ -53,12 +53,12 @@ def test_what_puts_out_theta_and_the_logits_and_what_is_no_matrix_is_left_to_ada
 def test_the_first_step_moves_a_hidden_layer_by_its_orthogonal_gradient_as_far_as_adamw_would():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 16, 4), nn.Flatten(), nn.Linear(16, 2))
-    optimiser = muon_over(network, weight_decay=0.0)
+    optimizer = muon_over(network, weight_decay=0.0)
     weight = network[0].weight
     weight.grad = torch.randn_like(weight)
     before, gradient = weight.detach().clone(), weight.grad.clone()
-    set_rate(optimiser, recipe_of(schedule="steps", rate=0.5), 0.0)
-    optimiser.step()
+    set_lr(optimizer, recipe_of(schedule="steps", lr=0.5), 0.0)
+    optimizer.step()
     move = before - weight.detach()
     direction = orthogonalised(gradient.flatten(1)).view_as(move)
     assert torch.allclose(move, 0.5 * 0.2 * 48**0.5 * direction, atol=1e-5)
@@ -69,14 +69,14 @@ def test_steps_follow_the_momentum_one_gradient_ahead_of_it():
     """Nesterov's: the direction is that of the momentum after a further step along the same gradient."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
-    optimiser, weight = muon_over(network, weight_decay=0.0), network[0].weight
-    set_rate(optimiser, recipe_of(schedule="steps", rate=0.5), 0.0)
+    optimizer, weight = muon_over(network, weight_decay=0.0), network[0].weight
+    set_lr(optimizer, recipe_of(schedule="steps", lr=0.5), 0.0)
     expected, momentum = weight.detach().clone(), torch.zeros(4, 5)
     for _ in range(3):
         weight.grad = gradient = torch.randn(4, 5)
         momentum = 0.95 * momentum + 0.05 * gradient
         expected -= 0.5 * 0.2 * 5**0.5 * orthogonalised(0.95 * momentum + 0.05 * gradient)
-        optimiser.step()
+        optimizer.step()
         assert torch.allclose(weight, expected, atol=1e-2)
 
 
@@ -85,14 +85,14 @@ def test_all_else_moves_as_under_adamw():
     network = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
     twin = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
     twin.load_state_dict(network.state_dict())
-    optimiser = muon_over(network)
-    adamw = make_optimiser(twin, TrainingSpec.model_validate(RECIPES["ours"]))
-    assert isinstance(optimiser, Muon)
+    optimizer = muon_over(network)
+    adamw = make_optimizer(twin, TrainingSpec.model_validate(RECIPES["default"]))
+    assert isinstance(optimizer, Muon)
     for _ in range(3):
         for one, other in zip(network.parameters(), twin.parameters(), strict=True):
             one.grad = torch.randn_like(one)
             other.grad = one.grad.clone()
-        optimiser.step()
+        optimizer.step()
         adamw.step()
     assert torch.equal(network[1].weight, twin[1].weight)
     assert torch.equal(network[0].bias, twin[0].bias)
@@ -102,8 +102,8 @@ def test_all_else_moves_as_under_adamw():
 def test_hidden_weights_shrink_under_weight_decay():
     network = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
     before = network[0].weight.detach().clone()
-    optimiser = muon_over(network, weight_decay=0.5)
-    set_rate(optimiser, recipe_of(schedule="steps", rate=0.5), 0.0)
+    optimizer = muon_over(network, weight_decay=0.5)
+    set_lr(optimizer, recipe_of(schedule="steps", lr=0.5), 0.0)
     network[0].weight.grad = torch.zeros(4, 5)
-    optimiser.step()
+    optimizer.step()
     assert torch.allclose(network[0].weight, 0.75 * before)
