@@ -2,8 +2,8 @@
 
 Trains it twice, without and with a transformer, at the same number of steps, and prints both test errors:
 
-    python scripts/resnet_example.py --epochs 3 --at ""       # in front of the network
-    python scripts/resnet_example.py --epochs 3 --at layer1   # inside it
+    python scripts/resnet_example.py --epochs 3 --before ""       # in front of the network
+    python scripts/resnet_example.py --epochs 3 --before layer1   # inside it
 
 The digits are those that ship with scikit-learn; --source mnist takes MNIST's.
 """

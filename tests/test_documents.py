@@ -88,7 +88,7 @@ def script(monkeypatch) -> Callable[..., None]:
 
 @pytest.mark.slow
 def test_the_resnet_example_tells_two_errors(script, capsys):
-    script("resnet_example.py", "--epochs", "1", "--digits", "20", "--at", "layer3")
+    script("resnet_example.py", "--epochs", "1", "--digits", "20", "--before", "layer3")
     assert len(re.findall(r"test error [\d.]+ %", capsys.readouterr().out)) == 2
 
 
