@@ -17,7 +17,7 @@ stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,
     -o docs/distortions.png
 python scripts/family_grids.py docs/families.png
 cp "runs/table1/figures/examples_st_cnn_paper@rts.png" docs/transformer_rts.png
-cp "runs/table1/figures/turning_st_cnn_paper@r.png" docs/turning_r.png
+cp "runs/table1/figures/rotation_sweep_st_cnn_paper@r.png" docs/turning_r.png
 cp "runs/tc/figures/examples_st_cnn_paper@tc.png" docs/transformer_tc.png
 cp "runs/evidence/figures/courses@rts.png" docs/courses_rts.png
 cp "runs/evidence/figures/robustness@rts.png" docs/robustness_rts.png

@@ -26,7 +26,7 @@ from stn_train.specs import (
     Spec,
     TrainingSpec,
 )
-from stn_train.yaml_nodes import Dumper, Loc, Place, Source, dotted, override, read, short, show
+from stn_train.yaml_nodes import Dumper, Loc, Place, YamlValues, dotted, override, read, short, show
 
 LARGEST = 1_000_000
 """Bytes of a configuration file that are read."""
@@ -153,12 +153,12 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}:{line}: not a text file in UTF-8; save it as UTF-8") from None
 
 
-def _recipe(source: Source) -> Any:
+def _recipe(source: YamlValues) -> Any:
     return source.value.get("recipe", ExperimentSpec.model_fields["recipe"].default)
 
 
-def _forget_changes_to_the_recipe(source: Source) -> None:
-    """Drop what the file, and not an override, has under `training` and `longer`; what is in no recipe stays."""
+def _forget_changes_to_the_recipe(source: YamlValues) -> None:
+    """Drop the file's own changes under `training` and `epoch_multiplier`, not the overrides'; other keys stay."""
     for changes, keys in (("training", RECIPES["default"]), ("epoch_multiplier", EpochMultiplierSpec.model_fields)):
         changed = source.value.get(changes)
         if isinstance(changed, dict):
@@ -180,7 +180,7 @@ def _plain(value: Any) -> Any:
 # --- pydantic's errors, in our words ----------------------------------------------------------------------------
 
 
-def _complaints(kind: type[Kind], source: Source, errors: Sequence[ErrorDetails]) -> Iterator[str]:
+def _complaints(kind: type[Kind], source: YamlValues, errors: Sequence[ErrorDetails]) -> Iterator[str]:
     """Every mistake in the order of writing, each as a sentence; of very many the first ones, and how many more."""
     found: dict[Loc, ErrorDetails] = {}
     for error in _causes(errors):

@@ -13,7 +13,7 @@ runs/<experiment>/
                                        the forward pass
     examples.npz, means.npz, rotation_sweep.npz, training.npz
                                        what pictures are drawn from, only with a transformer at the input: see Gallery
-    alignment.json     Evidence         only with one digit an image, and a transformer at the input or several in a row
+    alignment.json    AlignmentMetrics only with one digit an image, and a transformer at the input or several in a row
     robustness.json   Robustness       only after `stn-train robustness`
     checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
     failure.json      TrialFailure     only where its last training could not go on
@@ -50,7 +50,7 @@ image itself; label and predicted (S). Besides:
 
 - examples: kind (S) is 0 for the best images, 1 for typical ones, 2 for the worst mistakes;
 - means: only image and output, a class a row: the mean of its images and of what the classifier reads;
-- turning: one digit, turned by angle (S) degrees;
+- rotation_sweep: one digit, turned by angle (S) degrees;
 - training: output, outline and predicted have an axis of E + 1 before the others: before training, after each epoch.
 """
 
@@ -60,7 +60,7 @@ _AXES: dict[Gallery, dict[str, str]] = {
     "rotation_sweep": {"angle": "i S"},
     "training": {"output": "u EScyx", "outline?": "f ESvT", "predicted": "i ES"},
 }
-"""What differs from the axes of all kinds, as `refuse_other_axes` has them."""
+"""What differs from the axes of all kinds, as `check_axes` has them."""
 _IMAGES = {"image": "u Schw", "output": "u Scyx"}
 _SEEN = {**_IMAGES, "outline?": "f SvT", "label": "i S", "predicted": "i S"}
 

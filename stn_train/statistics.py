@@ -142,7 +142,7 @@ def verdict(model: str, baseline: str, comparison: Comparison) -> str:
     told = [f"p {p_value(comparison.p)}"]
     if comparison.adjusted != comparison.p:
         told.append(f"{p_value(comparison.adjusted)} among these comparisons")
-    told.append(f"{seeds} seeds" if seeds > 1 else "one seed: it speaks of these two networks only")
+    told.append(f"{seeds} seeds" if seeds > 1 else "one seed: it says nothing about other trainings")
     source = ", ".join(told)
     if not comparison.is_shown:
         return (

@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 
 @dataclass
-class Source:
+class YamlValues:
     """Plain values and the place of each; a key's place stands for its value."""
 
     value: Any
@@ -142,7 +142,7 @@ for _class in (_Reader, Dumper):  # 1e-3 is a number in YAML 1.2, and to everyon
 Dumper.add_representer(list, _list_node)
 
 
-def read(text: str, name: Callable[[int], str], turn: int) -> Source:
+def read(text: str, name: Callable[[int], str], turn: int) -> YamlValues:
     """The values of a YAML text; an empty one has no places.
 
     `name` is what a sentence calls a line, counted from 1; `turn` orders this text among others. Raises UserError
@@ -152,7 +152,7 @@ def read(text: str, name: Callable[[int], str], turn: int) -> Source:
         reader = _Reader(text, name, turn)
         node = reader.get_single_node()
         value = reader.plain(node, (), reader.place(node.start_mark)) if node else None
-        return Source(value, reader.places)
+        return YamlValues(value, reader.places)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise UserError(f"{name(line)}: not a text file: it holds the character {error.character:#04x}") from None
@@ -176,7 +176,7 @@ def _grammar(error: yaml.MarkedYAMLError, name: Callable[[int], str]) -> str:
     return f"{name(mark.line + 1)}: this is not YAML:{context}{context and ','} {problem}{quotes}"
 
 
-def override(source: Source, text: str, turn: int, called: str | None = None) -> None:
+def override(source: YamlValues, text: str, turn: int, called: str | None = None) -> None:
     """Set one value of `source` as `text`, KEY=VALUE with a dotted key, says; `turn` counts these from 1.
 
     `called` is what a sentence calls it; `--set KEY=VALUE` if not given. Mappings on the way that are absent are made.

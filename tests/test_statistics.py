@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import binomtest, norm, t, ttest_1samp
 
-from stn_train.data.randomness import RandomStream, Source
+from stn_train.data.randomness import RandomKey, RandomStream
 from stn_train.statistics import (
     Comparison,
     Estimate,
@@ -335,7 +335,7 @@ def test_mcnemars_test_is_left_out_where_a_digit_stands_in_two_images() -> None:
 def test_errors_and_differences_on_pairs_of_digits_lie_in_their_intervals() -> None:
     """600 repeats of 1000 images that show each digit twice, in the order of addition; most depends on the digits."""
     random = np.random.default_rng(8)
-    digit = np.stack([ONCE, Source(20_150_605, "test").stream(RandomStream.PARTNER).permutation(ONCE)], axis=1)
+    digit = np.stack([ONCE, RandomKey(20_150_605, "test").stream(RandomStream.PARTNER).permutation(ONCE)], axis=1)
     errors = differences = 0
     for _ in range(600):
         shared, own = random.standard_normal(1000), random.standard_normal((2, 1000))
@@ -386,7 +386,7 @@ def test_verdict_says_how_much_and_how_surely() -> None:
         "no difference shown between st_cnn and cnn (difference -0.02 points, 95 % interval -0.20 to 0.16, p 0.800, "
         "3 seeds)"
     )
-    assert "these two networks" in verdict("st_cnn", "cnn", comparison(0.004, seeds=1))
+    assert "nothing about other trainings" in verdict("st_cnn", "cnn", comparison(0.004, seeds=1))
     beside = corrected([comparison(0.03), comparison(0.2)])[0]
     assert verdict("st_cnn", "cnn", beside).startswith("no difference shown")
     assert "p 0.030, 0.060 among these comparisons" in verdict("st_cnn", "cnn", beside)

@@ -21,7 +21,7 @@ from stn_train.errors import RENAMED, TrialError, UserError
 UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
-    help="Measure how much a spatial transformer helps on distorted digits, and whether it undoes the distortion.",
+    help="Measure how much a spatial transformer helps on distorted digits, and whether it removes the distortion.",
     epilog="For instance: stn-train config list",
     no_args_is_help=True,
     add_completion=False,

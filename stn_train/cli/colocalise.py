@@ -24,7 +24,7 @@ from stn_train.errors import Stopped, UserError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from stn_train.colocalisation.run import Progress
+    from stn_train.colocalisation.run import ColocalisationProgress
 
 
 def colocalise(
@@ -95,7 +95,7 @@ class _Display:
         self.began = time.monotonic()
         self.failed: list[str] = []
 
-    def show(self, progress: "Progress") -> None:
+    def show(self, progress: "ColocalisationProgress") -> None:
         """A part begins, goes on, has ended, or has failed."""
         if progress.warning is not None:
             self._line(f"warning: {progress.warning}")

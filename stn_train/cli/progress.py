@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Never
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from stn_train.experiment.run import Progress
+    from stn_train.experiment.run import RunProgress
     from stn_train.run_folder import EpochRecord
     from stn_train.specs import TrialSpec
 
@@ -26,7 +26,7 @@ class ProgressDisplay:
         self.failed: list[str] = []
         """The keys of the trials that have failed."""
 
-    def show(self, progress: "Progress") -> None:
+    def show(self, progress: "RunProgress") -> None:
         """A trial begins, has finished an epoch, has finished, was finished before, or has failed."""
         trial, record = progress.trial, progress.record
         title = f"trial {progress.number} of {progress.total}  {trial.key}"
@@ -41,7 +41,7 @@ class ProgressDisplay:
         if not self.quiet and progress.failure is None:
             self._show_step(progress, title)
 
-    def _show_step(self, progress: "Progress", title: str) -> None:
+    def _show_step(self, progress: "RunProgress", title: str) -> None:
         trial, record = progress.trial, progress.record
         if not self.told_where:
             self._line(f"{progress.total} {'trial' if progress.total == 1 else 'trials'} {self.where}")

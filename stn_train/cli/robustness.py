@@ -18,7 +18,7 @@ from stn_train.cli.common import (
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
-    from stn_train.experiment.robustness import Progress
+    from stn_train.experiment.robustness import RobustnessProgress
 
 
 def robustness(
@@ -65,7 +65,7 @@ def robustness(
     tell_failed(failed)
 
 
-def _tell(progress: "Progress", quiet: bool) -> None:
+def _tell(progress: "RobustnessProgress", quiet: bool) -> None:
     if not quiet:
         words = "was measured before" if progress.skipped else "measured"
         typer.echo(f"trial {progress.number} of {progress.total}  {progress.trial.key}  {words}", err=True)

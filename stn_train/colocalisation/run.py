@@ -32,7 +32,7 @@ _BATCH = 500
 
 
 @dataclass(frozen=True)
-class Progress:
+class ColocalisationProgress:
     """Where it is: of `part`, the encoder or a cell's key, a share `done` is done.
 
     `found`, once it has ended: how many digits the cell found, or the encoder told right, in percent; `skipped` says
@@ -53,7 +53,7 @@ def run_colocalisation(
     folder: ColocalisationFolder,
     runtime: Runtime,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Progress]:
+) -> Iterator[ColocalisationProgress]:
     """Run these cells of a co-localisation in `folder`, which may hold some of them already; yields as it goes.
 
     Where `stop` says so after a step, raises Stopped: a cell that was being trained is begun anew the next time, and so
@@ -70,7 +70,7 @@ def run_colocalisation(
         pending = []
         for cell in cells:
             if folder.result(cell).exists():
-                yield Progress(cell.key, 1.0, folder.load_result(cell).found, skipped=True)
+                yield ColocalisationProgress(cell.key, 1.0, folder.load_result(cell).found, skipped=True)
             else:
                 pending.append(cell)
         if not pending:
@@ -85,7 +85,7 @@ def run_colocalisation(
             try:
                 yield from _run_cell(cell, folder, runtime, encoder, train, scored, stop)
             except TrialError as error:
-                yield Progress(cell.key, 1.0, failure=str(error))
+                yield ColocalisationProgress(cell.key, 1.0, failure=str(error))
 
 
 def _check_unchanged(spec: ColocalisationSpec, folder: ColocalisationFolder) -> None:
@@ -102,16 +102,16 @@ def _check_unchanged(spec: ColocalisationSpec, folder: ColocalisationFolder) -> 
 
 def _train_encoder(
     trial: TrialSpec, files: TrialFolder, runtime: Runtime, stop: Callable[[], bool]
-) -> Iterator[Progress]:
+) -> Iterator[ColocalisationProgress]:
     if files.result.exists():
         return
-    yield Progress("encoder", 0.0, warning=fall_back(files.checkpoint))
+    yield ColocalisationProgress("encoder", 0.0, warning=fall_back(files.checkpoint))
     try:
         for record in run_trial(trial, files, runtime, lambda epochs: stop()):
-            yield Progress("encoder", record.epoch / trial.training.epochs)
+            yield ColocalisationProgress("encoder", record.epoch / trial.training.epochs)
     except TrialError as error:
         raise TrialError(f"the encoder, on which every cell depends, cannot be trained: {error}") from None
-    yield Progress("encoder", 1.0, 100 - files.load_result().error)
+    yield ColocalisationProgress("encoder", 1.0, 100 - files.load_result().error)
 
 
 def _run_cell(
@@ -122,9 +122,9 @@ def _run_cell(
     train: Digits,
     scored: Digits,
     stop: Callable[[], bool],
-) -> Iterator[Progress]:
+) -> Iterator[ColocalisationProgress]:
     """Train a localiser on a class's training digits, and measure it on the fixed images of the others."""
-    yield Progress(cell.key, 0.0)
+    yield ColocalisationProgress(cell.key, 0.0)
     spec = cell.localiser
     torch.manual_seed(cell.seed)
     transformer = build_localiser(spec.localisation, cell.dataset.canvas).to(runtime.device)
@@ -135,7 +135,7 @@ def _run_cell(
         losses.append(loss)
         if stop():
             raise Stopped
-        yield Progress(cell.key, len(losses) / spec.steps)
+        yield ColocalisationProgress(cell.key, len(losses) / spec.steps)
     pictures, shift, digit = OneClass.of(cell.dataset, scored, cell.label, runtime.device).fixed(cell.split)
     boxes, true = _boxes(transformer, pictures, runtime.device), frame_boxes(shift, cell.dataset.canvas)
     overlaps = overlap(boxes, true)
@@ -150,7 +150,7 @@ def _run_cell(
         digit=tuple(digit.tolist()),
     )
     storage.write_record(folder.result(cell), result.model_dump(mode="json"))
-    yield Progress(cell.key, 1.0, result.found)
+    yield ColocalisationProgress(cell.key, 1.0, result.found)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.data.randomness import RandomStream, Source
+from stn_train.data.randomness import RandomKey, RandomStream
 from stn_train.data.sources import Digits
 from stn_train.specs import DIGIT, ClutterSpec
 
@@ -41,7 +41,7 @@ def sample_clutter(
     canvas: tuple[int, int],
     digit: NDArray[np.int64],
     boxes: Array | None,
-    source: Source,
+    source: RandomKey,
 ) -> Clutter:
     """Patches of digits other than the image's own, `digit` (M), from anywhere in their frames to anywhere.
 

@@ -154,7 +154,7 @@ def make_fixed_dataset(
 ) -> tuple[FixedDataset, tuple[Distortion, ...], list[Outline]]:
     """Distort a whole split, on the CPU and quantised, so that it is the same wherever it is needed.
 
-    With it a Draw and an Outline for each channel.
+    With it a Distortion and an Outline for each channel.
     """
     ink = InkExtent.of(digits)
     draws = sample_distortion(spec, digits, seed, split, ink=ink)
@@ -252,10 +252,10 @@ def read_manifest(spec: DatasetSpec, source: Source, folder: Path) -> Manifest:
     """The manifest of a built variant. Raises UserError where it is missing, damaged, or another variant's."""
     target, mend = folder / spec.name, _build_again(folder)
     if not (target / "manifest.json").exists():
-        raise UserError(f"{target} holds no built variant; {mend.replace('again ', '')}")
+        raise UserError(f"{target} holds no prebuilt dataset; {mend.replace('again ', '')}")
     manifest = storage.read_record(Manifest, target / "manifest.json", mend)
     if (manifest.source, manifest.dataset) != (source, spec):
-        raise UserError(f"{target} holds another variant than the configuration's {spec.name} of {source}; {mend}")
+        raise UserError(f"{target} holds another dataset than the configuration's {spec.name} of {source}; {mend}")
     if manifest.files.keys() != {f"{split}/{name}" for split in _SPLITS for name in _FILES}:
         raise UserError(f"{target / 'manifest.json'} is damaged: it names other files than those of a variant; {mend}")
     return manifest

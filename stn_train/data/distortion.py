@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stn_train.data.clutter import Clutter, sample_clutter
 from stn_train.data.extent import Array, InkExtent, outline
-from stn_train.data.randomness import RandomStream, Source, Split
+from stn_train.data.randomness import RandomKey, RandomStream, Split
 from stn_train.data.sources import Digits
 from stn_train.geometry import (
     AFFINE,
@@ -43,9 +43,9 @@ class Distortion:
 
     `digit` (M): the number of the digit that each shows. `theta` (M x p, float32): the map of the dataset's family from
     the canvas to the digit's frame, both normalised. `rotation` in degrees, `scale` a factor, `shear` in degrees,
-    `shift` (M x 2) the frame's centre in pixels from the canvas's: the pose before the canvas was bent, in the words
-    of its specification. `hand` (M x 32, float32), where there is one: the spline from the frame of the digit as it is
-    placed to that of the digit in the file.
+    `shift` (M x 2) the frame's centre in pixels from the canvas's: the pose before the canvas was bent, in the words of
+    its specification. `elastic_theta` (M x 32, float32), where there is one: the spline from the frame of the digit as
+    it is placed to that of the digit in the file.
     """
 
     digit: NDArray[np.int64]
@@ -70,7 +70,7 @@ def sample_distortion(
     elastic_augmentation: float = 0.0,
     ink: InkExtent | None = None,
 ) -> tuple[Distortion, ...]:
-    """Draw the distortion of every image of a split's epoch, one Draw a channel, from (seed, split, epoch) alone.
+    """Draw the distortion of every image of a split's epoch, one Distortion a channel, from (seed, split, epoch) alone.
 
     Image j shows digit j modulo N in its first channel; a second one shows another order of the same digits. Uses a
     counter-based generator on the CPU and float64, so that theta depends neither on the device nor on the size or the
@@ -84,15 +84,15 @@ def sample_distortion(
     shown = np.arange(len(digits) * digits.repeats) % len(digits)
     channels = [shown]
     if spec.addition:
-        channels.append(Source(seed, split, epoch).stream(RandomStream.PARTNER).permutation(shown))
+        channels.append(RandomKey(seed, split, epoch).stream(RandomStream.PARTNER).permutation(shown))
     return tuple(
-        _sample_channel(spec, ink, digit, Source(seed, split, epoch, channel), elastic_augmentation)
+        _sample_channel(spec, ink, digit, RandomKey(seed, split, epoch, channel), elastic_augmentation)
         for channel, digit in enumerate(channels)
     )
 
 
 def _sample_channel(
-    spec: DatasetSpec, ink: InkExtent, digit: NDArray[np.int64], source: Source, elastic_augmentation: float
+    spec: DatasetSpec, ink: InkExtent, digit: NDArray[np.int64], source: RandomKey, elastic_augmentation: float
 ) -> Distortion:
     shares = source.stream(RandomStream.POSE).random((len(digit), 5))
 
@@ -159,7 +159,7 @@ def _canvas_to_digit(linear: Array, shift: Array, canvas: tuple[int, int]) -> Ar
     return np.concatenate([inverse * half_canvas, moved], axis=2) / (DIGIT / 2)
 
 
-def _bent(spec: DatasetSpec, placed: Array, source: Source) -> Array:
+def _bent(spec: DatasetSpec, placed: Array, source: RandomKey) -> Array:
     """Theta, M x p: from the bent canvas to the one before, and from there by `placed`, M x 2 x 3, to the digit."""
     if spec.perspective is not None:
         matrices = perspective_matrices(spec.perspective, spec.canvas, len(placed), source)
@@ -175,7 +175,7 @@ _CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
 def elastic_places(
-    spec: ElasticSpec, canvas: tuple[int, int], count: int, source: Source, subject: RandomStream = RandomStream.BEND
+    spec: ElasticSpec, canvas: tuple[int, int], count: int, source: RandomKey, subject: RandomStream = RandomStream.BEND
 ) -> Array:
     """Where the control points, regular on the bent canvas, are read: M x n² x 2."""
     regular = np.array(thin_plate_spline(spec.control_points).identity).reshape(-1, 2)
@@ -183,7 +183,7 @@ def elastic_places(
     return regular + moves * spec.std * _pixel(canvas)
 
 
-def perspective_matrices(spec: PerspectiveSpec, canvas: tuple[int, int], count: int, source: Source) -> Array:
+def perspective_matrices(spec: PerspectiveSpec, canvas: tuple[int, int], count: int, source: RandomKey) -> Array:
     """The projective maps, M x 3 x 3, that read the canvas's corners where they were before they moved."""
     moves = source.stream(RandomStream.BEND).standard_normal((count, 4, 2)) * spec.std * _pixel(canvas)
     return homographies(_CORNERS + (np.sign(_CORNERS) * np.abs(moves) if spec.stretch_only else moves))

@@ -26,7 +26,7 @@ class RandomStream(IntEnum):
 
 
 @dataclass(frozen=True)
-class Source:
+class RandomKey:
     """A split's epoch, and one of its images' channels: all that a draw depends on."""
 
     seed: int
@@ -49,9 +49,9 @@ class Source:
 
 def order(count: int, seed: int, epoch: int) -> Tensor:
     """The order, a permutation of `count` numbers, in which an epoch shows the training images."""
-    return torch.from_numpy(Source(seed, "train", epoch).stream(RandomStream.ORDER).permutation(count))
+    return torch.from_numpy(RandomKey(seed, "train", epoch).stream(RandomStream.ORDER).permutation(count))
 
 
 def chosen(count: int, total: int, seed: int) -> Tensor:
     """The numbers of the `count` training digits, out of `total`, that a seed chooses: fewer are among more."""
-    return torch.from_numpy(Source(seed, "train").stream(RandomStream.SUBSET).permutation(total)[:count])
+    return torch.from_numpy(RandomKey(seed, "train").stream(RandomStream.SUBSET).permutation(total)[:count])

@@ -32,7 +32,7 @@ def render(spec: DatasetSpec, digits: Digits, draws: tuple[Distortion, ...], ind
     if elastic_thetas:
         frame = (DIGIT, DIGIT)
         sources = bilinear_sampler(sources, _ELASTIC.grid(torch.cat(elastic_thetas).to(device), frame))
-    # Only a spline takes the aspect to heart: it was bent on the canvas.
+    # Only a thin plate spline depends on the aspect: it was bent on the canvas.
     grid = distortion_family(spec).grid(theta, spec.canvas, width / height)
     channels = bilinear_sampler(sources, grid).view(len(draws), len(index), height, width)
     for channel, drawn in zip(channels, draws, strict=True):

@@ -128,7 +128,7 @@ class PoseResidual:
 
 
 def canonical(poses: Tensor) -> Tensor:
-    """K, 3 x 3: the mean of poses, M x 3 x 3. Right where all are one pose; of turned ones the mean is also shrunk."""
+    """K, 3 x 3: the mean of poses, M x 3 x 3. Exact if all poses are equal; the mean of rotated ones is smaller."""
     return poses.mean(dim=0)
 
 
@@ -142,7 +142,7 @@ def unshrunk(poses: Tensor) -> Tensor:
 
 
 def spreads(residual: PoseResidual, digit: Tensor | None = None) -> tuple[Spread, ...]:
-    """How far the poses vary before and after: see Evidence. Empty where no canonical pose can be told.
+    """How far the poses vary before and after: see AlignmentMetrics. Empty where no canonical pose can be told.
 
     There is none of fewer than two images, none where the mean pose is singular, as where the transformer shows a
     single point or a line, and none where that is so of a single image.
@@ -159,7 +159,7 @@ def spreads(residual: PoseResidual, digit: Tensor | None = None) -> tuple[Spread
 
 
 def residual_curves(residual: PoseResidual) -> tuple[ResidualCurve, ...]:
-    """What is left of each component against what there was of it: see Response and Evidence.
+    """What is left of each component against what there was of it: see ResidualCurve and AlignmentMetrics.
 
     Empty where `spreads` is, and of fewer than 80 values.
     """
@@ -225,9 +225,9 @@ def _about_canonical(
 def _components(pose: Tensor, digit: Tensor | None) -> dict[Component, Tensor]:
     """Poses, M x 3 x 3, taken apart, M x 1 or M x 2 each: pose = translation after shear after stretch after rotation.
 
-    From the canvas to the digit, this is the order in which a distortion comes off. `angle` in degrees, counted from
+    From the canvas to the digit, this is the order in which a distortion comes off. `rotation` in degrees, counted from
     the circular mean, of all images or of those of the digit, and at most 180 from it; `scale` the logarithm of the
-    square root of the area factor; `aspect` that of width over height; `shear` the tangent; `place` in pixels.
+    square root of the area factor; `aspect` that of width over height; `shear` the tangent; `translation` in pixels.
     """
     (a, b, x), (c, d, y) = pose[:, 0].unbind(-1), pose[:, 1].unbind(-1)
     angle = torch.atan2(c, d)

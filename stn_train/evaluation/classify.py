@@ -25,7 +25,7 @@ def rotated_images(images: Tensor, degrees: float) -> Tensor:
 def rotated_poses(poses: Tensor, degrees: float, aspect: float) -> Tensor:
     """True poses, theta N x 9 of all homographies, of images that have been turned clockwise.
 
-    `aspect` is width over height of the images. See `turned_images`: what was to be read at a point of the image is
+    `aspect` is width over height of the images. See `rotated_images`: what was to be read at a point of the image is
     now where turning has put that point.
     """
     turn = ROTATION.matrix(torch.tensor([[math.radians(degrees)]], dtype=torch.float64), aspect)

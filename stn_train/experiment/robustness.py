@@ -24,7 +24,7 @@ _IMAGES = 1000
 
 
 @dataclass(frozen=True)
-class Progress:
+class RobustnessProgress:
     """Trial `number` of `total` has been measured, now or (`skipped`) before, or could not be (`failure`)."""
 
     trial: TrialSpec
@@ -36,7 +36,7 @@ class Progress:
 
 def measure_robustness(
     folder: RunFolder, runtime: Runtime, stop: Callable[[], bool] = lambda: False
-) -> Iterator[Progress]:
+) -> Iterator[RobustnessProgress]:
     """Measure every finished trial of a run and write its robustness.json; skips those that have been measured.
 
     The fixed images' digits (at most 1,000 of them) are drawn anew with one quantity held at each of its LEVELS; and
@@ -55,7 +55,7 @@ def measure_robustness(
             files = folder.trial(trial)
             asked = [other for other in crossed if other.has_true_pose or not is_given_poses(trial.model)]
             if _is_measured(files, asked):
-                yield Progress(trial, number, len(finished), skipped=True)
+                yield RobustnessProgress(trial, number, len(finished), skipped=True)
                 continue
             exams = exams or _Exams.of(trial, crossed, runtime)
             with folder_lock(files.path):
@@ -63,10 +63,10 @@ def measure_robustness(
                 try:
                     found = exams.take(files, asked, runtime)
                 except UserError as error:  # of this checkpoint alone
-                    yield Progress(trial, number, len(finished), failure=error)
+                    yield RobustnessProgress(trial, number, len(finished), failure=error)
                     continue
                 storage.write_record(files.robustness, found.model_dump(mode="json"))
-            yield Progress(trial, number, len(finished))
+            yield RobustnessProgress(trial, number, len(finished))
             if stop():
                 raise Stopped
 

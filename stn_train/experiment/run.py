@@ -17,7 +17,7 @@ from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoi
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Where a run is: trial `number` of `total`; `record` is its latest epoch's, None at its start.
 
     `skipped` says that it was finished before, `finished` that it is now; `warning` is what the user must know, and
@@ -40,7 +40,7 @@ def run_experiment(
     folder: RunFolder,
     runtime: Runtime,
     after_step: Callable[[float], bool] = lambda epochs: False,
-) -> Iterator[Progress]:
+) -> Iterator[RunProgress]:
     """Run these trials of an experiment in `folder`, which may hold a run of it already; yields as it goes.
 
     `after_step` is told the epochs done, a fraction, and says whether to stop (Stopped is raised). A trial that fails
@@ -61,23 +61,23 @@ def run_experiment(
     for number, trial in enumerate(trials, start=1):
         files = folder.trial(trial)
         if files.result.exists():
-            yield Progress(trial, number, len(trials), skipped=True)
+            yield RunProgress(trial, number, len(trials), skipped=True)
             continue
         with folder_lock(files.path):
             clear_leftovers(files.path)
             files.failure.unlink(missing_ok=True)
-            yield Progress(trial, number, len(trials), warning=fall_back(files.checkpoint))
+            yield RunProgress(trial, number, len(trials), warning=fall_back(files.checkpoint))
             try:
                 for record in run_trial(trial, files, runtime, after_step):
-                    yield Progress(trial, number, len(trials), record)
+                    yield RunProgress(trial, number, len(trials), record)
             except (Stopped, UserError, OSError):  # of all trials alike
                 raise
             except (Exception, SystemExit) as error:  # whatever a network raises
                 failure = Failure.of(error, trial.model.classifier)
                 storage.write_record(files.failure, TrialFailure(why=failure.why).model_dump(mode="json"))
-                yield Progress(trial, number, len(trials), failure=failure)
+                yield RunProgress(trial, number, len(trials), failure=failure)
                 continue
-        yield Progress(trial, number, len(trials), finished=True)
+        yield RunProgress(trial, number, len(trials), finished=True)
 
 
 def check_unchanged(experiment: ExperimentSpec, folder: RunFolder) -> None:

@@ -40,9 +40,9 @@ def gallery(
     predictions: Predictions,
     history: Sequence[Arrays],
 ) -> dict[Gallery, Arrays]:
-    """The arrays of every picture that there is of a trial, by its kind (see records); none without transformers.
+    """The arrays of every picture that there is of a trial, by its kind (see run_folder); none without transformers.
 
-    predictions: of the fixed images. history: what `watch` has seen before training and after each epoch.
+    predictions: of the fixed images. history: what `snapshot` has seen before training and after each epoch.
     """
     if not has_gallery(trial):
         return {}

@@ -11,7 +11,7 @@ from stn_train.run_folder import EpochRecord, RunFolder
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from stn_train.experiment.run import Progress
+    from stn_train.experiment.run import RunProgress
 
 
 def check_installed() -> None:
@@ -23,7 +23,7 @@ def check_installed() -> None:
         )
 
 
-def logged(run: "Iterable[Progress]", folder: RunFolder) -> "Iterator[Progress]":
+def logged(run: "Iterable[RunProgress]", folder: RunFolder) -> "Iterator[RunProgress]":
     """The progress of a run, yielded as it comes and logged in the run's folder, below `tensorboard/TRIAL`.
 
     A trial's log is written anew from its metrics.jsonl when the first is heard of what it has done: so it holds each

@@ -98,7 +98,7 @@ def run_trial(
             predictions = classified()
             look = {
                 "error": _percent_wrong(predictions, variant),
-                "transformers": _examine(trial, state, problem),
+                "transformers": _diagnose(trial, state, problem),
                 "seen": _snapshot(trial, runtime, state, problem),
             }
             epoch_logs.append(look)
@@ -117,7 +117,7 @@ def _snapshot(trial: TrialSpec, runtime: Runtime, state: TrainingState, problem:
 
 
 def check_snapshots(before: Arrays, epoch_logs: list[dict[str, Any]], checkpoint: Path) -> None:
-    """Raise UserError where looks at a training hold other arrays than the one `before` it (see `watch`)."""
+    """Raise UserError where looks at a training hold other arrays than the one `before` it (see `snapshot`)."""
     try:
         for look in epoch_logs:
             tensors_like(look["seen"], before)
@@ -127,7 +127,7 @@ def check_snapshots(before: Arrays, epoch_logs: list[dict[str, Any]], checkpoint
         ) from None
 
 
-def _examine(trial: TrialSpec, state: TrainingState, problem: TrialData) -> list[dict[str, float]]:
+def _diagnose(trial: TrialSpec, state: TrainingState, problem: TrialData) -> list[dict[str, float]]:
     """The health of the transformers, as plain values, on a few images of the epoch just trained."""
     if trial.model.transformer is None or trial.model.transformer.pose != "predicted":
         return []

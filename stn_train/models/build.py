@@ -82,7 +82,7 @@ def build_model(
     def build(width: float | None) -> nn.Sequential:
         return _build(spec, classifier, width, canvas, channels, classes)
 
-    with _told_of(spec, canvas):
+    with _explaining(spec, canvas):
         fitted = None
         if parameters is not None and takes_width(classifier):
             known = (spec, canvas, parameters, channels, classes)
@@ -107,7 +107,7 @@ def build_model(
         {"identity": freeze, "supervised": supervise_pose, "oracle": supply_pose}[spec.transformer.pose](transformer)
         count, macs = _count(network), _macs(network, (1, channels, *canvas), classes)
     if not ours:
-        with _told_of(spec, canvas):
+        with _explaining(spec, canvas):
             _try_step(network, (2, channels, *canvas), classes)
     size = None if _takes(network, (1, channels, 2 * canvas[0], 2 * canvas[1])) else canvas
     network.register_forward_pre_hook(Expected("the network", channels, size))
@@ -115,7 +115,7 @@ def build_model(
 
 
 @contextmanager
-def _told_of(spec: ModelSpec, canvas: tuple[int, int]) -> Iterator[None]:
+def _explaining(spec: ModelSpec, canvas: tuple[int, int]) -> Iterator[None]:
     """What keeps a model from being built, told in one sentence."""
     try:
         yield

@@ -38,7 +38,7 @@ class ResidualSummary:
 
 @dataclass(frozen=True)
 class CurveSummary:
-    """What is left of one component against what there was of it, in its unit: means over seeds (see Response).
+    """What is left of one component against what there was of it, in its unit: means over seeds (see ResidualCurve).
 
     `small` and `large`: percent removed, on average, of what is nearer to the mean than `limit`, and of what is not,
     half of the images each.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from stn_train.evaluation.metrics import Diagnostics
 from stn_train.run_folder import EpochRecord
-from stn_train.specs import TrainingSpec, calmer
+from stn_train.specs import TrainingSpec, divergence_advice
 
 _OUT_OF_BOUNDS = 0.9
 _COLLAPSED = 0.1
@@ -50,14 +50,17 @@ def mean_diagnostics(records: Sequence[EpochRecord]) -> tuple[Diagnostics, ...]:
 
 def _warning(diagnostics: Diagnostics, begun: bool, recipe: TrainingSpec) -> tuple[str, str] | None:
     """The kind, and the sentence without its subject; `begun` says that by now it should have learnt something."""
-    slower = calmer(recipe, transforms=True)
+    slower = divergence_advice(recipe, transforms=True)
     if diagnostics.outside > _OUT_OF_BOUNDS:
         return (
             "out_of_bounds",
-            f"reads next to nothing: {diagnostics.outside:.0%} of its points lie outside the image; {slower}",
+            f"samples almost only outside the image ({diagnostics.outside:.0%} of its points); {slower}",
         )
     if diagnostics.scale < _COLLAPSED:
-        return "collapsed", f"shows a dot: its output is {diagnostics.scale:.2g} of the image along each side; {slower}"
+        return (
+            "collapsed",
+            f"has collapsed to a point: its output is {diagnostics.scale:.2g} of the image along each side; {slower}",
+        )
     if diagnostics.folded > _FOLDED:
         return "folded", f"folds over or mirrors {diagnostics.folded:.0%} of the images; {slower}"
     if begun and diagnostics.gradient < _UNUSED:

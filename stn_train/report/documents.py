@@ -64,7 +64,7 @@ def _flat(row: Row) -> dict[str, Any]:
         elif key in ("seeds", "seed_errors", "paired_seeds", "tta_angles"):
             flat[key] = " ".join(map(str, value))
         elif key == "alignment":
-            flat |= _flat_evidence(row)
+            flat |= _flat_alignment(row)
         elif key == "warnings":
             flat["warnings"] = "; ".join(value)
         elif key not in ("confusion", "gain", "diagnostics"):
@@ -85,7 +85,7 @@ def _flat_comparison(comparison: Comparison | None) -> dict[str, Any]:
     return flat | {"p": comparison.p, "adjusted_p": comparison.adjusted, "mcnemar": exact}
 
 
-def _flat_evidence(row: Row) -> dict[str, Any]:
+def _flat_alignment(row: Row) -> dict[str, Any]:
     """What is removed in percent, component by component, and the shares of regions; None where they cannot be told."""
     shares = row.alignment.overlap if row.alignment else None
     poses = {

@@ -149,7 +149,7 @@ class Row:
     warnings: tuple[str, ...]
     """What was wrong with them at the end of training, seed by seed."""
     alignment: AlignmentSummary | None
-    """What its transformers do, where they stand where this can be told (see Evidence), of all seeds."""
+    """What its transformers do, where they stand where this can be told (see AlignmentMetrics), of all seeds."""
     confusion: tuple[tuple[int, ...], ...]
     """Rows: true class, columns: predicted; summed over the seeds."""
 
@@ -199,7 +199,7 @@ def _check_same_images(trials: list[Measured]) -> None:
         first = trials[0]
         if not (np.array_equal(trial.digit, first.digit) and np.array_equal(trial.label, first.label)):
             raise UserError(
-                f"{first.key} and {trial.key} answered for different images, so they cannot be compared: "
+                f"{first.key} and {trial.key} were evaluated on different images, so they cannot be compared: "
                 "delete the older of the two and run again"
             )
 

@@ -98,7 +98,7 @@ def meaning(experiment: ExperimentSpec, rows: Sequence[Row]) -> list[str]:
             [row.model for row in rows if row.tta_angles == tta_angles],
         )
         lines.append(
-            f"Each image is read as it is and turned clockwise by {in_words(degrees)} degrees, and the mean of the "
+            f"Each image is read as it is and rotated clockwise by {in_words(degrees)} degrees, and the mean of the "
             f"probabilities decides (test-time augmentation), by {in_words(models)}; MACs and evaluation "
             f"speed are those of all {len(tta_angles) + 1} readings."
         )
@@ -210,16 +210,16 @@ def _again(experiment: ExperimentSpec) -> str:
     """Where the command that follows is to be given, and what it does."""
     paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
     relative = [f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()]
-    looked = f" Relative paths ({', '.join(relative)}) are looked for where it is typed." if relative else ""
+    looked = f" Relative paths ({', '.join(relative)}) are relative to where it is run." if relative else ""
     return (
-        "Type this in this folder, or where what stands below is saved as config.yaml. It trains all anew, into "
-        f"runs/{experiment.name} there; in this folder, with --output-dir . at its end, it goes on with what is "
-        f"here.{looked}"
+        "Run this in this folder, or save the configuration below as config.yaml and run it there. It trains "
+        f"everything again, into runs/{experiment.name}; with --output-dir . in this folder it goes on with "
+        f"what is here.{looked}"
     )
 
 
 def _allowed(experiment: ExperimentSpec) -> str:
-    """What a run's own configuration needs where classifiers are the user's: see imports."""
+    """What a run's own configuration needs where classifiers are the user's: see experiment/plan."""
     ours = all(model.classifier in CLASSIFIERS for model in experiment.models)
     return "" if ours else " --allow-imports"
 
@@ -302,8 +302,8 @@ def _alignment(rows: Sequence[Row]) -> list[Block]:
     if silent:
         blocks.append(
             Text(
-                f"The pose is not told for {', '.join(silent)}: only images that show one digit have one to tell, and "
-                "only behind a transformer at the input, or several in a row."
+                f"No pose metrics for {', '.join(silent)}: they need one digit per image, and a transformer at the "
+                "input or several in a row."
             )
         )
     return blocks

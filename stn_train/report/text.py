@@ -180,7 +180,7 @@ def _of_several_datasets(experiment: ExperimentSpec, rows: Sequence[Row]) -> str
         return "\n\n".join([*blocks, *verdicts(rows)])
     blocks.append(aligned(compared, names=4))
     if any(row.comparison and row.comparison.seeds == 1 for row in rows):
-        blocks.append("a difference over one seed speaks of two networks only")
+        blocks.append("a difference over one seed says nothing about other trainings")
     if sentences := gains(rows):
         blocks.append("\n".join(_wrapped(sentences)))
     return "\n\n".join(blocks)

@@ -18,7 +18,7 @@ from stn_train.specs.models import (
     is_given_poses,
     trains_with_poses,
 )
-from stn_train.specs.training import RECIPES, EpochMultiplierSpec, TrainingSpec, calmer
+from stn_train.specs.training import RECIPES, EpochMultiplierSpec, TrainingSpec, divergence_advice
 
 __all__ = [
     "CLASSIFIERS",
@@ -43,8 +43,8 @@ __all__ = [
     "TrialSpec",
     "TtaAngles",
     "baseline_of",
-    "calmer",
     "control_names",
+    "divergence_advice",
     "is_given_poses",
     "merged",
     "trains_with_poses",

@@ -31,8 +31,8 @@ class ExperimentSpec(Spec):
     datasets: Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=MOST)]
     controls: bool = Field(
         False,
-        description="add three controls to each model with a transformer at the input: frozen, taught the true pose, "
-        "and given it",
+        description="add three controls to each model with a transformer at the input: frozen, supervised by the true "
+        "pose, and given it",
     )
     models: Annotated[tuple[ModelSpec, ...], Field(strict=False, min_length=1, max_length=MOST)]
     parameters: Parameters | None = Field(None, description="budget that each model's width is fitted to, within 2 %")
@@ -77,7 +77,7 @@ class ExperimentSpec(Spec):
             epochs = _epochs_of(model, self)
             if epochs > MOST_EPOCHS:
                 raise ValueError(
-                    f"longer makes {epochs:,} epochs for {model.name}, and at most {MOST_EPOCHS:,} are allowed; "
+                    f"epoch_multiplier gives {model.name} {epochs:,} epochs, and at most {MOST_EPOCHS:,} are allowed; "
                     f"lower epoch_multiplier.{model.classifier} or training.epochs"
                 )
         return self

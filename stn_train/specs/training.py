@@ -112,7 +112,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 """Recipes by name; `paper` is appendix A's: 150 k iterations are 640 epochs of 60 k digits."""
 
 
-def calmer(recipe: TrainingSpec, transforms: bool) -> str:
+def divergence_advice(recipe: TrainingSpec, transforms: bool) -> str:
     """What to try where a training diverges, by what is set: a rate far above the usual one is the first suspect."""
     usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]["lr"]
     if recipe.lr > usual:

@@ -15,11 +15,11 @@ from stn_train.data.datasets import Batch, TrainingData
 from stn_train.errors import Stopped, TrialError
 from stn_train.models.oracle import lessons, tell
 from stn_train.models.precision import Precision, autocast, precision_on
-from stn_train.specs import TrainingSpec, calmer
+from stn_train.specs import TrainingSpec, divergence_advice
 from stn_train.training.recipe import make_average, make_optimizer, set_lr
 
-_LOOK_EVERY = 32
-_NORMALISED_ON = 2048
+_CHECK_EVERY = 32
+_BN_IMAGES = 2048
 
 
 @dataclass
@@ -79,7 +79,7 @@ def train(
             _seed(seed, step)
             set_lr(state.optimizer, recipe, step / (recipe.epochs * steps))
             state.step_losses.append(_step(state, batch, recipe, precision, device))
-            if len(state.step_losses) % _LOOK_EVERY == 0 or len(state.step_losses) == steps:
+            if len(state.step_losses) % _CHECK_EVERY == 0 or len(state.step_losses) == steps:
                 _check_losses(state, recipe)
             if after_step():
                 _check_losses(state, recipe)
@@ -124,7 +124,7 @@ def _step(
 
 
 def _check_losses(state: TrainingState, recipe: TrainingSpec) -> None:
-    recent = torch.stack(state.step_losses[-_LOOK_EVERY:])
+    recent = torch.stack(state.step_losses[-_CHECK_EVERY:])
     finite = torch.isfinite(recent)
     if not finite.all():
         raise _diverged(
@@ -140,7 +140,9 @@ def _check_weights(state: TrainingState, recipe: TrainingSpec) -> None:
 
 def _diverged(what: str, step: int, state: TrainingState, recipe: TrainingSpec) -> TrialError:
     transforms = any(group["localising"] for group in state.optimizer.param_groups)
-    return TrialError(f"{what} not finite at step {step} of epoch {state.epoch + 1}; {calmer(recipe, transforms)}")
+    return TrialError(
+        f"{what} not finite at step {step} of epoch {state.epoch + 1}; {divergence_advice(recipe, transforms)}"
+    )
 
 
 def _normalise_average(
@@ -153,13 +155,13 @@ def _normalise_average(
     if state.average is None:
         return
     batches = data.batches(seed, state.epoch, recipe.batch_size)
-    few = islice(batches, -(-_NORMALISED_ON // recipe.batch_size))
+    few = islice(batches, -(-_BN_IMAGES // recipe.batch_size))
     with autocast(device, precision_on(device, recipe)):
         update_bn(_told(state.average, few), state.average.module)
 
 
 def _told(network: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]:
-    """The batches' images, each when the network knows their poses."""
+    """The batches' images, after their true poses were set on the network."""
     for batch in batches:
         tell(network, batch.poses)
         yield batch.images.to(memory_format=torch.channels_last)

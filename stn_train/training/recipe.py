@@ -75,7 +75,7 @@ def one_cycle(highest: float, progress: float, warmup: float) -> float:
 def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: float) -> None:
     """Give every group of parameters its rate when a share `progress`, from 0 to 1, of all steps is done.
 
-    That of the schedule times the group's factor; during the head start of the localisation networks, all else learns
+    That of the schedule times the group's factor; during the classifier delay, all else learns
     slowly. A classifier that has learnt to read digits as they lie no longer asks for them to be turned.
     """
     rate = scheduled_lr(recipe, progress)

@@ -48,11 +48,11 @@ def test_built_and_fresh_are_measured_on_the_same_images(stn, finished):
 
 def test_what_was_built_otherwise_or_not_at_all_is_refused(stn):
     sentence = stn(*RUN, "--set", "prebuilt=nowhere").sentence
-    assert sentence.startswith("nowhere/r holds no built variant; ")
+    assert sentence.startswith("nowhere/r holds no prebuilt dataset; ")
     assert "stn-train data build" in sentence
     assert stn(*BUILD).code == 0
     other = stn(*RUN, "--set", "prebuilt=built", "--set", "datasets=[{name: r, base: r, rotation: 5}]")
-    assert other.sentence.startswith("built/r holds another variant than the configuration's r of digits; ")
+    assert other.sentence.startswith("built/r holds another dataset than the configuration's r of digits; ")
     images = Path("built/r/test/images.npy")
     images.write_bytes(images.read_bytes()[:-1] + b"\x01")
     assert stn(*RUN, "--set", "prebuilt=built").sentence.startswith(f"{images} is missing or damaged")

@@ -8,7 +8,7 @@ import pytest
 
 from stn_train.cli.progress import ProgressDisplay
 from stn_train.evaluation.metrics import Diagnostics
-from stn_train.experiment.run import Progress
+from stn_train.experiment.run import RunProgress
 from stn_train.experiment.trial import Failure
 from stn_train.run_folder import EpochRecord
 from stn_train.specs import ExperimentSpec, trials_of
@@ -25,7 +25,7 @@ def progress():
     spec = ExperimentSpec.model_validate(
         {"name": "a", "datasets": ["r"], "models": ["cnn"], "training": {"epochs": 4}, "seeds": [0, 1, 2]}
     )
-    return Progress(trials_of(spec)[1], 2, 3)
+    return RunProgress(trials_of(spec)[1], 2, 3)
 
 
 def test_a_bar_shows_trial_epochs_and_errors(progress, monkeypatch):

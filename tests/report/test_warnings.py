@@ -28,8 +28,8 @@ def test_a_healthy_transformer_has_no_trouble():
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"outside": 0.97}, "reads next to nothing: 97% of its points lie outside the image"),
-        ({"scale": 0.02}, "shows a dot: its output is 0.02 of the image along each side"),
+        ({"outside": 0.97}, "samples almost only outside the image (97% of its points)"),
+        ({"scale": 0.02}, "has collapsed to a point: its output is 0.02 of the image along each side"),
         ({"folded": 0.5}, "folds over or mirrors 50% of the images"),
         ({"gradient": 0.0, "moved": 0.0, "std": 0.0}, "learns nothing: no gradient reaches"),
         ({"moved": 0.001, "std": 0.001}, "has not left the identity"),
@@ -54,7 +54,7 @@ def test_several_transformers_are_told_apart_by_their_numbers():
     blank = WELL.model_copy(update={"outside": 1.0})
     found = warnings_of(record(WELL, blank, blank), recipe_of(epochs=8))
     assert [warning.kind for warning in found] == ["out_of_bounds 2", "out_of_bounds 3"]
-    assert found[0].sentence.startswith("the transformer 2 reads")
+    assert found[0].sentence.startswith("the transformer 2 samples")
 
 
 def test_the_mean_over_seeds_is_taken_transformer_by_transformer():

@@ -78,7 +78,7 @@ def test_trials_that_answered_for_different_images_are_refused(tmp_path: Path) -
     folder, trials = begin(tmp_path)
     finish(folder, trials[0], errors=5)
     finish(folder, trials[1], errors=2, digit=np.arange(IMAGES) + 1)
-    with pytest.raises(UserError, match=r"rts/cnn/seed-0 and rts/st_cnn/seed-0 answered for different images"):
+    with pytest.raises(UserError, match=r"rts/cnn/seed-0 and rts/st_cnn/seed-0 were evaluated on different images"):
         rows_of(folder)
 
 
@@ -97,7 +97,7 @@ def test_summary_is_an_aligned_table_and_the_verdict(one_seed: RunFolder) -> Non
         assert cell in st_cnn
     assert len(cnn) == len(st_cnn) == len(header) <= 120
     assert verdicts.startswith("st_cnn classifies 3.00 percentage points more of the images correctly than cnn")
-    assert "these two networks" in " ".join(verdicts.split())
+    assert "nothing about other trainings" in " ".join(verdicts.split())
 
 
 def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None:
@@ -123,7 +123,7 @@ def test_report_says_from_where_relative_paths_count(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, prebuilt="prebuilt", data_root="/digits")
     finish(folder, trials[0], errors=1)
     text = write_report(folder).files[2].read_text()
-    assert "Relative paths (prebuilt: prebuilt) are looked for where it is typed." in text
+    assert "Relative paths (prebuilt: prebuilt) are relative to where it is run." in text
 
 
 def test_a_model_has_the_same_colour_in_all_curves(one_seed: RunFolder) -> None:
@@ -311,7 +311,7 @@ def test_transformers_whose_pose_cannot_be_told_are_named(tmp_path: Path) -> Non
     folder, trials = begin(tmp_path, models=["st_cnn", deep])
     for trial in trials:
         finish(folder, trial, errors=3)
-    assert "The pose is not told for deep on rts:" in write_report(folder).files[2].read_text()
+    assert "No pose metrics for deep on rts:" in write_report(folder).files[2].read_text()
 
 
 def test_the_papers_figure_stands_beside_ours(tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_who_is_asked_about_turned_images_is_named_and_no_network_of_the_papers(
         finish(folder, trial, errors=5)
     report = write_report(folder)
     reading = report.files[2].read_text()
-    assert "turned clockwise by -15 and 15 degrees" in reading
+    assert "rotated clockwise by -15 and 15 degrees" in reading
     assert "(test-time augmentation), by sure and st;" in reading
     assert "of the same classifier and test-time augmentation without a transformer: st." in reading
     assert [row.paper_error for row in report.rows] == [0.8, None, None]

@@ -186,19 +186,19 @@ def test_a_damaged_or_missing_manifest_is_refused_by_name(real_digits, tmp_path,
     path.write_text(damage(path.read_text()))
     assert f"{path} is damaged" in refusal(tmp_path)
     path.unlink()
-    assert f"{path.parent} holds no built variant" in refusal(tmp_path)
+    assert f"{path.parent} holds no prebuilt dataset" in refusal(tmp_path)
 
 
 def test_another_specification_of_the_same_name_and_another_source_are_refused(real_digits, tmp_path):
     build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
-    assert f"{tmp_path / 'made_up'} holds another variant" in refusal(tmp_path, spec_of(rotation=31))
-    assert f"{tmp_path / 'made_up'} holds another variant" in refusal(tmp_path, source="mnist")
+    assert f"{tmp_path / 'made_up'} holds another dataset" in refusal(tmp_path, spec_of(rotation=31))
+    assert f"{tmp_path / 'made_up'} holds another dataset" in refusal(tmp_path, source="mnist")
 
 
 def test_a_build_that_was_cut_off_is_refused(real_digits, tmp_path, monkeypatch):
     monkeypatch.setattr(variant_module.storage, "write_record", lambda path, value: None)
     build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
-    assert "holds no built variant" in refusal(tmp_path)
+    assert "holds no prebuilt dataset" in refusal(tmp_path)
 
 
 def test_a_folder_that_another_process_builds_in_is_left_alone(real_digits, tmp_path):
