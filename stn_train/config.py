@@ -306,7 +306,7 @@ def _spec_at(kind: type[Kind], loc: Loc) -> type[Spec]:
 
 
 def _is_list(kind: type[Kind], loc: Loc) -> bool:
-    """Whether a list of any length is wanted at `loc`, and not a pair."""
+    """Whether the value at `loc` is a list of any length, and not a pair."""
     *above, key = loc
     return isinstance(key, str) and Ellipsis in get_args(_spec_at(kind, tuple(above)).model_fields[key].annotation)
 

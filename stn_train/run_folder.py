@@ -307,7 +307,7 @@ def load_arrays(
 ) -> dict[str, NDArray[np.generic]]:
     """Read an .npz file. `mend` ends the sentence of the UserError where it is missing or damaged.
 
-    `check` raises ValueError where the arrays are not those that are wanted.
+    `check` raises ValueError where the arrays are not those expected.
     """
     content = storage.read_archive(path, mend).getvalue()
     try:

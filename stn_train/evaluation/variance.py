@@ -12,9 +12,9 @@ from stn_train.evaluation.classify import BATCH
 from stn_train.models.oracle import tell
 
 _BLANK = 1e-6
-"""The least norm of an image that is not taken for blank."""
+"""The least norm of an image that is not blank."""
 _ALIKE = 1e-6
-"""The least variance among images that are not taken for one."""
+"""The least variance among images that differ."""
 
 
 @torch.no_grad()

@@ -123,7 +123,7 @@ def _first_of_each_class(variant: FixedDataset) -> Tensor:
 
 
 def _rotation_sweep(trial: TrialSpec, variant: FixedDataset, network: nn.Sequential, runtime: Runtime) -> Arrays:
-    """One digit turned right round in steps, distorted for the rest as the dataset's first image is."""
+    """One digit rotated by 360 degrees in steps, distorted for the rest as the dataset's first image is."""
     labels = variant.source_labels
     shown = (labels == _UNMISTAKABLE).int().argmax()
     others = torch.arange(len(labels))[:_FEW]  # to cut clutter from

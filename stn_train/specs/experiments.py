@@ -105,7 +105,7 @@ class ExperimentSpec(Spec):
     @field_validator("models")
     @classmethod
     def _with_controls(cls, models: tuple[ModelSpec, ...], info: ValidationInfo) -> tuple[ModelSpec, ...]:
-        """Behind each model its controls, where they are wanted and none of them stands there yet."""
+        """Each model followed by its controls, where `controls` asks for them and none is named yet."""
         if not info.data.get("controls"):
             return models
         names = {model.name for model in models}
