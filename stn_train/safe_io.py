@@ -58,7 +58,7 @@ def what_is(path: Path) -> str:
             return "of a kind that no command reads"
         if text[:1] not in ("{", "["):
             return "text, which `stn-train run --config` reads if it is a configuration" if text else "empty"
-        kind = "JSON"
+        return "JSON, which `stn-train run --config` reads if it is a configuration, and no other command"
     return f"{kind}, which no command reads"
 
 

@@ -13,7 +13,7 @@ from stn_train.colocalisation.networks import Encoder, build_localiser
 from stn_train.colocalisation.report import CellResult, ColocalisationFolder
 from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.colocalisation.training import train_localiser
-from stn_train.config import dump
+from stn_train.config import dump, load_colocalisation
 from stn_train.data.sources import Digits, hold_out, load_digits
 from stn_train.errors import Stopped, TrialError, UserError
 from stn_train.experiment.check import check_colocalisation
@@ -61,6 +61,8 @@ def run_colocalisation(
     before anything is where the folder holds a cell, or an encoder, of another specification, or one cannot be built.
     """
     check_colocalisation(spec)
+    if folder.config.exists():
+        load_colocalisation(str(folder.config))  # refuses the folder of a run, or of somebody else
     with storage.folder_lock(folder.path):
         storage.check_links(folder.path)
         _check_unchanged(spec, folder)

@@ -13,17 +13,28 @@ from stn_train.storage import at_home
 
 
 def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
-    """Raise UserError where a model cannot be built, a source has too few digits, or a built variant is another's."""
+    """Raise UserError, a sentence for each mistake, where trials cannot be run.
+
+    That is where a model cannot be built, a source has too few digits, or a prebuilt data set is another's.
+    """
+    mistakes: dict[str, None] = {}
     for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
-        model_of(trial)
+        try:
+            model_of(trial)
+        except UserError as error:
+            mistakes |= dict.fromkeys(map(str, error.args))
     for trial in {trial.dataset.name: trial for trial in trials}.values():
         wanted, there = trial.training.train_size, training_size(trial.source, trial.validation)
         if wanted is not None and wanted > there:
-            raise UserError(
-                f"training.train_size is {wanted:,}, and {trial.source} has {there:,} to train on; lower it"
-            )
+            what = f"training.train_size is {wanted:,}, and {trial.source} has {there:,} to train on; lower it"
+            mistakes[what] = None
         if prebuilt is not None:
-            read_manifest(trial.dataset, trial.source, at_home(prebuilt))
+            try:
+                read_manifest(trial.dataset, trial.source, at_home(prebuilt))
+            except UserError as error:
+                mistakes |= dict.fromkeys(map(str, error.args))
+    if mistakes:
+        raise UserError(*mistakes)
 
 
 def check_colocalisation(spec: ColocalisationSpec) -> None:

@@ -1,5 +1,7 @@
 """Checkpoints as networks that are ready to be asked: on any variant, and as pictures."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stn_train.errors import UserError, did_you_mean
+from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.metrics import AlignmentMetrics
 from stn_train.experiment.final_evaluation import alignment_metrics
@@ -18,6 +20,7 @@ from stn_train.experiment.runtime import Runtime, TrialData, prepare
 from stn_train.experiment.trial import build_for, records_of
 from stn_train.models.inputs import warn_of_range
 from stn_train.models.precision import precision_on
+from stn_train.models.user_classifier import line_of
 from stn_train.run_folder import EpochRecord, RunFolder
 from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec, is_given_poses
 from stn_train.training.checkpoint import read_checkpoint, restore
@@ -113,6 +116,18 @@ class Evaluation:
     alignment: AlignmentMetrics | None
 
 
+@contextmanager
+def faults_told(trained: Trained) -> Iterator[None]:
+    """Where a classifier of the user's raises inside, raise UserError with the checkpoint and the classifier's line."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        line = line_of(trained.trial.model.classifier, error)
+        if not line:
+            raise
+        raise UserError(f"{trained.checkpoint}: {type(error).__name__}: {first_line(error)}{line}") from error
+
+
 def evaluate(
     checkpoint: Path, dataset: str | None, runtime: Runtime, tta_angles: tuple[float, ...] | None = None
 ) -> Evaluation:
@@ -128,7 +143,8 @@ def evaluate(
     problem = trained.problem(runtime, asked)
     variant, precision = problem.variant, precision_on(runtime.device, trial.training)
     tta_angles = trial.model.tta_angles if tta_angles is None else tta_angles
-    found = classify(trained.network, variant.images, runtime.device, precision, problem.poses, tta_angles)
+    with faults_told(trained):
+        found = classify(trained.network, variant.images, runtime.device, precision, problem.poses, tta_angles)
     return Evaluation(
         checkpoint,
         trial,

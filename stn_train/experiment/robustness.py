@@ -12,7 +12,7 @@ from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, UserError
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.robustness import LEVELS, Crossed, Factor, Point, Robustness, held, others
-from stn_train.experiment.load import Trained, load_trained
+from stn_train.experiment.load import Trained, faults_told, load_trained
 from stn_train.experiment.runtime import Runtime, load_splits
 from stn_train.models.precision import precision_on
 from stn_train.report.results import finished_trials
@@ -125,5 +125,8 @@ def _errors(trained: Trained, dataset: DatasetSpec, variant: FixedDataset, runti
     """How many of a variant's images a network gets wrong."""
     poses = true_poses(dataset, variant.theta) if is_given_poses(trained.trial.model) else None
     precision = precision_on(runtime.device, trained.trial.training)
-    found = classify(trained.network, variant.images, runtime.device, precision, poses, trained.trial.model.tta_angles)
+    with faults_told(trained):
+        found = classify(
+            trained.network, variant.images, runtime.device, precision, poses, trained.trial.model.tta_angles
+        )
     return int((found.predicted != variant.labels).sum())

@@ -10,6 +10,7 @@ from stn_train.experiment.check import check_trials
 from stn_train.experiment.plan import differences, joined
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import Failure, run_trial
+from stn_train.models.user_classifier import line_of
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import check_links, clear_leftovers, folder_lock
@@ -70,9 +71,11 @@ def run_experiment(
             try:
                 for record in run_trial(trial, files, runtime, after_step):
                     yield RunProgress(trial, number, len(trials), record)
-            except (Stopped, UserError, OSError):  # of all trials alike
+            except Stopped:
                 raise
             except (Exception, SystemExit) as error:  # whatever a network raises
+                if isinstance(error, UserError | OSError) and not line_of(trial.model.classifier, error):
+                    raise  # of all trials alike: the digits, the disk
                 failure = Failure.of(error, trial.model.classifier)
                 storage.write_record(files.failure, TrialFailure(why=failure.why).model_dump(mode="json"))
                 yield RunProgress(trial, number, len(trials), failure=failure)

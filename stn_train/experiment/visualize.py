@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from stn_train.evaluation.classify import classify
-from stn_train.experiment.load import load_trained
+from stn_train.experiment.load import faults_told, load_trained
 from stn_train.experiment.runtime import Runtime
 from stn_train.experiment.snapshots import gallery, has_gallery, snapshot
 from stn_train.experiment.trial import build_for, check_snapshots
@@ -32,9 +32,10 @@ def visualize(checkpoint: Path, wanted: Collection[str], runtime: Runtime) -> It
         return
     problem = trained.problem(runtime)
     variant, precision = problem.variant, precision_on(runtime.device, trial.training)
-    predictions = classify(
-        trained.network, variant.images, runtime.device, precision, problem.poses, trial.model.tta_angles
-    )
+    with faults_told(trained):
+        predictions = classify(
+            trained.network, variant.images, runtime.device, precision, problem.poses, trial.model.tta_angles
+        )
     if set(KINDS) & set(wanted) and has_gallery(trial):
         before = snapshot(trial, runtime, build_for(trial, runtime).network, problem)
         check_snapshots(before, trained.epoch_logs, checkpoint)

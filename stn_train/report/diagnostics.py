@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from stn_train.evaluation.metrics import Diagnostics
 from stn_train.run_folder import EpochRecord
-from stn_train.specs import TrainingSpec, divergence_advice
+from stn_train.specs import TrainingSpec, divergence_advice, stillness_advice
 
 _OUT_OF_BOUNDS = 0.9
 _COLLAPSED = 0.1
@@ -66,16 +66,13 @@ def _warning(diagnostics: Diagnostics, begun: bool, recipe: TrainingSpec) -> tup
     if begun and diagnostics.gradient < _UNUSED:
         return "unused", (
             "learns nothing: no gradient reaches its localisation network, so what follows does not use its output; "
-            "see that the classifier reads what the transformer puts out"
+            f"see that the classifier reads what the transformer puts out, or {slower}"
         )
     if begun and diagnostics.moved < _IDENTITY:
-        return "identity", (
-            f"has not left the identity; try a training.localisation_lr above {recipe.localisation_lr:g}, "
-            "or more training.epochs"
-        )
+        return "identity", f"has not left the identity; {stillness_advice(recipe)}"
     if begun and diagnostics.std < _IDENTITY:
         return (
             "input_independent",
-            f"does the same to every image, whatever it shows; {slower}, or more training.epochs",
+            f"does the same to every image, whatever it shows; more training.epochs may help, or {slower}",
         )
     return None

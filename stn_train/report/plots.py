@@ -1,10 +1,11 @@
 """Curves, matrices, images and outlines, drawn with matplotlib, and figures as files."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 from matplotlib import rc_context
@@ -20,6 +21,8 @@ from stn_train.report.results import Measured
 from stn_train.report.robustness import Curve
 from stn_train.run_folder import EpochRecord
 from stn_train.storage import write_bytes
+
+P = ParamSpec("P")
 
 OUTLINES = ("orange", "limegreen", "magenta", "deepskyblue")
 """The colours of transformers' outlines, in turn."""
@@ -56,6 +59,17 @@ _UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"Creati
 """By a file's ending, what keeps the time of drawing out of it."""
 
 
+def in_plain_text(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Figures whose text needs no LaTeX, whatever the user's matplotlibrc asks for."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context({"text.usetex": False}):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
 def png(figure: Figure) -> bytes:
     """A figure as a PNG file's bytes."""
     return _drawn(figure, ".png")
@@ -71,7 +85,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def _drawn(figure: Figure, ending: str) -> bytes:
     file = io.BytesIO()
-    with rc_context({"svg.hashsalt": "stn-train"}):
+    with rc_context({"svg.hashsalt": "stn-train", "text.usetex": False}):
         figure.savefig(file, format=ending[1:], dpi=150, metadata=_UNDATED.get(ending))
     return file.getvalue()
 
@@ -87,6 +101,7 @@ _QUANTITIES: dict[Factor, str] = {
 }
 
 
+@in_plain_text
 def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequence[EpochRecord]]]) -> Figure:
     """The error on `split` in percent and the training loss, per epoch, both on log axes.
 
@@ -111,6 +126,7 @@ def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequen
     return figure
 
 
+@in_plain_text
 def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[Curve]]) -> Figure:
     """The error on `split` in percent against each quantity, a line for each model; grey is the range of training."""
     figure = Figure(figsize=(10, 7), layout="constrained")
@@ -127,6 +143,7 @@ def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[C
     return figure
 
 
+@in_plain_text
 def residual_curves(title: str, models: Mapping[str, Sequence[CurveSummary]]) -> Figure:
     """What is left of each component against what there was of it, a panel for each, a line for each model.
 
@@ -162,6 +179,7 @@ def _draw_residual_curve(axes: Axes, course: CurveSummary, model: str, number: i
     axes.spines[["top", "right"]].set_visible(False)
 
 
+@in_plain_text
 def errors_by_digits(trials: Sequence[Measured]) -> Figure:
     """The error in percent against the number of training digits, both on log axes, in a panel for each dataset."""
     datasets = list(dict.fromkeys(trial.dataset for trial in trials))
@@ -208,6 +226,7 @@ def _draw(axes: Axes, at: Sequence[float], values: Sequence[Sequence[float]], mo
 Array = NDArray[np.generic]
 
 
+@in_plain_text
 def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
     """The confusion of each model: percent of a true class's images (row) by predicted class (column).
 
@@ -234,6 +253,7 @@ def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
     return figure
 
 
+@in_plain_text
 def located(title: str, samples: Mapping[str, Mapping[str, Array]]) -> Figure:
     """A row for each class: images with the true box (green) and the predicted one (orange).
 

@@ -9,10 +9,11 @@ from stn_train.data.datasets import make_fixed_dataset
 from stn_train.data.distortion import Distortion
 from stn_train.data.extent import Outline
 from stn_train.data.sources import CLASSES, Digits
-from stn_train.report.plots import draw_outline, show_image
+from stn_train.report.plots import draw_outline, in_plain_text, show_image
 from stn_train.specs import DatasetSpec
 
 
+@in_plain_text
 def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> Figure:
     """A figure: a row with one digit of each class, and for each variant a row of the same digits, distorted.
 

@@ -18,7 +18,7 @@ from stn_train.specs.models import (
     is_given_poses,
     trains_with_poses,
 )
-from stn_train.specs.training import RECIPES, EpochMultiplierSpec, TrainingSpec, divergence_advice
+from stn_train.specs.training import RECIPES, EpochMultiplierSpec, TrainingSpec, divergence_advice, stillness_advice
 
 __all__ = [
     "CLASSIFIERS",
@@ -47,6 +47,7 @@ __all__ = [
     "divergence_advice",
     "is_given_poses",
     "merged",
+    "stillness_advice",
     "trains_with_poses",
     "trials_of",
 ]

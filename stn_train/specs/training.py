@@ -113,10 +113,24 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def divergence_advice(recipe: TrainingSpec, transforms: bool) -> str:
-    """What to try where a training diverges, by what is set: a rate far above the usual one is the first suspect."""
-    usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]["lr"]
-    if recipe.lr > usual:
-        return f"try a training.lr below {recipe.lr:g}; the recipe has {usual:g}"
+    """What to try where a training diverges, by what is set: what is above the recipe's own value comes first."""
+    usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]
+    keys = ("lr", *(["localisation_lr"] if transforms else []))
+    above = [
+        f"a training.{key} below {getattr(recipe, key):g} (the recipe has {usual[key]:g})"
+        for key in keys
+        if getattr(recipe, key) > usual[key]
+    ]
+    if above:
+        return "try " + " and ".join(above)
     tries = [f"a training.localisation_lr below {recipe.localisation_lr:g}"] * transforms
     tries += ["training.grad_clip=1"] * (recipe.grad_clip is None)
     return "try " + " or ".join([*tries, f"a training.lr below {recipe.lr:g}"])
+
+
+def stillness_advice(recipe: TrainingSpec) -> str:
+    """What to try where a transformer stays at the identity: what is below the recipe's own value comes first."""
+    usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]
+    if recipe.lr < usual["lr"]:
+        return f"try a training.lr above {recipe.lr:g} (the recipe has {usual['lr']:g})"
+    return f"try a training.localisation_lr above {recipe.localisation_lr:g}, or more training.epochs"

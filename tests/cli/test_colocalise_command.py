@@ -169,3 +169,12 @@ def test_config_commands_know_both_kinds(colocalise, stn):
     Path("again.yaml").write_text(shown)
     assert stn("config", "show", "again.yaml").out == shown
     assert "paper/colocalisation" in stn("config", "list").out
+
+
+@pytest.mark.parametrize("config", ["datasets: [r]\nmodels: [cnn]\n", "mine: 1\n"])
+def test_a_folder_of_something_else_is_left_alone(colocalise, contents, config):
+    Path("other").mkdir()
+    Path("other/config.yaml").write_text(config)
+    before = contents(Path("other"))
+    assert colocalise("--output-dir", "other").sentence.startswith("other/config.yaml")
+    assert contents(Path("other")) == before

@@ -94,6 +94,19 @@ def test_check_dry_run_and_run_find_the_same_fault(run, changes):
     assert [path.name for path in Path().iterdir()] == ["mine.yaml"], "found before anything is written or downloaded"
 
 
+def test_all_mistakes_are_told_by_check_and_by_run(run):
+    Path("mine.yaml").write_text(
+        "source: digits\ndatasets: [r]\nmodels: [st_fcn, st_cnn]\nparameters: 10_000\ntraining: {train_size: 5_000}\n"
+    )
+    code, _, err = run("config", "check", "mine.yaml")
+    assert code == 2
+    first, second, third = err.splitlines()
+    assert "model st_fcn cannot have" in first
+    assert "model st_cnn cannot have" in second
+    assert "training.train_size is 5,000" in third
+    assert run("run", "--config", "mine.yaml")[2].count("stn-train: error: ") == 3
+
+
 def test_check_builds_what_a_colocalisation_needs(run):
     Path("where.yaml").write_text(
         "task: colocalisation\nsource: digits\ndatasets: [{name: t, canvas: 14, translation: 1}]\nclasses: [3]\n"

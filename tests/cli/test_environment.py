@@ -1,4 +1,4 @@
-"""What the surroundings set does not matter: a notebook's backend for matplotlib."""
+"""What the surroundings set does not matter: a notebook's backend for matplotlib, and text by LaTeX."""
 
 import os
 import subprocess
@@ -31,6 +31,13 @@ def test_what_draws_needs_no_backend(trained, stn):
         assert "wrote " in python("-m", "stn_train", *command, backend="module://matplotlib_inline.backend_inline")
     for name in ("few/figures/learning_curves@r.png", "preview.png", "digits.png", "curves_st_cnn@r.png"):
         assert Path(name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_draws_needs_no_latex(stn, monkeypatch):
+    Path("matplotlibrc").write_text("text.usetex: True\n")
+    monkeypatch.setenv("MATPLOTLIBRC", str(Path.cwd()))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "wrote " in python("-m", "stn_train", "data", "preview", "--config", "small.yaml", backend="agg")
 
 
 @pytest.mark.parametrize("module", ["stn_train", "stn_train.report.plots"])

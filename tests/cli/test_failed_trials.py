@@ -24,6 +24,11 @@ class Net(nn.Module):
 FAULTS = {
     "raises": ("raise RuntimeError('I fail')", "RuntimeError: I fail (net_{}.py, line 12)"),
     "exits": ("raise SystemExit(3)", "SystemExit: 3 (net_{}.py, line 12)"),
+    "misses a file": ("open('/nowhere/weights.bin')", "FileNotFoundError: "),
+    "misuses a part of ours": (
+        "from stn_train import FAMILIES, SpatialTransformer as S; S(nn.Flatten(), FAMILIES['affine'], (8, 8))(images)",
+        "UserError: the localisation network gives ",
+    ),
     "diverges": ("images = images * float('nan')", "the loss is not finite at step 1 of epoch 1; try "),
 }
 FOLDER = Path("runs/mixed")
@@ -34,14 +39,15 @@ TRIAL = FOLDER / "trials/r/mine/seed-0"
 def fault(request, stn) -> tuple[Path, str]:
     """Beside a configuration whose first classifier fails in training: that classifier's file, and what is told."""
     raised, told = FAULTS[request.param]
-    module = Path(f"net_{request.param}.py")
+    name = request.param.replace(" ", "_")
+    module = Path(f"net_{name}.py")
     module.write_text(NET.format(fault=raised))
     Path("mixed.yaml").write_text(
-        f"source: digits\ndatasets: [r]\nmodels: [{{name: mine, classifier: 'net_{request.param}:Net'}}, fcn]\n"
+        f"source: digits\ndatasets: [r]\nmodels: [{{name: mine, classifier: 'net_{name}:Net'}}, fcn]\n"
         "training: {epochs: 1, batch_size: 96}\n"
     )
     sys.modules.pop(module.stem, None)
-    return module, told.format(request.param)
+    return module, told.format(name)
 
 
 def test_it_is_told_and_recorded_and_the_others_go_on(stn, fault):
@@ -122,3 +128,23 @@ def test_one_damaged_checkpoint_stops_no_other_command_over_many(trained, stn, c
     for written in Path(trained).rglob("robustness.json"):
         written.unlink()
     assert str(damaged) in stn(command[0], trained, *command[1:], "--threads", "1").sentence, "none is left"
+
+
+@pytest.mark.parametrize("command", [("eval",), ("visualize", "--only", "confusion"), ("robustness", "-q")])
+@pytest.mark.parametrize("raised", [RuntimeError("I fail"), FileNotFoundError("weights.bin"), SystemExit(3)])
+def test_a_classifier_that_fails_later_is_told_with_its_line_and_stops_no_other(stn, command, raised):
+    Path("late.py").write_text(NET.format(fault="pass"))
+    sys.modules.pop("late", None)
+    models = "[{name: mine, classifier: 'late:Net'}, fcn]"
+    Path("mixed.yaml").write_text(f"source: digits\ndatasets: [r]\nmodels: {models}\ntraining: {{epochs: 1}}\n")
+    assert stn("run", "--config", "mixed.yaml", "-q").code == 0
+    late = import_module("late")
+    late.raised = raised
+    body = "if len(images) > 50:\n        raise raised\n    return self.linear(images.flatten(1))"
+    exec(compile(f"def fail(self, images):\n    {body}\n", late.__file__, "exec"), vars(late))
+    late.Net.forward = late.fail
+    ended = stn(command[0], str(FOLDER), *command[1:], "--allow-imports", "--threads", "1")
+    assert ended.code == 1
+    assert ended.err.startswith(f"failed: {TRIAL / 'checkpoint.pt'}: {type(raised).__name__}: ")
+    assert ended.err.endswith(" (late.py, line 3)\n")
+    assert "fcn" in ended.out

@@ -187,7 +187,7 @@ OTHERS = {
     "old.pkl": (pickle.dumps([1, 2]), "a Python pickle, which no command reads"),
     "cat.png": (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG picture, which no command reads"),
     "cat.jpg": (b"\xff\xd8\xff\xe0" + bytes(50), "a JPEG picture, which no command reads"),
-    "result.json": (b'{"accuracy": 99.1}', "JSON, which no command reads"),
+    "result.json": (b'{"accuracy": 99.1}', "JSON, which `stn-train run --config` reads if it is a configuration"),
     "arrays.npz": (
         saved(lambda value, file: np.savez(file, value), np.zeros(3)),
         "an archive of NumPy's, which no command",

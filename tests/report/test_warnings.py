@@ -82,3 +82,16 @@ def test_advice_looks_at_what_is_set(recipe, changes, blamed, innocent):
     (found,) = warnings_of(record(BLANK), recipe_of(recipe, **changes))
     assert blamed in found.sentence
     assert innocent not in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("wrong", "changes", "blamed"),
+    [
+        ({"outside": 1.0}, {"lr": 0.02, "localisation_lr": 1000.0}, ("lr below 0.02", "localisation_lr below 1000")),
+        ({"moved": 0.0, "std": 0.0}, {"lr": 1e-10, "localisation_lr": 1000.0}, ("training.lr above 1e-10",)),
+        ({"gradient": 0.0}, {"lr": 100.0}, ("training.lr below 100",)),
+    ],
+)
+def test_advice_names_everything_that_is_out_of_the_ordinary(wrong, changes, blamed):
+    (found,) = warnings_of(record(WELL.model_copy(update=wrong)), recipe_of(**changes))
+    assert all(one in found.sentence for one in blamed)
