@@ -37,7 +37,6 @@ from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics
 from stn_train.evaluation.robustness import Robustness
-from stn_train.report.page import Picture
 from stn_train.safe_io import arrays_in, check_axes, what_is
 from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec
 
@@ -268,10 +267,6 @@ class OutputFolder:
     def figures(self) -> Path:
         """Where a report's figures go."""
         return self.path / "figures"
-
-    def picture(self, name: str, words: str) -> Picture:
-        """The figure of this file name, as a report shows it."""
-        return Picture(f"{self.figures.name}/{name}", words)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pydantic import Field
 from stn_train import storage
 from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.errors import UserError
-from stn_train.report.page import Block, Bullets, Code, Heading, Picture, Text, html, markdown
+from stn_train.report.page import Block, Bullets, Code, Heading, Picture, Text, html, markdown, picture_in
 from stn_train.report.plots import located, png
 from stn_train.report.text import aligned
 from stn_train.run_folder import OutputFolder, TrialFolder, load_arrays
@@ -186,7 +186,9 @@ def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[s
             for result in results
             if result.cell.dataset.name == dataset
         }
-        figures[dataset] = folder.picture(f"boxes@{dataset}.png", f"images of {dataset} with true and predicted boxes")
+        figures[dataset] = picture_in(
+            folder.figures, f"boxes@{dataset}.png", f"images of {dataset} with true and predicted boxes"
+        )
         write_bytes(folder.path / figures[dataset].path, png(located(dataset, samples)))
     return figures
 

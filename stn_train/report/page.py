@@ -52,6 +52,11 @@ class Picture:
         return f"{self.words[:1].upper()}{self.words[1:]}."
 
 
+def picture_in(figures: Path, name: str, words: str) -> Picture:
+    """The picture of this file name in a report's folder of figures."""
+    return Picture(f"{figures.name}/{name}", words)
+
+
 @dataclass(frozen=True)
 class Code:
     """What is typed, or stands in a file."""

@@ -11,7 +11,7 @@ import numpy as np
 from stn_train import storage
 from stn_train.errors import UserError
 from stn_train.report.documents import csv_document, json_document
-from stn_train.report.page import Picture, html, markdown
+from stn_train.report.page import Picture, html, markdown, picture_in
 from stn_train.report.plots import confusions, learning_curves, png, residual_curves, robustness_curves
 from stn_train.report.results import Row, finished_trials, rows_of
 from stn_train.report.robustness import Robust, robust
@@ -77,7 +77,7 @@ def _draw(folder: RunFolder, experiment: ExperimentSpec, rows: list[Row], found:
                 _confusions(of_dataset),
             ]
             for drawing in drawn:
-                figures[drawing.title] = folder.picture(drawing.name, drawing.words)
+                figures[drawing.title] = picture_in(folder.figures, drawing.name, drawing.words)
                 write_bytes(folder.path / figures[drawing.title].path, drawing.content)
     return figures
 

@@ -1,6 +1,7 @@
 """What every file must keep to: below the command line nothing prints or exits, and the command line is light."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,11 @@ def test_package_command_line_and_torch_free_rooms_import_no_torch():
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("room", ["geometry", "specs", "data", "models", "training", "evaluation", "run_folder.py"])
+def test_what_trains_and_measures_depends_on_nothing_that_reports_or_runs(room):
+    above = re.compile(r"(from|import) stn_train\.(report|experiment|colocalisation|cli)\b")
+    files = [ROOT / room] if room.endswith(".py") else sorted((ROOT / room).rglob("*.py"))
+    assert files
+    assert [path for path in files if above.search(path.read_text(encoding="utf-8"))] == []
