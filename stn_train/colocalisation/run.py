@@ -16,7 +16,7 @@ from stn_train.colocalisation.training import train_localiser
 from stn_train.config import dump, load_colocalisation
 from stn_train.data.sources import Digits, hold_out, load_digits
 from stn_train.errors import Stopped, TrialError, UserError
-from stn_train.experiment.check import check_colocalisation
+from stn_train.experiment.check import check_trials
 from stn_train.experiment.load import load_network
 from stn_train.experiment.plan import differences
 from stn_train.experiment.run import check_same_trial
@@ -45,6 +45,13 @@ class ColocalisationProgress:
     skipped: bool = False
     warning: str | None = None
     failure: str | None = None
+
+
+def check_colocalisation(spec: ColocalisationSpec) -> None:
+    """Raise UserError where the encoder or a localiser cannot be built."""
+    check_trials([spec.encoder_trial], None)
+    for dataset in spec.datasets:
+        build_localiser(spec.localiser.localisation, dataset.canvas)
 
 
 def run_colocalisation(

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from stn_train.colocalisation.networks import build_localiser
-from stn_train.colocalisation.spec import ColocalisationSpec
 from stn_train.data.datasets import read_manifest
 from stn_train.data.sources import training_size
 from stn_train.errors import UserError
@@ -35,10 +33,3 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
                 mistakes |= dict.fromkeys(map(str, error.args))
     if mistakes:
         raise UserError(*mistakes)
-
-
-def check_colocalisation(spec: ColocalisationSpec) -> None:
-    """Raise UserError where the encoder or a localiser cannot be built."""
-    check_trials([spec.encoder_trial], None)
-    for dataset in spec.datasets:
-        build_localiser(spec.localiser.localisation, dataset.canvas)
