@@ -23,7 +23,7 @@ runs/<experiment>/
 A trial's files, and environment.json, are sealed: see stn_train.storage.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -35,10 +35,9 @@ from pydantic import Field, ValidationError, model_validator
 from stn_train import storage
 from stn_train.config import load_config
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics
-from stn_train.evaluation.robustness import Robustness
+from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics, Robustness
 from stn_train.safe_io import arrays_in, check_axes, what_is
-from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec
+from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec, trials_of
 
 Gallery = Literal["examples", "means", "rotation_sweep", "training"]
 """The pictures of a trial's transformers, and the files of what they are drawn from.
@@ -50,14 +49,15 @@ image itself; label and predicted (S). Besides:
 - examples: kind (S) is 0 for the best images, 1 for typical ones, 2 for the worst mistakes;
 - means: only image and output, a class a row: the mean of its images and of what the classifier reads;
 - rotation_sweep: one digit, turned by angle (S) degrees;
-- training: output, outline and predicted have an axis of E + 1 before the others: before training, after each epoch.
+- training: output, outline and predicted have an axis of E frames before the others; epoch (E) says after which epoch
+  each was taken, 0 before training. Grows with every epoch.
 """
 
 _AXES: dict[Gallery, dict[str, str]] = {
     "examples": {"kind": "i S"},
     "means": {},
     "rotation_sweep": {"angle": "i S"},
-    "training": {"output": "u EScyx", "outline?": "f ESvT", "predicted": "i ES"},
+    "training": {"output": "u EScyx", "outline?": "f ESvT", "predicted": "i ES", "epoch": "i E"},
 }
 """What differs from the axes of all kinds, as `check_axes` has them."""
 _IMAGES = {"image": "u Schw", "output": "u Scyx"}
@@ -229,9 +229,11 @@ class TrialFolder:
         axes = {"predicted": "i M", "label": "i M", "digit": digit, "theta?": "f Mp"}
         return load_arrays(self.predictions, self.anew, lambda arrays: check_axes(arrays, axes, {"C": channels}))
 
-    def load_gallery(self) -> dict[Gallery, dict[str, NDArray[np.generic]]]:
-        """What there is to draw pictures from, by kind. Raises UserError where a file is damaged."""
-        paths = {kind: self.gallery(kind) for kind in get_args(Gallery)}
+    def load_gallery(
+        self, kinds: Sequence[Gallery] = get_args(Gallery)
+    ) -> dict[Gallery, dict[str, NDArray[np.generic]]]:
+        """What there is to draw pictures of these kinds from, by kind. Raises UserError where a file is damaged."""
+        paths = {kind: self.gallery(kind) for kind in kinds}
         return {kind: self._load_gallery(kind, path) for kind, path in paths.items() if path.exists()}
 
     def _load_gallery(self, kind: Gallery, path: Path) -> dict[str, NDArray[np.generic]]:
@@ -276,6 +278,10 @@ class RunFolder(OutputFolder):
     def trial(self, spec: TrialSpec) -> TrialFolder:
         """The folder of one trial."""
         return TrialFolder(self.path / "trials" / spec.key)
+
+    def finished(self, experiment: ExperimentSpec) -> list[TrialSpec]:
+        """The trials of `experiment` that have a result here, in the experiment's order."""
+        return [trial for trial in trials_of(experiment) if self.trial(trial).result.exists()]
 
     def load_experiment(self) -> ExperimentSpec:
         """Raises UserError where the folder holds no run, or its configuration is damaged."""

@@ -12,8 +12,8 @@ from benchmark.timing import side_by_side
 from stn_train.errors import Stopped
 from stn_train.evaluation.classify import classify
 from stn_train.experiment.runtime import open_runtime
-from stn_train.experiment.trial import build_for
-from stn_train.models.precision import precision_on
+from stn_train.experiment.trial import network_of
+from stn_train.models.network import precision_on
 from stn_train.specs import Source
 from stn_train.training.loop import TrainingState, train
 
@@ -49,7 +49,7 @@ def short_run(source: Source, data_root: str | None, device: str, threads: int) 
     setting = Setting(open_runtime(device, threads, data_root, None), source)
     trial, runtime = TRIALS["cnn"], setting.runtime
     images, data = evaluation_images(trial, setting, _EVALUATED), data_of(trial, setting)
-    state = TrainingState.start(build_for(trial, runtime).network, trial.training)
+    state = TrainingState.start(network_of(trial, runtime), trial.training)
     with suppress(Stopped):
         next(train(state, data, trial.training, 0, runtime.device, lambda: len(state.step_losses) == _STEPS))
     classify(state.final, images, runtime.device, precision_on(runtime.device, trial.training))

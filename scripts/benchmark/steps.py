@@ -11,8 +11,8 @@ from benchmark.timing import Work, in_pauses, side_by_side
 from stn_train.data.datasets import Batch, OnlineDataset, make_fixed_dataset
 from stn_train.evaluation.classify import BATCH, classify
 from stn_train.experiment.runtime import Runtime
-from stn_train.experiment.trial import build_for
-from stn_train.models.precision import autocast, precision_on
+from stn_train.experiment.trial import network_of
+from stn_train.models.network import autocast, precision_on
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.training.loop import TrainingState, train
 
@@ -54,7 +54,7 @@ def _batch(trial: TrialSpec, setting: Setting) -> Batch:
 def bare_step(trial: TrialSpec, runtime: Runtime, batch: Batch) -> Work:
     """Forward, backward and optimizer step of a trial's model on a ready batch, with what its recipe has in them."""
     recipe, device = trial.training, runtime.device
-    state = TrainingState.start(build_for(trial, runtime).network, recipe)
+    state = TrainingState.start(network_of(trial, runtime), recipe)
     network, optimizer, average = state.network, state.optimizer, state.average
     assert recipe.grad_clip is not None
     assert average is not None
@@ -79,7 +79,7 @@ def _loop(setting: Setting) -> list[float]:
     data = data_of(trial, setting)
     bare = bare_step(trial, runtime, _batch(trial, setting))
     bare()
-    state = TrainingState.start(build_for(trial, runtime).network, trial.training)
+    state = TrainingState.start(network_of(trial, runtime), trial.training)
 
     def epoch(pause: Work) -> None:
         next(train(state, data, trial.training, trial.seed, runtime.device, lambda: bool(pause())))
@@ -103,7 +103,7 @@ def _evaluation(setting: Setting) -> list[float]:
     """`classify` against the network alone, on ready batches."""
     trial, device = TRIALS["st_cnn-16"], setting.runtime.device
     precision = precision_on(device, trial.training)
-    network = build_for(trial, setting.runtime).network.eval()
+    network = network_of(trial, setting.runtime).eval()
     images = evaluation_images(trial, setting, _EVALUATED)
     ready = (images.to(device).float() / 255).to(memory_format=torch.channels_last).split(BATCH)
 

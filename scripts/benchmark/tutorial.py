@@ -13,6 +13,7 @@ from benchmark.images import WORKERS, PilDigits
 from benchmark.rows import Row, Setting, Target
 from benchmark.timing import Work, side_by_side
 from stn_train.data.datasets import OnlineDataset
+from stn_train.models import Network
 from stn_train.specs import RECIPES, DatasetSpec, TrainingSpec
 from stn_train.training.loop import TrainingState, train
 
@@ -90,7 +91,7 @@ def _our_way(setting: Setting, batch_size: int) -> Work:
     keys: dict[str, Any] = {"epochs": _EPOCHS, "batch_size": batch_size, "precision": "auto"}
     recipe = TrainingSpec.model_validate({**RECIPES["paper"], **keys})
     digits = setting.digits.subset(torch.arange(_IMAGES))
-    network = nn.Sequential(TutorialNetwork()).to(device).to(memory_format=torch.channels_last)
+    network = Network(None, TutorialNetwork()).to(device).to(memory_format=torch.channels_last)
     state = TrainingState.start(network, recipe)
     data = OnlineDataset.of(DatasetSpec.model_validate("plain"), digits, device)
     epochs = train(state, data, recipe, 0, device)

@@ -123,8 +123,8 @@ def _mistakes(spec: "ExperimentSpec | ColocalisationSpec", config: str, allow_im
     """What would keep the command that a configuration is for from training."""
     from stn_train.colocalisation.run import check_colocalisation
     from stn_train.colocalisation.spec import ColocalisationSpec
-    from stn_train.experiment.check import check_trials
     from stn_train.experiment.plan import check_imports
+    from stn_train.experiment.run import check_trials
     from stn_train.specs import trials_of
 
     try:

@@ -49,7 +49,7 @@ def robustness(
     failed: list[UserError] = []
     with stop_on_signal() as stopping:
         try:
-            for progress in measure_robustness(folder, runtime, lambda: bool(stopping())):
+            for progress in measure_robustness(folder, experiment, runtime, lambda: bool(stopping())):
                 if progress.failure is not None:
                     failed.append(progress.failure)
                 else:

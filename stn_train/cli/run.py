@@ -76,8 +76,7 @@ def run(
         check_installed()
 
     from stn_train.cli.results import report_text
-    from stn_train.experiment.check import check_trials
-    from stn_train.experiment.run import run_experiment
+    from stn_train.experiment.run import check_trials, open_run, run_trials
     from stn_train.experiment.runtime import open_runtime
     from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
@@ -96,7 +95,8 @@ def run(
             return bool(stopping())
 
         try:
-            running = run_experiment(experiment, trials, folder, runtime, after_step)
+            everything = open_run(experiment, trials, folder, runtime, lambda: after_step(0.0))
+            running = run_trials(trials, folder, runtime, after_step)
             for progress in logged(running, folder) if tensorboard else running:
                 display.show(progress)
         except Stopped:
@@ -104,7 +104,7 @@ def run(
             raise stopped("what was trained is saved", stopping()) from None
         finally:
             display.close()
-    if any(folder.trial(trial).result.exists() for trial in trials_of(folder.load_experiment())):
+    if folder.finished(everything):
         typer.echo(report_text(report_run(folder)))
         typer.echo(f"\nreport: {folder.path / 'report.html'}")
     if display.failed:
@@ -121,7 +121,7 @@ def _seed_list(text: str) -> list[int]:
 
 def _plan(trials: "list[TrialSpec]") -> str:
     """The table of --dry-run: a line for each dataset and model."""
-    from stn_train.experiment.trial import model_of
+    from stn_train.experiment.trial import size_of
     from stn_train.report.text import aligned
 
     lines = [["dataset", "model", "canvas", "output", "width", "parameters", "MACs", "epochs", "seeds"]]
@@ -129,7 +129,7 @@ def _plan(trials: "list[TrialSpec]") -> str:
     for trial in trials:
         seeds.setdefault((trial.dataset.name, trial.model.name), []).append(str(trial.seed))
     for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
-        model = model_of(trial)
+        size = size_of(trial)
         transformer = trial.model.transformer
         lines.append(
             [
@@ -137,9 +137,9 @@ def _plan(trials: "list[TrialSpec]") -> str:
                 trial.model.name,
                 _pixels(trial.dataset.canvas),
                 _pixels(transformer.output_size) if transformer and 0 in transformer.before else "-",
-                "-" if model.width is None else f"{model.width:g}",
-                f"{model.parameters:,}",
-                f"{model.macs:,}",
+                "-" if size.width is None else f"{size.width:g}",
+                f"{size.parameters:,}",
+                f"{size.macs:,}",
                 str(trial.training.epochs),
                 ",".join(seeds[trial.dataset.name, trial.model.name]),
             ]

@@ -1,12 +1,17 @@
 """`stn-train visualize`: draw pictures of checkpoints."""
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stn_train.cli.common import AllowImports, DataRoot, Device, Target, Threads, a_path, tell_failed
 from stn_train.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from stn_train.experiment.runtime import Runtime
+    from stn_train.report.snapshots import Drawing
 
 
 def visualize(
@@ -36,13 +41,14 @@ def visualize(
     """
     from stn_train.experiment.load import checkpoints_in
     from stn_train.experiment.runtime import open_runtime
-    from stn_train.experiment.visualize import PICTURES, visualize
+    from stn_train.report.snapshots import KINDS
     from stn_train.storage import write_bytes
 
-    wanted = only.split(",") if only is not None else list(PICTURES)
+    pictures = ("curves", *KINDS, "confusion")
+    wanted = only.split(",") if only is not None else pictures
     for name in wanted:
-        if name not in PICTURES:
-            raise UserError(f"--only {only}: there is no picture {name!r}{did_you_mean(name, PICTURES)}")
+        if name not in pictures:
+            raise UserError(f"--only {only}: there is no picture {name!r}{did_you_mean(name, pictures)}")
     checkpoints = checkpoints_in(target)
     runtime = open_runtime(device, threads, data_root, allow_imports=allow_imports)
     above = target.parent if target.is_file() else target
@@ -52,7 +58,7 @@ def visualize(
         trial = checkpoint.parent
         folder = trial if output_dir is None else output_dir / trial.relative_to(above)
         try:
-            for drawing in visualize(checkpoint, wanted, runtime):
+            for drawing in _drawings(checkpoint, wanted, runtime):
                 write_bytes(folder / drawing.name, drawing.content)
                 typer.echo(f"wrote {folder / drawing.name}")
                 drawn = True
@@ -65,4 +71,44 @@ def visualize(
     else:
         raise UserError(
             f"{target} has no such picture: {', '.join(wanted)}; transformers at the input have all of them"
+        )
+
+
+def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> "Iterator[Drawing]":
+    """The pictures that are wanted, as far as there are any of this checkpoint.
+
+    Raises UserError where it is missing or damaged.
+    """
+    from stn_train.experiment.load import load_trained, predict, run_of
+    from stn_train.experiment.runtime import load_fixed
+    from stn_train.experiment.snapshots import gallery
+    from stn_train.report.plots import confusions, learning_curves, png
+    from stn_train.report.snapshots import KINDS, Drawing, drawings
+    from stn_train.run_folder import TrialFolder
+
+    trained, files = load_trained(checkpoint, runtime), TrialFolder(checkpoint.parent)
+    trial = trained.trial
+    model, dataset, split = trial.model.name, trial.dataset.name, "validation" if trial.validation else "test"
+    if "curves" in wanted and (records := files.load_metrics()[: trained.epoch]):
+        title = f"Learning curves of {model} on {dataset}"
+        figure = learning_curves(title, split, {model: [records]})
+        yield Drawing(title, f"curves_{model}@{dataset}.png", f"{split} error and training loss", png(figure))
+    if "training" in wanted:
+        yield from drawings(trial, files.load_gallery(["training"]))
+    if not {*KINDS, "confusion"} - {"training"} & set(wanted):
+        return
+    runtime, _ = run_of(checkpoint, runtime)
+    fixed = load_fixed(trial, trial.dataset, runtime)
+    predictions = predict(trained, trial.dataset, fixed, runtime)
+    if set(KINDS) & set(wanted):
+        seen = gallery(trial, runtime, trained.network, fixed, predictions)
+        yield from drawings(trial, {kind: arrays for kind, arrays in seen.items() if kind in wanted})
+    if "confusion" in wanted:
+        title = f"Confusion of {model} on {dataset}"
+        counts = predictions.confusion(fixed.labels, trial.dataset.classes).numpy()
+        yield Drawing(
+            title,
+            f"confusion_{model}@{dataset}.png",
+            "percent of each true class",
+            png(confusions(title, {model: counts})),
         )

@@ -17,7 +17,7 @@ class Encoder(nn.Module):
     appendix A.2). Of unit length, so that the squared distance of any two is 4 at most, whatever the network.
     """
 
-    def __init__(self, network: nn.Sequential) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
 

@@ -16,10 +16,9 @@ from stn_train.colocalisation.training import train_localiser
 from stn_train.config import dump, load_colocalisation
 from stn_train.data.sources import Digits, hold_out, load_digits
 from stn_train.errors import Stopped, TrialError, UserError
-from stn_train.experiment.check import check_trials
 from stn_train.experiment.load import load_network
 from stn_train.experiment.plan import differences
-from stn_train.experiment.run import check_same_trial
+from stn_train.experiment.run import check_same_trial, check_trials
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import run_trial
 from stn_train.models.transformer import SpatialTransformer
@@ -86,7 +85,7 @@ def run_colocalisation(
             return
         storage.write_record(folder.environment, environment(runtime))
         yield from _train_encoder(spec.encoder_trial, folder.encoder, runtime, stop)
-        encoder = Encoder(load_network(folder.encoder.checkpoint)).to(runtime.device)
+        encoder = Encoder(load_network(folder.encoder.checkpoint).classifier).to(runtime.device)
         train, scored = load_digits(spec.source, runtime.data_root)
         if spec.validation:
             train, scored = hold_out(train)

@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -47,15 +48,22 @@ class Digits:
 
 
 def load_digits(source: Source, data_root: str | None = None) -> tuple[Digits, Digits]:
-    """The training and the test split of a source.
+    """The training and the test split of a source: see `load_split`."""
+    return load_split(source, "train", data_root), load_split(source, "test", data_root)
+
+
+def load_split(source: Source, split: Literal["train", "test"], data_root: str | None = None) -> Digits:
+    """One split of a source.
 
     The files of a torchvision source are looked for under `data_root`, then under the folder that the environment
     variable STN_TRAIN_DATA names, else in a cache folder, and downloaded where they are missing. Raises UserError where
     they cannot be had, are damaged or are not the source's own.
     """
     if source == "digits":
-        return _scikit_digits()
-    return _torchvision_digits(source, at_home(data_root or os.environ.get(DATA_VARIABLE) or _cache()))
+        return _scikit_digits()[split == "test"]
+    root = at_home(data_root or os.environ.get(DATA_VARIABLE) or _cache())
+    files = find_files(source, root) or _download(source, root)
+    return _read_split(source, files, "train" if split == "train" else "t10k")
 
 
 def hold_out(digits: Digits) -> tuple[Digits, Digits]:
@@ -67,7 +75,7 @@ def hold_out(digits: Digits) -> tuple[Digits, Digits]:
     return digits.subset(~held), digits.subset(held)
 
 
-def few(digits: Digits, count: int, seed: int) -> Digits:
+def seeded_subset(digits: Digits, count: int, seed: int) -> Digits:
     """`count` of the training digits, chosen by the seed, and repeated so that an epoch is about as long as before.
 
     What a seed chooses of fewer is among what it chooses of more.
@@ -96,11 +104,6 @@ _MNIST_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-
-
-def _torchvision_digits(source: Source, root: Path) -> tuple[Digits, Digits]:
-    files = find_files(source, root) or _download(source, root)
-    return _read_split(source, files, "train"), _read_split(source, files, "t10k")
 
 
 def find_files(source: Source, root: Path) -> dict[str, Path] | None:

@@ -7,15 +7,30 @@ left of the distortion is C K^-1, and what there was of it D K0^-1, where K0 is 
 does the same to every image, these are equal.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from stn_train.evaluation.metrics import LEAST, Component, ResidualCurve, Spread
+from stn_train.data.datasets import FixedDataset, distorted_again
+from stn_train.data.distortion import distortion_family, true_poses
+from stn_train.evaluation.classify import classify, edge
+from stn_train.evaluation.metrics import (
+    LEAST,
+    AlignmentMetrics,
+    Component,
+    Overlap,
+    ResidualCurve,
+    Spread,
+    WithinClasses,
+)
+from stn_train.evaluation.variance import within_classes
 from stn_train.geometry import Family, MatrixFamily, pixel_grid
-from stn_train.specs import DIGIT
+from stn_train.models import Network, SpatialTransformer
+from stn_train.models.network import Precision
+from stn_train.specs import DIGIT, DatasetSpec
 
 _POINTS = (5, 5)
 _SINGULAR = 1e-9
@@ -294,3 +309,143 @@ def _place_and_shape(points: Tensor, digit: Tensor | None) -> tuple[float, float
     frame = pixel_grid(_POINTS, points) * (DIGIT / 2)
     count = len(points[0])
     return _about_mean(middles, digit), float(varies / count**0.5 * (frame.square().sum() / size).sqrt())
+
+
+# --- does it find the digit? ------------------------------------------------------------------------------------------
+#
+# The region that it samples against the digit's frame, in the digit's own pixels. Seen from the digit, its frame is an
+# upright square of 28 x 28 pixels, and a sampled region is a polygon, whatever the distortion was. Where the maps are
+# affine, regions overlap as much there as on the canvas.
+
+_OVERLAPS = 0.5
+_STEPS_WHERE_BENT = 16
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Of M images, each M: the overlap (IoU) of the sampled region with the digit's frame, `raw` and `aligned` (once
+    the common pose is taken off), and the share of the digit's `ink` that it covers."""
+
+    raw: Tensor
+    aligned: Tensor
+    ink: Tensor
+
+    def summary(self, index: Tensor) -> Overlap:
+        """Of the images of these numbers, of which there is at least one."""
+        raw, aligned = self.raw[index], self.aligned[index]
+        return Overlap(
+            images=len(raw),
+            iou=float(raw.mean()),
+            iou_found=float((raw > _OVERLAPS).double().mean()),
+            aligned=float(aligned.mean()),
+            aligned_found=float((aligned > _OVERLAPS).double().mean()),
+            ink=float(self.ink[index].mean()),
+        )
+
+
+def regions(residual: PoseResidual, sources: Tensor, digit: Tensor) -> Regions:
+    """What a transformer samples of M images, which show the `digit` (M) -th of `sources` (N x 28 x 28, uint8)."""
+    sides = edge(residual.distortion.theta, 1 if residual.keeps_lines else _STEPS_WHERE_BENT)
+    frame = pixel_grid((DIGIT, DIGIT), sides).flatten(0, 1) * (DIGIT / 2)
+    polygon = residual.on_digit(sides)
+    covered = inside(polygon, frame)
+    ink = sources.flatten(1).double()[digit]
+    poses = residual.poses()
+    aligned = torch.zeros(len(residual), dtype=torch.float64)
+    if not is_singular(canonical(poses)):
+        home = torch.linalg.inv(unshrunk(poses))  # from the digit's pixels to where the output shows them in the mean
+        held = residual.on_digit(sides * (DIGIT / 2) @ home[:2, :2].mT + home[:2, 2])
+        aligned = _iou(held, inside(held, frame))
+    return Regions(_iou(polygon, covered), aligned, (ink * covered).sum(dim=1) / ink.sum(dim=1).clamp(min=1))
+
+
+def _iou(polygon: Tensor, covered: Tensor) -> Tensor:
+    """Of polygons, M x V x 2, with the digit's frame, of whose pixels `covered` (M x 784) lie inside."""
+    shared = covered.sum(dim=1)
+    return shared / (DIGIT**2 + torch.maximum(area(polygon), shared) - shared)
+
+
+def area(polygon: Tensor) -> Tensor:
+    """The areas, M, of polygons that do not cross themselves, M x V x 2."""
+    (x, y), (next_x, next_y) = polygon.unbind(-1), polygon.roll(-1, dims=1).unbind(-1)
+    return (x * next_y - next_x * y).sum(dim=1).abs() / 2
+
+
+def inside(polygon: Tensor, points: Tensor) -> Tensor:
+    """Whether points, P x 2, lie inside polygons, M x V x 2, by the even-odd rule: M x P, bool."""
+    return torch.cat([_inside(some, points) for some in polygon.split(_CHUNK)])
+
+
+def _inside(polygon: Tensor, points: Tensor) -> Tensor:
+    """A ray to the right from a point that is inside crosses an odd number of sides."""
+    x, y = points.unbind(-1)
+    odd = torch.zeros(len(polygon), len(points), dtype=torch.bool)
+    for start, end in zip(polygon.unbind(1), polygon.roll(-1, dims=1).unbind(1), strict=True):
+        (from_x, from_y), (to_x, to_y) = start[:, :, None].unbind(1), end[:, :, None].unbind(1)
+        crossing = from_x + (to_x - from_x) * (y - from_y) / (to_y - from_y)
+        odd ^= ((from_y > y) != (to_y > y)) & (x < crossing)
+    return odd
+
+
+# --- all of it -------------------------------------------------------------------------------------------------------
+
+
+def alignment_metrics(
+    dataset: DatasetSpec,
+    fixed: FixedDataset,
+    network: Network,
+    thetas: tuple[Tensor, ...],
+    device: torch.device,
+    precision: Precision,
+) -> AlignmentMetrics | None:
+    """How well a network aligns the fixed images of a dataset, whose `thetas` (each M x p) it has predicted.
+
+    The thetas are in the order of the forward pass. None where there is no such thing as *the* pose of its input:
+    without a transformer at the input, with several side by side, and where an image shows several digits.
+    """
+    stages = _in_a_row(network.transformer)
+    if not stages or dataset.channels > 1:
+        return None
+    residual = _pose_residual(dataset, stages, fixed.theta, thetas)
+    found = regions(residual, fixed.sources, fixed.digit)
+    of_class = [(fixed.labels == label).nonzero()[:, 0] for label in range(dataset.classes)]
+    again = distorted_again(dataset, fixed)
+    given = [true_poses(dataset, each.theta) if network.pose == "oracle" else None for each in (fixed, again)]
+    read = classify(network, again.images, device, precision, given[1]).thetas
+    both = tuple(torch.cat(pair) for pair in zip(thetas, read, strict=True))
+    twice = _pose_residual(dataset, stages, torch.cat([fixed.theta, again.theta]), both)
+    return AlignmentMetrics(
+        pose=spreads(residual),
+        pose_by_class=tuple(spreads(residual[index]) for index in of_class),
+        pose_of_a_digit=spreads(twice, torch.cat([fixed.digit, again.digit])),
+        within_classes=_within_classes(dataset, fixed, network, device, given[0]),
+        residual_curves=residual_curves(residual),
+        overlap=found.summary(torch.arange(len(residual))),
+        overlap_by_class=tuple(found.summary(index) if len(index) else None for index in of_class),
+    )
+
+
+def _within_classes(
+    dataset: DatasetSpec, fixed: FixedDataset, network: Network, device: torch.device, poses: Tensor | None
+) -> WithinClasses:
+    network.eval()
+    images, output = within_classes(network.front, fixed.images, fixed.labels, dataset.classes, device, poses)
+    digits, _ = within_classes(nn.Identity(), fixed.sources[:, None], fixed.source_labels, dataset.classes, device)
+    return WithinClasses(digits=digits, images=images, output=output)
+
+
+def _pose_residual(
+    dataset: DatasetSpec, stages: Sequence[SpatialTransformer], theta: Tensor, thetas: tuple[Tensor, ...]
+) -> PoseResidual:
+    """Of images with this distortion's `theta`, and the transformers' `thetas`."""
+    sizes = (dataset.canvas, *(stage.output_size for stage in stages))
+    maps = (Map(stage.family, each.double(), size) for stage, each, size in zip(stages, thetas, sizes, strict=False))
+    return PoseResidual(Map(distortion_family(dataset), theta.double(), dataset.canvas), tuple(maps))
+
+
+def _in_a_row(front: nn.Module | None) -> list[SpatialTransformer]:
+    """The transformers at a network's input, where each reads what the one before it has put out."""
+    stages = list(front) if isinstance(front, nn.Sequential) else [front]
+    transformers = [stage for stage in stages if isinstance(stage, SpatialTransformer)]
+    return transformers if len(transformers) == len(stages) else []

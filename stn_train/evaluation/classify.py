@@ -1,17 +1,19 @@
-"""What a network makes of a set of images: classes, poses, confusion; with test-time augmentation where asked."""
+"""What a network makes of a set of images: classes, thetas, confusion; with test-time augmentation where asked."""
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from stn_train.evaluation.warps import recorded_warps
 from stn_train.geometry import HOMOGRAPHY, ROTATION, bilinear_sampler
-from stn_train.models.oracle import tell
-from stn_train.models.precision import Precision, autocast
+from stn_train.models import SpatialTransformer
+from stn_train.models.network import Precision, autocast
+
+BATCH = 500
 
 
 def rotated_images(images: Tensor, degrees: float) -> Tensor:
@@ -30,9 +32,6 @@ def rotated_poses(poses: Tensor, degrees: float, aspect: float) -> Tensor:
     """
     turn = ROTATION.matrix(torch.tensor([[math.radians(degrees)]], dtype=torch.float64), aspect)
     return HOMOGRAPHY.theta_of(turn @ HOMOGRAPHY.matrix(poses.double())).to(poses.dtype)
-
-
-BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def classify(
     poses: Tensor | None = None,
     tta_angles: Sequence[float] = (),
 ) -> Predictions:
-    """Classify uint8 `images` (M x C x H x W), of which it is told the `poses` (M x 9), with a network on `device`.
+    """Classify uint8 `images` (M x C x H x W) with a network on `device`, to which true `poses` (M x 9) are passed.
 
     With `tta_angles`, it reads them also turned clockwise by each of so many degrees, and the logits are the logarithm
     of the mean of its probabilities (test-time augmentation).
@@ -75,26 +74,25 @@ def classify(
     with autocast(device, precision):
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH].to(device).float() / 255
-            told = None if poses is None else poses[start : start + BATCH]
+            given = () if poses is None else (poses[start : start + BATCH],)
             with recorded_warps(network) as warps:
-                answers = [_answer(network, batch, told)]
+                answers = [_logits(network, batch, *given)]
             thetas.append([warp.theta.cpu() for warp in warps])
-            answers += [_answer(network, *_turned(batch, told, degrees)) for degrees in tta_angles]
+            answers += [_logits(network, *_rotated(degrees, batch, *given)) for degrees in tta_angles]
             logits.append(_mean(answers))
     seconds = time.perf_counter() - began
     of_each = tuple(torch.cat(batches) for batches in zip(*thetas, strict=True))
     return Predictions(torch.cat(logits), of_each, seconds)
 
 
-def _answer(network: nn.Module, batch: Tensor, poses: Tensor | None) -> Tensor:
-    tell(network, poses)
-    answer: Tensor = network(batch.to(memory_format=torch.channels_last))
-    return answer.float().cpu()
+def _logits(network: nn.Module, batch: Tensor, *poses: Tensor) -> Tensor:
+    logits: Tensor = network(batch.to(memory_format=torch.channels_last), *poses)
+    return logits.float().cpu()
 
 
-def _turned(batch: Tensor, poses: Tensor | None, degrees: float) -> tuple[Tensor, Tensor | None]:
+def _rotated(degrees: float, batch: Tensor, *poses: Tensor) -> list[Tensor]:
     aspect = batch.shape[-1] / batch.shape[-2]
-    return rotated_images(batch, degrees), None if poses is None else rotated_poses(poses, degrees, aspect)
+    return [rotated_images(batch, degrees), *(rotated_poses(each, degrees, aspect) for each in poses)]
 
 
 def _mean(answers: list[Tensor]) -> Tensor:
@@ -102,3 +100,82 @@ def _mean(answers: list[Tensor]) -> Tensor:
     if len(answers) == 1:
         return answers[0]
     return torch.stack([answer.log_softmax(dim=1) for answer in answers]).logsumexp(dim=0) - math.log(len(answers))
+
+
+# --- what transformers do while a network runs ----------------------------------------------------------------------
+
+_STEPS = 16
+
+
+@dataclass(frozen=True)
+class Warp:
+    """One transformer at work: what it read, N x C x H x W, the theta, N x p, and what it put out, N x C x h x w."""
+
+    transformer: SpatialTransformer
+    images: Tensor
+    theta: Tensor
+    output: Tensor
+
+    def outline(self) -> Tensor:
+        """Where the edge of the output lies on what was read: N x V x 2, (x, y) in pixels, to be closed to a polygon.
+
+        Clockwise on the output, from its top left corner, with as many points on each side as a bent side needs to be
+        seen. The centre of the first pixel that was read is (0, 0).
+        """
+        height, width = self.images.shape[-2:]
+        points = self.transformer.family.points(self.theta.float(), edge(self.theta.float(), _STEPS), width / height)
+        return ((points + 1) * points.new_tensor([width, height]) - 1) / 2
+
+
+def edge(like: Tensor, steps: int) -> Tensor:
+    """Points on the edge of the normalised square, 4 `steps` x 2, clockwise from the top left corner."""
+    along = torch.arange(steps, dtype=like.dtype, device=like.device) * 2 / steps - 1
+    top = torch.stack([along, torch.full_like(along, -1.0)], dim=1)
+    right = torch.stack([-top[:, 1], top[:, 0]], dim=1)  # a quarter turn clockwise
+    return torch.cat([top, right, -top, -right])
+
+
+@contextmanager
+def recorded_warps(network: nn.Module) -> Iterator[list[Warp]]:
+    """Inside, what each transformer of `network` does is added to the list, in the order of the forward pass."""
+    warps: list[Warp] = []
+    thetas: list[Tensor] = []
+
+    def localised(localisation: nn.Module, read: tuple[Tensor, ...], theta: Tensor) -> None:
+        thetas.append(theta)
+
+    def warped(transformer: SpatialTransformer, read: tuple[Tensor, ...], output: Tensor) -> None:
+        images, *given = read  # theta, where it does not come from the localisation network
+        warps.append(Warp(transformer, images, given[0] if given else thetas.pop(), output))
+
+    transformers = [module for module in network.modules() if isinstance(module, SpatialTransformer)]
+    hooks = [each.localisation.register_forward_hook(localised) for each in transformers]
+    hooks += [each.register_forward_hook(warped) for each in transformers]
+    try:
+        yield warps
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A transformer at the input: its `output`, S x C x h x w, and its outline on the image, S x V x 2.
+
+    The outline is None for one that reads what another has warped.
+    """
+
+    output: Tensor
+    outline: Tensor | None
+
+
+@torch.no_grad()
+def sights(front: nn.Module, images: Tensor, device: torch.device) -> list[Sight]:
+    """What each transformer of what stands at a network's input makes of uint8 `images`, S x C x H x W.
+
+    In the order of the forward pass, in float32 and on the CPU.
+    """
+    batch = images.to(device).float() / 255
+    with recorded_warps(front.eval()) as warps:
+        front(batch)
+    return [Sight(warp.output.cpu(), warp.outline().cpu() if warp.images is batch else None) for warp in warps]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stn_train.evaluation.classify import Warp, recorded_warps
 from stn_train.evaluation.metrics import Diagnostics
-from stn_train.evaluation.warps import Warp, recorded_warps
 from stn_train.geometry import pixel_grid
 from stn_train.models import SpatialTransformer
 

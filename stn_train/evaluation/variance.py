@@ -6,10 +6,10 @@ And what that leaves of how images vary: the share of it that lies within classe
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from stn_train.evaluation.classify import BATCH
-from stn_train.models.oracle import tell
 
 _BLANK = 1e-6
 """The least norm of an image that is not blank."""
@@ -19,7 +19,7 @@ _ALIKE = 1e-6
 
 @torch.no_grad()
 def class_means(
-    front: nn.Module, images: Tensor, labels: Tensor, classes: int, device: torch.device
+    front: Callable[..., Tensor], images: Tensor, labels: Tensor, classes: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Of uint8 `images` (M x C x H x W) and of what `front` makes of them, on the CPU, from 0 to 1.
 
@@ -31,7 +31,12 @@ def class_means(
 
 @torch.no_grad()
 def within_classes(
-    front: nn.Module, images: Tensor, labels: Tensor, classes: int, device: torch.device, poses: Tensor | None = None
+    front: Callable[..., Tensor],
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    device: torch.device,
+    poses: Tensor | None = None,
 ) -> tuple[float | None, float | None]:
     """Of what varies among uint8 `images` (M x C x H x W), the share within classes; and among what `front` makes.
 
@@ -57,7 +62,7 @@ def _unit(images: Tensor) -> Tensor:
 
 
 def _means(
-    front: nn.Module,
+    front: Callable[..., Tensor],
     images: Tensor,
     labels: Tensor,
     classes: int,
@@ -66,15 +71,14 @@ def _means(
     of: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
     """The mean of each class, before and after, `of` something made of the images."""
-    front.eval()
-    shares = nn.functional.one_hot(labels, classes).float()
+    shares = F.one_hot(labels, classes).float()
     shares = (shares / shares.sum(dim=0).clamp(min=1)).T.to(device)
     totals: list[Tensor] = []
     for numbers in torch.arange(len(images)).split(BATCH):
-        tell(front, None if poses is None else poses[numbers])
         batch = images[numbers].to(device).float() / 255
+        made = front(batch) if poses is None else front(batch, poses[numbers])
         share = shares[:, numbers.to(device)]
-        parts = [torch.einsum("kn,nchw->kchw", share, of(made)) for made in (batch, front(batch))]
+        parts = [torch.einsum("kn,nchw->kchw", share, of(images)) for images in (batch, made)]
         totals = [total + part for total, part in zip(totals, parts, strict=True)] if totals else parts
     before, after = (total.cpu() for total in totals)
     return before, after

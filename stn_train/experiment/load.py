@@ -1,27 +1,25 @@
-"""Checkpoints as networks that are ready to be asked: on any variant, and as pictures."""
+"""Checkpoints as networks that are ready to be asked about the fixed images of any dataset."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
+from stn_train.data.datasets import FixedDataset
 from stn_train.errors import UserError, did_you_mean, first_line
-from stn_train.evaluation.classify import classify
+from stn_train.evaluation.alignment import alignment_metrics
+from stn_train.evaluation.classify import Predictions, classify
 from stn_train.evaluation.metrics import AlignmentMetrics
-from stn_train.experiment.final_evaluation import alignment_metrics
 from stn_train.experiment.plan import check_import
-from stn_train.experiment.runtime import Runtime, TrialData, prepare
-from stn_train.experiment.trial import build_for, records_of
-from stn_train.models.inputs import warn_of_range
-from stn_train.models.precision import precision_on
+from stn_train.experiment.runtime import Runtime, load_fixed, poses_for
+from stn_train.experiment.trial import network_of
+from stn_train.models import Network
+from stn_train.models.blocks import warn_of_range
+from stn_train.models.network import precision_on
 from stn_train.models.user_classifier import line_of
-from stn_train.run_folder import EpochRecord, RunFolder
+from stn_train.run_folder import RunFolder
 from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec, is_given_poses
 from stn_train.training.checkpoint import read_checkpoint, restore
 from stn_train.training.loop import TrainingState
@@ -29,24 +27,12 @@ from stn_train.training.loop import TrainingState
 
 @dataclass(frozen=True)
 class Trained:
-    """A checkpoint's `network`, with the weights that are evaluated, and what was seen after each epoch (`looks`)."""
+    """A checkpoint's `network`, with the weights that are evaluated, after `epoch` whole epochs."""
 
     checkpoint: Path
     trial: TrialSpec
-    network: nn.Sequential
-    records: list[EpochRecord]
-    epoch_logs: list[dict[str, Any]]
-    run: ExperimentSpec | None
-    """The experiment in whose folder the checkpoint lies, if it lies in one."""
-
-    def problem(self, runtime: Runtime, dataset: DatasetSpec | None = None) -> TrialData:
-        """The trial's data, or the same digits distorted as another dataset has it.
-
-        The run says where its digits lie, unless the session does.
-        """
-        data_root = runtime.data_root or (self.run.data_root if self.run else None)
-        asked = self.trial.changed(dataset=dataset or self.trial.dataset, prebuilt=False)
-        return prepare(asked, replace(runtime, prebuilt=None, data_root=data_root))
+    network: Network
+    epoch: int
 
 
 def checkpoints_in(target: Path) -> list[Path]:
@@ -64,32 +50,28 @@ def checkpoints_in(target: Path) -> list[Path]:
 
 
 def load_trained(checkpoint: Path, runtime: Runtime) -> Trained:
-    """Read a checkpoint onto the session's device.
+    """Read a checkpoint onto the runtime's device.
 
-    Raises UserError where it is missing or damaged, or names a classifier that the session does not let it import.
+    Raises UserError where it is missing or damaged, or names a classifier that the runtime does not let it import.
     """
     content = read_checkpoint(checkpoint)
     trial: TrialSpec = content["trial"]
     if not runtime.allow_imports:
         check_import(trial.model, checkpoint)
-    state = TrainingState.start(build_for(trial, runtime).network, trial.training)
-    epoch_logs = restore(state, content, checkpoint)
-    return Trained(
-        checkpoint,
-        trial,
-        state.final.eval(),
-        records_of(trial.training, state, epoch_logs),
-        epoch_logs,
-        _run_of(checkpoint),
-    )
+    state = TrainingState.start(network_of(trial, runtime), trial.training)
+    restore(state, content, checkpoint)
+    return Trained(checkpoint, trial, state.final.eval(), state.epoch)
 
 
-def _run_of(checkpoint: Path) -> ExperimentSpec | None:
+def run_of(checkpoint: Path, runtime: Runtime) -> tuple[Runtime, ExperimentSpec | None]:
+    """The experiment in whose folder a checkpoint lies, if it lies in one; the runtime then finds its digits."""
     above = checkpoint.resolve().parents
-    if len(above) < 5 or above[3].name != "trials":
-        return None
-    folder = RunFolder(above[4])
-    return folder.load_experiment() if folder.config.exists() else None
+    if len(above) < 5 or above[3].name != "trials" or not RunFolder(above[4]).config.exists():
+        return runtime, None
+    if above[4] not in runtime.loaded:
+        runtime.loaded[above[4]] = RunFolder(above[4]).load_experiment()
+    run: ExperimentSpec = runtime.loaded[above[4]]
+    return replace(runtime, data_root=runtime.data_root or run.data_root), run
 
 
 class NoPoseError(UserError):
@@ -98,11 +80,11 @@ class NoPoseError(UserError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a checkpoint makes of a variant of M images.
+    """What a checkpoint makes of M fixed images.
 
     Each was read as it is, and turned by each of the degrees in `tta_angles`. `wrong` (M, bool) and the numbers of the
     images' digits, `digit` (M; M x C for C channels); `confusion` (classes x classes) has a row for each true and a
-    column for each predicted class; `evidence` says what its transformers do, where that can be told.
+    column for each predicted class; `alignment` says what its transformers do, where that can be told.
     """
 
     checkpoint: Path
@@ -116,18 +98,6 @@ class Evaluation:
     alignment: AlignmentMetrics | None
 
 
-@contextmanager
-def faults_told(trained: Trained) -> Iterator[None]:
-    """Where a classifier of the user's raises inside, raise UserError with the checkpoint and the classifier's line."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        line = line_of(trained.trial.model.classifier, error)
-        if not line:
-            raise
-        raise UserError(f"{trained.checkpoint}: {type(error).__name__}: {first_line(error)}{line}") from error
-
-
 def evaluate(
     checkpoint: Path, dataset: str | None, runtime: Runtime, tta_angles: tuple[float, ...] | None = None
 ) -> Evaluation:
@@ -138,27 +108,49 @@ def evaluate(
     where it has no pose for a network that is given one.
     """
     trained = load_trained(checkpoint, runtime)
-    trial = trained.trial
-    asked = trial.dataset if dataset is None else _dataset(dataset, trained)
-    problem = trained.problem(runtime, asked)
-    variant, precision = problem.variant, precision_on(runtime.device, trial.training)
+    runtime, run = run_of(checkpoint, runtime)
+    trial, network = trained.trial, trained.network
+    asked = trial.dataset if dataset is None else _dataset(dataset, trial, run)
+    fixed, precision = load_fixed(trial, asked, runtime), precision_on(runtime.device, trial.training)
     tta_angles = trial.model.tta_angles if tta_angles is None else tta_angles
-    with faults_told(trained):
-        found = classify(trained.network, variant.images, runtime.device, precision, problem.poses, tta_angles)
+    found = predict(trained, asked, fixed, runtime, tta_angles)
     return Evaluation(
         checkpoint,
         trial,
-        len(trained.records),
+        trained.epoch,
         asked,
         tta_angles,
-        (found.predicted != variant.labels).numpy(),
-        variant.digit.numpy(),
-        found.confusion(variant.labels, asked.classes).numpy(),
-        alignment_metrics(trial.model, asked, variant, trained.network, found.thetas, runtime.device, precision),
+        (found.predicted != fixed.labels).numpy(),
+        fixed.digit.numpy(),
+        found.confusion(fixed.labels, asked.classes).numpy(),
+        alignment_metrics(asked, fixed, network, found.thetas, runtime.device, precision),
     )
 
 
-def load_network(checkpoint: str | Path, allow_imports: bool = False) -> nn.Sequential:
+def predict(
+    trained: Trained,
+    dataset: DatasetSpec,
+    fixed: FixedDataset,
+    runtime: Runtime,
+    tta_angles: tuple[float, ...] | None = None,
+) -> Predictions:
+    """What a network makes of fixed images of this dataset, at the model's own `tta_angles` if none are given.
+
+    Raises UserError, with the checkpoint and the classifier's line, where a classifier of the user's raises inside.
+    """
+    trial, precision = trained.trial, precision_on(runtime.device, trained.trial.training)
+    poses = poses_for(trial.model, dataset, fixed)
+    angles = trial.model.tta_angles if tta_angles is None else tta_angles
+    try:
+        return classify(trained.network, fixed.images, runtime.device, precision, poses, angles)
+    except (Exception, SystemExit) as error:
+        line = line_of(trial.model.classifier, error)
+        if not line:
+            raise
+        raise UserError(f"{trained.checkpoint}: {type(error).__name__}: {first_line(error)}{line}") from error
+
+
+def load_network(checkpoint: str | Path, allow_imports: bool = False) -> Network:
     """The network of a checkpoint.pt on the CPU, with the weights that are evaluated, ready to be called.
 
     It maps images (N x C x H x W, float32 from 0 to 1) to logits (N x classes), each image as it is, without a model's
@@ -167,14 +159,14 @@ def load_network(checkpoint: str | Path, allow_imports: bool = False) -> nn.Sequ
     values that are not from 0 to 1. Raises UserError where the file is missing or damaged, or names a classifier that
     is not ours, whose code is run only where `allow_imports` says so.
     """
-    network = load_trained(Path(checkpoint), Runtime(torch.device("cpu"), allow_imports=allow_imports)).network
+    with torch.random.fork_rng(devices=[]):
+        network = load_trained(Path(checkpoint), Runtime(torch.device("cpu"), allow_imports=allow_imports)).network
     network.register_forward_pre_hook(warn_of_range)
     return network
 
 
-def _dataset(name: str, trained: Trained) -> DatasetSpec:
+def _dataset(name: str, trial: TrialSpec, run: ExperimentSpec | None) -> DatasetSpec:
     """The dataset of this name: the trial's own, one of its run, or a preset; on the canvas that the model knows."""
-    trial, run = trained.trial, trained.run
     of_run = {dataset.name: dataset for dataset in (*(run.datasets if run else ()), trial.dataset)}
     if name not in of_run and name not in DATASETS:
         raise UserError(f"--dataset {name}: there is no such dataset{did_you_mean(name, [*DATASETS, *of_run])}")

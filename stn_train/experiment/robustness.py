@@ -5,20 +5,15 @@ from dataclasses import dataclass
 
 import torch
 
-from stn_train import storage
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
-from stn_train.data.distortion import true_poses
 from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, UserError
-from stn_train.evaluation.classify import classify
-from stn_train.evaluation.robustness import LEVELS, Crossed, Factor, Point, Robustness, held, others
-from stn_train.experiment.load import Trained, faults_told, load_trained
-from stn_train.experiment.runtime import Runtime, load_splits
-from stn_train.models.precision import precision_on
-from stn_train.report.results import finished_trials
+from stn_train.evaluation.metrics import LEVELS, Crossed, Factor, Point, Robustness, held, others
+from stn_train.experiment.load import load_trained, predict
+from stn_train.experiment.runtime import Runtime, fixed_digits
 from stn_train.run_folder import RunFolder, TrialFolder
-from stn_train.specs import DatasetSpec, TrialSpec, is_given_poses
-from stn_train.storage import check_links, clear_leftovers, folder_lock
+from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec, is_given_poses
+from stn_train.storage import check_links, clear_leftovers, folder_lock, write_record
 
 _IMAGES = 1000
 
@@ -35,7 +30,7 @@ class RobustnessProgress:
 
 
 def measure_robustness(
-    folder: RunFolder, runtime: Runtime, stop: Callable[[], bool] = lambda: False
+    folder: RunFolder, experiment: ExperimentSpec, runtime: Runtime, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[RobustnessProgress]:
     """Measure every finished trial of a run and write its robustness.json; skips those that have been measured.
 
@@ -43,9 +38,8 @@ def measure_robustness(
     all of them as each other dataset of the run has them, on the canvas that the network knows. Where `stop` says so
     after a trial, raises Stopped. A trial whose checkpoint is missing or damaged stops no other.
     """
-    experiment = folder.load_experiment()
     check_links(folder.path)
-    finished = finished_trials(folder, experiment)
+    finished = folder.finished(experiment)
     number = 0
     for dataset in experiment.datasets:
         crossed = others(dataset, experiment.datasets)
@@ -65,7 +59,7 @@ def measure_robustness(
                 except UserError as error:  # of this checkpoint alone
                     yield RobustnessProgress(trial, number, len(finished), failure=error)
                     continue
-                storage.write_record(files.robustness, found.model_dump(mode="json"))
+                write_record(files.robustness, found.model_dump(mode="json"))
             yield RobustnessProgress(trial, number, len(finished))
             if stop():
                 raise Stopped
@@ -87,7 +81,7 @@ class _Exams:
     @staticmethod
     def of(trial: TrialSpec, crossed: list[DatasetSpec], runtime: Runtime) -> "_Exams":
         """For the networks of a trial's dataset."""
-        _, digits, split = load_splits(trial, runtime)
+        digits, split = fixed_digits(trial, runtime)
         few = Digits(digits.images, digits.labels).subset(torch.arange(0, len(digits), -(-len(digits) // _IMAGES)))
         points = {
             (factor, level): make_fixed_dataset(held(trial.dataset, factor, level), few, split)[0]
@@ -99,34 +93,20 @@ class _Exams:
     def take(self, files: TrialFolder, asked: list[DatasetSpec], runtime: Runtime) -> Robustness:
         """What the network of a trial gets wrong, of other datasets as far as they are `asked` about."""
         trained = load_trained(files.checkpoint, runtime)
+
+        def errors(dataset: DatasetSpec, fixed: FixedDataset) -> int:
+            return int((predict(trained, dataset, fixed, runtime).predicted != fixed.labels).sum())
+
         own = trained.trial.dataset
-        points = tuple(
-            Point(
-                factor=factor,
-                level=level,
-                errors=_errors(trained, held(own, factor, level), variant, runtime),
-                clipped=variant.clipped,
-            )
-            for (factor, level), variant in self.points.items()
-        )
-        crossed = tuple(
-            Crossed(dataset=other, images=len(variant.labels), errors=_errors(trained, other, variant, runtime))
-            for other, variant in self.crossed
-            if other in asked
-        )
         return Robustness(
             images=len(next(iter(self.points.values())).labels),
-            points=points,
-            crossed=crossed,
+            points=tuple(
+                Point(factor=factor, level=level, errors=errors(held(own, factor, level), fixed), clipped=fixed.clipped)
+                for (factor, level), fixed in self.points.items()
+            ),
+            crossed=tuple(
+                Crossed(dataset=other, images=len(fixed.labels), errors=errors(other, fixed))
+                for other, fixed in self.crossed
+                if other in asked
+            ),
         )
-
-
-def _errors(trained: Trained, dataset: DatasetSpec, variant: FixedDataset, runtime: Runtime) -> int:
-    """How many of a variant's images a network gets wrong."""
-    poses = true_poses(dataset, variant.theta) if is_given_poses(trained.trial.model) else None
-    precision = precision_on(runtime.device, trained.trial.training)
-    with faults_told(trained):
-        found = classify(
-            trained.network, variant.images, runtime.device, precision, poses, trained.trial.model.tta_angles
-        )
-    return int((found.predicted != variant.labels).sum())

@@ -1,19 +1,19 @@
 """A whole experiment in one folder: skips what is finished, goes on with what is not, refuses what has changed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from stn_train import storage
 from stn_train.config import dump
+from stn_train.data.datasets import read_manifest
+from stn_train.data.sources import training_size
 from stn_train.errors import Stopped, UserError
-from stn_train.experiment.check import check_trials
 from stn_train.experiment.plan import differences, joined
 from stn_train.experiment.runtime import Runtime, environment
-from stn_train.experiment.trial import Failure, run_trial
+from stn_train.experiment.trial import Failure, run_trial, size_of
 from stn_train.models.user_classifier import line_of
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
-from stn_train.storage import check_links, clear_leftovers, folder_lock
+from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, write_record, write_text
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
 
 
@@ -35,30 +35,44 @@ class RunProgress:
     failure: Failure | None = None
 
 
-def run_experiment(
+def open_run(
     experiment: ExperimentSpec,
-    trials: list[TrialSpec],
+    trials: Sequence[TrialSpec],
+    folder: RunFolder,
+    runtime: Runtime,
+    stop: Callable[[], bool] = lambda: False,
+) -> ExperimentSpec:
+    """Prepare a folder, which may hold a run already, for these trials of an experiment; the experiment of the folder.
+
+    Waits while another process writes at the folder's top; raises Stopped where `stop` says so meanwhile. Raises
+    UserError where a trial in the folder has another specification, or for what `check_trials` finds.
+    """
+    pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
+    check_trials(pending, experiment.prebuilt)
+    with folder_lock(folder.path, stop):
+        check_links(folder.path)
+        everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
+        for trial in trials_of(everything):
+            check_same_trial(trial, folder.trial(trial))
+        for file in (folder.config, folder.environment):
+            clear_leftovers(folder.path, file.name)
+        write_text(folder.config, dump(everything))
+        if pending:
+            write_record(folder.environment, environment(runtime))
+    return everything
+
+
+def run_trials(
+    trials: Sequence[TrialSpec],
     folder: RunFolder,
     runtime: Runtime,
     after_step: Callable[[float], bool] = lambda epochs: False,
 ) -> Iterator[RunProgress]:
-    """Run these trials of an experiment in `folder`, which may hold a run of it already; yields as it goes.
+    """Run these trials in a folder that `open_run` has prepared; yields as it goes.
 
     `after_step` is told the epochs done, a fraction, and says whether to stop (Stopped is raised). A trial that fails
-    is recorded and told as failed, and the others go on. Raises UserError before anything is trained where a trial in
-    the folder has another specification, or for what `check_trials` finds.
+    is recorded and told as failed, and the others go on.
     """
-    pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
-    check_trials(pending, experiment.prebuilt)
-    with folder_lock(folder.path, stop=lambda: after_step(0.0)):
-        check_links(folder.path)
-        everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
-        check_unchanged(everything, folder)
-        for file in (folder.config, folder.environment):
-            clear_leftovers(folder.path, file.name)
-        storage.write_text(folder.config, dump(everything))
-        if pending:
-            storage.write_record(folder.environment, environment(runtime))
     for number, trial in enumerate(trials, start=1):
         files = folder.trial(trial)
         if files.result.exists():
@@ -77,16 +91,10 @@ def run_experiment(
                 if isinstance(error, UserError | OSError) and not line_of(trial.model.classifier, error):
                     raise  # of all trials alike: the digits, the disk
                 failure = Failure.of(error, trial.model.classifier)
-                storage.write_record(files.failure, TrialFailure(why=failure.why).model_dump(mode="json"))
+                write_record(files.failure, TrialFailure(why=failure.why).model_dump(mode="json"))
                 yield RunProgress(trial, number, len(trials), failure=failure)
                 continue
         yield RunProgress(trial, number, len(trials), finished=True)
-
-
-def check_unchanged(experiment: ExperimentSpec, folder: RunFolder) -> None:
-    """Raise UserError where a trial that the folder holds is not what `experiment` says it is."""
-    for trial in trials_of(experiment):
-        check_same_trial(trial, folder.trial(trial))
 
 
 def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
@@ -102,3 +110,28 @@ def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
             f"{files.path} holds another trial: {', '.join(differences(before, trial))}; "
             "name another folder by --output-dir, or delete this one"
         )
+
+
+def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
+    """Raise UserError, a sentence for each mistake, where trials cannot be run.
+
+    That is where a model cannot be built, a source has too few digits, or a prebuilt data set is another's.
+    """
+    mistakes: dict[str, None] = {}
+    for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
+        try:
+            size_of(trial)
+        except UserError as error:
+            mistakes |= dict.fromkeys(map(str, error.args))
+    for trial in {trial.dataset.name: trial for trial in trials}.values():
+        wanted, there = trial.training.train_size, training_size(trial.source, trial.validation)
+        if wanted is not None and wanted > there:
+            what = f"training.train_size is {wanted:,}, and {trial.source} has {there:,} to train on; lower it"
+            mistakes[what] = None
+        if prebuilt is not None:
+            try:
+                read_manifest(trial.dataset, trial.source, at_home(prebuilt))
+            except UserError as error:
+                mistakes |= dict.fromkeys(map(str, error.args))
+    if mistakes:
+        raise UserError(*mistakes)

@@ -1,13 +1,14 @@
-"""What this process computes with: the device, its threads, and where the digits and built variants lie."""
+"""What this process computes with, device and threads, and the data that it has loaded for it."""
 
 import contextlib
 import ctypes
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,9 +23,9 @@ from stn_train.data.datasets import (
 )
 from stn_train.data.distortion import true_poses
 from stn_train.data.randomness import Split
-from stn_train.data.sources import Digits, few, hold_out, load_digits
+from stn_train.data.sources import Digits, hold_out, load_split, seeded_subset
 from stn_train.errors import UserError, first_line
-from stn_train.specs import DatasetSpec, ModelSpec, TrialSpec, is_given_poses, trains_with_poses
+from stn_train.specs import DatasetSpec, ModelSpec, Source, TrialSpec, is_given_poses, trains_with_poses
 from stn_train.storage import at_home
 
 _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
@@ -34,13 +35,15 @@ _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 class Runtime:
     """Where computing happens and where data comes from; nothing here changes what a trial finds on one machine.
 
-    `allow_imports` says that classifiers which a checkpoint names may be imported.
+    `allow_imports` says that classifiers which a checkpoint names may be imported. `loaded` keeps what was read, and
+    the fixed images that were distorted last: trials that follow one another share them.
     """
 
     device: torch.device
     data_root: str | None = None
     prebuilt: str | None = None
     allow_imports: bool = False
+    loaded: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def open_runtime(
@@ -94,17 +97,6 @@ def _keep_freed_memory() -> None:
         c_library.mallopt(trim_threshold, never)
 
 
-def environment(runtime: Runtime) -> dict[str, object]:
-    """What a reader needs to know of the machine: versions, device, threads, commit."""
-    on_gpu = runtime.device.type == "cuda"
-    return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        "device": torch.cuda.get_device_name(runtime.device) if on_gpu else _processor(),
-        "threads": torch.get_num_threads(),
-        "commit": _commit(),
-    }
-
-
 @dataclass(frozen=True)
 class TrialData:
     """What a trial trains on, how many digits that shows, and the fixed images that it reports on.
@@ -114,39 +106,69 @@ class TrialData:
 
     training: TrainingData
     training_digits: int
-    variant: FixedDataset
+    fixed: FixedDataset
     poses: Tensor | None
 
 
-def prepare(trial: TrialSpec, runtime: Runtime) -> TrialData:
-    """Load a trial's digits, or its built variant, and draw what is drawn once."""
-    model, dataset = trial.model, trial.dataset
+def load_trial_data(trial: TrialSpec, runtime: Runtime) -> TrialData:
+    """Load a trial's digits, or its prebuilt dataset, and distort what is distorted once."""
+    model, dataset, recipe = trial.model, trial.dataset, trial.training
     if runtime.prebuilt is not None:
         prebuilt = load_prebuilt(dataset, trial.source, at_home(runtime.prebuilt))
         train, test = prebuilt["train"], prebuilt["test"]
         images, labels = train.images.to(runtime.device), train.labels.to(runtime.device)
         data = PrebuiltDataset(images, labels, true_poses(dataset, train.theta) if trains_with_poses(model) else None)
         return TrialData(data, len(train.digit.unique()), test, poses_for(model, dataset, test))
-    digits, fixed, split = load_splits(trial, runtime)
-    variant, *_ = make_fixed_dataset(dataset, fixed, split)
-    if trial.training.train_size is not None:
-        digits = few(digits, trial.training.train_size, trial.seed)
-    recipe = trial.training
-    fresh = OnlineDataset.of(
+    digits = _digits(trial.source, "train", runtime)
+    if trial.validation:
+        digits, _ = hold_out(digits)
+    if recipe.train_size is not None:
+        digits = seeded_subset(digits, recipe.train_size, trial.seed)
+    online = OnlineDataset.of(
         dataset, digits, runtime.device, trains_with_poses(model), recipe.elastic_augmentation, recipe.grown
     )
-    return TrialData(fresh, len(digits), variant, poses_for(model, dataset, variant))
+    fixed = load_fixed(trial, dataset, runtime)
+    return TrialData(online, len(digits), fixed, poses_for(model, dataset, fixed))
 
 
-def poses_for(model: ModelSpec, dataset: DatasetSpec, variant: FixedDataset) -> Tensor | None:
-    """The true poses of a variant's images (M x 9), for a model that is given them."""
-    return true_poses(dataset, variant.theta) if is_given_poses(model) else None
+def load_fixed(trial: TrialSpec, dataset: DatasetSpec, runtime: Runtime) -> FixedDataset:
+    """The fixed images of a trial's test digits (or validation digits), distorted as `dataset` has it."""
+    asked = (trial.source, trial.validation, runtime.data_root, dataset)
+    if "fixed" not in runtime.loaded or runtime.loaded["fixed"][0] != asked:
+        runtime.loaded["fixed"] = asked, make_fixed_dataset(dataset, *fixed_digits(trial, runtime))[0]
+    fixed: FixedDataset = runtime.loaded["fixed"][1]
+    return fixed
 
 
-def load_splits(trial: TrialSpec, runtime: Runtime) -> tuple[Digits, Digits, Split]:
-    """The digits that a trial trains on, those of its fixed images, and the split that these are."""
-    digits, test = load_digits(trial.source, runtime.data_root)
-    return (*hold_out(digits), "validation") if trial.validation else (digits, test, "test")
+def fixed_digits(trial: TrialSpec, runtime: Runtime) -> tuple[Digits, Split]:
+    """The digits of a trial's fixed images, and the split that they are."""
+    if trial.validation:
+        return hold_out(_digits(trial.source, "train", runtime))[1], "validation"
+    return _digits(trial.source, "test", runtime), "test"
+
+
+def _digits(source: Source, split: Literal["train", "test"], runtime: Runtime) -> Digits:
+    asked = (source, split, runtime.data_root)
+    if asked not in runtime.loaded:
+        runtime.loaded[asked] = load_split(source, split, runtime.data_root)
+    digits: Digits = runtime.loaded[asked]
+    return digits
+
+
+def poses_for(model: ModelSpec, dataset: DatasetSpec, fixed: FixedDataset) -> Tensor | None:
+    """The true poses of fixed images (M x 9), for a model that is given them."""
+    return true_poses(dataset, fixed.theta) if is_given_poses(model) else None
+
+
+def environment(runtime: Runtime) -> dict[str, object]:
+    """What a reader needs to know of the machine: versions, device, threads, commit."""
+    on_gpu = runtime.device.type == "cuda"
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "device": torch.cuda.get_device_name(runtime.device) if on_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
 
 
 def _processor() -> str:

@@ -1,29 +1,34 @@
 """What a trial's pictures are drawn from: a few images, and what its network makes of them, as arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.sources import Digits
-from stn_train.evaluation.classify import Predictions, classify
+from stn_train.errors import UserError
+from stn_train.evaluation.classify import Predictions, classify, sights
 from stn_train.evaluation.variance import class_means
-from stn_train.evaluation.warps import sights
-from stn_train.experiment.runtime import Runtime, TrialData
-from stn_train.models.build import at_input
-from stn_train.models.precision import precision_on
-from stn_train.run_folder import Gallery, numbered
+from stn_train.experiment.runtime import Runtime
+from stn_train.models import Network
+from stn_train.models.network import precision_on
+from stn_train.run_folder import Gallery, TrialFolder, numbered
 from stn_train.specs import TrialSpec
 
-Arrays = dict[str, Tensor]
+Arrays = dict[str, NDArray[Any]]
 
 _OF_A_KIND = 8
 _FEW = 10
 _UNMISTAKABLE = 4
 """A class whose digits look like no other, nor like their own, when they are turned."""
 _ANGLES = range(0, 360, 15)
+_FRAMES = ("output", "outline", "predicted")
+"""What changes from frame to frame of an animation."""
 
 
 def has_gallery(trial: TrialSpec) -> bool:
@@ -33,65 +38,82 @@ def has_gallery(trial: TrialSpec) -> bool:
 
 
 def gallery(
-    trial: TrialSpec,
-    runtime: Runtime,
-    network: nn.Sequential,
-    problem: TrialData,
-    predictions: Predictions,
-    history: Sequence[Arrays],
+    trial: TrialSpec, runtime: Runtime, network: Network, fixed: FixedDataset, predictions: Predictions
 ) -> dict[Gallery, Arrays]:
-    """The arrays of every picture that there is of a trial, by its kind (see run_folder); none without transformers.
+    """The arrays of the pictures of a network, by their kind (see run_folder); none without transformers.
 
-    predictions: of the fixed images. history: what `snapshot` has seen before training and after each epoch.
+    All but `training`, which grows epoch by epoch. predictions: of the fixed images.
     """
     if not has_gallery(trial):
         return {}
-    variant = problem.variant
-    front, classes = _front(network), trial.dataset.classes
-    chosen = _chosen(predictions, variant.labels)
+    chosen = _chosen(predictions, fixed.labels)
     index = torch.cat(chosen)
-    kinds = torch.arange(len(chosen)).repeat_interleave(torch.tensor([len(kind) for kind in chosen]))
-    means = class_means(front, variant.images, variant.labels, classes, runtime.device)
-    first = _first_of_each_class(variant)
+    kinds = np.repeat(range(len(chosen)), [len(kind) for kind in chosen])
+    network.eval()
+    means = class_means(network.front, fixed.images, fixed.labels, trial.dataset.classes, runtime.device)
     found: dict[Gallery, Arrays] = {
-        "examples": _seen(trial, network, variant.images[index], variant.labels[index], runtime) | {"kind": kinds},
-        "means": dict(zip(("image", "output"), map(_bytes, means), strict=True)),
-        "training": {
-            "image": variant.images[first],
-            "label": variant.labels[first],
-            **{name: torch.stack([frame[name] for frame in history]) for name in history[0]},
-        },
+        "examples": _seen(trial, network, fixed.images[index], fixed.labels[index], runtime) | {"kind": kinds},
+        "means": dict(zip(("image", "output"), (_bytes(mean).numpy() for mean in means), strict=True)),
     }
     if trial.dataset.channels == 1:
-        found["rotation_sweep"] = _rotation_sweep(trial, variant, network, runtime)
+        found["rotation_sweep"] = _rotation_sweep(trial, fixed, network, runtime)
     return found
 
 
-def snapshot(trial: TrialSpec, runtime: Runtime, network: nn.Sequential, problem: TrialData) -> Arrays:
-    """What a network makes of the first fixed image of each class, for the picture of its training."""
-    index = _first_of_each_class(problem.variant)
-    seen = _seen(trial, network, problem.variant.images[index], problem.variant.labels[index], runtime)
-    return {name: array for name, array in seen.items() if name not in ("image", "label")}
+# --- the animation of a training --------------------------------------------------------------------------------------
 
 
-def _front(network: nn.Module) -> nn.Module:
-    front = at_input(network)
-    assert front is not None
-    return front
+def snapshot(trial: TrialSpec, runtime: Runtime, network: Network, fixed: FixedDataset) -> Arrays:
+    """What a network makes of the first fixed image of each class; a frame of the animation (see run_folder).
+
+    Empty where there is nothing to draw.
+    """
+    if not has_gallery(trial):
+        return {}
+    classes = fixed.labels.unique()[:_FEW]
+    index = torch.stack([(fixed.labels == label).nonzero()[0, 0] for label in classes])
+    seen = _seen(trial, network, fixed.images[index], fixed.labels[index], runtime)
+    return {name: array[None] if _changes(name) else array for name, array in seen.items()} | {"epoch": np.array([0])}
 
 
-def _seen(
-    trial: TrialSpec, network: nn.Sequential, images: Tensor, labels: Tensor, runtime: Runtime
-) -> dict[str, Tensor]:
-    """Images, what every transformer at the input makes of them, and what the network takes them for."""
-    seen, precision = sights(_front(network), images, runtime.device), precision_on(runtime.device, trial.training)
-    return {
+def extended(frames: Mapping[str, NDArray[Any]], frame: Mapping[str, NDArray[Any]], epoch: int) -> Arrays:
+    """The frames so far, and one more, after this epoch."""
+    frame = {**frame, "epoch": np.array([epoch])}
+    return {name: np.concatenate([array, frame[name]]) if _changes(name) else array for name, array in frames.items()}
+
+
+def frames_until(epoch: int, folder: TrialFolder, before: Arrays) -> Arrays:
+    """The frames that a trial's folder has up to this epoch; `before`, the one before training, where it has none."""
+    try:
+        kept = folder.load_gallery(["training"]).get("training")
+    except UserError:  # no training is lost for a picture
+        return before
+    if kept is None:
+        return before
+    frames = int(np.sum(kept["epoch"].astype(int) <= epoch))
+    return {name: array[:frames] if _changes(name) else array for name, array in kept.items()}
+
+
+def _changes(name: str) -> bool:
+    return name == "epoch" or name.startswith(_FRAMES)
+
+
+# --- images and what becomes of them ----------------------------------------------------------------------------------
+
+
+def _seen(trial: TrialSpec, network: Network, images: Tensor, labels: Tensor, runtime: Runtime) -> Arrays:
+    """Images, what every transformer at the input makes of them, and the classes that the network predicts."""
+    assert isinstance(network.transformer, nn.Module)
+    precision = precision_on(runtime.device, trial.training)
+    seen = sights(network.transformer, images, runtime.device)
+    found = {
         "image": images,
         **numbered("output", [_bytes(sight.output) for sight in seen]),
         **numbered("outline", [sight.outline for sight in seen if sight.outline is not None]),
         "label": labels,
         "predicted": classify(network, images, runtime.device, precision, tta_angles=trial.model.tta_angles).predicted,
     }
+    return {name: array.numpy() for name, array in found.items()}
 
 
 def _chosen(predictions: Predictions, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,26 +138,19 @@ def _one_of_a_class(rank: Tensor, labels: Tensor) -> Tensor:
     return lowest[rank[lowest].argsort(stable=True)][:_OF_A_KIND]
 
 
-def _first_of_each_class(variant: FixedDataset) -> Tensor:
-    """The number of the first fixed image of each class, up to ten."""
-    classes = variant.labels.unique()[:_FEW]
-    return torch.stack([(variant.labels == label).nonzero()[0, 0] for label in classes])
-
-
-def _rotation_sweep(trial: TrialSpec, variant: FixedDataset, network: nn.Sequential, runtime: Runtime) -> Arrays:
+def _rotation_sweep(trial: TrialSpec, fixed: FixedDataset, network: Network, runtime: Runtime) -> Arrays:
     """One digit rotated by 360 degrees in steps, distorted for the rest as the dataset's first image is."""
-    labels = variant.source_labels
+    labels = fixed.source_labels
     shown = (labels == _UNMISTAKABLE).int().argmax()
     others = torch.arange(len(labels))[:_FEW]  # to cut clutter from
-    few = Digits(variant.sources, labels).subset(torch.cat([shown[None], others]))
+    few = Digits(fixed.sources, labels).subset(torch.cat([shown[None], others]))
     images = []
     for angle in _ANGLES:
         degrees = angle if angle <= 180 else angle - 360
         at_angle = trial.dataset.changed(rotation=(degrees, degrees))
-        turned, *_ = make_fixed_dataset(at_angle, few, "test")
-        images.append(turned.images[0])
+        images.append(make_fixed_dataset(at_angle, few, "test")[0].images[0])
     seen = _seen(trial, network, torch.stack(images), few.labels[:1].expand(len(images)), runtime)
-    return seen | {"angle": torch.tensor(_ANGLES)}
+    return seen | {"angle": np.array(_ANGLES)}
 
 
 def _bytes(images: Tensor) -> Tensor:

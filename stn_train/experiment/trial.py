@@ -3,30 +3,28 @@
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from stn_train import storage
-from stn_train.data.datasets import FixedDataset
 from stn_train.errors import Stopped, TrialError, UserError, first_line
-from stn_train.evaluation.classify import Predictions, classify
-from stn_train.evaluation.diagnostics import diagnose
-from stn_train.evaluation.metrics import Diagnostics
-from stn_train.experiment.final_evaluation import write_final_evaluation
-from stn_train.experiment.runtime import Runtime, TrialData, prepare
-from stn_train.experiment.snapshots import Arrays, has_gallery, snapshot
-from stn_train.models import Model, build_model
-from stn_train.models.precision import precision_on
+from stn_train.experiment.runtime import Runtime, TrialData, environment, load_trial_data
+from stn_train.experiment.snapshots import extended, frames_until, gallery, has_gallery, snapshot
+from stn_train.models import ModelSize, Network, build_model, measure_model
+from stn_train.models.network import precision_on
 from stn_train.models.user_classifier import line_of
-from stn_train.run_folder import EpochRecord, TrialFolder
-from stn_train.specs import TrainingSpec, TrialSpec
-from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint, tensors_like, way_out
+from stn_train.run_folder import EpochRecord, Timing, TrialFolder, TrialResult, numbered
+from stn_train.specs import TrialSpec
+from stn_train.storage import write_arrays, write_record, write_records
+from stn_train.training.checkpoint import previous_checkpoint, read_checkpoint, restore, save_checkpoint
 from stn_train.training.loop import TrainingState, steps_per_epoch, train
 from stn_train.training.recipe import scheduled_lr
 
-_EXAMINED = 128
+if TYPE_CHECKING:
+    from stn_train.evaluation.classify import Predictions
+    from stn_train.evaluation.metrics import Diagnostics
+
+_DIAGNOSED = 128
 
 
 @dataclass(frozen=True)
@@ -46,18 +44,18 @@ class Failure:
         return Failure(f"{type(error).__name__}: {first_line(error)}{line}", trace)
 
 
-def model_of(trial: TrialSpec) -> Model:
-    """The trial's model, freshly initialised from torch's generator. Raises UserError where it cannot be built."""
+def size_of(trial: TrialSpec) -> ModelSize:
+    """How large the trial's model is. Raises UserError where it cannot be built."""
     dataset = trial.dataset
-    return build_model(trial.model, dataset.canvas, trial.parameters, dataset.channels, dataset.classes)
+    return measure_model(trial.model, dataset.canvas, trial.parameters, dataset.channels, dataset.classes)
 
 
-def build_for(trial: TrialSpec, runtime: Runtime) -> Model:
-    """The trial's model as it is before training, on the session's device: the same for the same seed."""
+def network_of(trial: TrialSpec, runtime: Runtime) -> Network:
+    """The trial's network as it is before training, on the runtime's device: the same for the same seed."""
+    dataset = trial.dataset
     torch.manual_seed(trial.seed)
-    model = model_of(trial)
-    model.network.to(runtime.device).to(memory_format=torch.channels_last)
-    return model
+    network = build_model(trial.model, dataset.canvas, trial.parameters, dataset.channels, dataset.classes)
+    return network.to(runtime.device).to(memory_format=torch.channels_last)
 
 
 def run_trial(
@@ -65,100 +63,119 @@ def run_trial(
 ) -> Iterator[EpochRecord]:
     """Train a trial from its checkpoint, or from the start, and write its files; yields a record after each epoch.
 
-    `after_step` is told the epochs done, a fraction, and says whether to stop: then the checkpoint is
-    written and Stopped is raised. `result.json` is written last. Raises UserError where the checkpoint is another's.
+    `after_step` is told the epochs done, a fraction, and says whether to stop: then the checkpoint is written and
+    Stopped is raised. Of an epoch's files the checkpoint is written last: what is beyond it is written again. Of a
+    trial's, `result.json` is. Raises UserError where the checkpoint is another's.
     """
-    model = build_for(trial, runtime)
-    problem = prepare(trial, runtime)
-    recipe, steps = trial.training, steps_per_epoch(problem.training, trial.training)
-    state = TrainingState.start(model.network, recipe)
-    epoch_logs: list[dict[str, Any]] = []
-    before = _snapshot(trial, runtime, state, problem)
+    from stn_train.evaluation.classify import classify
+
+    data, recipe = load_trial_data(trial, runtime), trial.training
+    state = TrainingState.start(network_of(trial, runtime), recipe)
+    frames = snapshot(trial, runtime, state.final, data.fixed)
+    records: list[EpochRecord] = []
     if folder.checkpoint.exists():
-        epoch_logs = restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
-        check_snapshots(before, epoch_logs, folder.checkpoint)
-        _write_metrics(folder, recipe, state, epoch_logs)
-
-    variant, precision, tta_angles = problem.variant, precision_on(runtime.device, recipe), trial.model.tta_angles
-
-    def classified() -> Predictions:
-        return classify(state.final, variant.images, runtime.device, precision, problem.poses, tta_angles)
-
+        restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
+        records = folder.load_metrics()[: state.epoch]
+        frames = frames_until(state.epoch, folder, frames)
+        if len(records) < state.epoch:
+            raise UserError(f"{folder.metrics} lacks epochs that {folder.checkpoint} has; delete both to train anew")
+        _write_metrics(folder, records)
+    precision, tta_angles = precision_on(runtime.device, recipe), trial.model.tta_angles
     predictions: Predictions | None = None
+    steps = steps_per_epoch(data.training, recipe)
     epochs = train(
         state,
-        problem.training,
+        data.training,
         recipe,
         trial.seed,
         runtime.device,
         lambda: after_step(state.epoch + len(state.step_losses) / steps),
     )
     try:
-        for _ in epochs:
-            predictions = classified()
-            look = {
-                "error": _percent_wrong(predictions, variant),
-                "transformers": _diagnose(trial, state, problem),
-                "seen": _snapshot(trial, runtime, state, problem),
-            }
-            epoch_logs.append(look)
-            save_checkpoint(folder.checkpoint, trial, state, epoch_logs)
-            yield _write_metrics(folder, recipe, state, epoch_logs)[-1]
+        for loss in epochs:
+            predictions = classify(state.final, data.fixed.images, runtime.device, precision, data.poses, tta_angles)
+            records.append(_record(trial, state, data, loss, predictions))
+            _write_metrics(folder, records)
+            if has_gallery(trial):
+                frames = extended(frames, snapshot(trial, runtime, state.final, data.fixed), state.epoch)
+                write_arrays(folder.gallery("training"), frames)
+            save_checkpoint(folder.checkpoint, trial, state)
+            yield records[-1]
     except Stopped:
-        save_checkpoint(folder.checkpoint, trial, state, epoch_logs)
+        save_checkpoint(folder.checkpoint, trial, state)
         raise
-    history = [before, *(look["seen"] for look in epoch_logs)]
-    predictions = predictions or classified()
-    write_final_evaluation(trial, folder, runtime, model, state, problem, predictions, history)
+    if predictions is None:
+        predictions = classify(state.final, data.fixed.images, runtime.device, precision, data.poses, tta_angles)
+    _write_results(trial, folder, runtime, state, data, predictions)
 
 
-def _snapshot(trial: TrialSpec, runtime: Runtime, state: TrainingState, problem: TrialData) -> Arrays:
-    return snapshot(trial, runtime, state.final, problem) if has_gallery(trial) else {}
+def _write_metrics(folder: TrialFolder, records: list[EpochRecord]) -> None:
+    write_records(folder.metrics, [record.model_dump_json() for record in records])
 
 
-def check_snapshots(before: Arrays, epoch_logs: list[dict[str, Any]], checkpoint: Path) -> None:
-    """Raise UserError where looks at a training hold other arrays than the one `before` it (see `snapshot`)."""
-    try:
-        for look in epoch_logs:
-            tensors_like(look["seen"], before)
-    except ValueError as error:
-        raise UserError(
-            f"{checkpoint} is damaged: of what its training is drawn from, {error}; {way_out(checkpoint)}"
-        ) from None
+def _record(
+    trial: TrialSpec, state: TrainingState, data: TrialData, loss: float, predictions: "Predictions"
+) -> EpochRecord:
+    """The epoch just trained; the transformers' diagnostics are of a few of its images."""
+    from stn_train.evaluation.diagnostics import diagnose
+
+    transformer = trial.model.transformer
+    transformers: tuple[Diagnostics, ...] = ()
+    if transformer is not None and transformer.pose == "predicted":
+        batch = next(data.training.batches(trial.seed, state.epoch - 1, trial.training.batch_size))
+        transformers = diagnose(state.final, batch.images[:_DIAGNOSED], batch.labels[:_DIAGNOSED])
+    return EpochRecord(
+        epoch=state.epoch,
+        loss=loss,
+        error=100 * int((predictions.predicted != data.fixed.labels).sum()) / len(data.fixed.labels),
+        lr=scheduled_lr(trial.training, state.epoch / trial.training.epochs),
+        transformers=transformers,
+    )
 
 
-def _diagnose(trial: TrialSpec, state: TrainingState, problem: TrialData) -> list[dict[str, float]]:
-    """The health of the transformers, as plain values, on a few images of the epoch just trained."""
-    if trial.model.transformer is None or trial.model.transformer.pose != "predicted":
-        return []
-    batch = next(iter(problem.training.batches(trial.seed, state.epoch - 1, trial.training.batch_size)))
-    return [
-        diagnostics.model_dump()
-        for diagnostics in diagnose(state.final, batch.images[:_EXAMINED], batch.labels[:_EXAMINED])
-    ]
+def _write_results(
+    trial: TrialSpec,
+    folder: TrialFolder,
+    runtime: Runtime,
+    state: TrainingState,
+    data: TrialData,
+    predictions: "Predictions",
+) -> None:
+    """Write everything that a report reads of a training that has ended; `predictions` are of the fixed images."""
+    from stn_train.evaluation.alignment import alignment_metrics
 
-
-def _percent_wrong(predictions: Predictions, variant: FixedDataset) -> float:
-    return 100 * int((predictions.predicted != variant.labels).sum()) / len(variant.labels)
-
-
-def _write_metrics(
-    folder: TrialFolder, recipe: TrainingSpec, state: TrainingState, epoch_logs: list[dict[str, Any]]
-) -> list[EpochRecord]:
-    records = records_of(recipe, state, epoch_logs)
-    storage.write_records(folder.metrics, [record.model_dump_json() for record in records])
-    return records
-
-
-def records_of(recipe: TrainingSpec, state: TrainingState, epoch_logs: list[dict[str, Any]]) -> list[EpochRecord]:
-    """The whole epochs of a training, with what was seen after each."""
-    return [
-        EpochRecord(
-            epoch=epoch,
-            loss=loss,
-            error=look["error"],
-            lr=scheduled_lr(recipe, epoch / recipe.epochs),
-            transformers=tuple(Diagnostics(**diagnostics) for diagnostics in look["transformers"]),
-        )
-        for epoch, (loss, look) in enumerate(zip(state.losses, epoch_logs, strict=True), start=1)
-    ]
+    fixed, precision, size = data.fixed, precision_on(runtime.device, trial.training), size_of(trial)
+    found = {"predicted": predictions.predicted, "label": fixed.labels, "digit": fixed.digit}
+    found |= numbered("theta", predictions.thetas)
+    write_arrays(folder.predictions, {name: values.numpy() for name, values in found.items()})
+    for kind, arrays in gallery(trial, runtime, state.final, fixed, predictions).items():
+        write_arrays(folder.gallery(kind), arrays)
+    alignment = alignment_metrics(trial.dataset, fixed, state.final, predictions.thetas, runtime.device, precision)
+    if alignment is not None:
+        write_record(folder.alignment, alignment.model_dump(mode="json"))
+    timing = Timing(
+        device=str(runtime.device),
+        threads=torch.get_num_threads(),
+        seconds=round(state.seconds, 1),
+        training_images_per_second=round(trial.training.epochs * len(data.training) / state.seconds, 1),
+        evaluation_images_per_second=round(len(fixed.images) / predictions.seconds, 1),
+    )
+    result = TrialResult(
+        trial=trial,
+        parameters=size.parameters,
+        width=size.width,
+        macs=size.macs,
+        precision=precision,
+        split="validation" if trial.validation else "test",
+        training_digits=data.training_digits,
+        digits=len(fixed.digit.unique()),
+        images=len(fixed.images),
+        clipped=fixed.clipped,
+        errors=int((predictions.predicted != fixed.labels).sum()),
+        confusion=tuple(tuple(row) for row in predictions.confusion(fixed.labels, trial.dataset.classes).tolist()),
+    )
+    folder.robustness.unlink(missing_ok=True)  # of the network before, where this trial was deleted and trained anew
+    previous_checkpoint(folder.checkpoint).unlink(missing_ok=True)
+    write_record(folder.timing, timing.model_dump(mode="json"))
+    write_record(folder.environment, environment(runtime))
+    write_record(folder.result, result.model_dump(mode="json"))

@@ -1,11 +1,8 @@
 """From a model's specification to a network, its width fitted to a parameter budget."""
 
-import copy
 from bisect import bisect_left
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -14,40 +11,38 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stn_train.errors import UserError, first_line
 from stn_train.geometry import FAMILIES, Family, thin_plate_spline
+from stn_train.models.blocks import Expected, by
 from stn_train.models.classifiers import CLASSIFIERS
-from stn_train.models.inputs import Expected, by
 from stn_train.models.insert import NoPlaceError, insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
-from stn_train.models.oracle import freeze, supervise_pose, supply_pose
+from stn_train.models.network import Network
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
-from stn_train.models.user_classifier import Classifier, line_of, load_classifier, natural_width, takes_width
+from stn_train.models.user_classifier import Classifier, called, line_of, load_classifier, natural_width, takes_width
 from stn_train.specs import ModelSpec, TransformerSpec
 
 TOLERANCE = 0.02
 _MOST_EIGHTHS = 40_000
-_WIDTHS: dict[tuple[ModelSpec, tuple[int, int], int, int, int], float] = {}
-"""The widths that were fitted, by all that they depend on: each is found once, however many seeds there are."""
+
+
+class BudgetError(UserError):
+    """No width gives a model the parameters that it should have."""
+
+
+Image = tuple[int, int, int]
+"""Channels, height and width."""
 
 
 @dataclass(frozen=True)
-class Model:
-    """A network with its size: `parameters`, `macs` for one image in all its turns, the classifier's `width`.
+class ModelSize:
+    """How large a model is: its classifier's `width`, its `parameters`, and its `macs` for one image at all TTA angles.
 
-    The network's part `classifier` is the classifier; `transformer`, where it has that part, is what stands at its
-    input (see `at_input`). It refuses images of other channels, and of another size where a layer of its is made for
-    one size. The width is None for a classifier that has none.
+    The width is None for a classifier that has none. `any_size` says that it takes images of other sizes, too.
     """
 
-    network: nn.Sequential
     width: float | None
     parameters: int
     macs: int
-
-
-def at_input(network: nn.Module) -> nn.Module | None:
-    """What stands at a network's input: a SpatialTransformer, a ParallelTransformers, several in a row, or nothing."""
-    found = getattr(network, "transformer", None)
-    return found if isinstance(found, nn.Module) else None
+    any_size: bool
 
 
 def family_of(spec: TransformerSpec) -> Family:
@@ -68,57 +63,33 @@ def supersampling_of(spec: TransformerSpec, size: tuple[int, int]) -> int:
 
 
 def build_model(
-    spec: ModelSpec, canvas: tuple[int, int], parameters: int | None = None, channels: int = 1, classes: int = 10
-) -> Model:
-    """Build a model for images of `channels` and `canvas` (H, W), freshly initialised from torch's generator.
+    spec: ModelSpec, size: tuple[int, int], parameters: int | None = None, channels: int = 1, classes: int = 10
+) -> Network:
+    """Build a model for images of `channels` and `size` (H, W), freshly initialised from torch's generator.
 
     With `parameters`, the classifier's width is chosen so that the whole network, transformers included, has as many,
-    within 2 %. Raises UserError where no width does, where a part of the network cannot work on so small a canvas, or
+    within 2 %. The network refuses images of other channels, and of another size where a layer of its is made for one
+    size. Raises UserError as `measure_model` does.
+    """
+    measured = measure_model(spec, size, parameters, channels, classes)
+    width = None if parameters is None else measured.width
+    network = _build(spec, _classifier(spec), width, (channels, *size), classes)
+    network.register_forward_pre_hook(Expected("the network", channels, None if measured.any_size else size))
+    return network
+
+
+def measure_model(
+    spec: ModelSpec, size: tuple[int, int], parameters: int | None = None, channels: int = 1, classes: int = 10
+) -> ModelSize:
+    """How large the network is that `build_model` builds; the same arguments are measured once.
+
+    Raises UserError where no width meets the budget, where a part of the network cannot work on so small an image, or
     where a classifier of the user's cannot be had, or not be trained.
     """
-    ours = spec.classifier in CLASSIFIERS
-    classifier: Classifier = CLASSIFIERS[spec.classifier] if ours else load_classifier(spec.classifier)
-
-    def build(width: float | None) -> nn.Sequential:
-        return _build(spec, classifier, width, canvas, channels, classes)
-
-    with _explaining(spec, canvas):
-        fitted = None
-        if parameters is not None and takes_width(classifier):
-            known = (spec, canvas, parameters, channels, classes)
-            fitted = _WIDTHS.get(known) or _fit_width(build, parameters)
-            if ours:  # another's code may change
-                _WIDTHS[known] = fitted
-        width = natural_width(classifier) if fitted is None else fitted
-        network = build(fitted)
-        _check_finite(network)
-        macs = _macs(network, (1, channels, *canvas), classes)
-    count = _count(network)
-    if parameters is not None and abs(count - parameters) > TOLERANCE * parameters:
-        why = (
-            "its classifier takes no width, and so it has" if fitted is None else "the nearest that its width allows is"
-        )
-        raise UserError(
-            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {why} {count:,}"
-        )
-    if spec.transformer is not None and spec.transformer.pose != "predicted":
-        transformer = at_input(network)
-        assert isinstance(transformer, SpatialTransformer)
-        {"identity": freeze, "supervised": supervise_pose, "oracle": supply_pose}[spec.transformer.pose](transformer)
-        count, macs = _count(network), _macs(network, (1, channels, *canvas), classes)
-    if not ours:
-        with _explaining(spec, canvas):
-            _try_step(network, (2, channels, *canvas), classes)
-    size = None if _takes(network, (1, channels, 2 * canvas[0], 2 * canvas[1])) else canvas
-    network.register_forward_pre_hook(Expected("the network", channels, size))
-    return Model(network, width, count, macs * (1 + len(spec.tta_angles)))
-
-
-@contextmanager
-def _explaining(spec: ModelSpec, canvas: tuple[int, int]) -> Iterator[None]:
-    """What keeps a model from being built, told in one sentence."""
     try:
-        yield
+        return _measure(spec, _classifier(spec), (channels, *size), parameters, classes)
+    except BudgetError:
+        raise
     except (Exception, SystemExit) as error:
         reason = first_line(error)
         if not isinstance(error, UserError | RuntimeError):
@@ -126,39 +97,82 @@ def _explaining(spec: ModelSpec, canvas: tuple[int, int]) -> Iterator[None]:
                 raise  # a mistake of ours
             reason = f"{type(error).__name__}: {reason}"
         raise UserError(
-            f"model {spec.name} cannot be built for a canvas of {canvas[0]} x {canvas[1]} pixels: {reason}"
+            f"model {spec.name} cannot be built for images of {size[0]} x {size[1]} pixels: {reason}"
             f"{line_of(spec.classifier, error)}"
         ) from error
 
 
-def _build(
-    spec: ModelSpec,
-    classifier: Classifier,
-    width: float | None,
-    canvas: tuple[int, int],
-    channels: int,
-    classes: int,
-) -> nn.Sequential:
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    transformer, size, deep = spec.transformer, canvas, channels
-    if transformer is not None and 0 in transformer.before:
-        stages: list[nn.Module] = []
+def _classifier(spec: ModelSpec) -> Classifier:
+    return CLASSIFIERS[spec.classifier] if spec.classifier in CLASSIFIERS else load_classifier(spec.classifier)
+
+
+@lru_cache(maxsize=1024)
+def _measure(spec: ModelSpec, classifier: Classifier, image: Image, parameters: int | None, classes: int) -> ModelSize:
+    """Ours are measured on `meta`, which computes nothing; a user's on the CPU, where anybody's code runs."""
+    ours = spec.classifier in CLASSIFIERS
+    width = None
+    if parameters is not None:
+        width = _fitted_width(spec, classifier, image, parameters, classes)
+    shape = (1, *image)
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if ours else "cpu"):
+        network = _build(spec, classifier, width, image, classes)
+        if not ours:
+            _check_trainable(network, (2, *image), classes)
+        macs = _macs(network, shape, classes)
+        any_size = _takes(network, (1, image[0], 2 * image[1], 2 * image[2]))
+    macs *= 1 + len(spec.tta_angles)
+    return ModelSize(natural_width(classifier) if width is None else width, _count(network), macs, any_size)
+
+
+def _fitted_width(spec: ModelSpec, classifier: Classifier, image: Image, parameters: int, classes: int) -> float | None:
+    """The width, in eighths, whose network's parameter count is nearest to the budget; the count rises with it.
+
+    None for a classifier that has none. A control has the width of the model that it is a control of. Raises UserError
+    where the count is not within 2 % of the budget.
+    """
+    if spec.transformer is not None:
+        spec = spec.changed(transformer=spec.transformer.changed(pose="predicted"))
+
+    def count(eighths: int | None) -> int:
+        with torch.device("meta"):
+            return _count(_build(spec, classifier, None if eighths is None else eighths / 8, image, classes))
+
+    fitted = None
+    if takes_width(classifier):
+        above = bisect_left(range(_MOST_EIGHTHS), parameters, lo=8, key=count)
+        fitted = min((max(above - 1, 8), above), key=lambda eighths: abs(count(eighths) - parameters))
+    found = count(fitted)
+    if abs(found - parameters) > TOLERANCE * parameters:
+        why = (
+            "its classifier takes no width, and so it has" if fitted is None else "the nearest that its width allows is"
+        )
+        raise BudgetError(
+            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {why} {found:,}"
+        )
+    return None if fitted is None else fitted / 8
+
+
+def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: Image, classes: int) -> Network:
+    transformer, (channels, *size) = spec.transformer, image
+    height, breadth = size
+    stages: list[nn.Module] = []
+    if transformer is not None:
         for _ in range(transformer.before.count(0)):
-            stages.append(_stage(transformer, size, deep))
-            size, deep = transformer.output_size, deep * transformer.parallel
-        parts["transformer"] = stages[0] if len(stages) == 1 else nn.Sequential(*stages)
+            stages.append(_stage(transformer, (height, breadth), channels))
+            (height, breadth), channels = transformer.output_size, channels * transformer.parallel
+    front = (stages[0] if len(stages) == 1 else nn.Sequential(*stages)) if stages else None
     wide = {} if width is None else {"width": width}
-    parts["classifier"] = classifier(size=size, channels=deep, classes=classes, **wide)
-    network = nn.Sequential(parts)
+    built = called(spec.classifier, classifier, size=(height, breadth), channels=channels, classes=classes, **wide)
+    network = Network(front, built, transformer.pose if transformer else "predicted")
     if transformer is not None:
         for layer in filter(None, transformer.before):
-            _insert(network, transformer, layer, (channels, *canvas))
+            _insert(network, transformer, layer, image)
     return network
 
 
-def _insert(network: nn.Sequential, spec: TransformerSpec, layer: int, image: tuple[int, int, int]) -> None:
+def _insert(network: Network, spec: TransformerSpec, layer: int, image: Image) -> None:
     """Put a transformer before the k-th layer, the k-th part in order of definition, of the network's classifier."""
-    layers = [name for name, _ in network[-1].named_children()]
+    layers = [name for name, _ in network.classifier.named_children()]
     if layer >= len(layers):
         raise UserError(f"transformer.before is {layer}, and the classifier's layers are 0 to {len(layers) - 1}")
     try:
@@ -177,7 +191,7 @@ def _insert(network: nn.Sequential, spec: TransformerSpec, layer: int, image: tu
 
 
 def _stage(spec: TransformerSpec, size: tuple[int, int], channels: int) -> nn.Module:
-    """One transformer at the input, or several side by side, for images of this size (H, W)."""
+    """One transformer at the input, or several in parallel, for images of this size (H, W)."""
     family, localise = family_of(spec), LOCALISATIONS[spec.localisation]
     transformers = [
         SpatialTransformer(
@@ -188,45 +202,26 @@ def _stage(spec: TransformerSpec, size: tuple[int, int], channels: int) -> nn.Mo
     return transformers[0] if len(transformers) == 1 else ParallelTransformers(transformers)
 
 
-def _check_finite(network: nn.Module) -> None:
-    """Raise UserError where a parameter is not finite: what is averaged, and steps, must be."""
-    for name, parameter in network.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise UserError(f"{name} holds numbers that are not finite; a mask of such numbers has to be a buffer")
-
-
 def _count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _fit_width(build: Callable[[float], nn.Module], parameters: int) -> float:
-    """The width, in eighths, whose network's parameter count is nearest to the budget; the count rises with it."""
-
-    def count(eighths: int) -> int:
-        with torch.device("meta"):
-            return _count(build(eighths / 8))
-
-    above = bisect_left(range(_MOST_EIGHTHS), parameters, lo=8, key=count)
-    return min((max(above - 1, 8), above), key=lambda eighths: abs(count(eighths) - parameters)) / 8
-
-
 def _takes(network: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether a network takes images of this shape: no layer of its is made for another size."""
-    network.eval()
     try:
         with torch.no_grad():
-            network(torch.zeros(shape))
+            network.eval()(torch.zeros(shape))
     except (Exception, SystemExit):  # whatever a classifier of the user's raises
         return False
-    finally:
-        network.train()
     return True
 
 
-def _try_step(network: nn.Module, shape: tuple[int, ...], classes: int) -> None:
-    """Raise UserError where a network of a classifier of the user's cannot be trained: a step is tried on a copy."""
-    with torch.random.fork_rng(devices=[]):
-        logits = copy.deepcopy(network).train()(torch.zeros(shape))
+def _check_trainable(network: nn.Module, shape: tuple[int, ...], classes: int) -> None:
+    """Raise UserError where a network of a classifier of the user's cannot be trained."""
+    for name, parameter in network.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):  # what is averaged, and steps, must be
+            raise UserError(f"{name} holds numbers that are not finite; a mask of such numbers has to be a buffer")
+    logits = network.train()(torch.zeros(shape))
     _check_logits(logits, classes, images=shape[0])
     if not logits.requires_grad:
         raise UserError("its logits depend on no parameter that can be trained")
@@ -253,5 +248,4 @@ def _macs(network: nn.Module, shape: tuple[int, ...], classes: int) -> int:
         _check_logits(network(torch.zeros(shape)), classes)
         with FlopCounterMode(display=False) as counter:
             network(torch.zeros(shape))
-    network.train()
     return int(counter.get_total_flops()) // 2

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.geometry import FAMILIES, Family
-from stn_train.models.inputs import by
+from stn_train.models.blocks import by
 from stn_train.models.localisation import LOCALISATIONS, Localisation, default_localisation
 from stn_train.models.transformer import SpatialTransformer
 

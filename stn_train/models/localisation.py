@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from stn_train.geometry import Family, precise
 from stn_train.geometry.grid import pixel_centres
-from stn_train.models.blocks import check_size, conv_block
-from stn_train.models.inputs import Expected
+from stn_train.models.blocks import Expected, check_size, conv_block
 from stn_train.models.transformer import ThetaHead
 
 Localisation = Callable[[Family, tuple[int, int], int], nn.Module]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from stn_train.errors import UserError, first_line
 from stn_train.geometry import Family, bilinear_sampler, precise, without_autocast
-from stn_train.models.inputs import by, check_images
+from stn_train.models.blocks import by, check_images
 
 
 class ThetaHead(nn.Linear):
@@ -67,14 +67,19 @@ class SpatialTransformer(nn.Module):
         self.sampler = sampler
         self.supersampling = supersampling
 
-    def warp(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, theta: Tensor | None = None) -> Tensor:
+        """The warped images, N x C x h x w: see `warp`."""
+        return self.warp(images, theta)[0]
+
+    def warp(self, images: Tensor, theta: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The warped images, N x C x h x w, and the theta, N x p, that warped them.
 
-        Raises UserError for images that are not N x C x H x W and floating point, and for a localisation network that
-        does not give N x p for them.
+        `theta`, where it is given, stands in for the localisation network's. Raises UserError for images that are not
+        N x C x H x W and floating point, and for a theta that is not N x p.
         """
         check_images("the spatial transformer", images)
-        theta = self._theta(images)
+        theta = self._theta(images) if theta is None else theta
+        self._check_theta(theta, images)
         sampled = self.sampler(images, self._grid(theta, images.shape[-1] / images.shape[-2]))
         if self.supersampling > 1:
             sampled = F.avg_pool2d(sampled, self.supersampling)
@@ -83,28 +88,26 @@ class SpatialTransformer(nn.Module):
     def _theta(self, images: Tensor) -> Tensor:
         try:
             theta: Tensor = self.localisation(images)
+            return theta
         except RuntimeError as error:
             if type(error) is not RuntimeError:
                 raise  # not of shapes: memory, a device
             raise UserError(
                 f"the localisation network does not take {by(images.shape)}, {images.dtype}: {first_line(error)}"
             ) from error
+
+    def _check_theta(self, theta: Tensor, images: Tensor) -> None:
         wanted = (images.shape[0], self.family.parameters)
         if theta.shape != wanted:
             raise UserError(
                 f"the localisation network gives {by(theta.shape)} for {by(images.shape)}, and {by(wanted)} is needed: "
                 f"theta of the family {self.family.name} has {wanted[1]} parameters"
             )
-        return theta
 
     @precise
     def _grid(self, theta: Tensor, aspect: float) -> Tensor:
         height, width = self.output_size
         return self.family.grid(theta, (height * self.supersampling, width * self.supersampling), aspect)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The warped images, N x C x h x w."""
-        return self.warp(images)[0]
 
 
 class ParallelTransformers(nn.Module):

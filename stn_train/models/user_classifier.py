@@ -3,17 +3,17 @@
 import inspect
 import sys
 from collections.abc import Callable
-from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from traceback import extract_tb
+from typing import Any, cast
 
 from torch import nn
 
 from stn_train.errors import UserError, did_you_mean, first_line
 
 Classifier = Callable[..., nn.Module]
-"""Called by keywords: size (H, W), channels, classes and, where it has such a parameter, width; gives a module.
+"""What makes a classifier, called by keywords: size (H, W), channels, classes and, where it has that parameter, width.
 
 A width is a number of eighths, so that budgets are met however coarsely a network depends on it: it is multiplied by
 what a layer needs, and then rounded.
@@ -47,23 +47,26 @@ def load_classifier(name: str) -> Classifier:
         raise UserError(
             f"classifier {name} cannot be called with size, channels, classes and, if it likes, width: {error}"
         ) from None
+    return cast(Classifier, function)
 
-    @wraps(function)
-    def build(**arguments: object) -> nn.Module:
-        try:
-            built = function(**arguments)
-        except TypeError as error:
-            if "width" not in arguments:
-                raise
-            raise UserError(
-                f"classifier {name} fails for width={arguments['width']} ({first_line(error)}); a width has a "
-                "fraction: multiply it, then round"
-            ) from error
-        if not isinstance(built, nn.Module):
-            raise UserError(f"classifier {name} has to return an nn.Module, and returned a {type(built).__name__}")
-        return built
 
-    return build
+def called(name: str, classifier: Classifier, **arguments: Any) -> nn.Module:
+    """What a classifier builds. Raises UserError where it cannot be called with a fractional width, or gives no module.
+
+    arguments: see Classifier. name: what the specification calls it.
+    """
+    try:
+        built = classifier(**arguments)
+    except TypeError as error:
+        if "width" not in arguments:
+            raise
+        raise UserError(
+            f"classifier {name} fails for width={arguments['width']} ({first_line(error)}); a width has a fraction: "
+            "multiply it, then round"
+        ) from error
+    if not isinstance(built, nn.Module):
+        raise UserError(f"classifier {name} has to return an nn.Module, and returned a {type(built).__name__}")
+    return built
 
 
 def line_of(name: str, error: BaseException) -> str:

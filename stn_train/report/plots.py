@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from stn_train.evaluation.metrics import LEAST, label
-from stn_train.evaluation.robustness import Factor
+from stn_train.evaluation.metrics import LEAST, Factor, label
 from stn_train.report.alignment import CurveSummary
 from stn_train.report.results import Measured
 from stn_train.report.robustness import Curve

@@ -12,109 +12,22 @@ from torch import Tensor
 
 from stn_train import storage
 from stn_train.errors import UserError, first_line
-from stn_train.evaluation.metrics import Diagnostics
-from stn_train.safe_io import check_archive_size, read_bytes, what_is
 from stn_train.specs import Spec, TrialSpec
 from stn_train.training.loop import TrainingState
 
-_OF_ADAMW = {"step", "exp_avg", "exp_avg_sq"}
-_OF_MUON = {"momentum", "step"}
+FORMAT = 6
 
 
-class _EpochLog(Spec):
-    error: float = Field(ge=0, le=100)
-    transformers: Annotated[tuple[Diagnostics, ...], Field(strict=False, max_length=64)]
-    seen: dict[str, Any]
-
-
-class _Course(Spec):
-    """How far a training is, and what was seen on the way."""
+class _Progress(Spec, extra="ignore"):
+    """How far a training is."""
 
     epoch: int = Field(ge=0)
     seconds: float = Field(ge=0)
-    step_losses: Annotated[tuple[float, ...], Field(strict=False, max_length=10_000_000)]
-    losses: Annotated[tuple[float, ...], Field(strict=False, max_length=10_000)]
-    epoch_logs: Annotated[tuple[_EpochLog, ...], Field(strict=False, max_length=10_000)]
+    step_losses: Annotated[tuple[float, ...], Field(strict=False)]
 
 
-class _Rate(Spec, extra="ignore"):
-    lr: float = Field(ge=0)
-
-
-class _Rates(Spec, extra="ignore"):
-    param_groups: Annotated[tuple[_Rate, ...], Field(strict=False, max_length=8)]
-
-
-def check_progress(content: Mapping[str, Any], trial: TrialSpec) -> None:
-    """Raise ValueError where what a checkpoint says of a trial's epochs cannot be."""
-    course = _Course.model_validate({name: content[name] for name in _Course.model_fields})
-    if course.epoch > trial.training.epochs or not course.epoch == len(course.losses) == len(course.epoch_logs):
-        raise ValueError(
-            f"it has {len(course.losses)} losses and {len(course.epoch_logs)} looks of {course.epoch} epochs, "
-            f"and its trial has {trial.training.epochs}"
-        )
-
-
-def tensors_like(found: object, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of anyone's, which have to have the names, shapes and types of those wanted, and to be finite.
-
-    But where those wanted are not, as in a mask of attention, they have to be the same. Raises ValueError otherwise.
-    """
-    if not isinstance(found, dict) or found.keys() != wanted.keys():
-        raise ValueError("its tensors have other names")
-    for name, tensor in wanted.items():
-        one = found[name]
-        if not isinstance(one, Tensor) or one.layout is not torch.strided or one.device.type != "cpu":
-            raise ValueError(f"{name} is no plain tensor")
-        if (one.shape, one.dtype) != (tensor.shape, tensor.dtype):
-            raise ValueError(f"{name} is {_words(one)}; expected {_words(tensor)}")
-        if not (torch.isfinite(one) | (one == tensor.cpu())).all():
-            raise ValueError(f"{name} holds numbers that are not finite")
-    return found
-
-
-def optimizer_state(found: object, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What an optimizer like this one remembers, as its `load_state_dict` wants it; its rate is all else that is read.
-
-    Raises ValueError where `found` is another's state.
-    """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    orthogonal = [group["orthogonal"] for group in optimizer.param_groups for _ in group["params"]]
-    entries = found.get("state") if isinstance(found, dict) else None
-    if not isinstance(entries, dict) or not entries.keys() <= set(range(len(parameters))):
-        raise ValueError("its optimizer has other parameters")
-    rest = _OF_ADAMW if isinstance(optimizer, torch.optim.AdamW) else set()
-    state = {}
-    for index, entry in entries.items():
-        names = _OF_MUON if orthogonal[index] else rest
-        wanted = {name: torch.zeros(()) if name == "step" else parameters[index] for name in names}
-        kept = {name: value for name, value in entry.items() if value is not None} if isinstance(entry, dict) else entry
-        state[index] = tensors_like(kept, wanted)
-    groups = optimizer.state_dict()["param_groups"]
-    rates = _Rates.model_validate(found).param_groups
-    if len(rates) != len(groups):
-        raise ValueError("its optimizer has other groups of parameters")
-    return {
-        "state": state,
-        "param_groups": [{**group, "lr": rate.lr} for group, rate in zip(groups, rates, strict=True)],
-    }
-
-
-def _words(tensor: Tensor) -> str:
-    return f"{' x '.join(map(str, tensor.shape)) or 'one'} of {str(tensor.dtype).removeprefix('torch.')}"
-
-
-FORMAT = 5
-
-_NO_COMMENT = bytes(2)
-"""How an archive ends that was never sealed: one of an earlier format, or somebody else's."""
-_SEAL = len(storage.with_checksum(b"", storage.ARCHIVE))
-_LARGEST = 2**33
-"""Bytes of a checkpoint that are read: the largest network, its averages and its optimizer have a quarter of it."""
-
-
-def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, epoch_logs: list[dict[str, Any]]) -> None:
-    """Write the state of a trial's training, with what was seen after each epoch, as plain values and tensors.
+def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState) -> None:
+    """Write the state of a trial's training, as plain values and tensors.
 
     The checkpoint that stood there is kept: see `previous_checkpoint`.
     """
@@ -122,10 +35,8 @@ def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, epoch_lo
         "format": FORMAT,
         "trial": trial.model_dump_json(),
         "epoch": state.epoch,
-        "step_losses": [float(loss) for loss in state.step_losses],
         "seconds": state.seconds,
-        "losses": state.losses,
-        "epoch_logs": epoch_logs,
+        "step_losses": [float(loss) for loss in state.step_losses],
         "network": state.network.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "average": None if state.average is None else state.average.state_dict(),
@@ -143,11 +54,11 @@ def previous_checkpoint(path: Path) -> Path:
 def newest_whole(path: Path) -> Path | None:
     """The newest checkpoint that is whole, `path` or the one before it; None where there is no checkpoint at all.
 
-    Raises UserError where none of them is whole, or one cannot be read.
+    Raises UserError where none of them is whole.
     """
     found = [each for each in (path, previous_checkpoint(path)) if each.exists()]
     for each in found:
-        if _is_whole(each):
+        if storage.verified(each.read_bytes(), storage.ARCHIVE) is not None:
             return each
     if len(found) == 2:
         both = " and ".join(map(str, found))
@@ -176,53 +87,35 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises UserError where there is none or the file is somebody else's, DamagedError where it is not as it was written.
     """
-    stored, mend = _stored(path), way_out(path)
-    whole = storage.verified(stored, storage.ARCHIVE) is not None
+    mend = way_out(path)
     try:
-        if not whole and not stored.endswith(_NO_COMMENT):
-            raise ValueError
-        check_archive_size(stored)
+        stored = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {mend}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    try:
         content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
-        if not isinstance(content, dict) or "trial" not in content:
-            raise TypeError
         storage.check_format(path, content["format"], FORMAT, mend)
-        if not whole:
+        if storage.verified(stored, storage.ARCHIVE) is None:
             raise ValueError
         trial = TrialSpec.model_validate_json(content["trial"])
-        check_progress(content, trial)
+        progress = _Progress.model_validate(content)
+        if progress.epoch > trial.training.epochs:
+            raise ValueError
         return {**content, "trial": trial}
     except UserError:
         raise
     except Exception:  # what torch, zipfile and pickle raise, of many kinds
-        if not _is_in_a_run(path) and not stored[-_SEAL:].startswith(storage.ARCHIVE.removesuffix(b"%b")):
-            raise UserError(f"{path} is not a checkpoint of stn-train but {what_is(path)}; {mend}") from None
         raise storage.DamagedError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
-
-
-def _stored(path: Path) -> bytes:
-    try:
-        return read_bytes(path, _LARGEST)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {way_out(path)}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _is_whole(path: Path) -> bool:
-    return storage.verified(_stored(path), storage.ARCHIVE) is not None
-
-
-def _is_in_a_run(path: Path) -> bool:
-    """Whether a checkpoint has the name and the place of one that a run writes."""
-    folder = path.absolute().parent
-    in_a_trial = folder.match("trials/*/*/seed-*")
-    of_an_encoder = folder.name == "encoder" and (folder.parent / "environment.json").is_file()
-    return path.name in ("checkpoint.pt", "checkpoint-before.pt") and (in_a_trial or of_an_encoder)
 
 
 def way_out(path: Path) -> str:
     """What helps where a checkpoint is missing or damaged; to delete it only where a run would write it anew."""
-    if not _is_in_a_run(path):
+    folder = path.absolute().parent
+    in_a_trial = folder.match("trials/*/*/seed-*")
+    of_an_encoder = folder.name == "encoder" and (folder.parent / "environment.json").is_file()
+    if path.name not in ("checkpoint.pt", "checkpoint-before.pt") or not (in_a_trial or of_an_encoder):
         return "name a run's folder, a trial's folder or a checkpoint.pt that `stn-train run` wrote"
     result = path.with_name("result.json")
     if previous_checkpoint(path).exists() and not result.exists():
@@ -232,18 +125,55 @@ def way_out(path: Path) -> str:
     return f"{delete}give the run's command again, which trains it anew"
 
 
-def restore(state: TrainingState, content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """Bring a fresh state to where a checkpoint left it; what was seen so far. Raises UserError for another model's."""
+def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> None:
+    """Bring a fresh state to where a checkpoint left it. Raises UserError for another model's."""
     try:
         if (content["average"] is None) != (state.average is None):
-            raise ValueError("of its network's weights there is an average, or none, against the recipe")
+            raise ValueError("its weights are averaged, or not, against the recipe")
         state.network.load_state_dict(tensors_like(content["network"], state.network.state_dict()))
         state.optimizer.load_state_dict(optimizer_state(content["optimizer"], state.optimizer))
         if state.average is not None:
             state.average.load_state_dict(tensors_like(content["average"], state.average.state_dict()))
-    except (KeyError, ValueError) as error:
+        progress = _Progress.model_validate(content)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} belongs to another model, or is damaged: {first_line(error)}") from None
-    state.epoch, state.seconds, state.losses = content["epoch"], content["seconds"], content["losses"]
+    state.epoch, state.seconds = progress.epoch, progress.seconds
     device = next(state.network.parameters()).device
-    state.step_losses = [torch.tensor(loss, device=device) for loss in content["step_losses"]]
-    return list(content["epoch_logs"])
+    state.step_losses = [torch.tensor(loss, device=device) for loss in progress.step_losses]
+
+
+def tensors_like(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors of anyone's, which have to have the names, shapes and types of those wanted, and to be finite.
+
+    But where those wanted are not, as in a mask of attention, they have to be the same. Raises ValueError otherwise.
+    """
+    if found.keys() != wanted.keys():
+        raise ValueError("its tensors have other names")
+    for name, tensor in wanted.items():
+        one = found[name]
+        if (one.shape, one.dtype) != (tensor.shape, tensor.dtype):
+            raise ValueError(f"{name} is {_words(one)}; expected {_words(tensor)}")
+        if not (torch.isfinite(one) | (one == tensor.cpu())).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    return found
+
+
+def optimizer_state(found: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What an optimizer like this one remembers, as its `load_state_dict` wants it; of the rest its rates alone.
+
+    Raises ValueError, or what Python does of other structures, where `found` is another's state.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, entry in found["state"].items():
+        kept = {name: value for name, value in entry.items() if value is not None}
+        tensors_like(kept, {name: parameters[index] if name != "step" else torch.zeros(()) for name in kept})
+    groups = optimizer.state_dict()["param_groups"]
+    rates = [float(group["lr"]) for group in found["param_groups"]]
+    return {
+        "state": found["state"],
+        "param_groups": [{**group, "lr": rate} for group, rate in zip(groups, rates, strict=True)],
+    }
+
+
+def _words(tensor: Tensor) -> str:
+    return f"{' x '.join(map(str, tensor.shape)) or 'one'} of {str(tensor.dtype).removeprefix('torch.')}"

@@ -1,7 +1,7 @@
 """The training loop: one epoch after another, from a state that can be saved after any step and taken up again."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import cast
@@ -9,12 +9,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel
 
 from stn_train.data.datasets import Batch, TrainingData
 from stn_train.errors import Stopped, TrialError
-from stn_train.models.oracle import lessons, tell
-from stn_train.models.precision import Precision, autocast, precision_on
+from stn_train.models.network import Network, Precision, autocast, precision_on
 from stn_train.specs import TrainingSpec, divergence_advice
 from stn_train.training.recipe import make_average, make_optimizer, set_lr
 
@@ -27,26 +27,25 @@ class TrainingState:
     """Everything that a training changes: what a checkpoint holds.
 
     `epoch` and `step` count what is done: whole epochs, and steps of the epoch after them, whose losses so far are
-    `step_losses`. `losses` are the whole epochs' means; `seconds` is the time that all of it took.
+    `step_losses`; `seconds` is the time that all of it took.
     """
 
-    network: nn.Sequential
+    network: Network
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     epoch: int = 0
     step_losses: list[Tensor] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
     @staticmethod
-    def start(network: nn.Sequential, recipe: TrainingSpec) -> "TrainingState":
+    def start(network: Network, recipe: TrainingSpec) -> "TrainingState":
         """The state before the first step."""
         return TrainingState(network, make_optimizer(network, recipe), make_average(network, recipe))
 
     @property
-    def final(self) -> nn.Sequential:
+    def final(self) -> Network:
         """The network to evaluate: the averaged one where there is an average."""
-        return self.network if self.average is None else cast(nn.Sequential, self.average.module)
+        return self.network if self.average is None else cast(Network, self.average.module)
 
 
 def steps_per_epoch(data: TrainingData, recipe: TrainingSpec) -> int:
@@ -61,8 +60,8 @@ def train(
     seed: int,
     device: torch.device,
     after_step: Callable[[], bool] = lambda: False,
-) -> Iterator[None]:
-    """Train from `state` to the recipe's last epoch; yields after each, when `state` can be evaluated and saved.
+) -> Iterator[float]:
+    """Train from `state` to the recipe's last epoch; yields each epoch's mean loss, when `state` can be saved.
 
     Everything random is drawn from seed, epoch and step, so that a training that was taken up again ends with the same
     weights. Where `after_step` asks to stop, raises Stopped, with `state` ready to be saved. Raises TrialError where
@@ -88,12 +87,15 @@ def train(
                 raise Stopped
         _check_weights(state, recipe)
         _seed(seed, (state.epoch + 1) * steps)
-        _normalise_average(state, data, recipe, seed, device)
-        state.losses.append(float(torch.stack(state.step_losses).mean()))
+        if state.average is not None:
+            few = islice(data.batches(seed, state.epoch, recipe.batch_size), -(-_BN_IMAGES // recipe.batch_size))
+            with autocast(device, precision):
+                update_batch_norm(cast(Network, state.average.module), few)
+        loss = float(torch.stack(state.step_losses).mean())
         state.step_losses.clear()
         state.epoch += 1
         state.seconds += time.perf_counter() - began
-        yield
+        yield loss
 
 
 def _seed(seed: int, step: int) -> None:
@@ -108,13 +110,13 @@ def _step(
     precision: Precision,
     device: torch.device,
 ) -> Tensor:
-    """One step of the optimizer and of the average; the batch's loss."""
-    tell(state.network, batch.poses)
+    """One step of the optimizer and of the average; the batch's loss, without that of a supervised pose."""
     with autocast(device, precision):
-        logits = state.network(batch.images.to(memory_format=torch.channels_last))
+        images = batch.images.to(memory_format=torch.channels_last)
+        logits, pose_loss = state.network.with_pose_loss(images, batch.poses)
         loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=recipe.label_smoothing)
     state.optimizer.zero_grad()
-    sum(lessons(state.network), loss).backward()
+    (loss if pose_loss is None else loss + pose_loss).backward()
     if recipe.grad_clip is not None:
         nn.utils.clip_grad_norm_(state.network.parameters(), recipe.grad_clip)
     state.optimizer.step()
@@ -145,23 +147,20 @@ def _diverged(what: str, step: int, state: TrainingState, recipe: TrainingSpec) 
     )
 
 
-def _normalise_average(
-    state: TrainingState, data: TrainingData, recipe: TrainingSpec, seed: int, device: torch.device
-) -> None:
-    """Recompute the batch normalisation statistics of the averaged network: those it copied belong to other weights.
+@torch.no_grad()
+def update_batch_norm(network: Network, batches: Iterator[Batch]) -> None:
+    """Recompute batch normalisation's statistics: those that an average of weights copied belong to other weights.
 
-    From the first 2,048 images of the epoch just trained.
+    As `torch.optim.swa_utils.update_bn`, which passes no true poses on.
     """
-    if state.average is None:
+    momenta = {layer: layer.momentum for layer in network.modules() if isinstance(layer, _BatchNorm)}
+    if not momenta:
         return
-    batches = data.batches(seed, state.epoch, recipe.batch_size)
-    few = islice(batches, -(-_BN_IMAGES // recipe.batch_size))
-    with autocast(device, precision_on(device, recipe)):
-        update_bn(_told(state.average, few), state.average.module)
-
-
-def _told(network: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]:
-    """The batches' images, after their true poses were set on the network."""
+    network.train()
+    for layer in momenta:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean of all batches
     for batch in batches:
-        tell(network, batch.poses)
-        yield batch.images.to(memory_format=torch.channels_last)
+        network(batch.images.to(memory_format=torch.channels_last), batch.poses)
+    for layer, momentum in momenta.items():
+        layer.momentum = momentum

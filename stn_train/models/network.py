@@ -1,0 +1,110 @@
+"""A classifier with what stands at its input, and in which precision it computes."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stn_train.geometry import HOMOGRAPHY, Family, pixel_grid
+from stn_train.models.transformer import SpatialTransformer
+from stn_train.specs import TrainingSpec
+
+Pose = Literal["predicted", "identity", "supervised", "oracle"]
+Precision = Literal["bfloat16", "float32"]
+
+_PLACES = (4, 4)
+
+
+class Network(nn.Module):
+    """A `classifier` and, where there is one, the `transformer` at its input: one, several in parallel, or in a row.
+
+    `pose` says where the transformer's theta comes from: the localisation network, which learns from the classifier's
+    loss (`predicted`), stays at the identity (`identity`) or learns from true poses alone (`supervised`); or true poses
+    that are passed with the images (`oracle`). All but the first are controls, of a single transformer.
+    """
+
+    def __init__(self, transformer: nn.Module | None, classifier: nn.Module, pose: Pose = "predicted") -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.classifier = classifier
+        self.pose = pose
+        if pose == "predicted":
+            return
+        assert isinstance(transformer, SpatialTransformer)
+        if pose == "identity":
+            transformer.localisation.requires_grad_(False)
+        elif pose == "oracle":
+            transformer.localisation, transformer.family = _Identity(), HOMOGRAPHY
+
+    def front(self, images: Tensor, poses: Tensor | None = None) -> Tensor:
+        """What the classifier reads, N x C' x h x w, of images, N x C x H x W.
+
+        `poses`: their true poses, theta N x 9 of all homographies, target to source. Only an oracle uses them; without
+        them it stays at the identity.
+        """
+        if self.transformer is None:
+            return images
+        given = (poses.to(images.device),) if poses is not None and self.pose == "oracle" else ()
+        read: Tensor = self.transformer(images, *given)
+        return read
+
+    def forward(self, images: Tensor, poses: Tensor | None = None) -> Tensor:
+        """Logits, N x classes, of images and their true poses: see `front`."""
+        logits: Tensor = self.classifier(self.front(images, poses))
+        return logits
+
+    def with_pose_loss(self, images: Tensor, poses: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits as of `forward`, and the loss of a supervised localisation network; None for any other.
+
+        What follows a supervised transformer sends it no gradient.
+        """
+        if self.pose != "supervised" or poses is None:
+            return self(images, poses), None
+        assert isinstance(self.transformer, SpatialTransformer)
+        theta: Tensor = self.transformer.localisation(images)
+        loss = pose_loss(self.transformer.family, theta, poses, images.shape[-1] / images.shape[-2])
+        logits: Tensor = self.classifier(self.transformer(images, theta.detach()))
+        return logits, loss
+
+
+class _Identity(nn.Module):
+    """Stands where a localisation network stood: theta, N x 9, of the identity."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.tensor([HOMOGRAPHY.identity], device=images.device).expand(images.shape[0], -1)
+
+
+def pose_loss(family: Family, theta: Tensor, poses: Tensor, aspect: float) -> Tensor:
+    """How far theta, N x p of `family`, misses true poses, N x 9 of all homographies; a scalar, float32 or wider.
+
+    Of 4 x 4 points of the output the distance from where the true pose puts them, normalised; the root of the mean
+    square of an image's, and the mean of the images'. Where several poses are likely, this asks for one of them. The
+    mean square would ask for their mean, which is no pose: of a digit that may lie this way or that, it is a point.
+    """
+    poses = poses.to(theta.device)
+    places = pixel_grid(_PLACES, poses).flatten(0, 1)
+    missed = family.points(theta, places, aspect) - HOMOGRAPHY.points(poses, places, aspect)
+    loss: Tensor = missed.flatten(1).norm(dim=1).mean() / len(places) ** 0.5
+    return loss
+
+
+def precision_on(device: torch.device, recipe: TrainingSpec) -> Precision:
+    """The precision that a recipe means on a device.
+
+    `auto` is bfloat16 on a GPU that supports it and on a CPU with instructions for it: elsewhere it is emulated, and
+    slower than float32.
+    """
+    if recipe.precision == "float32":
+        return "float32"
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # torch has no public name for these yet.
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        native = device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+    return "bfloat16" if native else "float32"
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """A context in which networks compute in this precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
