@@ -34,7 +34,7 @@ USES = {
     "ParallelTransformers": "assert st.ParallelTransformers([transformer] * 2)(images).shape == (5, 2, 28, 28)",
     "SpatialTransformer": "assert transformer(images).shape == (5, 1, 28, 28)",
     "bilinear_sampler": "assert st.bilinear_sampler(images, affine.grid(torch.zeros(5, 6), (3, 4))).shape[3] == 4",
-    "build_model": "assert st.build_model(config.models[1], (42, 42)).network(images).shape == (5, 10)",
+    "build_model": "assert st.build_model(config.models[1], (42, 42))(images).shape == (5, 10)",
     "sample_distortion": "assert len(st.sample_distortion(dataset, test, 1, 'train')[0]) == len(test) * test.repeats",
     "insert_transformer": "assert st.insert_transformer(torch.nn.ReLU(), image=(1, 42, 42))(images).ndim == 4",
     "load_config": "assert st.load_config('quickstart').name == 'quickstart'",
@@ -58,7 +58,7 @@ transformer = st.SpatialTransformer(localise, affine, (28, 28))
 def test_every_public_name_can_be_used_with_nothing_but_the_package_and_torch(tmp_path: Path) -> None:
     assert USES.keys() == set(stn_train.__all__)
     trial = trials_of(stn_train.load_config("quickstart"))[1]
-    network = stn_train.build_model(trial.model, trial.dataset.canvas, trial.parameters).network
+    network = stn_train.build_model(trial.model, trial.dataset.canvas, trial.parameters)
     save_checkpoint(tmp_path / "checkpoint.pt", trial, TrainingState.start(network, trial.training), [])
     code = "\n".join([BEFORE, *USES.values()])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -8,7 +8,7 @@ from made_up import first, spec_of
 from stn_train.data.datasets import OnlineDataset
 from stn_train.data.distortion import distortion_family, sample_distortion
 from stn_train.data.rendering import render
-from stn_train.experiment.runtime import Runtime, prepare
+from stn_train.experiment.runtime import Runtime
 from stn_train.specs import ElasticSpec, ExperimentSpec, PerspectiveSpec, trials_of
 
 CPU = torch.device("cpu")
@@ -92,7 +92,7 @@ def test_a_trial_trains_on_distortions_that_grow_as_its_recipe_says(epochs, curr
             "training": {"epochs": epochs, "curriculum": curriculum, "elastic_augmentation": 1.5},
         }
     )
-    cnn, fcn = (prepare(trial, Runtime(CPU)).training for trial in trials_of(spec))
+    cnn, fcn = (load_trial_data(trial, Runtime(CPU)).training for trial in trials_of(spec))
     assert cnn.elastic_augmentation == fcn.elastic_augmentation == 1.5
     assert cnn.grown == pytest.approx(grown)
     assert fcn.grown == pytest.approx(min(5 * epochs * curriculum, 5 * epochs - 1))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from made_up import draw_of, spec_of
+from stn_train.models.oracle import tell
 from torch import Tensor
 
 from stn_train.data.distortion import Distortion, true_poses
@@ -11,7 +12,6 @@ from stn_train.data.sources import Digits
 from stn_train.geometry import PROJECTIVE, pixel_grid
 from stn_train.geometry.grid import HORIZON
 from stn_train.models import build_model
-from stn_train.models.oracle import tell
 from stn_train.specs import ModelSpec
 
 SPEC = spec_of("p_literal")
@@ -32,7 +32,7 @@ def distorted(real_digits) -> Distorted:
 def posed(images: Tensor, poses: Tensor) -> Tensor:
     """What a transformer that is told the poses makes of images: N x 28 x 28."""
     spec = {"name": "told", "base": "st_fcn", "transformer": {"pose": "oracle"}}
-    network = build_model(ModelSpec.model_validate(spec), SPEC.canvas).network
+    network = build_model(ModelSpec.model_validate(spec), SPEC.canvas)
     tell(network, poses)
     with torch.no_grad():
         return network.transformer(images)[:, 0]

@@ -86,7 +86,7 @@ def test_classifying_changes_nothing_in_the_network():
 def test_every_transformer_tells_its_theta_in_the_order_of_the_forward_pass():
     torch.manual_seed(0)
     spec = {"name": "many", "base": "st_cnn", "transformer": {"family": "attention", "before": [0, 2, 1]}}
-    network = build_model(ModelSpec.model_validate(spec), (28, 28)).network
+    network = build_model(ModelSpec.model_validate(spec), (28, 28))
     wanted = [network[0], network[1][1].transformer, network[1][2].transformer]
     for number, transformer in enumerate(wanted):
         nn.init.constant_(transformer.localisation[-1].bias, 0.1 * number)

@@ -85,7 +85,7 @@ def test_spread_is_over_images():
 def network_of(**transformer: Any) -> nn.Sequential:
     torch.manual_seed(0)
     model = {"name": "made_up", "classifier": "cnn", "transformer": transformer}
-    return build_model(ModelSpec.model_validate(model), (20, 20)).network
+    return build_model(ModelSpec.model_validate(model), (20, 20))
 
 
 def test_every_transformer_has_its_own_in_the_order_of_the_forward_pass():

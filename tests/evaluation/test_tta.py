@@ -82,7 +82,7 @@ def test_turns_all_around_see_the_same_in_an_image_turned_by_one_of_their_steps(
 
 
 def test_theta_is_that_of_the_image_as_it_is():
-    st = build("st_cnn").network
+    st = build("st_cnn")
     nn.init.normal_(st[0].localisation[-1].weight, std=0.1)
     plain, turned = (
         classify(st, images(), CPU, "float32", tta_angles=tta_angles) for tta_angles in ((), (-15.0, 15.0))
@@ -95,7 +95,7 @@ def test_theta_is_that_of_the_image_as_it_is():
 def test_who_is_told_the_pose_is_told_the_turned_one_of_each_image(monkeypatch, size):
     monkeypatch.setattr(classify_module, "BATCH", 4)
     spec = ModelSpec.model_validate({"name": "told", "base": "st_cnn", "transformer": {"pose": "oracle"}})
-    told = build_model(spec, size, 100_000).network
+    told = build_model(spec, size, 100_000)
     seen: list[Tensor] = []
     told[0].register_forward_hook(lambda transformer, read, output: seen.append(output))
     shift = torch.linspace(-0.2, 0.2, 6)[:, None]

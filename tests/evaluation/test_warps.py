@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.evaluation.warps import Warp, recorded_warps, sights
+from stn_train.evaluation.classify import Warp, recorded_warps, sights
 from stn_train.geometry import AFFINE, FAMILIES, PROJECTIVE, TPS, Family
 from stn_train.models import SpatialTransformer, build_model, insert_transformer
 from stn_train.models.build import at_input
@@ -17,7 +17,7 @@ def network_of(canvas: tuple[int, int] = (28, 36), channels: int = 1, **transfor
     """An ST-FCN whose transformers have left the identity."""
     torch.manual_seed(0)
     spec = ModelSpec.model_validate({"name": "made", "base": "st_fcn", "transformer": transformer})
-    network = build_model(spec, canvas, channels=channels).network
+    network = build_model(spec, canvas, channels=channels)
     for module in network.modules():
         if isinstance(module, SpatialTransformer):
             nn.init.normal_(module.localisation[-1].bias, std=0.05)
@@ -107,7 +107,7 @@ def test_only_those_that_read_the_image_itself_have_an_outline():
 
 def test_no_transformer_at_the_input_is_no_sight():
     spec = ModelSpec.model_validate({"name": "deep", "base": "st_cnn", "transformer": {"before": [1]}})
-    assert at_input(build_model(spec, (28, 28)).network) is None
+    assert at_input(build_model(spec, (28, 28))) is None
 
 
 def test_a_transformer_put_before_any_network_is_seen():

@@ -30,7 +30,7 @@ class PastIt(nn.Module):
 @pytest.fixture
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    return build_model(ModelSpec.model_validate("st_cnn"), (28, 28), 60_000).network
+    return build_model(ModelSpec.model_validate("st_cnn"), (28, 28), 60_000)
 
 
 def recipe_of(**changes: Any) -> TrainingSpec:

@@ -8,9 +8,9 @@ from torch import nn
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.sources import load_digits
+from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.metrics import AlignmentMetrics
-from stn_train.experiment.final_evaluation import alignment_metrics
 from stn_train.experiment.runtime import poses_for
 from stn_train.models import build_model
 from stn_train.models.transformer import SpatialTransformer
@@ -30,7 +30,7 @@ def gathered(dataset: str, transformer: dict[str, Any] | None, std: float = 0.0)
     spec, variant = variant_of(dataset)
     torch.manual_seed(0)
     model = ModelSpec.model_validate({"name": "made_up", "classifier": "cnn", "transformer": transformer})
-    network = build_model(model, spec.canvas, 100_000, spec.channels, spec.classes).network
+    network = build_model(model, spec.canvas, 100_000, spec.channels, spec.classes)
     for module in network.modules():
         if isinstance(module, SpatialTransformer) and std:
             last = list(module.localisation.modules())[-1]

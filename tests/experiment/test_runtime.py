@@ -12,7 +12,7 @@ import torch
 from stn_train.data.datasets import build_prebuilt
 from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
-from stn_train.experiment.runtime import Runtime, open_runtime, prepare
+from stn_train.experiment.runtime import Runtime, open_runtime
 from stn_train.specs import DatasetSpec, ExperimentSpec, trials_of
 
 FAULTS = """
@@ -73,7 +73,7 @@ def test_a_built_folder_may_lie_at_home(built, monkeypatch):
         "prebuilt": "any",
     }
     (trial,) = trials_of(ExperimentSpec.model_validate({"name": "home", **keys}))
-    problem = prepare(trial, Runtime(torch.device("cpu"), prebuilt=f"~/{Path(built).name}"))
+    problem = load_trial_data(trial, Runtime(torch.device("cpu"), prebuilt=f"~/{Path(built).name}"))
     assert problem.training_digits == 200
 
 
@@ -94,6 +94,6 @@ def test_poses_are_told_in_training_and_test_as_the_model_wants_them(pose, told,
             **keys,
         }
     )
-    problem = prepare(trials_of(spec)[0], Runtime(torch.device("cpu"), prebuilt=keys.get("prebuilt")))
+    problem = load_trial_data(trials_of(spec)[0], Runtime(torch.device("cpu"), prebuilt=keys.get("prebuilt")))
     batch = next(problem.training.batches(0, 0, 10))
     assert (batch.poses is not None, problem.poses is not None) == told

@@ -7,7 +7,7 @@ import torch
 
 from stn_train.data.datasets import OnlineDataset
 from stn_train.data.sources import hold_out, load_digits
-from stn_train.experiment.runtime import Runtime, TrialData, prepare
+from stn_train.experiment.runtime import Runtime, TrialData
 from stn_train.specs import ExperimentSpec, trials_of
 
 
@@ -22,7 +22,7 @@ def problem(digits: int | None, **keys: Any) -> TrialData:
             **keys,
         }
     )
-    return prepare(trials_of(spec)[0], Runtime(torch.device("cpu")))
+    return load_trial_data(trials_of(spec)[0], Runtime(torch.device("cpu")))
 
 
 def images(problem: TrialData) -> set[bytes]:

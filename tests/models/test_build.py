@@ -9,7 +9,7 @@ from stn_train.errors import UserError
 from stn_train.geometry import FAMILIES
 from stn_train.models import ParallelTransformers, SpatialTransformer, build_model
 from stn_train.models.build import family_of
-from stn_train.models.precision import autocast, precision_on
+from stn_train.models.network import autocast, precision_on
 from stn_train.specs import MODELS, RECIPES, DatasetSpec, ModelSpec, TrainingSpec, TransformerSpec
 
 CPU = torch.device("cpu")
@@ -66,7 +66,7 @@ def test_other_channels_and_classes_can_be_had(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_has_a_transformer_where_its_specification_has_one(name):
     spec = spec_of(name)
-    parts = dict(build_model(spec, (42, 36)).network.named_children())
+    parts = dict(build_model(spec, (42, 36)).named_children())
     assert list(parts) == (["transformer", "classifier"] if spec.transformer else ["classifier"])
     if spec.transformer is not None:
         assert isinstance(parts["transformer"], SpatialTransformer)
@@ -75,7 +75,7 @@ def test_a_model_has_a_transformer_where_its_specification_has_one(name):
 
 
 def test_a_model_is_ready_to_be_trained():
-    assert all(module.training for module in build_model(spec_of("st_cnn"), (28, 28)).network.modules())
+    assert all(module.training for module in build_model(spec_of("st_cnn"), (28, 28)).modules())
 
 
 def test_multiply_adds_are_those_counted_by_hand():
@@ -115,21 +115,21 @@ def transformers_in(network: nn.Module) -> list[str]:
     ids=str,
 )
 def test_transformers_stand_before_the_layers_that_are_named(before, names):
-    assert transformers_in(build_model(spec_of("st_cnn", before=before), (42, 36)).network) == names
+    assert transformers_in(build_model(spec_of("st_cnn", before=before), (42, 36))) == names
 
 
 def test_a_transformer_between_layers_starts_as_the_identity_and_keeps_the_size():
     torch.manual_seed(0)
-    plain = build_model(spec_of("cnn"), (42, 36)).network.eval()
+    plain = build_model(spec_of("cnn"), (42, 36)).eval()
     torch.manual_seed(0)
-    transformed = build_model(spec_of("st_cnn_projective", before=[1, 3, 3]), (42, 36)).network.eval()
+    transformed = build_model(spec_of("st_cnn_projective", before=[1, 3, 3]), (42, 36)).eval()
     images = torch.rand(3, 1, 42, 36)
     torch.testing.assert_close(transformed(images), plain(images), rtol=0, atol=1e-4)
     assert transformed[-1][1].transformer.output_size == (21, 18)
 
 
 def test_two_in_a_row_at_the_input_read_the_canvas_and_what_the_first_puts_out():
-    network = build_model(spec_of("st_cnn", before=[0, 0], output_size=[20, 16]), (42, 36)).network
+    network = build_model(spec_of("st_cnn", before=[0, 0], output_size=[20, 16]), (42, 36))
     first, second = network[0]
     images = torch.rand(2, 1, 42, 36)
     assert first(images).shape == second(first(images)).shape == (2, 1, 20, 16)
@@ -151,12 +151,12 @@ def test_two_in_a_row_at_the_input_read_the_canvas_and_what_the_first_puts_out()
     ],
 )
 def test_points_for_a_pixel_are_as_many_as_the_canvas_has_pixels_for_it(name, canvas, changed, wanted):
-    assert build_model(spec_of(name, **changed), canvas).network.transformer.supersampling == wanted
+    assert build_model(spec_of(name, **changed), canvas).transformer.supersampling == wanted
 
 
 def test_side_by_side_is_each_by_itself_and_the_classifier_gets_all_their_channels():
     """As for addition: two channels in, two transformers, four channels out."""
-    network = build_model(spec_of("st_cnn_paper", parallel=2), (42, 42), channels=2, classes=19).network.eval()
+    network = build_model(spec_of("st_cnn_paper", parallel=2), (42, 42), channels=2, classes=19).eval()
     both = network[0]
     assert isinstance(both, ParallelTransformers)
     for transformer in both.transformers:
@@ -172,7 +172,7 @@ def test_side_by_side_is_each_by_itself_and_the_classifier_gets_all_their_channe
 def test_control_points_of_a_spline_are_those_asked_for():
     spec = TransformerSpec.model_validate({"family": "tps", "control_points": 3})
     assert family_of(spec).parameters == 18
-    assert build_model(spec_of("st_fcn_tps", control_points=3), (28, 28)).network[0].family == family_of(spec)
+    assert build_model(spec_of("st_fcn_tps", control_points=3), (28, 28))[0].family == family_of(spec)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_where_no_transformer_can_stand_is_told(name, before, sentence):
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("st_cnn_paper") or name == "st_fcn_tps"])
 def test_every_family_learns_a_few_steps_and_stays_finite(name, real_digits):
     torch.manual_seed(0)
-    network = build_model(spec_of(name), (28, 28), 100_000).network
+    network = build_model(spec_of(name), (28, 28), 100_000)
     images, labels = real_digits[0].images[:64, None].float() / 255, real_digits[0].labels[:64]
     optimizer = torch.optim.AdamW(network.parameters(), 0.002)
     losses = []
@@ -221,7 +221,7 @@ def test_the_same_seed_builds_the_same_weights_and_another_seed_others():
     networks = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        networks.append(torch.cat([p.flatten() for p in build_model(spec_of("st_cnn"), (42, 42)).network.parameters()]))
+        networks.append(torch.cat([p.flatten() for p in build_model(spec_of("st_cnn"), (42, 42)).parameters()]))
     assert torch.equal(networks[0], networks[1])
     assert not torch.equal(networks[0], networks[2])
 

@@ -28,7 +28,7 @@ def of_family(name: str) -> nn.Module:
 
 def of_pose(pose: str) -> nn.Module:
     spec = {"name": "made_up", "base": "st_cnn_tps", "transformer": {"pose": pose}}
-    return build_model(ModelSpec.model_validate(spec), (28, 28)).network.eval()
+    return build_model(ModelSpec.model_validate(spec), (28, 28)).eval()
 
 
 def inserted() -> nn.Module:

@@ -55,4 +55,4 @@ def test_transformers_of_every_family_are_exported_with_a_free_batch(family):
 @pytest.mark.slow
 def test_networks_are_exported_with_a_free_batch(base, changed):
     spec = ModelSpec.model_validate({"name": "made_up", "base": base, "transformer": changed})
-    answers_alike_for_any_batch(moved(build_model(spec, SIZE).network))
+    answers_alike_for_any_batch(moved(build_model(spec, SIZE)))

@@ -50,7 +50,7 @@ def test_back_in_float32_and_after_any_move_the_identity_is_what_it_was(family):
 @pytest.mark.parametrize("name", MODELS)
 def test_networks_answer_as_in_float32_and_learn(name, dtype):
     torch.manual_seed(0)
-    network, images = build_model(ModelSpec.model_validate(name), (28, 28)).network.eval(), random_images(4, 1, 28, 28)
+    network, images = build_model(ModelSpec.model_validate(name), (28, 28)).eval(), random_images(4, 1, 28, 28)
     expected = network(images).detach()
     logits = network.to(dtype)(images.to(dtype))
     assert logits.dtype == dtype

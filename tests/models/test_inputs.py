@@ -26,7 +26,7 @@ def loaded(folder: Path, model: object = "st_cnn_paper") -> nn.Sequential:
     """A network that comes back from a checkpoint; made for 1 x 42 x 42."""
     spec = {"name": "made_up", "datasets": ["rts"], "models": [model], "training": {}, "parameters": None}
     (trial,) = trials_of(ExperimentSpec.model_validate(spec))
-    network = build_model(trial.model, trial.dataset.canvas).network
+    network = build_model(trial.model, trial.dataset.canvas)
     save_checkpoint(folder / "checkpoint.pt", trial, TrainingState.start(network, trial.training), [])
     return load_network(folder / "checkpoint.pt")
 

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 from pydantic import ValidationError
+from stn_train.models.oracle import SupervisedPose, lessons, tell
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stn_train.errors import UserError
 from stn_train.geometry import AFFINE, HOMOGRAPHY, ROTATION, SIMILARITY, TPS
 from stn_train.models import Model, build_model
-from stn_train.models.oracle import SupervisedPose, lessons, tell
 from stn_train.models.transformer import ThetaHead
 from stn_train.specs import ExperimentSpec, ModelSpec, trials_of
 
@@ -38,17 +38,17 @@ def test_controls_have_the_models_own_classifier():
 
 
 def test_frozen_it_stays_at_the_identity_whatever_it_learns():
-    network = build("identity").network
+    network = build("identity")
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
     before = network[0](images())
     network(images()).square().sum().backward()
     optimizer.step()
     assert torch.equal(network[0](images()), before)
-    assert not torch.equal(network(images()), build("identity").network(images()))
+    assert not torch.equal(network(images()), build("identity")(images()))
 
 
 def test_told_the_pose_it_samples_there_for_each_image():
-    network = build("oracle").network
+    network = build("oracle")
     zoomed = torch.tensor([[0.5, 0, 0, 0, 0.5, 0, 0, 0, 1]])
     whole = torch.tensor([[1.0, 0, 0, 0, 1.0, 0, 0, 0, 1]])
     tell(network, torch.cat([zoomed, whole, whole, zoomed]))
@@ -67,7 +67,7 @@ SHIFTED = torch.tensor([[1.0, 0, 0.5, 0, 1, 0, 0, 0, 1]])
 
 
 def test_who_is_taught_learns_from_the_pose_alone():
-    network = build("supervised").network
+    network = build("supervised")
     tell(network, SHIFTED.expand(4, -1))
     network(images()).square().sum().backward()
     localisation = network[0].localisation
@@ -81,7 +81,7 @@ def test_who_is_taught_learns_from_the_pose_alone():
 
 
 def test_who_has_learnt_the_pose_misses_nothing():
-    network = build("supervised").network
+    network = build("supervised")
     last = [*network[0].localisation.modules()][-1]
     with torch.no_grad():
         last.bias[2] = 0.5
@@ -91,7 +91,7 @@ def test_who_has_learnt_the_pose_misses_nothing():
 
 
 def test_of_two_poses_that_look_alike_the_likelier_is_learnt_not_their_mean():
-    network = build("supervised").network
+    network = build("supervised")
     right, left = (torch.tensor([[0, -turn, 0, turn, 0, 0, 0, 0, 1.0]]) for turn in (1.0, -1.0))
     tell(network, torch.cat([right, right, right, left, left]))
     alike = torch.ones(5, 1, *CANVAS)
@@ -143,7 +143,7 @@ class Nowhere(nn.Module):
 
 
 def test_in_evaluation_nobody_is_taught():
-    network = build("supervised").network.eval()
+    network = build("supervised").eval()
     tell(network, SHIFTED.expand(4, -1))
     network(images())
     assert lessons(network) == []
@@ -151,7 +151,7 @@ def test_in_evaluation_nobody_is_taught():
 
 
 def test_who_predicts_is_not_told():
-    network = build("predicted").network.eval()
+    network = build("predicted").eval()
     before = network(images())
     tell(network, torch.rand(4, 9))
     assert torch.equal(network(images()), before)

@@ -152,7 +152,7 @@ def test_one_that_takes_a_width_is_fitted_to_the_budget_with_its_transformers(tr
 
 
 def test_layers_are_its_named_children_in_order():
-    network = build_model(spec_of("nets:Wide", before=[1]), (28, 24)).network
+    network = build_model(spec_of("nets:Wide", before=[1]), (28, 24))
     assert isinstance(network.classifier.more.transformer, SpatialTransformer)
 
 
@@ -223,7 +223,7 @@ def test_behind_a_transformer_that_learns_one_without_parameters_is_trained_and_
 
 def test_trying_a_step_changes_nothing():
     torch.manual_seed(0)
-    classifier = build_model(spec_of("nets:Dropping"), (28, 24)).network.classifier
+    classifier = build_model(spec_of("nets:Dropping"), (28, 24)).classifier
     after = torch.rand(1)
     torch.manual_seed(0)
     as_made = sys.modules["nets"].Dropping((28, 24), 1, 10)

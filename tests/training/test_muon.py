@@ -41,7 +41,7 @@ def test_orthogonalising_does_not_depend_on_the_length():
 
 @pytest.mark.parametrize("name", ["st_cnn_paper", "st_fcn_tps", "cnn"])
 def test_what_puts_out_theta_and_the_logits_and_what_is_no_matrix_is_left_to_adamw(name):
-    network = build_model(ModelSpec.model_validate(name), (28, 28)).network
+    network = build_model(ModelSpec.model_validate(name), (28, 28))
     groups = muon_over(network).param_groups
     turned = {id(parameter) for group in groups if group["orthogonal"] for parameter in group["params"]}
     layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]

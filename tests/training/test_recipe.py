@@ -114,7 +114,7 @@ def test_in_their_head_start_only_localisation_networks_learn_at_the_full_rate(f
 
 def test_localisation_networks_side_by_side_and_between_layers_have_their_own_rate():
     spec = ModelSpec.model_validate({"name": "two", "base": "st_cnn", "transformer": {"parallel": 2}})
-    network = insert_transformer(build_model(spec, (28, 28)).network, before="classifier.2", image=(1, 28, 28))
+    network = insert_transformer(build_model(spec, (28, 28)), before="classifier.2", image=(1, 28, 28))
     optimizer = make_optimizer(network, recipe_of(localisation_lr=0.1))
     factors = {id(p): group["factor"] for group in optimizer.param_groups for p in group["params"]}
     slow = {name for name, parameter in network.named_parameters() if factors[id(parameter)] == 0.1}
