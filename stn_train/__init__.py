@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stn_train.config import load_config
+    from stn_train.data.datasets import render
     from stn_train.data.distortion import sample_distortion
-    from stn_train.data.rendering import render
     from stn_train.data.sources import load_digits
     from stn_train.experiment.load import load_network
     from stn_train.geometry import FAMILIES, Family, bilinear_sampler
@@ -30,7 +30,7 @@ _HOMES = {
     "load_config": "stn_train.config",
     "load_digits": "stn_train.data.sources",
     "load_network": "stn_train.experiment.load",
-    "render": "stn_train.data.rendering",
+    "render": "stn_train.data.datasets",
 }
 
 __all__ = [

@@ -29,7 +29,7 @@ def build(
 
     To train on them: stn-train run --config rts --set prebuilt=built --output-dir runs/rts-built
     """
-    from stn_train.data.datasets import build_prebuilt
+    from stn_train.data.prebuilt import build_prebuilt
 
     experiment, train, test = _load(config, overrides, data_root)
     for dataset in experiment.datasets:

@@ -70,15 +70,13 @@ def run(
     if not allow_imports:
         check_imports(experiment, config)
 
-    from stn_train.experiment.tensorboard import check_installed, logged
-
     if tensorboard:
+        from stn_train.experiment.tensorboard import check_installed, logged
+
         check_installed()
 
-    from stn_train.cli.results import report_text
     from stn_train.experiment.run import check_trials, open_run, run_trials
     from stn_train.experiment.runtime import open_runtime
-    from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
 
     if dry_run:
@@ -105,6 +103,9 @@ def run(
         finally:
             display.close()
     if folder.finished(everything):
+        from stn_train.cli.results import report_text
+        from stn_train.report.write import report_run
+
         typer.echo(report_text(report_run(folder)))
         typer.echo(f"\nreport: {folder.path / 'report.html'}")
     if display.failed:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stn_train.data.datasets import TEST_SEED, whole_batches
-from stn_train.data.distortion import sample_distortion
-from stn_train.data.extent import InkExtent
+from stn_train.data.datasets import TEST_SEED, render, to_device, whole_batches
+from stn_train.data.distortion import InkExtent, sample_distortion
 from stn_train.data.randomness import Split
-from stn_train.data.rendering import render, to_device
 from stn_train.data.sources import Digits
 from stn_train.specs import DatasetSpec
 

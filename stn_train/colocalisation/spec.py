@@ -1,12 +1,12 @@
 """Co-localisation: a transformer learns, without labels, to find what all images show (paper, appendix A.2)."""
 
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
 from stn_train.specs.datasets import DatasetSpec
-from stn_train.specs.experiments import MOST, Seed, Source, TrialSpec, no_twin_names, no_twins
+from stn_train.specs.experiments import MOST, Seed, Source, TrialSpec, no_twins
 from stn_train.specs.fields import DIGIT, Folder, Name, Parameters, Spec
 from stn_train.specs.models import Localisation, ModelSpec
 from stn_train.specs.training import RECIPES, TrainingSpec
@@ -66,17 +66,11 @@ class ColocalisationSpec(Spec):
     seed: Seed = 0
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
 
-    @field_validator("datasets")
+    @field_validator("datasets", "classes")
     @classmethod
-    def _names_once(cls, datasets: tuple[DatasetSpec, ...]) -> tuple[DatasetSpec, ...]:
-        no_twin_names([dataset.name for dataset in datasets])
-        return datasets
-
-    @field_validator("classes")
-    @classmethod
-    def _classes_once(cls, classes: tuple[int, ...]) -> tuple[int, ...]:
-        no_twins(list(classes), "the class")
-        return classes
+    def _no_twins(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        no_twins(entries)
+        return entries
 
     @property
     def encoder_trial(self) -> TrialSpec:

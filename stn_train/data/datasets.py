@@ -1,36 +1,28 @@
-"""Data sets of images: distorted afresh for every epoch, distorted once for good, and built on disk and read back.
-
-<folder>/<dataset>/
-  manifest.json             format, source, specification, family of theta, seeds, counts and checksums
-  train/images.npy          M x H x W, uint8; opens with numpy.load, also memory-mapped
-  train/digits.npy          N x 28 x 28, uint8: the digits before they were distorted
-  train/parameters.npz      label, digit (M); theta (M x p); rotation, scale, shear, clipped (M); shift (M x 2);
-                            frame (M x 4 x 2), frame_box, ink_box (M x 4): see Outline;
-                            with clutter: clutter_digit, clutter_from_y, ... (M x P)
-  test/images.npy, test/digits.npy, test/parameters.npz
-
-With two channels, images and all parameters but the label have an axis of length 2 after the first.
-"""
+"""Data sets of images: distorted afresh for every epoch, or distorted once for good; rendered on any device."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train import storage
-from stn_train.data.distortion import Distortion, distortion_family, sample_distortion, true_poses
-from stn_train.data.extent import InkExtent, Outline, outline
+from stn_train.data.distortion import (
+    Clutter,
+    Distortion,
+    InkExtent,
+    Outline,
+    distortion_family,
+    outline,
+    sample_distortion,
+    true_poses,
+)
 from stn_train.data.randomness import Split, order
-from stn_train.data.rendering import labels_of, render, to_device
 from stn_train.data.sources import Digits
-from stn_train.errors import UserError
-from stn_train.safe_io import arrays_in, check_axes, read_array
-from stn_train.specs import DIGIT, DatasetSpec, Source, Spec
+from stn_train.geometry import bilinear_sampler, thin_plate_spline
+from stn_train.specs import DIGIT, DatasetSpec
 
 
 class Batch(NamedTuple):
@@ -119,11 +111,7 @@ def whole_batches(count: int, seed: int, epoch: int, size: int) -> Iterator[Tens
 
 TEST_SEED = 20_150_605
 """The seed of every test and validation variant, apart from all seeds of trainings."""
-BUILD_SEED = 0
-"""The seed of built training images: those of epoch 0 of a training with this seed."""
 _BATCH = 1000
-_SPLITS: tuple[Split, ...] = ("train", "test")
-_FILES = ("images.npy", "digits.npy", "parameters.npz")
 
 
 @dataclass(frozen=True)
@@ -168,8 +156,8 @@ def make_fixed_dataset(
     variant = FixedDataset(
         images,
         labels_of(digits, draws),
-        torch.from_numpy(_joined([drawn.digit for drawn in draws])),
-        torch.from_numpy(_joined([drawn.theta.numpy() for drawn in draws])),
+        torch.from_numpy(joined([drawn.digit for drawn in draws])),
+        torch.from_numpy(joined([drawn.theta.numpy() for drawn in draws])),
         digits.images,
         int(clipped.sum()),
     )
@@ -181,121 +169,60 @@ def distorted_again(spec: DatasetSpec, variant: FixedDataset) -> FixedDataset:
     return make_fixed_dataset(spec, Digits(variant.sources, variant.source_labels), "test", TEST_SEED + 1)[0]
 
 
-class Manifest(Spec):
-    """What a built variant is made of, and the checksums (SHA-256) of its files."""
-
-    format: Literal[5] = 5
-    source: Source
-    dataset: DatasetSpec
-    family: str
-    seeds: dict[str, int]
-    images: dict[str, int]
-    files: dict[str, str]
-
-
-def build_prebuilt(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], folder: Path) -> Path:
-    """Write a variant of these splits below `folder`; the folder it lies in. The manifest is written last.
-
-    Raises UserError where another process is writing it.
-    """
-    target = folder / spec.name
-    with storage.folder_lock(target):
-        for part in (target, *(target / split for split in digits)):
-            storage.clear_leftovers(part)
-        manifest = _write_splits(spec, source, digits, target)
-        storage.write_record(target / "manifest.json", manifest.model_dump(mode="json"))
-    return target
-
-
-def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], target: Path) -> Manifest:
-    seeds: dict[str, int] = {split: BUILD_SEED if split == "train" else TEST_SEED for split in digits}
-    files: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    for split, of_split in digits.items():
-        variant, draws, outlines = make_fixed_dataset(spec, of_split, split, seeds[split])
-        counts[split] = len(variant.images)
-        channels = [_parameters(spec, *channel) for channel in zip(draws, outlines, strict=True)]
-        arrays: dict[str, Any] = {name: _joined([channel[name] for channel in channels]) for name in channels[0]}
-        with storage.atomic(target / split / "images.npy") as file:
-            np.save(file, _joined(list(variant.images.numpy().swapaxes(0, 1))))
-        with storage.atomic(target / split / "digits.npy") as file:
-            np.save(file, variant.sources.numpy())
-        with storage.atomic(target / split / "parameters.npz") as file:
-            np.savez(file, label=variant.labels.numpy(), **arrays)
-        for name in _FILES:
-            files[f"{split}/{name}"] = storage.sha256(target / split / name)
-    family = distortion_family(spec).name
-    return Manifest(source=source, dataset=spec, family=family, seeds=seeds, images=counts, files=files)
-
-
-def _parameters(spec: DatasetSpec, drawn: Distortion, lies: Outline) -> dict[str, NDArray[np.generic]]:
-    """What is true of one channel of the images, by the names in the file."""
-    values = asdict(drawn)
-    clutter = values.pop("clutter") or {}
-    del values["elastic_theta"]  # fixed images show the digits of the file as they are
-    values |= {
-        "frame": lies.frame,
-        "frame_box": lies.frame_box,
-        "ink_box": lies.ink,
-        "clipped": lies.clipped(spec.canvas),
-    }
-    values |= {f"clutter_{name}": places for name, places in clutter.items()}
-    return {name: np.asarray(value) for name, value in values.items()}
-
-
-def _joined(channels: list[NDArray[Any]]) -> NDArray[Any]:
+def joined(channels: list[NDArray[Any]]) -> NDArray[Any]:
     """The one channel's array, or those of several along a second axis."""
     return channels[0] if len(channels) == 1 else np.stack(channels, axis=1)
 
 
-def read_manifest(spec: DatasetSpec, source: Source, folder: Path) -> Manifest:
-    """The manifest of a built variant. Raises UserError where it is missing, damaged, or another variant's."""
-    target, mend = folder / spec.name, _build_again(folder)
-    if not (target / "manifest.json").exists():
-        raise UserError(f"{target} holds no prebuilt dataset; {mend.replace('again ', '')}")
-    manifest = storage.read_record(Manifest, target / "manifest.json", mend)
-    if (manifest.source, manifest.dataset) != (source, spec):
-        raise UserError(f"{target} holds another dataset than the configuration's {spec.name} of {source}; {mend}")
-    if manifest.files.keys() != {f"{split}/{name}" for split in _SPLITS for name in _FILES}:
-        raise UserError(f"{target / 'manifest.json'} is damaged: it names other files than those of a variant; {mend}")
-    return manifest
+# --- from digits and a sampled distortion to images, a batch at a time ------------------------------------------------
+
+_ELASTIC = thin_plate_spline(4)
 
 
-def _build_again(folder: Path) -> str:
-    return f"build it again by `stn-train data build --config CONFIG --output-dir {folder}`"
+def to_device(digits: Digits, device: torch.device) -> Digits:
+    """The same digits on a device."""
+    return replace(digits, images=digits.images.to(device), labels=digits.labels.to(device))
 
 
-def load_prebuilt(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, FixedDataset]:
-    """Read a built variant, train and test, and check it against its manifest and `spec`.
+def render(spec: DatasetSpec, digits: Digits, draws: tuple[Distortion, ...], index: Tensor) -> Tensor:
+    """The images of these numbers (B, of the M that were drawn): B x C x H x W, float32 from 0 to 1, a draw a channel.
 
-    Raises UserError where it is missing, damaged, or of another specification or source.
+    The digits' device is where it happens; `draws` and `index` lie on the CPU.
     """
-    target, mend = folder / spec.name, _build_again(folder)
-    manifest = read_manifest(spec, source, folder)
-    for name, checksum in manifest.files.items():
-        if not (target / name).is_file() or storage.sha256(target / name) != checksum:
-            raise UserError(f"{target / name} is missing or damaged: its checksum is not the manifest's; {mend}")
-    try:
-        return {split: _read_split(target / split, spec) for split in _SPLITS}
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{target} is damaged: {error}; {mend}") from None
+    device, (height, width) = digits.images.device, spec.canvas
+    shown = torch.cat([torch.from_numpy(drawn.digit)[index] for drawn in draws]).to(device)
+    theta = torch.cat([drawn.theta[index] for drawn in draws]).to(device)
+    sources = digits.images[shown][:, None].float().div_(255)
+    elastic_thetas = [drawn.elastic_theta[index] for drawn in draws if drawn.elastic_theta is not None]
+    if elastic_thetas:
+        frame = (DIGIT, DIGIT)
+        sources = bilinear_sampler(sources, _ELASTIC.grid(torch.cat(elastic_thetas).to(device), frame))
+    # Only a thin plate spline depends on the aspect: it was bent on the canvas.
+    grid = distortion_family(spec).grid(theta, spec.canvas, width / height)
+    channels = bilinear_sampler(sources, grid).view(len(draws), len(index), height, width)
+    for channel, drawn in zip(channels, draws, strict=True):
+        if spec.clutter is not None and drawn.clutter is not None:
+            add_clutter(channel, digits, drawn.clutter[index], spec.clutter.size)
+    return channels.movedim(0, 1)
 
 
-def _read_split(folder: Path, spec: DatasetSpec) -> FixedDataset:
-    arrays = {"images": read_array(folder / "images.npy"), "sources": read_array(folder / "digits.npy")}
-    parameters = arrays_in((folder / "parameters.npz").read_bytes())
-    arrays |= {name: parameters[name] for name in ("label", "digit", "theta", "clipped")}
-    channels = "C" if spec.channels > 1 else ""
-    axes = {"images": f"u M{channels}HW", "sources": "u NDD", "label": "i M"}
-    axes |= {"digit": f"i M{channels}", "theta": f"f M{channels}P", "clipped": f"b M{channels}"}
-    lengths = {"C": spec.channels, "H": spec.canvas[0], "W": spec.canvas[1], "D": DIGIT}
-    check_axes(arrays, axes, lengths | {"P": len(distortion_family(spec).identity)})
-    for name, most in (("label", spec.classes), ("digit", len(arrays["sources"]))):
-        if arrays[name].min() < 0 or arrays[name].max() >= most:
-            raise ValueError(f"{folder.name}: {name} is not between 0 and {most - 1}")
-    if not np.isfinite(arrays["theta"]).all():
-        raise ValueError(f"{folder.name}: theta is not finite")
-    images, sources, labels, digit, theta, clipped = map(torch.from_numpy, arrays.values())
-    if spec.channels == 1:
-        return FixedDataset(images[:, None], labels, digit, theta, sources, int(clipped.sum()))
-    return FixedDataset(images, labels, digit, theta, sources, int(clipped.any(dim=1).sum()))
+def labels_of(digits: Digits, draws: tuple[Distortion, ...]) -> Tensor:
+    """The labels of all M images, on the digits' device: the sum of the digits that an image shows."""
+    shown = (torch.from_numpy(drawn.digit).to(digits.labels.device) for drawn in draws)
+    return torch.stack([digits.labels[digit] for digit in shown]).sum(dim=0)
+
+
+def add_clutter(images: Tensor, digits: Digits, clutter: Clutter, size: int) -> None:
+    """Lay patches over images (B x H x W), in place; where two meet, the brighter pixel stays."""
+    device, (count, _, width) = images.device, images.shape
+    inside = torch.arange(size, device=device)
+    rows, columns = inside[:, None], inside
+
+    def pixels(y: Tensor, x: Tensor, row_length: int) -> Tensor:
+        corner = (y * row_length + x).to(device)
+        return corner[:, :, None, None] + rows * row_length + columns
+
+    cut = pixels(clutter.from_y, clutter.from_x, DIGIT) + (clutter.digit.to(device) * DIGIT**2)[:, :, None, None]
+    values = digits.images.view(-1)[cut].float() / 255
+    put = pixels(clutter.to_y, clutter.to_x, width)
+    images.view(count, -1).scatter_reduce_(1, put.view(count, -1), values.view(count, -1), "amax")

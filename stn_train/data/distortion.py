@@ -5,15 +5,14 @@ canvas = R S H digit + t. Then the canvas may be bent, and clutter laid over it.
 inverse, target to source: from the canvas to the digit.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.data.clutter import Clutter, sample_clutter
-from stn_train.data.extent import Array, InkExtent, outline
 from stn_train.data.randomness import RandomKey, RandomStream, Split
 from stn_train.data.sources import Digits
 from stn_train.geometry import (
@@ -25,9 +24,184 @@ from stn_train.geometry import (
     SHEAR,
     Family,
     MatrixFamily,
+    ThinPlateSpline,
+    apply_matrix,
     thin_plate_spline,
 )
-from stn_train.specs import DIGIT, DatasetSpec, ElasticSpec, PerspectiveSpec
+from stn_train.specs import DIGIT, ClutterSpec, DatasetSpec, ElasticSpec, PerspectiveSpec
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+_CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+
+
+# --- where digits lie: the extent of their ink in the frame, and the outline of both on the canvas --------------------
+
+
+@dataclass(frozen=True)
+class InkExtent:
+    """The inked pixels (value above 0) at the edge of N digits, in centred pixels.
+
+    For each of the 28 rows, the centres of its leftmost and its rightmost inked pixel (N x 28); a row without ink
+    repeats the digit's first inked row, which changes no extent. Among them are the corners of the ink's convex hull.
+    """
+
+    left: Array
+    right: Array
+    y: Array
+
+    @staticmethod
+    def of(digits: Digits) -> "InkExtent":
+        """The ink of these digits; one without any ink counts as one inked pixel in the middle of its frame."""
+        inked = digits.images.numpy() > 0
+        inked[~inked.any(axis=(1, 2)), DIGIT // 2, DIGIT // 2] = True
+        rows = inked.any(axis=2)
+        filled = np.where(rows, np.arange(DIGIT), rows.argmax(axis=1)[:, None])
+        left = np.take_along_axis(inked.argmax(axis=2), filled, axis=1)
+        right = np.take_along_axis(DIGIT - 1 - inked[:, :, ::-1].argmax(axis=2), filled, axis=1)
+        middle = (DIGIT - 1) / 2
+        return InkExtent(left - middle, right - middle, filled - middle)
+
+    def extent(self, row: Array, digit: NDArray[np.int64]) -> tuple[Array, Array]:
+        """The lowest and the highest value of row . (x, y) over each digit's ink; `row` is M x 2, `digit` M."""
+        along, across = row[:, :1], row[:, 1:] * self.y[digit]
+        one, other = along * self.left[digit] + across, along * self.right[digit] + across
+        return np.minimum(one, other).min(axis=1), np.maximum(one, other).max(axis=1)
+
+    def points(self, digit: NDArray[np.int64]) -> Array:
+        """The ends of the rows of these digits: M x 56 x 2, (x, y)."""
+        x = np.concatenate([self.left[digit], self.right[digit]], axis=1)
+        return np.stack([x, np.concatenate([self.y[digit]] * 2, axis=1)], axis=2)
+
+
+_SLACK = 1e-3
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Where M digits lie, in pixels of the canvas: a pixel's centre has whole coordinates (x, y), the first is (0, 0).
+
+    `frame` (M x 4 x 2): the corners of the outer edge of the 28 x 28 frame, in the order top left, top right, bottom
+    right, bottom left of the digit. `ink` (M x 4): left, top, right and bottom of the box of the inked pixels' centres.
+    Both NaN for a map that folds there and cannot be followed back.
+    """
+
+    frame: Array
+    ink: Array
+
+    @property
+    def frame_box(self) -> Array:
+        """M x 4: left, top, right and bottom of the upright box around the frame."""
+        return np.concatenate([self.frame.min(axis=1), self.frame.max(axis=1)], axis=1)
+
+    def clipped(self, canvas: tuple[int, int]) -> NDArray[np.bool_]:
+        """Whether the centre of an inked pixel lies off a canvas of this height and width: M."""
+        height, width = canvas
+        last = np.array([width, height, width, height]) - 1
+        off: NDArray[np.bool_] = ~((self.ink >= -_SLACK) & (self.ink <= last + _SLACK))
+        return np.asarray(off.any(axis=1))
+
+
+def outline(family: Family, theta: Tensor, canvas: tuple[int, int], ink: Array) -> Outline:
+    """The outlines for theta, M x p, from canvas (H, W) to digit.
+
+    `ink` (M x K x 2): points of the digits' ink in centred pixels of their frames.
+    """
+    frame = np.broadcast_to(_CORNERS * DIGIT / 2, (len(ink), 4, 2))
+    points = on_canvas(family, theta, canvas, np.concatenate([frame, ink], axis=1))
+    corners, inked = points[:, :4], points[:, 4:]
+    return Outline(corners, np.concatenate([inked.min(axis=1), inked.max(axis=1)], axis=1))
+
+
+def on_canvas(family: Family, theta: Tensor, canvas: tuple[int, int], points: Array) -> Array:
+    """Points of the digits' frames (M x K x 2, centred pixels) on the canvas (M x K x 2, in its pixels)."""
+    height, width = canvas
+    normalised = torch.from_numpy(points / (DIGIT / 2))
+    parts = zip(theta.double().split(_CHUNK), normalised.split(_CHUNK), strict=True)
+    found = torch.cat([_backwards(family, some, there, width / height) for some, there in parts]).numpy()
+    pixels: Array = ((found + 1) * np.array([width, height]) - 1) / 2
+    return pixels
+
+
+def _backwards(family: Family, theta: Tensor, source: Tensor, aspect: float) -> Tensor:
+    """Target points for source points, both normalised."""
+    if isinstance(family, ThinPlateSpline):
+        return family.inverse_points(theta, source, aspect)
+    assert isinstance(family, MatrixFamily)
+    return apply_matrix(torch.linalg.inv(family.matrix(theta)), source)
+
+
+# --- clutter: patches cut from other digits, and where on the canvas they are put -------------------------------------
+
+_ROUNDS = 100
+
+
+@dataclass(frozen=True)
+class Clutter:
+    """Where patches are cut and where they are put, for M images and P patches each; all M x P, int64.
+
+    `digit` is the number of the digit that a patch is cut from; the other four are the patch's upper left pixel there
+    and on the canvas.
+    """
+
+    digit: Tensor
+    from_y: Tensor
+    from_x: Tensor
+    to_y: Tensor
+    to_x: Tensor
+
+    def __getitem__(self, index: Tensor) -> "Clutter":
+        return Clutter(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+def sample_clutter(
+    spec: ClutterSpec,
+    canvas: tuple[int, int],
+    digit: NDArray[np.int64],
+    boxes: Array | None,
+    source: RandomKey,
+) -> Clutter:
+    """Patches of digits other than the image's own, `digit` (M), from anywhere in their frames to anywhere.
+
+    With `boxes` (M x 4: left, top, right, bottom in pixels of the canvas) patches that touch an image's box are put
+    somewhere else, drawn for all patches at once; where there is no room, after 100 rounds, the last place stays.
+    """
+
+    def anywhere(attempt: int) -> NDArray[np.int64]:
+        shares = source.stream(RandomStream.CLUTTER, attempt).random((len(digit), spec.patches, 5))
+        return np.moveaxis((shares * choices).astype(np.int64), 2, 0)
+
+    digits = int(digit.max()) + 1
+    choices = np.array([digits - 1, *(side - spec.size + 1 for side in (DIGIT, DIGIT, *canvas))])
+    other, from_y, from_x, to_y, to_x = anywhere(0)
+    other += other >= digit[:, None]
+    if boxes is not None:
+        to_y, to_x = _apart(to_y, to_x, spec.size, boxes, anywhere)
+    return Clutter(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (other, from_y, from_x, to_y, to_x)))
+
+
+def _apart(
+    to_y: NDArray[np.int64],
+    to_x: NDArray[np.int64],
+    size: int,
+    boxes: Array,
+    anywhere: Callable[[int], NDArray[np.int64]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places of patches (M x P), drawn again until no pixel of a patch comes within one of its image's box."""
+    left, top, right, bottom = (boxes[:, side, None] for side in range(4))
+    for attempt in range(1, _ROUNDS):
+        beside = (to_x >= right + 1) | (to_x + size <= left)
+        touching = ~(beside | (to_y >= bottom + 1) | (to_y + size <= top))
+        if not touching.any():
+            break
+        *_, new_y, new_x = anywhere(attempt)
+        to_y, to_x = np.where(touching, new_y, to_y), np.where(touching, new_x, to_x)
+    return to_y, to_x
+
+
+# --- the distortion of every image of an epoch ------------------------------------------------------------------------
 
 
 def distortion_family(spec: DatasetSpec) -> Family:
@@ -169,9 +343,6 @@ def _bent(spec: DatasetSpec, placed: Array, source: RandomKey) -> Array:
         places = elastic_places(spec.elastic, spec.canvas, len(placed), source)
         return (places @ placed[:, :, :2].transpose(0, 2, 1) + placed[:, None, :, 2]).reshape(len(placed), -1)
     return placed.reshape(-1, 6)
-
-
-_CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
 def elastic_places(

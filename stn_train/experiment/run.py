@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from stn_train.config import dump
-from stn_train.data.datasets import read_manifest
 from stn_train.data.sources import training_size
 from stn_train.errors import Stopped, UserError
 from stn_train.experiment.plan import differences, joined
@@ -129,6 +128,8 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
             what = f"training.train_size is {wanted:,}, and {trial.source} has {there:,} to train on; lower it"
             mistakes[what] = None
         if prebuilt is not None:
+            from stn_train.data.prebuilt import read_manifest
+
             try:
                 read_manifest(trial.dataset, trial.source, at_home(prebuilt))
             except UserError as error:

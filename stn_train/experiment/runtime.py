@@ -13,14 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from stn_train.data.datasets import (
-    FixedDataset,
-    OnlineDataset,
-    PrebuiltDataset,
-    TrainingData,
-    load_prebuilt,
-    make_fixed_dataset,
-)
+from stn_train.data.datasets import FixedDataset, OnlineDataset, PrebuiltDataset, TrainingData, make_fixed_dataset
 from stn_train.data.distortion import true_poses
 from stn_train.data.randomness import Split
 from stn_train.data.sources import Digits, hold_out, load_split, seeded_subset
@@ -114,6 +107,8 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> TrialData:
     """Load a trial's digits, or its prebuilt dataset, and distort what is distorted once."""
     model, dataset, recipe = trial.model, trial.dataset, trial.training
     if runtime.prebuilt is not None:
+        from stn_train.data.prebuilt import load_prebuilt
+
         prebuilt = load_prebuilt(dataset, trial.source, at_home(runtime.prebuilt))
         train, test = prebuilt["train"], prebuilt["test"]
         images, labels = train.images.to(runtime.device), train.labels.to(runtime.device)

@@ -27,8 +27,7 @@ from stn_train.geometry.families import (
     Family,
     MatrixFamily,
 )
-from stn_train.geometry.grid import apply_matrix, bilinear_sampler, matrix_grid, pixel_grid
-from stn_train.geometry.precision import precise, without_autocast
+from stn_train.geometry.grid import apply_matrix, bilinear_sampler, matrix_grid, pixel_grid, precise, without_autocast
 from stn_train.geometry.tps import ThinPlateSpline, thin_plate_spline
 
 TPS = thin_plate_spline(4)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stn_train.geometry.grid import apply_matrix, matrix_grid, projective_grid
-from stn_train.geometry.precision import precise
+from stn_train.geometry.grid import apply_matrix, matrix_grid, precise, projective_grid
 
 
 @dataclass(frozen=True)

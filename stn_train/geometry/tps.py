@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stn_train.geometry.families import Family
-from stn_train.geometry.grid import pixel_grid
-from stn_train.geometry.precision import precise
+from stn_train.geometry.grid import pixel_grid, precise
 
 Array = NDArray[np.float64]
 

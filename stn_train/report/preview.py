@@ -6,8 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stn_train.data.datasets import make_fixed_dataset
-from stn_train.data.distortion import Distortion
-from stn_train.data.extent import Outline
+from stn_train.data.distortion import Distortion, Outline
 from stn_train.data.sources import CLASSES, Digits
 from stn_train.report.plots import draw_outline, in_plain_text, show_image
 from stn_train.specs import DatasetSpec

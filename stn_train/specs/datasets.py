@@ -87,15 +87,11 @@ class DatasetSpec(Spec):
         return preset(value, DATASETS, "dataset")
 
     @model_validator(mode="after")
-    def _bent_once(self) -> "DatasetSpec":
+    def _goes_together(self) -> "DatasetSpec":
         if self.perspective is not None and self.elastic is not None:
             raise ValueError(
                 "perspective and elastic do not go together: no single family undoes both; leave one of them out"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _patches_fit(self) -> "DatasetSpec":
         if self.clutter is not None and self.clutter.size > min(self.canvas):
             raise ValueError(f"patches of {self.clutter.size} pixels do not fit on this canvas; make one of them fit")
         return self

@@ -16,7 +16,6 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 MOST = 100
 """Datasets, or models, of an experiment."""
-MOST_TRIALS = 100_000
 
 
 class ExperimentSpec(Spec):
@@ -55,24 +54,13 @@ class ExperimentSpec(Spec):
         return {**value, "training": merged(RECIPES[recipe], training)}
 
     @model_validator(mode="after")
-    def _built_as_they_are(self) -> "ExperimentSpec":
-        if self.validation and self.prebuilt is not None:
-            raise ValueError(
-                "validation does not go with prebuilt data sets, which hold nothing out; leave one of them out"
-            )
-        for key in ("elastic_augmentation", "curriculum"):
-            if getattr(self.training, key) and self.prebuilt is not None:
+    def _goes_together(self) -> "ExperimentSpec":
+        if self.prebuilt is not None:
+            drawn = [key for key in ("elastic_augmentation", "curriculum", "train_size") if getattr(self.training, key)]
+            for key in [f"training.{key}" for key in drawn] + ["validation"] * self.validation:
                 raise ValueError(
-                    f"training.{key} does not go with prebuilt data sets, whose images are drawn once; leave one out"
+                    f"{key} does not go with prebuilt data sets, whose digits and images are fixed; leave one out"
                 )
-        if self.training.train_size is not None and self.prebuilt is not None:
-            raise ValueError(
-                "training.train_size does not go with prebuilt data sets, which show all digits; leave one of them out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _not_too_long(self) -> "ExperimentSpec":
         for model in self.models:
             epochs = _epochs_of(model, self)
             if epochs > MOST_EPOCHS:
@@ -80,25 +68,11 @@ class ExperimentSpec(Spec):
                     f"epoch_multiplier gives {model.name} {epochs:,} epochs, and at most {MOST_EPOCHS:,} are allowed; "
                     f"lower epoch_multiplier.{model.classifier} or training.epochs"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _some_trial(self) -> "ExperimentSpec":
         if not any(_makes_sense(dataset, model) for dataset in self.datasets for model in self.models):
             models, datasets = (", ".join(entry.name for entry in entries) for entries in (self.models, self.datasets))
             raise ValueError(
                 f"no trial is left: {models} need the true pose, and images of {datasets} have none that is a matrix; "
                 "add another model or dataset"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _not_too_many(self) -> "ExperimentSpec":
-        count = len(self.datasets) * len(self.models) * len(self.seeds)
-        if count > MOST_TRIALS:
-            raise ValueError(
-                f"{len(self.datasets)} datasets x {len(self.models)} models x {len(self.seeds)} seeds are {count:,} "
-                f"trials, and at most {MOST_TRIALS:,} are allowed; leave some of them out"
             )
         return self
 
@@ -116,33 +90,26 @@ class ExperimentSpec(Spec):
             raise ValueError(f"with their controls these are {len(everything)} models, and at most {MOST} are allowed")
         return everything
 
-    @field_validator("datasets", "models")
+    @field_validator("datasets", "models", "seeds")
     @classmethod
-    def _names_once(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
-        no_twin_names([entry.name for entry in entries])
+    def _no_twins(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        no_twins(entries)
         return entries
 
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        no_twins(list(seeds), "the seed")
-        return seeds
 
+def no_twins(entries: tuple[Any, ...]) -> None:
+    """Raise ValueError where an entry, or its name, stands in a list twice.
 
-def no_twins(values: list[Any], what: str) -> None:
-    """Raise ValueError where one of the values of a list stands in it twice."""
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise ValueError(f"{what} {value} appears twice; give each its own")
-
-
-def no_twin_names(names: list[str]) -> None:
-    """Raise ValueError where a name stands in a list twice, or differs in its case alone, as folders' must not."""
-    no_twins(names, "the name")
+    Names must not differ in their case alone: on some systems folders do not.
+    """
     seen: dict[str, str] = {}
-    for name in names:
-        if (before := seen.setdefault(name.casefold(), name)) != name:
+    for name in (str(getattr(entry, "name", entry)) for entry in entries):
+        before = seen.get(name.casefold())
+        if before == name:
+            raise ValueError(f"{name} appears twice; leave one of them out, or rename it")
+        if before is not None:
             raise ValueError(f"the names {before} and {name} differ in case alone, and so would folders; rename one")
+        seen[name.casefold()] = name
 
 
 class TrialSpec(Spec):

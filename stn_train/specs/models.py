@@ -50,7 +50,7 @@ class TransformerSpec(Spec):
         (0,), description="before which layers of the classifier; 0 is the input; a number twice: two in a row"
     )
     parallel: int = Field(
-        1, ge=1, le=8, description="how many side by side: each reads every channel, and all that they put out goes on"
+        1, ge=1, le=8, description="how many in parallel: each reads every channel, and all that they put out goes on"
     )
 
     pose: Literal["predicted", "identity", "supervised", "oracle"] = Field(
@@ -59,30 +59,22 @@ class TransformerSpec(Spec):
         "learns the true pose, which training tells it, and nothing else; or the true pose itself",
     )
 
-    @model_validator(mode="after")
-    def _controls_at_the_input(self) -> "TransformerSpec":
-        if self.pose != "predicted" and not self.can_be_controlled:
-            raise ValueError(
-                f"pose {self.pose} is for one transformer at the input: leave out pose, or before and parallel"
-            )
-        return self
-
     @property
     def can_be_controlled(self) -> bool:
         """Whether it is a single transformer at the input."""
         return (self.before, self.parallel) == ((0,), 1)
 
     @model_validator(mode="after")
-    def _side_by_side_at_the_input(self) -> "TransformerSpec":
+    def _nothing_in_vain(self) -> "TransformerSpec":
+        if self.pose != "predicted" and not self.can_be_controlled:
+            raise ValueError(
+                f"pose {self.pose} is for one transformer at the input: leave out pose, or before and parallel"
+            )
         if self.parallel > 1 and any(self.before):
             raise ValueError(
-                "transformers side by side stand at the input, where the classifier is made for all their channels; "
-                "leave out parallel, or before"
+                "parallel transformers stand at the input, where the classifier is made for all their channels; leave "
+                "out parallel, or before"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _nothing_in_vain(self) -> "TransformerSpec":
         if self.control_points != 4 and self.family != "tps":
             raise ValueError(
                 f"control_points {self.control_points} is for the family tps, and this is {self.family}; leave it out"
@@ -92,10 +84,6 @@ class TransformerSpec(Spec):
                 "output_size is for a transformer at the input, and one between layers puts out as many pixels as it "
                 "reads; leave it out, or add 0 to before"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _supersampling_at_the_input(self) -> "TransformerSpec":
         if self.supersampling not in ("auto", 1) and 0 not in self.before:
             raise ValueError(
                 f"supersampling {self.supersampling} is for a transformer at the input; leave it out, or add 0 to "

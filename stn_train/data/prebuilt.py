@@ -1,0 +1,150 @@
+"""Data sets that are built on disk and read back.
+
+<folder>/<dataset>/
+  manifest.json             format, source, specification, family of theta, seeds, counts and checksums
+  train/images.npy          M x H x W, uint8; opens with numpy.load, also memory-mapped
+  train/digits.npy          N x 28 x 28, uint8: the digits before they were distorted
+  train/parameters.npz      label, digit (M); theta (M x p); rotation, scale, shear, clipped (M); shift (M x 2);
+                            frame (M x 4 x 2), frame_box, ink_box (M x 4): see Outline;
+                            with clutter: clutter_digit, clutter_from_y, ... (M x P)
+  test/images.npy, test/digits.npy, test/parameters.npz
+
+With two channels, images and all parameters but the label have an axis of length 2 after the first.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stn_train import storage
+from stn_train.data.datasets import TEST_SEED, FixedDataset, joined, make_fixed_dataset
+from stn_train.data.distortion import Distortion, Outline, distortion_family
+from stn_train.data.randomness import Split
+from stn_train.data.sources import Digits
+from stn_train.errors import UserError
+from stn_train.safe_io import arrays_in, check_axes, read_array
+from stn_train.specs import DIGIT, DatasetSpec, Source, Spec
+
+BUILD_SEED = 0
+"""The seed of built training images: those of epoch 0 of a training with this seed."""
+_SPLITS: tuple[Split, ...] = ("train", "test")
+_FILES = ("images.npy", "digits.npy", "parameters.npz")
+
+
+class Manifest(Spec):
+    """What a built variant is made of, and the checksums (SHA-256) of its files."""
+
+    format: Literal[5] = 5
+    source: Source
+    dataset: DatasetSpec
+    family: str
+    seeds: dict[str, int]
+    images: dict[str, int]
+    files: dict[str, str]
+
+
+def build_prebuilt(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], folder: Path) -> Path:
+    """Write a variant of these splits below `folder`; the folder it lies in. The manifest is written last.
+
+    Raises UserError where another process is writing it.
+    """
+    target = folder / spec.name
+    with storage.folder_lock(target):
+        for part in (target, *(target / split for split in digits)):
+            storage.clear_leftovers(part)
+        manifest = _write_splits(spec, source, digits, target)
+        storage.write_record(target / "manifest.json", manifest.model_dump(mode="json"))
+    return target
+
+
+def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], target: Path) -> Manifest:
+    seeds: dict[str, int] = {split: BUILD_SEED if split == "train" else TEST_SEED for split in digits}
+    files: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for split, of_split in digits.items():
+        variant, draws, outlines = make_fixed_dataset(spec, of_split, split, seeds[split])
+        counts[split] = len(variant.images)
+        channels = [_parameters(spec, *channel) for channel in zip(draws, outlines, strict=True)]
+        arrays: dict[str, Any] = {name: joined([channel[name] for channel in channels]) for name in channels[0]}
+        with storage.atomic(target / split / "images.npy") as file:
+            np.save(file, joined(list(variant.images.numpy().swapaxes(0, 1))))
+        with storage.atomic(target / split / "digits.npy") as file:
+            np.save(file, variant.sources.numpy())
+        with storage.atomic(target / split / "parameters.npz") as file:
+            np.savez(file, label=variant.labels.numpy(), **arrays)
+        for name in _FILES:
+            files[f"{split}/{name}"] = storage.sha256(target / split / name)
+    family = distortion_family(spec).name
+    return Manifest(source=source, dataset=spec, family=family, seeds=seeds, images=counts, files=files)
+
+
+def _parameters(spec: DatasetSpec, drawn: Distortion, lies: Outline) -> dict[str, NDArray[np.generic]]:
+    """What is true of one channel of the images, by the names in the file."""
+    values = asdict(drawn)
+    clutter = values.pop("clutter") or {}
+    del values["elastic_theta"]  # fixed images show the digits of the file as they are
+    values |= {
+        "frame": lies.frame,
+        "frame_box": lies.frame_box,
+        "ink_box": lies.ink,
+        "clipped": lies.clipped(spec.canvas),
+    }
+    values |= {f"clutter_{name}": places for name, places in clutter.items()}
+    return {name: np.asarray(value) for name, value in values.items()}
+
+
+def read_manifest(spec: DatasetSpec, source: Source, folder: Path) -> Manifest:
+    """The manifest of a built variant. Raises UserError where it is missing, damaged, or another variant's."""
+    target, mend = folder / spec.name, _build_again(folder)
+    if not (target / "manifest.json").exists():
+        raise UserError(f"{target} holds no prebuilt dataset; {mend.replace('again ', '')}")
+    manifest = storage.read_record(Manifest, target / "manifest.json", mend)
+    if (manifest.source, manifest.dataset) != (source, spec):
+        raise UserError(f"{target} holds another dataset than the configuration's {spec.name} of {source}; {mend}")
+    if manifest.files.keys() != {f"{split}/{name}" for split in _SPLITS for name in _FILES}:
+        raise UserError(f"{target / 'manifest.json'} is damaged: it names other files than those of a variant; {mend}")
+    return manifest
+
+
+def _build_again(folder: Path) -> str:
+    return f"build it again by `stn-train data build --config CONFIG --output-dir {folder}`"
+
+
+def load_prebuilt(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, FixedDataset]:
+    """Read a built variant, train and test, and check it against its manifest and `spec`.
+
+    Raises UserError where it is missing, damaged, or of another specification or source.
+    """
+    target, mend = folder / spec.name, _build_again(folder)
+    manifest = read_manifest(spec, source, folder)
+    for name, checksum in manifest.files.items():
+        if not (target / name).is_file() or storage.sha256(target / name) != checksum:
+            raise UserError(f"{target / name} is missing or damaged: its checksum is not the manifest's; {mend}")
+    try:
+        return {split: _read_split(target / split, spec) for split in _SPLITS}
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{target} is damaged: {error}; {mend}") from None
+
+
+def _read_split(folder: Path, spec: DatasetSpec) -> FixedDataset:
+    arrays = {"images": read_array(folder / "images.npy"), "sources": read_array(folder / "digits.npy")}
+    parameters = arrays_in((folder / "parameters.npz").read_bytes())
+    arrays |= {name: parameters[name] for name in ("label", "digit", "theta", "clipped")}
+    channels = "C" if spec.channels > 1 else ""
+    axes = {"images": f"u M{channels}HW", "sources": "u NDD", "label": "i M"}
+    axes |= {"digit": f"i M{channels}", "theta": f"f M{channels}P", "clipped": f"b M{channels}"}
+    lengths = {"C": spec.channels, "H": spec.canvas[0], "W": spec.canvas[1], "D": DIGIT}
+    check_axes(arrays, axes, lengths | {"P": len(distortion_family(spec).identity)})
+    for name, most in (("label", spec.classes), ("digit", len(arrays["sources"]))):
+        if arrays[name].min() < 0 or arrays[name].max() >= most:
+            raise ValueError(f"{folder.name}: {name} is not between 0 and {most - 1}")
+    if not np.isfinite(arrays["theta"]).all():
+        raise ValueError(f"{folder.name}: theta is not finite")
+    images, sources, labels, digit, theta, clipped = map(torch.from_numpy, arrays.values())
+    if spec.channels == 1:
+        return FixedDataset(images[:, None], labels, digit, theta, sources, int(clipped.sum()))
+    return FixedDataset(images, labels, digit, theta, sources, int(clipped.any(dim=1).sum()))
