@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     from stn_train.data.sources import load_digits
     from stn_train.experiment.load import load_network
     from stn_train.geometry import FAMILIES, Family, bilinear_sampler
-    from stn_train.models import ParallelTransformers, SpatialTransformer, build_model, insert_transformer
+    from stn_train.models.build import build_model
+    from stn_train.models.insert import insert_transformer
+    from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
 
 _HOMES = {
     "FAMILIES": "stn_train.geometry",
     "Family": "stn_train.geometry",
-    "ParallelTransformers": "stn_train.models",
-    "SpatialTransformer": "stn_train.models",
+    "ParallelTransformers": "stn_train.models.transformer",
+    "SpatialTransformer": "stn_train.models.transformer",
     "bilinear_sampler": "stn_train.geometry",
-    "build_model": "stn_train.models",
+    "build_model": "stn_train.models.build",
     "sample_distortion": "stn_train.data.distortion",
-    "insert_transformer": "stn_train.models",
+    "insert_transformer": "stn_train.models.insert",
     "load_config": "stn_train.config",
     "load_digits": "stn_train.data.sources",
     "load_network": "stn_train.experiment.load",

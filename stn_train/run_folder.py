@@ -24,7 +24,6 @@ A trial's files, and environment.json, are sealed: see stn_train.storage.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -131,60 +130,24 @@ class TrialFailure(Spec):
     why: str
 
 
-@dataclass(frozen=True)
 class TrialFolder:
-    """The files of one trial, by name."""
+    """The files of one trial, by name; see above."""
 
-    path: Path
-
-    @property
-    def result(self) -> Path:
-        """The finished trial's TrialResult."""
-        return self.path / "result.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One EpochRecord a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def timing(self) -> Path:
-        """The finished trial's Timing."""
-        return self.path / "timing.json"
-
-    @property
-    def environment(self) -> Path:
-        """The machine that trained it, the latest where there were several."""
-        return self.path / "environment.json"
-
-    @property
-    def predictions(self) -> Path:
-        """What was predicted, image by image."""
-        return self.path / "predictions.npz"
-
-    @property
-    def robustness(self) -> Path:
-        """What the network gets wrong on images unlike those of its training."""
-        return self.path / "robustness.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.result = path / "result.json"
+        self.metrics = path / "metrics.jsonl"
+        self.timing = path / "timing.json"
+        self.environment = path / "environment.json"
+        self.predictions = path / "predictions.npz"
+        self.alignment = path / "alignment.json"
+        self.robustness = path / "robustness.json"
+        self.checkpoint = path / "checkpoint.pt"
+        self.failure = path / "failure.json"
 
     def gallery(self, kind: Gallery) -> Path:
         """What a picture is drawn from."""
         return self.path / f"{kind}.npz"
-
-    @property
-    def alignment(self) -> Path:
-        """What the transformer did to the poses."""
-        return self.path / "alignment.json"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The state of training after the last whole epoch."""
-        return self.path / "checkpoint.pt"
-
-    @property
-    def failure(self) -> Path:
-        """Why its last training could not go on, where that is so."""
-        return self.path / "failure.json"
 
     @property
     def anew(self) -> str:
@@ -249,29 +212,16 @@ class TrialFolder:
         return load_arrays(path, self.anew, check)
 
 
-@dataclass(frozen=True)
 class OutputFolder:
     """The files that every output folder has, by name."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, device and threads of the latest session."""
-        return self.path / "environment.json"
-
-    @property
-    def figures(self) -> Path:
-        """Where a report's figures go."""
-        return self.path / "figures"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.figures = path / "figures"
 
 
-@dataclass(frozen=True)
 class RunFolder(OutputFolder):
     """The files of one run, by name."""
 

@@ -13,7 +13,7 @@ from benchmark.images import WORKERS, PilDigits
 from benchmark.rows import Row, Setting, Target
 from benchmark.timing import Work, side_by_side
 from stn_train.data.datasets import OnlineDataset
-from stn_train.models import Network
+from stn_train.models.network import Network
 from stn_train.specs import RECIPES, DatasetSpec, TrainingSpec
 from stn_train.training.loop import TrainingState, train
 

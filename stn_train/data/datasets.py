@@ -84,25 +84,6 @@ class OnlineDataset:
             yield Batch(images, labels[index.to(labels.device)], poses)
 
 
-@dataclass(frozen=True)
-class PrebuiltDataset:
-    """Images that were distorted once, and stay as they are: M x C x H x W, uint8, with M labels and M x 9 poses."""
-
-    images: Tensor
-    labels: Tensor
-    poses: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
-        """See TrainingData."""
-        for index in whole_batches(len(self), seed, epoch, size):
-            index = index.to(self.images.device)
-            poses = None if self.poses is None else self.poses[index.cpu()]
-            yield Batch(self.images[index].float() / 255, self.labels[index], poses)
-
-
 def whole_batches(count: int, seed: int, epoch: int, size: int) -> Iterator[Tensor]:
     """The numbers of each batch's images; what is left over sits this epoch out. At least one batch, if a small one."""
     shuffled = order(count, seed, epoch)
@@ -146,7 +127,7 @@ def make_fixed_dataset(
     """
     ink = InkExtent.of(digits)
     draws = sample_distortion(spec, digits, seed, split, ink=ink)
-    count = len(draws[0])
+    count = len(draws[0].theta)
     images = torch.empty(count, spec.channels, *spec.canvas, dtype=torch.uint8)
     for index in torch.arange(count).split(_BATCH):
         images[index[0] : index[-1] + 1] = (render(spec, digits, draws, index) * 255).round().byte()

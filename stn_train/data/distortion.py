@@ -24,8 +24,6 @@ from stn_train.geometry import (
     SHEAR,
     Family,
     MatrixFamily,
-    ThinPlateSpline,
-    apply_matrix,
     thin_plate_spline,
 )
 from stn_train.specs import DIGIT, ClutterSpec, DatasetSpec, ElasticSpec, PerspectiveSpec
@@ -120,17 +118,9 @@ def on_canvas(family: Family, theta: Tensor, canvas: tuple[int, int], points: Ar
     height, width = canvas
     normalised = torch.from_numpy(points / (DIGIT / 2))
     parts = zip(theta.double().split(_CHUNK), normalised.split(_CHUNK), strict=True)
-    found = torch.cat([_backwards(family, some, there, width / height) for some, there in parts]).numpy()
+    found = torch.cat([family.inverse_points(some, there, width / height) for some, there in parts]).numpy()
     pixels: Array = ((found + 1) * np.array([width, height]) - 1) / 2
     return pixels
-
-
-def _backwards(family: Family, theta: Tensor, source: Tensor, aspect: float) -> Tensor:
-    """Target points for source points, both normalised."""
-    if isinstance(family, ThinPlateSpline):
-        return family.inverse_points(theta, source, aspect)
-    assert isinstance(family, MatrixFamily)
-    return apply_matrix(torch.linalg.inv(family.matrix(theta)), source)
 
 
 # --- clutter: patches cut from other digits, and where on the canvas they are put -------------------------------------
@@ -230,9 +220,6 @@ class Distortion:
     shift: Array
     clutter: Clutter | None
     elastic_theta: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.theta)
 
 
 def sample_distortion(

@@ -28,8 +28,8 @@ from stn_train.evaluation.metrics import (
 )
 from stn_train.evaluation.variance import within_classes
 from stn_train.geometry import Family, MatrixFamily, pixel_grid
-from stn_train.models import Network, SpatialTransformer
-from stn_train.models.network import Precision
+from stn_train.models.network import Network, Precision
+from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import DIGIT, DatasetSpec
 
 _POINTS = (5, 5)

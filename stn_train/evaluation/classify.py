@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.geometry import HOMOGRAPHY, ROTATION, bilinear_sampler
-from stn_train.models import SpatialTransformer
 from stn_train.models.network import Precision, autocast
+from stn_train.models.transformer import SpatialTransformer
 
 BATCH = 500
 
@@ -158,24 +158,16 @@ def recorded_warps(network: nn.Module) -> Iterator[list[Warp]]:
             hook.remove()
 
 
-@dataclass(frozen=True)
-class Sight:
-    """A transformer at the input: its `output`, S x C x h x w, and its outline on the image, S x V x 2.
-
-    The outline is None for one that reads what another has warped.
-    """
-
-    output: Tensor
-    outline: Tensor | None
-
-
 @torch.no_grad()
-def sights(front: nn.Module, images: Tensor, device: torch.device) -> list[Sight]:
+def outputs_and_outlines(
+    front: nn.Module, images: Tensor, device: torch.device
+) -> list[tuple[Tensor, Tensor | None]]:
     """What each transformer of what stands at a network's input makes of uint8 `images`, S x C x H x W.
 
-    In the order of the forward pass, in float32 and on the CPU.
+    Its output, S x C x h x w, and the output's outline on the images, S x V x 2; None for one that reads what another
+    has warped. In the order of the forward pass, in float32 and on the CPU.
     """
     batch = images.to(device).float() / 255
     with recorded_warps(front.eval()) as warps:
         front(batch)
-    return [Sight(warp.output.cpu(), warp.outline().cpu() if warp.images is batch else None) for warp in warps]
+    return [(warp.output.cpu(), warp.outline().cpu() if warp.images is batch else None) for warp in warps]

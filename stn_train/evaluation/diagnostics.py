@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from stn_train.evaluation.classify import Warp, recorded_warps
 from stn_train.evaluation.metrics import Diagnostics
 from stn_train.geometry import pixel_grid
-from stn_train.models import SpatialTransformer
+from stn_train.models.transformer import SpatialTransformer
 
 _EXPLODED = 1e9
 """What stands for a gradient that is not finite."""

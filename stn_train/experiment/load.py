@@ -8,19 +8,19 @@ import torch
 from numpy.typing import NDArray
 
 from stn_train.data.datasets import FixedDataset
+from stn_train.data.distortion import true_poses
 from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.evaluation.metrics import AlignmentMetrics
 from stn_train.experiment.plan import check_import
-from stn_train.experiment.runtime import Runtime, load_fixed, poses_for
+from stn_train.experiment.runtime import Runtime, load_fixed
 from stn_train.experiment.trial import network_of
-from stn_train.models import Network
 from stn_train.models.blocks import warn_of_range
-from stn_train.models.network import precision_on
+from stn_train.models.network import Network, precision_on
 from stn_train.models.user_classifier import line_of
 from stn_train.run_folder import RunFolder
-from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec, is_given_poses
+from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec
 from stn_train.training.checkpoint import read_checkpoint, restore
 from stn_train.training.loop import TrainingState
 
@@ -139,7 +139,7 @@ def predict(
     Raises UserError, with the checkpoint and the classifier's line, where a classifier of the user's raises inside.
     """
     trial, precision = trained.trial, precision_on(runtime.device, trained.trial.training)
-    poses = poses_for(trial.model, dataset, fixed)
+    poses = true_poses(dataset, fixed.theta) if trial.model.pose == "oracle" else None
     angles = trial.model.tta_angles if tta_angles is None else tta_angles
     try:
         return classify(trained.network, fixed.images, runtime.device, precision, poses, angles)
@@ -176,7 +176,7 @@ def _dataset(name: str, trial: TrialSpec, run: ExperimentSpec | None) -> Dataset
             f"--dataset {name} has {found.channels} channels and {found.classes} classes, and the network was trained "
             f"for {trial.dataset.channels} and {trial.dataset.classes}; name a dataset that has as many"
         )
-    if is_given_poses(trial.model) and not found.has_true_pose:
+    if trial.model.pose == "oracle" and not found.has_true_pose:
         raise NoPoseError(
             f"--dataset {name}: {trial.model.name} is given the true pose of an image, and {name} has none to give"
         )

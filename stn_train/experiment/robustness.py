@@ -12,7 +12,7 @@ from stn_train.evaluation.metrics import LEVELS, Crossed, Factor, Point, Robustn
 from stn_train.experiment.load import load_trained, predict
 from stn_train.experiment.runtime import Runtime, fixed_digits
 from stn_train.run_folder import RunFolder, TrialFolder
-from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec, is_given_poses
+from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec
 from stn_train.storage import check_links, clear_leftovers, folder_lock, write_record
 
 _IMAGES = 1000
@@ -47,7 +47,7 @@ def measure_robustness(
         for trial in (trial for trial in finished if trial.dataset.name == dataset.name):
             number += 1
             files = folder.trial(trial)
-            asked = [other for other in crossed if other.has_true_pose or not is_given_poses(trial.model)]
+            asked = [other for other in crossed if other.has_true_pose or trial.model.pose != "oracle"]
             if _is_measured(files, asked):
                 yield RobustnessProgress(trial, number, len(finished), skipped=True)
                 continue

@@ -123,8 +123,8 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
         except UserError as error:
             mistakes |= dict.fromkeys(map(str, error.args))
     for trial in {trial.dataset.name: trial for trial in trials}.values():
-        wanted, there = trial.training.train_size, training_size(trial.source, trial.validation)
-        if wanted is not None and wanted > there:
+        wanted = trial.training.train_size
+        if wanted is not None and wanted > (there := training_size(trial.source, trial.validation)):
             what = f"training.train_size is {wanted:,}, and {trial.source} has {there:,} to train on; lower it"
             mistakes[what] = None
         if prebuilt is not None:

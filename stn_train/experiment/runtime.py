@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from stn_train.data.datasets import FixedDataset, OnlineDataset, PrebuiltDataset, TrainingData, make_fixed_dataset
+from stn_train.data.datasets import FixedDataset, OnlineDataset, TrainingData, make_fixed_dataset
 from stn_train.data.distortion import true_poses
 from stn_train.data.randomness import Split
 from stn_train.data.sources import Digits, hold_out, load_split, seeded_subset
 from stn_train.errors import UserError, first_line
-from stn_train.specs import DatasetSpec, ModelSpec, Source, TrialSpec, is_given_poses, trains_with_poses
+from stn_train.specs import DatasetSpec, Source, TrialSpec
 from stn_train.storage import at_home
 
 _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
@@ -57,7 +56,7 @@ def open_runtime(
     if threads is not None:
         torch.set_num_threads(threads)
     if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return Runtime(torch.device("cuda" if torch.cuda.is_available() else "cpu"), data_root, prebuilt, allow_imports)
     return Runtime(_device(device), data_root, prebuilt, allow_imports)
 
 
@@ -92,38 +91,31 @@ def _keep_freed_memory() -> None:
 
 @dataclass(frozen=True)
 class TrialData:
-    """What a trial trains on, how many digits that shows, and the fixed images that it reports on.
-
-    `poses` are the fixed images' true ones (M x 9), for a model that is given them.
-    """
+    """What a trial trains on, how many digits that shows, and the fixed images that it reports on."""
 
     training: TrainingData
     training_digits: int
     fixed: FixedDataset
-    poses: Tensor | None
 
 
 def load_trial_data(trial: TrialSpec, runtime: Runtime) -> TrialData:
     """Load a trial's digits, or its prebuilt dataset, and distort what is distorted once."""
-    model, dataset, recipe = trial.model, trial.dataset, trial.training
+    dataset, recipe, posed = trial.dataset, trial.training, trial.model.pose in ("supervised", "oracle")
     if runtime.prebuilt is not None:
-        from stn_train.data.prebuilt import load_prebuilt
+        from stn_train.data.prebuilt import PrebuiltDataset, load_prebuilt
 
         prebuilt = load_prebuilt(dataset, trial.source, at_home(runtime.prebuilt))
         train, test = prebuilt["train"], prebuilt["test"]
         images, labels = train.images.to(runtime.device), train.labels.to(runtime.device)
-        data = PrebuiltDataset(images, labels, true_poses(dataset, train.theta) if trains_with_poses(model) else None)
-        return TrialData(data, len(train.digit.unique()), test, poses_for(model, dataset, test))
+        data = PrebuiltDataset(images, labels, true_poses(dataset, train.theta) if posed else None)
+        return TrialData(data, len(train.digit.unique()), test)
     digits = _digits(trial.source, "train", runtime)
     if trial.validation:
         digits, _ = hold_out(digits)
     if recipe.train_size is not None:
         digits = seeded_subset(digits, recipe.train_size, trial.seed)
-    online = OnlineDataset.of(
-        dataset, digits, runtime.device, trains_with_poses(model), recipe.elastic_augmentation, recipe.grown
-    )
-    fixed = load_fixed(trial, dataset, runtime)
-    return TrialData(online, len(digits), fixed, poses_for(model, dataset, fixed))
+    online = OnlineDataset.of(dataset, digits, runtime.device, posed, recipe.elastic_augmentation, recipe.grown)
+    return TrialData(online, len(digits), load_fixed(trial, dataset, runtime))
 
 
 def load_fixed(trial: TrialSpec, dataset: DatasetSpec, runtime: Runtime) -> FixedDataset:
@@ -148,11 +140,6 @@ def _digits(source: Source, split: Literal["train", "test"], runtime: Runtime) -
         runtime.loaded[asked] = load_split(source, split, runtime.data_root)
     digits: Digits = runtime.loaded[asked]
     return digits
-
-
-def poses_for(model: ModelSpec, dataset: DatasetSpec, fixed: FixedDataset) -> Tensor | None:
-    """The true poses of fixed images (M x 9), for a model that is given them."""
-    return true_poses(dataset, fixed.theta) if is_given_poses(model) else None
 
 
 def environment(runtime: Runtime) -> dict[str, object]:

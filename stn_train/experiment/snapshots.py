@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.sources import Digits
 from stn_train.errors import UserError
-from stn_train.evaluation.classify import Predictions, classify, sights
+from stn_train.evaluation.classify import Predictions, classify, outputs_and_outlines
 from stn_train.evaluation.variance import class_means
 from stn_train.experiment.runtime import Runtime
-from stn_train.models import Network
-from stn_train.models.network import precision_on
+from stn_train.models.network import Network, precision_on
 from stn_train.run_folder import Gallery, TrialFolder, numbered
 from stn_train.specs import TrialSpec
 
@@ -105,11 +104,11 @@ def _seen(trial: TrialSpec, network: Network, images: Tensor, labels: Tensor, ru
     """Images, what every transformer at the input makes of them, and the classes that the network predicts."""
     assert isinstance(network.transformer, nn.Module)
     precision = precision_on(runtime.device, trial.training)
-    seen = sights(network.transformer, images, runtime.device)
+    seen = outputs_and_outlines(network.transformer, images, runtime.device)
     found = {
         "image": images,
-        **numbered("output", [_bytes(sight.output) for sight in seen]),
-        **numbered("outline", [sight.outline for sight in seen if sight.outline is not None]),
+        **numbered("output", [_bytes(output) for output, _ in seen]),
+        **numbered("outline", [outline for _, outline in seen if outline is not None]),
         "label": labels,
         "predicted": classify(network, images, runtime.device, precision, tta_angles=trial.model.tta_angles).predicted,
     }

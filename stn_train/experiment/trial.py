@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stn_train.data.distortion import true_poses
 from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, TrialData, environment, load_trial_data
 from stn_train.experiment.snapshots import extended, frames_until, gallery, has_gallery, snapshot
-from stn_train.models import ModelSize, Network, build_model, measure_model
-from stn_train.models.network import precision_on
+from stn_train.models.build import ModelSize, build_model, measure_model
+from stn_train.models.network import Network, precision_on
 from stn_train.models.user_classifier import line_of
 from stn_train.run_folder import EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import TrialSpec
@@ -80,7 +81,12 @@ def run_trial(
         if len(records) < state.epoch:
             raise UserError(f"{folder.metrics} lacks epochs that {folder.checkpoint} has; delete both to train anew")
         _write_metrics(folder, records)
-    precision, tta_angles = precision_on(runtime.device, recipe), trial.model.tta_angles
+    poses = true_poses(trial.dataset, data.fixed.theta) if trial.model.pose == "oracle" else None
+
+    def classified() -> "Predictions":
+        precision = precision_on(runtime.device, recipe)
+        return classify(state.final, data.fixed.images, runtime.device, precision, poses, trial.model.tta_angles)
+
     predictions: Predictions | None = None
     steps = steps_per_epoch(data.training, recipe)
     epochs = train(
@@ -93,7 +99,7 @@ def run_trial(
     )
     try:
         for loss in epochs:
-            predictions = classify(state.final, data.fixed.images, runtime.device, precision, data.poses, tta_angles)
+            predictions = classified()
             records.append(_record(trial, state, data, loss, predictions))
             _write_metrics(folder, records)
             if has_gallery(trial):
@@ -104,9 +110,7 @@ def run_trial(
     except Stopped:
         save_checkpoint(folder.checkpoint, trial, state)
         raise
-    if predictions is None:
-        predictions = classify(state.final, data.fixed.images, runtime.device, precision, data.poses, tta_angles)
-    _write_results(trial, folder, runtime, state, data, predictions)
+    _write_results(trial, folder, runtime, state, data, predictions or classified())
 
 
 def _write_metrics(folder: TrialFolder, records: list[EpochRecord]) -> None:

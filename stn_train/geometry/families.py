@@ -31,6 +31,10 @@ class Family(ABC):
         """Where points go: N x M x 2 for theta, N x p, and `target`, M x 2 or N x M x 2; all normalised."""
 
     @abstractmethod
+    def inverse_points(self, theta: Tensor, source: Tensor, aspect: float = 1.0) -> Tensor:
+        """The target points, N x M x 2, that go to `source`, M x 2 or N x M x 2; all normalised."""
+
+    @abstractmethod
     def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
         """The sampling grid for theta, N x p, and output size (H, W): N x H x W x 2, normalised source coordinates.
 
@@ -60,6 +64,10 @@ class MatrixFamily(Family):
     def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
         """See Family."""
         return apply_matrix(self.matrix(theta, aspect), target)
+
+    def inverse_points(self, theta: Tensor, source: Tensor, aspect: float = 1.0) -> Tensor:
+        """See Family. Raises torch.linalg.LinAlgError where there is no inverse."""
+        return apply_matrix(torch.linalg.inv(self.matrix(theta, aspect)), source)
 
     def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
         """See Family."""

@@ -1,5 +1,6 @@
 """From a model's specification to a network, its width fitted to a parameter budget."""
 
+import inspect
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,19 +14,14 @@ from stn_train.errors import UserError, first_line
 from stn_train.geometry import FAMILIES, Family, thin_plate_spline
 from stn_train.models.blocks import Expected, by
 from stn_train.models.classifiers import CLASSIFIERS
-from stn_train.models.insert import NoPlaceError, insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
 from stn_train.models.network import Network
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
-from stn_train.models.user_classifier import Classifier, called, line_of, load_classifier, natural_width, takes_width
+from stn_train.models.user_classifier import Classifier, line_of, load_classifier
 from stn_train.specs import ModelSpec, TransformerSpec
 
 TOLERANCE = 0.02
 _MOST_EIGHTHS = 40_000
-
-
-class BudgetError(UserError):
-    """No width gives a model the parameters that it should have."""
 
 
 Image = tuple[int, int, int]
@@ -86,20 +82,39 @@ def measure_model(
     Raises UserError where no width meets the budget, where a part of the network cannot work on so small an image, or
     where a classifier of the user's cannot be had, or not be trained.
     """
+    # A control has the width of the model that it is a control of.
+    model = spec
+    if spec.transformer is not None and spec.pose != "predicted":
+        model = spec.changed(transformer=spec.transformer.changed(pose="predicted"))
     try:
-        return _measure(spec, _classifier(spec), (channels, *size), parameters, classes)
-    except BudgetError:
-        raise
+        classifier, image = _classifier(spec), (channels, *size)
+        width = None if parameters is None else _fitted_width(model, classifier, image, parameters, classes)
+        found = _measure(model, classifier, image, width, classes)
+        measured = found if model is spec else _measure(spec, classifier, image, width, classes)
     except (Exception, SystemExit) as error:
-        reason = first_line(error)
-        if not isinstance(error, UserError | RuntimeError):
-            if spec.classifier in CLASSIFIERS:
-                raise  # a mistake of ours
-            reason = f"{type(error).__name__}: {reason}"
+        raise _explained(spec, size, error) from error
+    if parameters is not None and abs(found.parameters - parameters) > TOLERANCE * parameters:
+        why = (
+            "its classifier takes no width, and so it has" if width is None else "the nearest that its width allows is"
+        )
         raise UserError(
-            f"model {spec.name} cannot be built for images of {size[0]} x {size[1]} pixels: {reason}"
-            f"{line_of(spec.classifier, error)}"
-        ) from error
+            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {why} "
+            f"{found.parameters:,}"
+        )
+    return measured
+
+
+def _explained(spec: ModelSpec, size: tuple[int, int], error: BaseException) -> BaseException:
+    """What keeps a model from being built, as a UserError; a mistake of ours as it is."""
+    reason = first_line(error)
+    if not isinstance(error, UserError | RuntimeError):
+        if spec.classifier in CLASSIFIERS:
+            return error
+        reason = f"{type(error).__name__}: {reason}"
+    return UserError(
+        f"model {spec.name} cannot be built for images of {size[0]} x {size[1]} pixels: {reason}"
+        f"{line_of(spec.classifier, error)}"
+    )
 
 
 def _classifier(spec: ModelSpec) -> Classifier:
@@ -107,49 +122,53 @@ def _classifier(spec: ModelSpec) -> Classifier:
 
 
 @lru_cache(maxsize=1024)
-def _measure(spec: ModelSpec, classifier: Classifier, image: Image, parameters: int | None, classes: int) -> ModelSize:
-    """Ours are measured on `meta`, which computes nothing; a user's on the CPU, where anybody's code runs."""
-    ours = spec.classifier in CLASSIFIERS
-    width = None
-    if parameters is not None:
-        width = _fitted_width(spec, classifier, image, parameters, classes)
-    shape = (1, *image)
-    with torch.random.fork_rng(devices=[]), torch.device("meta" if ours else "cpu"):
-        network = _build(spec, classifier, width, image, classes)
-        if not ours:
-            _check_trainable(network, (2, *image), classes)
-        macs = _macs(network, shape, classes)
-        any_size = _takes(network, (1, image[0], 2 * image[1], 2 * image[2]))
-    macs *= 1 + len(spec.tta_angles)
-    return ModelSize(natural_width(classifier) if width is None else width, _count(network), macs, any_size)
-
-
 def _fitted_width(spec: ModelSpec, classifier: Classifier, image: Image, parameters: int, classes: int) -> float | None:
     """The width, in eighths, whose network's parameter count is nearest to the budget; the count rises with it.
 
-    None for a classifier that has none. A control has the width of the model that it is a control of. Raises UserError
-    where the count is not within 2 % of the budget.
+    None for a classifier that has none.
     """
-    if spec.transformer is not None:
-        spec = spec.changed(transformer=spec.transformer.changed(pose="predicted"))
+    if "width" not in inspect.signature(classifier).parameters:
+        return None
 
-    def count(eighths: int | None) -> int:
+    def missing(eighths: int) -> int:
         with torch.device("meta"):
-            return _count(_build(spec, classifier, None if eighths is None else eighths / 8, image, classes))
+            return parameters - _count(_build(spec, classifier, eighths / 8, image, classes))
 
-    fitted = None
-    if takes_width(classifier):
-        above = bisect_left(range(_MOST_EIGHTHS), parameters, lo=8, key=count)
-        fitted = min((max(above - 1, 8), above), key=lambda eighths: abs(count(eighths) - parameters))
-    found = count(fitted)
-    if abs(found - parameters) > TOLERANCE * parameters:
-        why = (
-            "its classifier takes no width, and so it has" if fitted is None else "the nearest that its width allows is"
-        )
-        raise BudgetError(
-            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {why} {found:,}"
-        )
-    return None if fitted is None else fitted / 8
+    above = bisect_left(range(_MOST_EIGHTHS), 0, lo=8, key=lambda eighths: -missing(eighths))
+    return min((max(above - 1, 8), above), key=lambda eighths: abs(missing(eighths))) / 8
+
+
+@lru_cache(maxsize=1024)
+def _measure(spec: ModelSpec, classifier: Classifier, image: Image, width: float | None, classes: int) -> ModelSize:
+    """Ours are measured on `meta`, which computes nothing; a user's on the CPU, where anybody's code runs."""
+    ours, larger = spec.classifier in CLASSIFIERS, (1, image[0], 2 * image[1], 2 * image[2])
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if ours else "cpu"):
+        network = _build(spec, classifier, width, image, classes)
+        if not ours:
+            _check_trainable(network, image, classes)
+        network.eval()
+        with torch.no_grad():
+            network(torch.zeros(1, *image))  # what is computed once for all is computed before it is counted
+            with FlopCounterMode(display=False) as counter:
+                network(torch.zeros(1, *image))
+            try:
+                network(torch.zeros(larger))
+                any_size = True
+            except (Exception, SystemExit):  # whatever a classifier of the user's raises
+                any_size = False
+    macs = counter.get_total_flops() // 2 * (1 + len(spec.tta_angles))
+    return ModelSize(_natural_width(classifier) if width is None else width, _count(network), macs, any_size)
+
+
+def _natural_width(classifier: Classifier) -> float | None:
+    """The width that a classifier has where none is asked for: its default, or None where that is no number.
+
+    Raises UserError where it has to be given one.
+    """
+    width = inspect.signature(classifier).parameters.get("width")
+    if width is not None and width.default is inspect.Parameter.empty:
+        raise UserError("its classifier has no default for width; give it one, or the experiment a budget: parameters")
+    return float(width.default) if width is not None and isinstance(width.default, int | float) else None
 
 
 def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: Image, classes: int) -> Network:
@@ -162,8 +181,7 @@ def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: 
             (height, breadth), channels = transformer.output_size, channels * transformer.parallel
     front = (stages[0] if len(stages) == 1 else nn.Sequential(*stages)) if stages else None
     wide = {} if width is None else {"width": width}
-    built = called(spec.classifier, classifier, size=(height, breadth), channels=channels, classes=classes, **wide)
-    network = Network(front, built, transformer.pose if transformer else "predicted")
+    network = Network(front, classifier(size=(height, breadth), channels=channels, classes=classes, **wide), spec.pose)
     if transformer is not None:
         for layer in filter(None, transformer.before):
             _insert(network, transformer, layer, image)
@@ -172,6 +190,8 @@ def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: 
 
 def _insert(network: Network, spec: TransformerSpec, layer: int, image: Image) -> None:
     """Put a transformer before the k-th layer, the k-th part in order of definition, of the network's classifier."""
+    from stn_train.models.insert import NoPlaceError, insert_transformer
+
     layers = [name for name, _ in network.classifier.named_children()]
     if layer >= len(layers):
         raise UserError(f"transformer.before is {layer}, and the classifier's layers are 0 to {len(layers) - 1}")
@@ -206,46 +226,17 @@ def _count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _takes(network: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether a network takes images of this shape: no layer of its is made for another size."""
-    try:
-        with torch.no_grad():
-            network.eval()(torch.zeros(shape))
-    except (Exception, SystemExit):  # whatever a classifier of the user's raises
-        return False
-    return True
-
-
-def _check_trainable(network: nn.Module, shape: tuple[int, ...], classes: int) -> None:
+def _check_trainable(network: nn.Module, image: Image, classes: int) -> None:
     """Raise UserError where a network of a classifier of the user's cannot be trained."""
     for name, parameter in network.named_parameters():
         if not bool(torch.isfinite(parameter).all()):  # what is averaged, and steps, must be
             raise UserError(f"{name} holds numbers that are not finite; a mask of such numbers has to be a buffer")
-    logits = network.train()(torch.zeros(shape))
-    _check_logits(logits, classes, images=shape[0])
-    if not logits.requires_grad:
-        raise UserError("its logits depend on no parameter that can be trained")
-    F.cross_entropy(logits, torch.zeros(shape[0], dtype=torch.int64)).backward()
-
-
-def _check_logits(logits: object, classes: int, images: int = 1) -> None:
-    """Raise UserError where a network does not put out a floating-point number for each image and class."""
-    if not isinstance(logits, torch.Tensor) or logits.shape != (images, classes):
+    logits = network.train()(torch.zeros(2, *image))
+    if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
         found = by(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        each = "one image" if images == 1 else f"{images} images"
-        raise UserError(f"its classifier puts out {found} for {each}; expected {images} x {classes}")
+        raise UserError(f"its classifier puts out {found} for 2 images; expected 2 x {classes}")
     if not logits.is_floating_point():
         raise UserError(f"its classifier puts out logits of {logits.dtype}; expected floating-point numbers")
-
-
-def _macs(network: nn.Module, shape: tuple[int, ...], classes: int) -> int:
-    """Multiplications with addition in convolutions and matrix products for one input of this shape.
-
-    Raises UserError where it does not put out a logit for each class.
-    """
-    network.eval()
-    with torch.no_grad():
-        _check_logits(network(torch.zeros(shape)), classes)
-        with FlopCounterMode(display=False) as counter:
-            network(torch.zeros(shape))
-    return int(counter.get_total_flops()) // 2
+    if not logits.requires_grad:
+        raise UserError("its logits depend on no parameter that can be trained")
+    F.cross_entropy(logits, torch.zeros(2, dtype=torch.int64)).backward()

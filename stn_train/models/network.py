@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from stn_train.geometry import HOMOGRAPHY, Family, pixel_grid
 from stn_train.models.transformer import SpatialTransformer
-from stn_train.specs import TrainingSpec
+from stn_train.specs import Pose, TrainingSpec
 
-Pose = Literal["predicted", "identity", "supervised", "oracle"]
 Precision = Literal["bfloat16", "float32"]
 
 _PLACES = (4, 4)

@@ -3,17 +3,17 @@
 import inspect
 import sys
 from collections.abc import Callable
+from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, cast
 
 from torch import nn
 
 from stn_train.errors import UserError, did_you_mean, first_line
 
 Classifier = Callable[..., nn.Module]
-"""What makes a classifier, called by keywords: size (H, W), channels, classes and, where it has that parameter, width.
+"""What makes a classifier: called by keywords, size (H, W), channels, classes and, where it has one, width.
 
 A width is a number of eighths, so that budgets are met however coarsely a network depends on it: it is multiplied by
 what a layer needs, and then rounded.
@@ -41,32 +41,35 @@ def load_classifier(name: str) -> Classifier:
         known = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
         raise UserError(f"classifier {name}: {path} has no function {attribute}{did_you_mean(attribute, known)}")
     try:
-        width = {"width": 1.0} if takes_width(function) else {}
+        width = {"width": 1.0} if "width" in inspect.signature(function).parameters else {}
         inspect.signature(function).bind(size=(28, 28), channels=1, classes=10, **width)
     except (TypeError, ValueError) as error:  # a function that Python knows no signature of is a ValueError
         raise UserError(
             f"classifier {name} cannot be called with size, channels, classes and, if it likes, width: {error}"
         ) from None
-    return cast(Classifier, function)
+    return _checked(name, function)
 
 
-def called(name: str, classifier: Classifier, **arguments: Any) -> nn.Module:
-    """What a classifier builds. Raises UserError where it cannot be called with a fractional width, or gives no module.
+@cache
+def _checked(name: str, function: Callable[..., object]) -> Classifier:
+    """The function of this name, which raises UserError where it fails for a fractional width, or gives no module."""
 
-    arguments: see Classifier. name: what the specification calls it.
-    """
-    try:
-        built = classifier(**arguments)
-    except TypeError as error:
-        if "width" not in arguments:
-            raise
-        raise UserError(
-            f"classifier {name} fails for width={arguments['width']} ({first_line(error)}); a width has a fraction: "
-            "multiply it, then round"
-        ) from error
-    if not isinstance(built, nn.Module):
-        raise UserError(f"classifier {name} has to return an nn.Module, and returned a {type(built).__name__}")
-    return built
+    @wraps(function)
+    def build(**arguments: object) -> nn.Module:
+        try:
+            built = function(**arguments)
+        except TypeError as error:
+            if "width" not in arguments:
+                raise
+            raise UserError(
+                f"classifier {name} fails for width={arguments['width']} ({first_line(error)}); a width has a "
+                "fraction: multiply it, then round"
+            ) from error
+        if not isinstance(built, nn.Module):
+            raise UserError(f"classifier {name} has to return an nn.Module, and returned a {type(built).__name__}")
+        return built
+
+    return build
 
 
 def line_of(name: str, error: BaseException) -> str:
@@ -77,21 +80,3 @@ def line_of(name: str, error: BaseException) -> str:
         if file.as_posix().endswith((f"/{module}.py", f"/{module}/__init__.py")):
             return f" ({file.name}, line {frame.lineno})"
     return ""
-
-
-def takes_width(classifier: Classifier) -> bool:
-    """Whether a classifier has a parameter `width`, by which it is fitted to a budget."""
-    return "width" in inspect.signature(classifier).parameters
-
-
-def natural_width(classifier: Classifier) -> float | None:
-    """The width that a classifier has where none is asked for: its default, or None where that is no number.
-
-    Raises UserError where it has to be given one.
-    """
-    if not takes_width(classifier):
-        return None
-    default = inspect.signature(classifier).parameters["width"].default
-    if default is inspect.Parameter.empty:
-        raise UserError("its classifier has no default for width; give it one, or the experiment a budget: parameters")
-    return float(default) if isinstance(default, int | float) else None

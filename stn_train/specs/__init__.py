@@ -12,11 +12,10 @@ from stn_train.specs.models import (
     MODELS,
     Localisation,
     ModelSpec,
+    Pose,
     TransformerSpec,
     baseline_of,
     control_names,
-    is_given_poses,
-    trains_with_poses,
 )
 from stn_train.specs.training import RECIPES, EpochMultiplierSpec, TrainingSpec, divergence_advice, stillness_advice
 
@@ -36,6 +35,7 @@ __all__ = [
     "Localisation",
     "ModelSpec",
     "PerspectiveSpec",
+    "Pose",
     "Source",
     "Spec",
     "TrainingSpec",
@@ -45,9 +45,7 @@ __all__ = [
     "baseline_of",
     "control_names",
     "divergence_advice",
-    "is_given_poses",
     "merged",
     "stillness_advice",
-    "trains_with_poses",
     "trials_of",
 ]

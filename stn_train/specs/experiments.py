@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stn_train.specs.datasets import DatasetSpec
 from stn_train.specs.fields import Folder, Name, Parameters, Spec, merged
-from stn_train.specs.models import ModelSpec, controls_of, trains_with_poses
+from stn_train.specs.models import ModelSpec, controls_of
 from stn_train.specs.training import MOST_EPOCHS, RECIPES, EpochMultiplierSpec, TrainingSpec
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
@@ -62,13 +62,13 @@ class ExperimentSpec(Spec):
                     f"{key} does not go with prebuilt data sets, whose digits and images are fixed; leave one out"
                 )
         for model in self.models:
-            epochs = _epochs_of(model, self)
+            epochs = self.training.epochs * int(getattr(self.epoch_multiplier, model.classifier, 1))
             if epochs > MOST_EPOCHS:
                 raise ValueError(
                     f"epoch_multiplier gives {model.name} {epochs:,} epochs, and at most {MOST_EPOCHS:,} are allowed; "
                     f"lower epoch_multiplier.{model.classifier} or training.epochs"
                 )
-        if not any(_makes_sense(dataset, model) for dataset in self.datasets for model in self.models):
+        if not any(_has_pose(dataset, model) for dataset in self.datasets for model in self.models):
             models, datasets = (", ".join(entry.name for entry in entries) for entries in (self.models, self.datasets))
             raise ValueError(
                 f"no trial is left: {models} need the true pose, and images of {datasets} have none that is a matrix; "
@@ -133,7 +133,7 @@ class TrialSpec(Spec):
 def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
     """The trials of an experiment whose `dataset/model` matches the pattern `only`.
 
-    A model that is given the true pose has none on a dataset without such a thing. Seeds come outermost, so that a run
+    A model that needs the true pose has none on a dataset without such a thing. Seeds come outermost, so that a run
     stopped half-way has whole comparisons.
     """
     return [
@@ -150,22 +150,19 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
         for seed in experiment.seeds
         for dataset in experiment.datasets
         for model in experiment.models
-        if fnmatchcase(f"{dataset.name}/{model.name}", only) and _makes_sense(dataset, model)
+        if fnmatchcase(f"{dataset.name}/{model.name}", only) and _has_pose(dataset, model)
     ]
 
 
-def _makes_sense(dataset: DatasetSpec, model: ModelSpec) -> bool:
-    """Whether there is a true pose where a model wants to be told it."""
-    return dataset.has_true_pose or not trains_with_poses(model)
+def _has_pose(dataset: DatasetSpec, model: ModelSpec) -> bool:
+    """Whether there is a true pose where a model needs one."""
+    return dataset.has_true_pose or model.pose not in ("supervised", "oracle")
 
 
 def _training_of(model: ModelSpec, experiment: ExperimentSpec) -> TrainingSpec:
     """The recipe as far as it concerns a model: without localisation networks, what concerns them is not part of it."""
-    changes: dict[str, Any] = {"epochs": _epochs_of(model, experiment)}
+    times = int(getattr(experiment.epoch_multiplier, model.classifier, 1))
+    changes: dict[str, Any] = {"epochs": times * experiment.training.epochs}
     if model.transformer is None:
         changes |= {"localisation_lr": 1.0, "classifier_delay": 0.0}
     return experiment.training.changed(**changes)
-
-
-def _epochs_of(model: ModelSpec, experiment: ExperimentSpec) -> int:
-    return experiment.training.epochs * int(getattr(experiment.epoch_multiplier, model.classifier, 1))

@@ -11,6 +11,7 @@ from stn_train.specs.fields import DIGIT, LONGEST_NAME, Name, Size, Spec, TtaAng
 CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
 """Our classifiers; any other is a function of the user's, written `package.module:function`."""
 _OF_A_USER = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+Pose = Literal["predicted", "identity", "supervised", "oracle"]
 Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper"]
 _LONGEST_CLASSIFIER = 256
 _Layer = Annotated[int, Field(ge=0, le=64)]
@@ -53,7 +54,7 @@ class TransformerSpec(Spec):
         1, ge=1, le=8, description="how many in parallel: each reads every channel, and all that they put out goes on"
     )
 
-    pose: Literal["predicted", "identity", "supervised", "oracle"] = Field(
+    pose: Pose = Field(
         "predicted",
         description="by the localisation network; or, as controls: always the identity; by a localisation network that "
         "learns the true pose, which training tells it, and nothing else; or the true pose itself",
@@ -106,6 +107,11 @@ class ModelSpec(Spec):
         "of so many degrees, and the mean of its probabilities decides",
     )
 
+    @property
+    def pose(self) -> Pose:
+        """Where the poses of its transformer come from; see TransformerSpec."""
+        return "predicted" if self.transformer is None else self.transformer.pose
+
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, value: Any) -> Any:
@@ -130,16 +136,6 @@ MODELS: dict[str, dict[str, Any]] = {
     **_presets("fcn", "fcn", "fc_paper", supersampling="auto"),
 }
 """The models by name."""
-
-
-def is_given_poses(model: ModelSpec) -> bool:
-    """Whether a model is given the true pose of what it sees."""
-    return model.transformer is not None and model.transformer.pose == "oracle"
-
-
-def trains_with_poses(model: ModelSpec) -> bool:
-    """Whether a model is told the true pose of what it sees while it is trained."""
-    return model.transformer is not None and model.transformer.pose in ("supervised", "oracle")
 
 
 def controls_of(model: ModelSpec) -> tuple[ModelSpec, ...]:

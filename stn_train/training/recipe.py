@@ -9,7 +9,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from stn_train.models.transformer import ThetaHead
 from stn_train.specs import TrainingSpec
-from stn_train.training.muon import Muon
 
 _HELD = 0.1
 
@@ -42,8 +41,12 @@ def make_optimizer(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
         }
         for (localises, decay, orthogonal), parameters in groups.items()
     ]
-    kinds: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "muon": Muon, "sgd": torch.optim.SGD}
-    return kinds[recipe.optimizer](described, lr=recipe.lr, fused=True)  # type: ignore[call-arg]
+    if recipe.optimizer == "muon":
+        from stn_train.training.muon import Muon
+
+        return Muon(described, lr=recipe.lr, fused=True)
+    kind = torch.optim.SGD if recipe.optimizer == "sgd" else torch.optim.AdamW
+    return kind(described, lr=recipe.lr, fused=True)
 
 
 def _hidden_weights(network: nn.Module) -> set[int]:
