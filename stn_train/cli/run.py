@@ -21,7 +21,9 @@ from stn_train.cli.common import (
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
-    from stn_train.specs import TrialSpec
+    from stn_train.experiment.runtime import Runtime
+    from stn_train.run_folder import RunFolder
+    from stn_train.specs import ExperimentSpec, TrialSpec
 
 
 def run(
@@ -50,32 +52,17 @@ def run(
 
     For instance: stn-train run --config quickstart
     """
-    from stn_train.cli.progress import ProgressDisplay
-    from stn_train.config import load_config
     from stn_train.experiment.plan import check_imports
-    from stn_train.specs import trials_of
 
-    options: dict[str, str] = {}
-    if seeds is not None:
-        options[f"seeds={_seed_list(seeds)}"] = f"--seeds {seeds}"
-    if validate:
-        options["validation=true"] = "--validate"
-    experiment = load_config(config, [*(overrides or ()), *options], called=options)
-    trials = trials_of(experiment, only)
-    if not trials:
-        first = trials_of(experiment)[0]
-        known = f"{first.dataset.name}/{first.model.name}"
-        raise UserError(f"--only {only} matches no dataset/model of {config}, which has for instance {known}")
-
+    experiment, trials = _planned(config, overrides or [], seeds, only, validate)
     if not allow_imports:
         check_imports(experiment, config)
-
     if tensorboard:
-        from stn_train.experiment.tensorboard import check_installed, logged
+        from stn_train.experiment.tensorboard import check_installed
 
         check_installed()
 
-    from stn_train.experiment.run import check_trials, open_run, run_trials
+    from stn_train.experiment.run import check_trials
     from stn_train.experiment.runtime import open_runtime
     from stn_train.run_folder import RunFolder
 
@@ -85,6 +72,51 @@ def run(
         return
     runtime = open_runtime(device, threads, data_root or experiment.data_root, experiment.prebuilt)
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
+    everything, failed = _train(experiment, trials, folder, runtime, quiet, tensorboard)
+    if folder.finished(everything):
+        from stn_train.cli.results import report_text
+        from stn_train.report.write import report_run
+
+        typer.echo(report_text(report_run(folder)))
+        typer.echo(f"\nreport: {folder.path / 'report.html'}")
+    if failed:
+        typer.echo(f"failed: {', '.join(failed)}; the same command tries again", err=True)
+        raise typer.Exit(1)
+
+
+def _planned(
+    config: str, overrides: list[str], seeds: str | None, only: str, validate: bool
+) -> "tuple[ExperimentSpec, list[TrialSpec]]":
+    """The experiment that the options ask for, and those of its trials that are to be run."""
+    from stn_train.config import load_config
+    from stn_train.specs import trials_of
+
+    options: dict[str, str] = {}
+    if seeds is not None:
+        options[f"seeds={_seed_list(seeds)}"] = f"--seeds {seeds}"
+    if validate:
+        options["validation=true"] = "--validate"
+    experiment = load_config(config, [*overrides, *options], called=options)
+    trials = trials_of(experiment, only)
+    if not trials:
+        first = trials_of(experiment)[0]
+        known = f"{first.dataset.name}/{first.model.name}"
+        raise UserError(f"--only {only} matches no dataset/model of {config}, which has for instance {known}")
+    return experiment, trials
+
+
+def _train(
+    experiment: "ExperimentSpec",
+    trials: "list[TrialSpec]",
+    folder: "RunFolder",
+    runtime: "Runtime",
+    quiet: bool,
+    tensorboard: bool,
+) -> "tuple[ExperimentSpec, list[str]]":
+    """Run trials, with progress on stderr; the whole experiment of the folder, and the keys of trials that failed."""
+    from stn_train.cli.progress import ProgressDisplay
+    from stn_train.experiment.run import open_run, run_trials
+
     display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
     with stop_on_signal() as stopping:
 
@@ -93,24 +125,20 @@ def run(
             return bool(stopping())
 
         try:
-            everything = open_run(experiment, trials, folder, runtime, lambda: after_step(0.0))
+            everything = open_run(experiment, trials, folder, runtime, lambda: bool(stopping()))
             running = run_trials(trials, folder, runtime, after_step)
-            for progress in logged(running, folder) if tensorboard else running:
+            if tensorboard:
+                from stn_train.experiment.tensorboard import logged
+
+                running = logged(running, folder)
+            for progress in running:
                 display.show(progress)
         except Stopped:
             display.close()
             raise stopped("what was trained is saved", stopping()) from None
         finally:
             display.close()
-    if folder.finished(everything):
-        from stn_train.cli.results import report_text
-        from stn_train.report.write import report_run
-
-        typer.echo(report_text(report_run(folder)))
-        typer.echo(f"\nreport: {folder.path / 'report.html'}")
-    if display.failed:
-        typer.echo(f"failed: {', '.join(display.failed)}; the same command tries again", err=True)
-        raise typer.Exit(1)
+    return everything, display.failed
 
 
 def _seed_list(text: str) -> list[int]:

@@ -159,9 +159,7 @@ def recorded_warps(network: nn.Module) -> Iterator[list[Warp]]:
 
 
 @torch.no_grad()
-def outputs_and_outlines(
-    front: nn.Module, images: Tensor, device: torch.device
-) -> list[tuple[Tensor, Tensor | None]]:
+def outputs_and_outlines(front: nn.Module, images: Tensor, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
     """What each transformer of what stands at a network's input makes of uint8 `images`, S x C x H x W.
 
     Its output, S x C x h x w, and the output's outline on the images, S x V x 2; None for one that reads what another

@@ -26,7 +26,9 @@ class TrainingSpec(Spec):
     label_smoothing: float = Field(ge=0, lt=1)
     ema_decay: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
     grad_clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient")
-    localisation_lr: float = Field(gt=0, le=1000, description="factor on the rate for the localisation network")
+    localisation_lr: float = Field(
+        gt=0, le=1000, description="learning rate of localisation networks, as a factor of lr"
+    )
     classifier_delay: float = Field(
         0.0,
         ge=0,
@@ -112,18 +114,21 @@ RECIPES: dict[str, dict[str, Any]] = {
 """Recipes by name; `paper` is appendix A's: 150 k iterations are 640 epochs of 60 k digits."""
 
 
+_FACTOR = " (a factor of lr)"
+
+
 def divergence_advice(recipe: TrainingSpec, transforms: bool) -> str:
     """What to try where a training diverges, by what is set: what is above the recipe's own value comes first."""
     usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]
     keys = ("lr", *(["localisation_lr"] if transforms else []))
     above = [
-        f"a training.{key} below {getattr(recipe, key):g} (the recipe has {usual[key]:g})"
+        f"a training.{key}{_FACTOR * (key != 'lr')} below {getattr(recipe, key):g} (the recipe has {usual[key]:g})"
         for key in keys
         if getattr(recipe, key) > usual[key]
     ]
     if above:
         return "try " + " and ".join(above)
-    tries = [f"a training.localisation_lr below {recipe.localisation_lr:g}"] * transforms
+    tries = [f"a training.localisation_lr{_FACTOR} below {recipe.localisation_lr:g}"] * transforms
     tries += ["training.grad_clip=1"] * (recipe.grad_clip is None)
     return "try " + " or ".join([*tries, f"a training.lr below {recipe.lr:g}"])
 
@@ -133,4 +138,4 @@ def stillness_advice(recipe: TrainingSpec) -> str:
     usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]
     if recipe.lr < usual["lr"]:
         return f"try a training.lr above {recipe.lr:g} (the recipe has {usual['lr']:g})"
-    return f"try a training.localisation_lr above {recipe.localisation_lr:g}, or more training.epochs"
+    return f"try a training.localisation_lr{_FACTOR} above {recipe.localisation_lr:g}, or more training.epochs"
