@@ -1,4 +1,4 @@
-"""Does a spatial transformer help, and does it undo the distortion?
+"""Does a spatial transformer help, and does it remove the distortion?
 
 What one would call from a notebook is importable from here; torch is imported only when such a name is first used.
 """
@@ -15,46 +15,54 @@ if TYPE_CHECKING:
     from stn_train.data.distortion import sample_distortion
     from stn_train.data.sources import load_digits
     from stn_train.experiment.load import load_network
-    from stn_train.geometry import FAMILIES, Family, bilinear_sampler
-    from stn_train.models.build import build_model
-    from stn_train.models.insert import insert_transformer
+    from stn_train.geometry import FAMILIES, Family, bilinear_sampler, thin_plate_spline
+    from stn_train.models.localisation import LOCALISATIONS
     from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
+    from stn_train.notebook import Run, build_model, evaluate, insert_transformer, load_run, make_dataset, run
+    from stn_train.specs import DatasetSpec
 
 _HOMES = {
-    "FAMILIES": "stn_train.geometry",
-    "Family": "stn_train.geometry",
-    "ParallelTransformers": "stn_train.models.transformer",
-    "SpatialTransformer": "stn_train.models.transformer",
-    "bilinear_sampler": "stn_train.geometry",
-    "build_model": "stn_train.models.build",
-    "sample_distortion": "stn_train.data.distortion",
-    "insert_transformer": "stn_train.models.insert",
-    "load_config": "stn_train.config",
-    "load_digits": "stn_train.data.sources",
-    "load_network": "stn_train.experiment.load",
-    "render": "stn_train.data.datasets",
+    "stn_train.notebook": ["Run", "build_model", "evaluate", "insert_transformer", "load_run", "make_dataset", "run"],
+    "stn_train.experiment.load": ["load_network"],
+    "stn_train.geometry": ["FAMILIES", "Family", "bilinear_sampler", "thin_plate_spline"],
+    "stn_train.models.localisation": ["LOCALISATIONS"],
+    "stn_train.models.transformer": ["ParallelTransformers", "SpatialTransformer"],
+    "stn_train.data.sources": ["load_digits"],
+    "stn_train.data.distortion": ["sample_distortion"],
+    "stn_train.data.datasets": ["render"],
+    "stn_train.specs": ["DatasetSpec"],
+    "stn_train.config": ["load_config"],
 }
 
 __all__ = [
     "FAMILIES",
+    "LOCALISATIONS",
+    "DatasetSpec",
     "Family",
     "ParallelTransformers",
+    "Run",
     "SpatialTransformer",
     "bilinear_sampler",
     "build_model",
+    "evaluate",
     "insert_transformer",
     "load_config",
     "load_digits",
     "load_network",
+    "load_run",
+    "make_dataset",
     "render",
+    "run",
     "sample_distortion",
+    "thin_plate_spline",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

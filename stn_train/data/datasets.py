@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from stn_train.data.distortion import (
     Clutter,
@@ -96,13 +97,13 @@ _BATCH = 1000
 
 
 @dataclass(frozen=True)
-class FixedDataset:
-    """A split of the digits, distorted once: M images of N digits.
+class FixedDataset(Dataset[tuple[Tensor, int]]):
+    """A split of the digits, distorted once: M images of N digits. Its items are (image, label), as torch wants them.
 
-    `images` (M x C x H x W, uint8) and their `labels` (M, int64); the numbers of the digits that they show, `digit` (M,
-    int64), and `theta` of the dataset's family, from the canvas to the digit's frame (M x p, float32), both with an
-    axis of length C after the first for several channels; `sources` (N x 28 x 28, uint8), the digits themselves; how
-    many images lost ink at the canvas's edge.
+    An item's image is C x H x W, float32 from 0 to 1. `images` (M x C x H x W, uint8) holds all of them, `labels` (M,
+    int64) theirs; the numbers of the digits that they show, `digit` (M, int64), and `theta` of the dataset's family,
+    from the canvas to the digit's frame (M x p, float32), both with an axis of length C after the first for several
+    channels; `sources` (N x 28 x 28, uint8), the digits themselves; how many images lost ink at the canvas's edge.
     """
 
     images: Tensor
@@ -111,6 +112,12 @@ class FixedDataset:
     theta: Tensor
     sources: Tensor
     clipped: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index].float() / 255, int(self.labels[index])
 
     @property
     def source_labels(self) -> Tensor:

@@ -1,0 +1,297 @@
+"""The door for notebooks: run, load, build and evaluate, and leave everything of the caller's as it was.
+
+Every function here is also `stn_train.NAME`. None of them changes torch's random generator or number of threads,
+`sys.path`, matplotlib's backend or the warnings' filters for whoever calls it.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import nn
+
+from stn_train.data.datasets import FixedDataset, make_fixed_dataset
+from stn_train.data.sources import load_split
+from stn_train.errors import TrialError, UserError
+from stn_train.experiment.load import load_network
+from stn_train.geometry import Family
+from stn_train.models import build, insert
+from stn_train.models.network import Network
+from stn_train.run_folder import RunFolder, TrialFolder, unnumbered
+from stn_train.specs import DatasetSpec, ExperimentSpec, ModelSpec, Source, Spec, TrialSpec, trials_of
+from stn_train.statistics import Estimate, error_over_seeds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stn_train.report.results import Results
+
+S = TypeVar("S", bound=Spec)
+Size = tuple[int, int]
+
+
+class Run:
+    """A run in its folder: what it has found so far, as tables, predictions and networks."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = RunFolder(Path(path))
+        self.experiment: ExperimentSpec = self.folder.load_experiment()
+
+    @cached_property
+    def results(self) -> "Results":
+        """Everything that a report shows. Raises UserError where nothing has finished, or a file is damaged."""
+        from stn_train.report.results import results_of
+
+        return results_of(self.folder)
+
+    @property
+    def trials(self) -> "pd.DataFrame":
+        """A row for each finished trial: dataset, model, seed, and a column for each measure."""
+        return self.results.trials
+
+    @property
+    def summary(self) -> "pd.DataFrame":
+        """A row for each dataset and model: means over the seeds, 95 % intervals in columns `..._low`, `..._high`."""
+        return self.results.summary
+
+    @property
+    def comparisons(self) -> "pd.DataFrame":
+        """A row for each model and its baseline: the difference in percentage points, its 95 % interval, p."""
+        return self.results.comparisons
+
+    def predictions(self, dataset: str, model: str, seed: int = 0) -> "pd.DataFrame":
+        """Of each fixed image its label, the predicted class, the digit it shows, and theta of each transformer.
+
+        `digit` counts the source's digits from 0; with two channels there are digit_0 and digit_1. theta_0, theta_1,
+        ... are the first transformer's parameters, theta_1_0, ... the second's. Raises UserError for a trial that is
+        not one of the run's, or has not finished.
+        """
+        import pandas as pd
+
+        trial, files = self._trial(dataset, model, seed)
+        arrays = files.load_predictions(trial.dataset.channels)
+        columns: dict[str, NDArray[Any]] = {"label": arrays["label"], "predicted": arrays["predicted"]}
+        columns |= _columns("digit", arrays["digit"])
+        for number, theta in enumerate(unnumbered("theta", arrays)):
+            columns |= _columns(f"theta_{number}" if number else "theta", theta)
+        return pd.DataFrame(columns)
+
+    def network(self, dataset: str, model: str, seed: int = 0, allow_imports: bool = False) -> Network:
+        """A trial's network on the CPU, ready to be called: see `load_network`.
+
+        Raises UserError for a trial that is not one of the run's, or has no checkpoint.
+        """
+        return load_network(self._trial(dataset, model, seed)[1].checkpoint, allow_imports)
+
+    def _trial(self, dataset: str, model: str, seed: int) -> tuple[TrialSpec, TrialFolder]:
+        key = f"{dataset}/{model}/seed-{seed}"
+        trials = {trial.key: trial for trial in trials_of(self.experiment)}
+        if key not in trials:
+            raise UserError(f"{self.folder.path} has no trial {key}; it has {', '.join(list(trials)[:8])}")
+        return trials[key], self.folder.trial(trials[key])
+
+    def _repr_html_(self) -> str:
+        """The report's first screen."""
+        from stn_train.report.page import first_screen
+
+        return first_screen(self.results)
+
+    def __repr__(self) -> str:
+        finished = len(self.folder.finished(self.experiment))
+        return f"Run({str(self.folder.path)!r}): {finished} of {len(trials_of(self.experiment))} trials have finished"
+
+
+def _columns(name: str, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """One column, M, or several, M x k, as `name_0`, `name_1`, ..."""
+    return {name: values} if values.ndim == 1 else {f"{name}_{index}": column for index, column in enumerate(values.T)}
+
+
+def run(
+    config: str | Path,
+    *,
+    seeds: Sequence[int] | None = None,
+    set: Mapping[str, Any] | None = None,
+    only: str = "*",
+    output_dir: str | Path | None = None,
+    data_root: str | Path | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Train every model of a configuration on every dataset and seed, as `stn-train run` does, and report.
+
+    config: a YAML file, or a shipped configuration's name. seeds: in place of the configuration's. set: values by
+    dotted key, as {"training.epochs": 2}. only: a pattern of `dataset/model`. output_dir: `runs/NAME` if not given; the
+    same call again skips what has finished there, and goes on where it was stopped. device, threads: torch's choice if
+    not given. Raises UserError for what is wrong before training, TrialError where a trial failed, after the others.
+    """
+    from tqdm.auto import tqdm
+
+    from stn_train.config import load_config
+    from stn_train.experiment.run import open_run, run_trials
+    from stn_train.experiment.runtime import open_runtime
+    from stn_train.report.write import report_run
+
+    overrides = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
+    if seeds is not None:
+        overrides.append(f"seeds={json.dumps(list(seeds))}")
+    experiment = load_config(str(config), overrides)
+    trials = trials_of(experiment, only)
+    if not trials:
+        raise UserError(f"only={only!r} matches no dataset/model of {config}")
+    folder = RunFolder(Path(output_dir) if output_dir else Path("runs") / experiment.name)
+    failed = []
+    with _undisturbed():
+        root = str(data_root) if data_root else experiment.data_root
+        runtime = open_runtime(device, threads, root, experiment.prebuilt)
+        open_run(experiment, trials, folder, runtime)
+        with tqdm(total=sum(trial.training.epochs for trial in trials), unit="epoch", disable=quiet) as bar:
+            for progress in run_trials(trials, folder, runtime):
+                bar.set_description(progress.trial.key)
+                done = progress.trial.training.epochs if progress.skipped else int(progress.record is not None)
+                bar.update(done)
+                if progress.failure is not None:
+                    failed.append(f"{progress.trial.key}: {progress.failure.why}")
+        if failed:
+            raise TrialError("; ".join(failed))
+        report_run(folder)
+    return Run(folder.path)
+
+
+def load_run(path: str | Path) -> Run:
+    """The run in a folder. Raises UserError where there is none."""
+    return Run(path)
+
+
+def make_dataset(
+    dataset: str | Mapping[str, Any] | DatasetSpec,
+    split: Literal["train", "test"] = "test",
+    source: Source = "mnist",
+    data_root: str | Path | None = None,
+    seed: int | None = None,
+) -> FixedDataset:
+    """The digits of a split, each distorted once: a torch Dataset of (image, label), for DataLoader and `evaluate`.
+
+    dataset: a preset's name, or what a configuration's entry of `datasets` says. source: mnist, fashion_mnist, kmnist,
+    or digits, which needs no download. seed: that of a run's test images, or for the training split 0, if not given. An
+    image is C x H x W, float32 from 0 to 1; `.images` (M x C x H x W, uint8), `.labels` (M) and `.theta` (M x p, from
+    the canvas to the digit's frame, normalised) hold all of them. Raises UserError for an unknown dataset, and where
+    the digits cannot be had.
+    """
+    from stn_train.data.datasets import TEST_SEED
+
+    spec = _validated(DatasetSpec, dataset)
+    digits = load_split(source, split, None if data_root is None else str(data_root))
+    drawn = seed if seed is not None else TEST_SEED if split == "test" else 0
+    return make_fixed_dataset(spec, digits, split, drawn)[0]
+
+
+def build_model(
+    model: str | Mapping[str, Any] | ModelSpec,
+    size: Size = (28, 28),
+    *,
+    parameters: int | None = None,
+    channels: int = 1,
+    classes: int = 10,
+    seed: int = 0,
+) -> Network:
+    """Build a model for images N x `channels` x H x W of `size` (H, W): an nn.Module that gives logits, N x `classes`.
+
+    model: a preset's name, or what a configuration's entry of `models` says. parameters: the budget that its width is
+    fitted to, within 2 %. seed: that of its weights. Its parts are `transformer`, where it has one at the input, and
+    `classifier`. Raises UserError for an unknown model, and where it cannot be built for such images.
+    """
+    spec = _validated(ModelSpec, model)
+    with _undisturbed():
+        torch.manual_seed(seed)
+        return build.build_model(spec, size, parameters, channels, classes)
+
+
+def insert_transformer(
+    model: nn.Module,
+    *,
+    image: tuple[int, int, int],
+    before: str = "",
+    family: str | Family = "affine",
+    localisation: "str | nn.Module | Callable[[Family, Size, int], nn.Module] | None" = None,
+    output_size: Size | None = None,
+) -> nn.Module:
+    with _undisturbed():
+        return insert.insert_transformer(
+            model, image=image, before=before, family=family, localisation=localisation, output_size=output_size
+        )
+
+
+insert_transformer.__doc__ = insert.insert_transformer.__doc__
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well a network classifies M images: percentages with 95 % intervals, and what it predicted.
+
+    `confusion` (classes x classes) has a row for each true and a column for each predicted class; `predicted` (M).
+    """
+
+    accuracy: Estimate
+    error: Estimate
+    confusion: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        one = self.accuracy
+        return f"accuracy {one.value:.2f} % [{one.low:.2f}, {one.high:.2f}] of {len(self.predicted):,} images"
+
+
+def evaluate(network: nn.Module, data: FixedDataset, device: str | None = None) -> Scores:
+    """Classify the images of a dataset, as `make_dataset` gives them, in float32; see Scores.
+
+    network: any that maps N x C x H x W, float32 from 0 to 1, to logits, N x classes. device: that of the network's
+    parameters if not given. Counts digits and not images: one that is shown ten times tells little more than one.
+    """
+    from stn_train.evaluation.classify import classify
+
+    parameter = next(network.parameters(), torch.empty(0))
+    training = {module: module.training for module in network.modules()}
+    try:
+        found = classify(network, data.images, torch.device(device) if device else parameter.device, "float32")
+    finally:
+        for module, was in training.items():
+            module.training = was
+    wrong = (found.predicted != data.labels).numpy()
+    error = error_over_seeds(wrong[None], data.digit.numpy())
+    accuracy = Estimate(100 - error.value, 100 - error.high, 100 - error.low)
+    confusion = found.confusion(data.labels, found.logits.shape[1]).numpy()
+    return Scores(accuracy, error, confusion, found.predicted.numpy())
+
+
+def _validated(kind: type[S], value: object) -> S:
+    """A spec from what a configuration would say. Raises UserError with what is wrong."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}") from None
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Inside, anything may be drawn, imported or set; afterwards the caller's process is as it was."""
+    threads, path = torch.get_num_threads(), list(sys.path)
+    flushes = float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes)
+        sys.path[:] = path
