@@ -110,18 +110,17 @@ def _classifier(spec: ModelSpec) -> Classifier:
 def _measure(spec: ModelSpec, classifier: Classifier, image: Image, parameters: int | None, classes: int) -> ModelSize:
     """Ours are measured on `meta`, which computes nothing; a user's on the CPU, where anybody's code runs."""
     ours = spec.classifier in CLASSIFIERS
-    width = None
-    if parameters is not None:
-        width = _fitted_width(spec, classifier, image, parameters, classes)
+    fitted = None if parameters is None else _fitted_width(spec, classifier, image, parameters, classes)
+    width = natural_width(classifier) if fitted is None else fitted
     shape = (1, *image)
     with torch.random.fork_rng(devices=[]), torch.device("meta" if ours else "cpu"):
-        network = _build(spec, classifier, width, image, classes)
+        network = _build(spec, classifier, fitted, image, classes)
         if not ours:
             _check_trainable(network, (2, *image), classes)
         macs = _macs(network, shape, classes)
         any_size = _takes(network, (1, image[0], 2 * image[1], 2 * image[2]))
     macs *= 1 + len(spec.tta_angles)
-    return ModelSize(natural_width(classifier) if width is None else width, _count(network), macs, any_size)
+    return ModelSize(width, _count(network), macs, any_size)
 
 
 def _fitted_width(spec: ModelSpec, classifier: Classifier, image: Image, parameters: int, classes: int) -> float | None:
