@@ -9,7 +9,7 @@ import torch
 
 from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, TrialData, environment, load_trial_data
-from stn_train.experiment.snapshots import extended, frames_until, gallery, has_gallery, snapshot
+from stn_train.experiment.snapshots import Arrays, extended, frames_until, gallery, snapshot
 from stn_train.models import ModelSize, Network, build_model, measure_model
 from stn_train.models.network import precision_on
 from stn_train.models.user_classifier import line_of
@@ -75,11 +75,9 @@ def run_trial(
     records: list[EpochRecord] = []
     if folder.checkpoint.exists():
         restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
-        records = folder.load_metrics()[: state.epoch]
+        records = _records_until(state.epoch, folder)
         frames = frames_until(state.epoch, folder, frames)
-        if len(records) < state.epoch:
-            raise UserError(f"{folder.metrics} lacks epochs that {folder.checkpoint} has; delete both to train anew")
-        _write_metrics(folder, records)
+        _write_epochs(folder, records, frames)
     precision, tta_angles = precision_on(runtime.device, recipe), trial.model.tta_angles
     predictions: Predictions | None = None
     steps = steps_per_epoch(data.training, recipe)
@@ -95,10 +93,8 @@ def run_trial(
         for loss in epochs:
             predictions = classify(state.final, data.fixed.images, runtime.device, precision, data.poses, tta_angles)
             records.append(_record(trial, state, data, loss, predictions))
-            _write_metrics(folder, records)
-            if has_gallery(trial):
-                frames = extended(frames, snapshot(trial, runtime, state.final, data.fixed), state.epoch)
-                write_arrays(folder.gallery("training"), frames)
+            frames = extended(frames, snapshot(trial, runtime, state.final, data.fixed), state.epoch)
+            _write_epochs(folder, records, frames)
             save_checkpoint(folder.checkpoint, trial, state)
             yield records[-1]
     except Stopped:
@@ -109,8 +105,24 @@ def run_trial(
     _write_results(trial, folder, runtime, state, data, predictions)
 
 
-def _write_metrics(folder: TrialFolder, records: list[EpochRecord]) -> None:
+def _records_until(epoch: int, folder: TrialFolder) -> list[EpochRecord]:
+    """The records that a trial's folder has up to the checkpoint's epoch. Raises UserError where it lacks one."""
+    try:
+        records = folder.load_metrics()[:epoch]
+    except UserError:  # it is damaged
+        records = []
+    if len(records) < epoch:
+        raise UserError(
+            f"{folder.metrics} is damaged or lacks epochs that {folder.checkpoint} has; delete {folder.path} and give "
+            "the run's command again, which trains it anew"
+        )
+    return records
+
+
+def _write_epochs(folder: TrialFolder, records: list[EpochRecord], frames: Arrays) -> None:
     write_records(folder.metrics, [record.model_dump_json() for record in records])
+    if frames:
+        write_arrays(folder.gallery("training"), frames)
 
 
 def _record(
