@@ -99,7 +99,7 @@ def test_a_crop_reaches_over_the_edge_by_half_a_frame_at_most(size):
 
 def encoder_of(seed: int = 0) -> Encoder:
     torch.manual_seed(seed)
-    return Encoder(build_model(ModelSpec.model_validate("cnn_paper"), (28, 28), 20_000))
+    return Encoder(build_model(ModelSpec.model_validate("cnn_paper"), (28, 28), 20_000).classifier)
 
 
 def test_a_descriptor_has_every_activation_and_the_logits_and_unit_length():

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from made_up import draw_of, spec_of
-from stn_train.models.oracle import tell
 from torch import Tensor
 
 from stn_train.data.distortion import Distortion, true_poses
@@ -33,9 +32,8 @@ def posed(images: Tensor, poses: Tensor) -> Tensor:
     """What a transformer that is told the poses makes of images: N x 28 x 28."""
     spec = {"name": "told", "base": "st_fcn", "transformer": {"pose": "oracle"}}
     network = build_model(ModelSpec.model_validate(spec), SPEC.canvas)
-    tell(network, poses)
     with torch.no_grad():
-        return network.transformer(images)[:, 0]
+        return network.front(images, poses)[:, 0]
 
 
 def shown(poses: Tensor) -> Tensor:

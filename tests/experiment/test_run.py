@@ -1,17 +1,21 @@
 """An experiment run from Python: stopped after any step and taken up again it finds the same, and it says nothing."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from stn_train import storage
 from stn_train.data.sources import Digits, load_digits
 from stn_train.errors import Stopped, UserError
 from stn_train.experiment import runtime as runtime
-from stn_train.experiment.run import run_experiment
+from stn_train.experiment import trial as trial_module
+from stn_train.experiment.run import RunProgress, open_run, run_trials
 from stn_train.experiment.runtime import Runtime
-from stn_train.run_folder import RunFolder
+from stn_train.run_folder import RunFolder, TrialFolder
 from stn_train.specs import ExperimentSpec, trials_of
 
 SPEC = ExperimentSpec.model_validate(
@@ -41,13 +45,21 @@ FILES = (
 def few_digits() -> Iterator[None]:
     """Three steps an epoch."""
     training, test = load_digits("digits")
-    few = (
-        Digits(training.images[: 64 * STEPS], training.labels[: 64 * STEPS]),
-        Digits(test.images[:60], test.labels[:60]),
-    )
+    few = {
+        "train": Digits(training.images[: 64 * STEPS], training.labels[: 64 * STEPS]),
+        "test": Digits(test.images[:60], test.labels[:60]),
+    }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "load_digits", lambda source, root: few)
+        patch.setattr(runtime, "load_split", lambda source, split, root: few[split])
         yield
+
+
+def begun(
+    folder: Path, experiment: ExperimentSpec = SPEC, after_step: Callable[[float], bool] = lambda epochs: False
+) -> Iterator[RunProgress]:
+    trials = trials_of(experiment)
+    assert open_run(experiment, trials, RunFolder(folder), ON_CPU) == experiment
+    return run_trials(trials, RunFolder(folder), ON_CPU, after_step)
 
 
 def run(folder: Path, *stops: float, experiment: ExperimentSpec = SPEC) -> list[tuple[int | None, bool, bool]]:
@@ -56,9 +68,7 @@ def run(folder: Path, *stops: float, experiment: ExperimentSpec = SPEC) -> list[
     for stop in (*stops, 1e9):
         stopped = False
         try:
-            for progress in run_experiment(
-                experiment, trials_of(experiment), RunFolder(folder), ON_CPU, lambda epochs, stop=stop: epochs >= stop
-            ):
+            for progress in begun(folder, experiment, lambda epochs, stop=stop: epochs >= stop):
                 epoch = progress.record.epoch if progress.record else None
                 yielded.append((epoch, progress.skipped, progress.finished))
         except Stopped:
@@ -75,8 +85,12 @@ def undisturbed(tmp_path_factory) -> Path:
     return folder
 
 
-def found(folder: Path) -> list[bytes]:
-    return [(folder / "trials/r/st_cnn/seed-0" / name).read_bytes() for name in FILES]
+def files_in(folder: Path) -> TrialFolder:
+    return RunFolder(folder).trial(trials_of(SPEC)[0])
+
+
+def found(folder: Path) -> dict[str, bytes]:
+    return {name: (files_in(folder).path / name).read_bytes() for name in FILES}
 
 
 def test_run_again_it_is_skipped(undisturbed):
@@ -96,9 +110,76 @@ def test_stopped_after_every_step_it_ends_the_same(undisturbed, tmp_path):
     assert found(tmp_path) == found(undisturbed)
 
 
+@pytest.mark.parametrize(
+    ("write", "times"),
+    [
+        *((write, times) for times in (1, 2) for write in ("write_records", "write_arrays", "save_checkpoint")),
+        ("write_arrays", 3),  # after the last epoch, before anything of the result
+    ],
+)
+def test_killed_at_any_file_of_an_epoch_it_ends_the_same(undisturbed, tmp_path, monkeypatch, write, times):
+    """Also the animation's frames and the epochs' metrics, which may be ahead of the checkpoint."""
+    as_it_is, calls = getattr(trial_module, write), iter(range(1, times + 1))
+
+    def killed(*given: object) -> None:
+        if next(calls) == times:
+            raise KeyboardInterrupt
+        as_it_is(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_module, write, killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(begun(tmp_path))
+    run(tmp_path)
+    assert found(tmp_path) == found(undisturbed)
+
+
+def killed_after(epoch: int, folder: Path) -> TrialFolder:
+    """A trial that was killed when it had written the checkpoint of an epoch."""
+    progress = begun(folder)
+    assert any(step.record and step.record.epoch == epoch for step in progress)
+    progress.close()
+    return files_in(folder)
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "missing": Path.unlink,
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-10]),
+    "empty": lambda path: path.write_bytes(b""),
+    "of other arrays": lambda path: storage.write_arrays(path, {"epoch": np.arange(2)}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(("epoch", "frames"), [(1, [0, 2]), (2, [0])])
+def test_no_training_is_lost_for_its_animation(undisturbed, tmp_path, damage, epoch, frames):
+    """A training.npz that is missing or damaged is begun again, and all else ends the same."""
+    files = killed_after(epoch, tmp_path)
+    DAMAGE[damage](files.gallery("training"))
+    run(tmp_path)
+    assert files.load_gallery()["training"]["epoch"].tolist() == frames
+    one, other = found(tmp_path), found(undisturbed)
+    assert {name for name in FILES if one[name] != other[name]} == {"training.npz"}
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut short", "an epoch short"])
+def test_metrics_that_lack_epochs_of_the_checkpoint_are_told_in_a_sentence_that_mends_it(undisturbed, tmp_path, damage):
+    files = killed_after(2, tmp_path)
+    lines = files.metrics.read_text().splitlines()
+    damages = {**DAMAGE, "an epoch short": lambda path: storage.write_records(path, lines[:1])}
+    damages[damage](files.metrics)
+    with pytest.raises(UserError, match=rf"{files.metrics} .* lacks epochs .*; delete {files.path} and") as told:
+        run(tmp_path)
+    assert "\n" not in str(told.value)
+    shutil.rmtree(files.path)
+    run(tmp_path)
+    assert found(tmp_path) == found(undisturbed)
+
+
 def test_what_is_not_asked_for_is_not_run(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    assert list(run_experiment(SPEC, [], folder, ON_CPU)) == []
+    open_run(SPEC, [], folder, ON_CPU)
+    assert list(run_trials([], folder, ON_CPU)) == []
     assert folder.load_experiment() == SPEC
     assert not (folder.path / "trials").exists()
 
@@ -117,9 +198,17 @@ def test_nothing_is_printed(undisturbed, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_run_is_opened_as_all_that_its_folder_has_been_asked_for(tmp_path):
+    more = SPEC.model_copy(update={"seeds": (1,)})
+    assert open_run(SPEC, [], RunFolder(tmp_path), ON_CPU) == SPEC
+    everything = open_run(more, [], RunFolder(tmp_path), ON_CPU)
+    assert everything.seeds == (0, 1)
+    assert everything == RunFolder(tmp_path).load_experiment() == open_run(SPEC, [], RunFolder(tmp_path), ON_CPU)
+
+
 def test_a_changed_trial_is_refused_also_half_way(tmp_path):
     with pytest.raises(Stopped):
-        list(run_experiment(SPEC, trials_of(SPEC), RunFolder(tmp_path), ON_CPU, lambda epochs: True))
+        list(begun(tmp_path, after_step=lambda epochs: True))
     changed = SPEC.model_copy(update={"parameters": 110_000})
     with pytest.raises(UserError, match="parameters was 100000 and is 110000; name another folder by --output-dir"):
-        list(run_experiment(changed, trials_of(changed), RunFolder(tmp_path), ON_CPU))
+        open_run(changed, trials_of(changed), RunFolder(tmp_path), ON_CPU)

@@ -12,7 +12,7 @@ import torch
 from stn_train.data.datasets import build_prebuilt
 from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
-from stn_train.experiment.runtime import Runtime, open_runtime
+from stn_train.experiment.runtime import Runtime, load_trial_data, open_runtime
 from stn_train.specs import DatasetSpec, ExperimentSpec, trials_of
 
 FAULTS = """

@@ -1,107 +1,159 @@
-"""Controls: transformers that stay at the identity, are taught the pose, or are given it."""
+"""A network's poses: predicted, kept at the identity, learnt from true ones or given; and how precisely it computes."""
 
 import math
 
 import pytest
 import torch
 from pydantic import ValidationError
-from stn_train.models.oracle import SupervisedPose, lessons, tell
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stn_train.errors import UserError
-from stn_train.geometry import AFFINE, HOMOGRAPHY, ROTATION, SIMILARITY, TPS
-from stn_train.models import Model, build_model
+from stn_train.geometry import AFFINE, HOMOGRAPHY, ROTATION, SIMILARITY, TPS, Family
+from stn_train.models import Network, SpatialTransformer, build_model, measure_model
+from stn_train.models.network import autocast, precision_on
 from stn_train.models.transformer import ThetaHead
-from stn_train.specs import ExperimentSpec, ModelSpec, trials_of
+from stn_train.specs import RECIPES, ExperimentSpec, ModelSpec, TrainingSpec, trials_of
 
+CPU = torch.device("cpu")
 CANVAS = (42, 42)
+POSES = ("predicted", "identity", "supervised", "oracle")
 
 
-def build(pose: str) -> Model:
-    torch.manual_seed(0)
+def spec_of(pose: str) -> ModelSpec:
     spec = {"name": "made_up", "base": "st_cnn", "transformer": {"pose": pose, "output_size": 16}}
-    return build_model(ModelSpec.model_validate(spec), CANVAS, 100_000)
+    return ModelSpec.model_validate(spec)
 
 
-def images() -> torch.Tensor:
+def build(pose: str) -> Network:
+    torch.manual_seed(0)
+    return build_model(spec_of(pose), CANVAS, 100_000)
+
+
+def images() -> Tensor:
     return torch.rand(4, 1, *CANVAS, generator=torch.Generator().manual_seed(0))
 
 
 def test_controls_have_the_models_own_classifier():
-    predicted, identity, taught, true = (build(pose) for pose in ("predicted", "identity", "supervised", "oracle"))
-    assert predicted.width == identity.width == taught.width == true.width
-    assert predicted.parameters == identity.parameters == taught.parameters > true.parameters
-    assert predicted.macs == identity.macs == taught.macs > true.macs
-    for mine, theirs in zip(true.network[1].parameters(), predicted.network[1].parameters(), strict=True):
-        assert mine.shape == theirs.shape
+    predicted, identity, supervised, oracle = (measure_model(spec_of(pose), CANVAS, 100_000) for pose in POSES)
+    assert predicted.width == identity.width == supervised.width == oracle.width
+    assert predicted.parameters == identity.parameters == supervised.parameters > oracle.parameters
+    assert predicted.macs == identity.macs == supervised.macs > oracle.macs
+    own = build("predicted").classifier
+    for pose in POSES[1:]:
+        for mine, theirs in zip(build(pose).classifier.parameters(), own.parameters(), strict=True):
+            assert mine.shape == theirs.shape
 
 
-def test_frozen_it_stays_at_the_identity_whatever_it_learns():
+@pytest.mark.parametrize("pose", POSES)
+def test_the_classifier_reads_what_stands_at_the_front(pose):
+    network, poses = build(pose).eval(), SHIFTED.expand(4, -1)
+    assert network.front(images(), poses).shape == (4, 1, 16, 16)
+    assert torch.equal(network(images(), poses), network.classifier(network.front(images(), poses)))
+    assert torch.equal(network.with_pose_loss(images(), poses)[0], network(images(), poses))
+
+
+def test_without_a_transformer_the_classifier_reads_the_images():
+    network = build_model(ModelSpec.model_validate("cnn"), CANVAS).eval()
+    assert network.transformer is None
+    assert torch.equal(network.front(images(), SHIFTED.expand(4, -1)), images())
+    assert torch.equal(network(images()), network.classifier(images()))
+
+
+def test_a_frozen_transformer_stays_at_the_identity_whatever_the_network_learns():
     network = build("identity")
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
-    before = network[0](images())
+    before = network.front(images())
     network(images()).square().sum().backward()
     optimizer.step()
-    assert torch.equal(network[0](images()), before)
+    assert torch.equal(network.front(images()), before)
     assert not torch.equal(network(images()), build("identity")(images()))
 
 
-def test_told_the_pose_it_samples_there_for_each_image():
+# --- given poses ------------------------------------------------------------------------------------------------------
+
+
+def test_an_oracle_samples_at_the_pose_that_is_given_for_each_image():
     network = build("oracle")
     zoomed = torch.tensor([[0.5, 0, 0, 0, 0.5, 0, 0, 0, 1]])
     whole = torch.tensor([[1.0, 0, 0, 0, 1.0, 0, 0, 0, 1]])
-    tell(network, torch.cat([zoomed, whole, whole, zoomed]))
-    both = network[0](images())
-    tell(network, zoomed)
-    zoomed_all = network[0](images())
-    tell(network, whole)
+    both = network.front(images(), torch.cat([zoomed, whole, whole, zoomed]))
+    zoomed_all, whole_all = (network.front(images(), pose.expand(4, -1)) for pose in (zoomed, whole))
     assert torch.equal(both[[0, 3]], zoomed_all[[0, 3]])
-    assert torch.equal(both[[1, 2]], network[0](images())[[1, 2]])
-    tell(network, torch.cat([whole] * 3))
+    assert torch.equal(both[[1, 2]], whole_all[[1, 2]])
+    assert not torch.equal(zoomed_all, whole_all)
+    assert torch.equal(network.front(images()), whole_all), "without poses it stays at the identity"
     with pytest.raises(UserError, match="4 x 1 x 42 x 42"):
-        network[0](images())
+        network.front(images(), torch.cat([whole] * 3))
 
+
+@pytest.mark.parametrize("pose", ["predicted", "identity", "supervised"])
+def test_no_other_network_makes_use_of_the_pose_when_it_answers(pose):
+    network = build(pose).eval()
+    assert torch.equal(network(images(), torch.rand(4, 9)), network(images()))
+
+
+@pytest.mark.parametrize("pose", ["predicted", "identity", "oracle"])
+def test_no_other_network_has_a_pose_loss(pose):
+    assert build(pose).with_pose_loss(images(), SHIFTED.expand(4, -1))[1] is None
+
+
+# --- supervised poses -------------------------------------------------------------------------------------------------
 
 SHIFTED = torch.tensor([[1.0, 0, 0.5, 0, 1, 0, 0, 0, 1]])
 
 
-def test_who_is_taught_learns_from_the_pose_alone():
+def supervised(localisation: nn.Module, family: Family) -> Network:
+    """A network whose classifier is of no account."""
+    return Network(SpatialTransformer(localisation, family, (4, 4)), nn.Flatten(), "supervised")
+
+
+def test_a_supervised_localisation_network_learns_from_the_pose_alone():
     network = build("supervised")
-    tell(network, SHIFTED.expand(4, -1))
-    network(images()).square().sum().backward()
-    localisation = network[0].localisation
+    logits, loss = network.with_pose_loss(images(), SHIFTED.expand(4, -1))
+    logits.square().sum().backward()
+    localisation = network.transformer.localisation
     assert all(parameter.grad is None for parameter in localisation.parameters())
-    assert any(parameter.grad is not None for parameter in network[1].parameters())
-    (lesson,) = lessons(network)
-    assert lesson.item() == pytest.approx(0.5), "at the identity all points are half of the image's half away"
-    lesson.backward()
+    assert any(parameter.grad is not None for parameter in network.classifier.parameters())
+    assert loss.item() == pytest.approx(0.5), "at the identity all points are half of the image's half away"
+    network.zero_grad()
+    loss.backward()
     assert all(parameter.grad is not None for parameter in localisation.parameters())
-    assert lessons(network) == [], "each is handed out once"
+    assert all(parameter.grad is None for parameter in network.classifier.parameters())
+
+
+def test_without_poses_a_supervised_localisation_network_learns_nothing():
+    network = build("supervised")
+    logits, loss = network.with_pose_loss(images())
+    assert loss is None
+    logits.square().sum().backward()
+    assert all(parameter.grad is None for parameter in network.transformer.localisation.parameters())
+    assert any(parameter.grad is not None for parameter in network.classifier.parameters())
 
 
 def test_who_has_learnt_the_pose_misses_nothing():
     network = build("supervised")
-    last = [*network[0].localisation.modules()][-1]
+    last = [*network.transformer.localisation.modules()][-1]
     with torch.no_grad():
         last.bias[2] = 0.5
-    tell(network, SHIFTED.expand(4, -1))
-    assert torch.equal(network[0](images()), network[0].eval()(images())), "the theta that it predicts is used in both"
-    assert [lesson.item() for lesson in lessons(network)] == [pytest.approx(0, abs=1e-12)]
+    network.eval()
+    logits, loss = network.with_pose_loss(images(), SHIFTED.expand(4, -1))
+    assert loss.item() == pytest.approx(0, abs=1e-12)
+    assert torch.equal(logits, network(images())), "the theta that it predicts is used in both"
 
 
-def test_of_two_poses_that_look_alike_the_likelier_is_learnt_not_their_mean():
+def test_of_two_likely_poses_one_is_learnt_not_their_mean():
     network = build("supervised")
     right, left = (torch.tensor([[0, -turn, 0, turn, 0, 0, 0, 0, 1.0]]) for turn in (1.0, -1.0))
-    tell(network, torch.cat([right, right, right, left, left]))
-    alike = torch.ones(5, 1, *CANVAS)
-    optimizer = torch.optim.Adam([[*network[0].localisation.modules()][-1].bias], lr=0.03)
+    poses, alike = torch.cat([right, right, right, left, left]), torch.ones(5, 1, *CANVAS)
+    optimizer = torch.optim.Adam([[*network.transformer.localisation.modules()][-1].bias], lr=0.03)
     for _ in range(200):
-        network[0](alike)
+        _, loss = network.with_pose_loss(alike, poses)
         optimizer.zero_grad()
-        sum(lessons(network)).backward()
+        loss.backward()
         optimizer.step()
-    assert network[0].localisation(alike)[0].tolist() == pytest.approx(right[0, :6].tolist(), abs=0.05)
+    found = network.transformer.localisation(alike)[0].tolist()
+    assert found == pytest.approx(right[0, :6].tolist(), abs=0.05), "the likelier"
 
 
 @pytest.mark.parametrize("family", [SIMILARITY, TPS], ids=lambda family: family.name)
@@ -116,45 +168,30 @@ def test_a_pose_that_the_family_can_have_is_missed_by_nothing_on_any_canvas_and_
     known = nn.Sequential(nn.Flatten(), ThetaHead(2 * 8 * 16, family))
     with torch.no_grad():
         known[1].bias.copy_(theta[0] - torch.tensor(family.identity))
-    taught = SupervisedPose(known, family)
-    tell(taught, pose)
-    for enabled in (False, True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            taught(torch.rand(1, 2, 8, 16))
-        (lesson,) = lessons(taught)
-        assert lesson.dtype == torch.float32
-        assert lesson.item() == pytest.approx(0, abs=1e-5)
-
-
-def test_poses_are_brought_to_where_the_images_are():
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        taught = SupervisedPose(Nowhere(), AFFINE)
-        tell(taught, SHIFTED.expand(4, -1))
-        taught(torch.zeros(4, 1, 8, 8, device="cuda"))
-        (lesson,) = lessons(taught)
-        assert lesson.device.type == "cuda"
+    for precision in ("float32", "bfloat16"):
+        with autocast(CPU, precision):
+            _, loss = supervised(known, family).with_pose_loss(torch.rand(1, 2, 8, 16), pose)
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(0, abs=1e-5)
 
 
 class Nowhere(nn.Module):
     """A localisation network that says the same of every image."""
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         return torch.zeros(len(images), 6, device=images.device)
 
 
-def test_in_evaluation_nobody_is_taught():
-    network = build("supervised").eval()
-    tell(network, SHIFTED.expand(4, -1))
-    network(images())
-    assert lessons(network) == []
-    assert isinstance(network[0].localisation, SupervisedPose)
+def test_poses_are_brought_to_where_the_images_are():
+    poses = SHIFTED.expand(4, -1)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        there = torch.zeros(4, 1, 8, 8, device="cuda")
+        _, loss = supervised(Nowhere(), AFFINE).with_pose_loss(there, poses)
+        given = Network(SpatialTransformer(Nowhere(), AFFINE, (4, 4)), nn.Flatten(), "oracle").front(there, poses)
+        assert loss.device.type == given.device.type == "cuda"
 
 
-def test_who_predicts_is_not_told():
-    network = build("predicted").eval()
-    before = network(images())
-    tell(network, torch.rand(4, 9))
-    assert torch.equal(network(images()), before)
+# --- which models have controls ---------------------------------------------------------------------------------------
 
 
 def experiment(**keys: object) -> ExperimentSpec:
@@ -185,6 +222,19 @@ def test_only_a_single_transformer_at_the_input_has_controls():
 
 def test_without_a_true_pose_none_is_given():
     keys = [trial.key for trial in trials_of(experiment(datasets=["e", "p", "addition"]))]
-    for told in ("supervised", "oracle"):
-        assert [key.split("/")[0] for key in keys if f"st_cnn-{told}" in key] == ["p"]
+    for pose in ("supervised", "oracle"):
+        assert [key.split("/")[0] for key in keys if f"st_cnn-{pose}" in key] == ["p"]
     assert sum("st_cnn-identity" in key for key in keys) == 3
+
+
+# --- precision --------------------------------------------------------------------------------------------------------
+
+
+def test_precision_is_float32_where_the_recipe_says_so_and_autocast_follows():
+    recipe = TrainingSpec.model_validate({**RECIPES["default"], "precision": "float32"})
+    assert precision_on(CPU, recipe) == "float32"
+    convolution, image = nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 5, 5)
+    with autocast(CPU, "float32"):
+        assert convolution(image).dtype == torch.float32
+    with autocast(CPU, "bfloat16"):
+        assert convolution(image).dtype == torch.bfloat16
