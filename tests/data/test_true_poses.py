@@ -29,8 +29,8 @@ def distorted(real_digits) -> Distorted:
 
 
 def posed(images: Tensor, poses: Tensor) -> Tensor:
-    """What a transformer that is told the poses makes of images: N x 28 x 28."""
-    spec = {"name": "told", "base": "st_fcn", "transformer": {"pose": "oracle"}}
+    """What a transformer that is given the poses makes of images: N x 28 x 28."""
+    spec = {"name": "oracle", "base": "st_fcn", "transformer": {"pose": "oracle"}}
     network = build_model(ModelSpec.model_validate(spec), SPEC.canvas)
     with torch.no_grad():
         return network.front(images, poses)[:, 0]

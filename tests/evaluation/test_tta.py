@@ -88,22 +88,22 @@ def test_theta_is_that_of_the_image_as_it_is():
 
 
 @pytest.mark.parametrize("size", [(28, 28), (28, 36)])
-def test_who_is_told_the_pose_is_told_the_turned_one_of_each_image(monkeypatch, size):
+def test_an_oracle_is_given_the_turned_pose_of_each_turned_image(monkeypatch, size):
     monkeypatch.setattr(classify_module, "BATCH", 4)
-    spec = ModelSpec.model_validate({"name": "told", "base": "st_cnn", "transformer": {"pose": "oracle"}})
-    told = build_model(spec, size, 100_000)
+    spec = ModelSpec.model_validate({"name": "oracle", "base": "st_cnn", "transformer": {"pose": "oracle"}})
+    oracle = build_model(spec, size, 100_000)
     seen: list[Tensor] = []
-    told.transformer.register_forward_hook(lambda transformer, read, output: seen.append(output))
+    oracle.transformer.register_forward_hook(lambda transformer, read, output: seen.append(output))
     shift = torch.linspace(-0.2, 0.2, 6)[:, None]
     poses = torch.tensor([[0.4, 0, 0, 0, 0.4, 0, 0, 0, 1]]) + shift * torch.tensor([[0, 0, 1, 0, 0, 1, 0, 0, 0]])
-    classify(told, images(size), CPU, "float32", poses, tta_angles=(30.0,))
+    classify(oracle, images(size), CPU, "float32", poses, tta_angles=(30.0,))
     as_it_is, turned = torch.cat(seen[::2]), torch.cat(seen[1::2])
     read = images(size).float() / 255
     wanted = bilinear_sampler(read, HOMOGRAPHY.grid(poses, (28, 28)))
     torch.testing.assert_close(as_it_is, wanted, rtol=0, atol=1e-5)
     assert (turned - wanted).abs().mean() < 0.06 * wanted.mean(), "what reading twice between pixels costs"
-    not_told = bilinear_sampler(rotated_images(read, 30.0), HOMOGRAPHY.grid(poses, (28, 28)))
-    assert (not_told - wanted).abs().mean() > 0.2 * wanted.mean()
+    at_the_pose_not_turned = bilinear_sampler(rotated_images(read, 30.0), HOMOGRAPHY.grid(poses, (28, 28)))
+    assert (at_the_pose_not_turned - wanted).abs().mean() > 0.2 * wanted.mean()
 
 
 @pytest.mark.parametrize("name", ["cnn", "st_cnn"])
