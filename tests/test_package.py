@@ -59,7 +59,7 @@ def test_every_public_name_can_be_used_with_nothing_but_the_package_and_torch(tm
     assert USES.keys() == set(stn_train.__all__)
     trial = trials_of(stn_train.load_config("quickstart"))[1]
     network = stn_train.build_model(trial.model, trial.dataset.canvas, trial.parameters)
-    save_checkpoint(tmp_path / "checkpoint.pt", trial, TrainingState.start(network, trial.training), [])
+    save_checkpoint(tmp_path / "checkpoint.pt", trial, TrainingState.start(network, trial.training))
     code = "\n".join([BEFORE, *USES.values()])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

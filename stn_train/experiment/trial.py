@@ -10,7 +10,7 @@ import torch
 from stn_train.data.distortion import true_poses
 from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, TrialData, environment, load_trial_data
-from stn_train.experiment.snapshots import extended, frames_until, gallery, has_gallery, snapshot
+from stn_train.experiment.snapshots import Arrays, extended, frames_until, gallery, snapshot
 from stn_train.models.build import ModelSize, build_model, measure_model
 from stn_train.models.network import Network, precision_on
 from stn_train.models.user_classifier import line_of
@@ -76,11 +76,9 @@ def run_trial(
     records: list[EpochRecord] = []
     if folder.checkpoint.exists():
         restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
-        records = folder.load_metrics()[: state.epoch]
+        records = _records_until(state.epoch, folder)
         frames = frames_until(state.epoch, folder, frames)
-        if len(records) < state.epoch:
-            raise UserError(f"{folder.metrics} lacks epochs that {folder.checkpoint} has; delete both to train anew")
-        _write_metrics(folder, records)
+        _write_epochs(folder, records, frames)
     poses = true_poses(trial.dataset, data.fixed.theta) if trial.model.pose == "oracle" else None
 
     def classified() -> "Predictions":
@@ -101,10 +99,8 @@ def run_trial(
         for loss in epochs:
             predictions = classified()
             records.append(_record(trial, state, data, loss, predictions))
-            _write_metrics(folder, records)
-            if has_gallery(trial):
-                frames = extended(frames, snapshot(trial, runtime, state.final, data.fixed), state.epoch)
-                write_arrays(folder.gallery("training"), frames)
+            frames = extended(frames, snapshot(trial, runtime, state.final, data.fixed), state.epoch)
+            _write_epochs(folder, records, frames)
             save_checkpoint(folder.checkpoint, trial, state)
             yield records[-1]
     except Stopped:
@@ -113,8 +109,24 @@ def run_trial(
     _write_results(trial, folder, runtime, state, data, predictions or classified())
 
 
-def _write_metrics(folder: TrialFolder, records: list[EpochRecord]) -> None:
+def _records_until(epoch: int, folder: TrialFolder) -> list[EpochRecord]:
+    """The records that a trial's folder has up to the checkpoint's epoch. Raises UserError where it lacks one."""
+    try:
+        records = folder.load_metrics()[:epoch]
+    except UserError:  # it is damaged
+        records = []
+    if len(records) < epoch:
+        raise UserError(
+            f"{folder.metrics} is damaged or lacks epochs that {folder.checkpoint} has; delete {folder.path} and give "
+            "the run's command again, which trains it anew"
+        )
+    return records
+
+
+def _write_epochs(folder: TrialFolder, records: list[EpochRecord], frames: Arrays) -> None:
     write_records(folder.metrics, [record.model_dump_json() for record in records])
+    if frames:
+        write_arrays(folder.gallery("training"), frames)
 
 
 def _record(

@@ -141,6 +141,7 @@ def _fitted_width(spec: ModelSpec, classifier: Classifier, image: Image, paramet
 @lru_cache(maxsize=1024)
 def _measure(spec: ModelSpec, classifier: Classifier, image: Image, width: float | None, classes: int) -> ModelSize:
     """Ours are measured on `meta`, which computes nothing; a user's on the CPU, where anybody's code runs."""
+    told = _natural_width(classifier) if width is None else width
     ours, larger = spec.classifier in CLASSIFIERS, (1, image[0], 2 * image[1], 2 * image[2])
     with torch.random.fork_rng(devices=[]), torch.device("meta" if ours else "cpu"):
         network = _build(spec, classifier, width, image, classes)
@@ -157,7 +158,7 @@ def _measure(spec: ModelSpec, classifier: Classifier, image: Image, width: float
             except (Exception, SystemExit):  # whatever a classifier of the user's raises
                 any_size = False
     macs = counter.get_total_flops() // 2 * (1 + len(spec.tta_angles))
-    return ModelSize(_natural_width(classifier) if width is None else width, _count(network), macs, any_size)
+    return ModelSize(told, _count(network), macs, any_size)
 
 
 def _natural_width(classifier: Classifier) -> float | None:

@@ -53,15 +53,16 @@ class Network(nn.Module):
         return logits
 
     def with_pose_loss(self, images: Tensor, poses: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Logits as of `forward`, and the loss of a supervised localisation network; None for any other.
+        """Logits as of `forward`, and the loss of a supervised localisation network; None for any other, or no poses.
 
         What follows a supervised transformer sends it no gradient.
         """
-        if self.pose != "supervised" or poses is None:
+        if self.pose != "supervised":
             return self(images, poses), None
         assert isinstance(self.transformer, SpatialTransformer)
         theta: Tensor = self.transformer.localisation(images)
-        loss = pose_loss(self.transformer.family, theta, poses, images.shape[-1] / images.shape[-2])
+        aspect = images.shape[-1] / images.shape[-2]
+        loss = None if poses is None else pose_loss(self.transformer.family, theta, poses, aspect)
         logits: Tensor = self.classifier(self.transformer(images, theta.detach()))
         return logits, loss
 

@@ -13,7 +13,7 @@ from benchmark.tutorial import TutorialNetwork
 
 import stn_train
 from stn_train.experiment.runtime import Runtime
-from stn_train.experiment.trial import model_of
+from stn_train.experiment.trial import size_of
 
 DOCUMENT = Path(stn_train.__file__).parents[1] / "docs/performance.md"
 
@@ -31,7 +31,7 @@ def test_rows_are_chosen_by_a_pattern():
 
 
 def test_the_measured_networks_are_of_one_budget():
-    sizes = {name: model_of(trial).parameters for name, trial in TRIALS.items()}
+    sizes = {name: size_of(trial).parameters for name, trial in TRIALS.items()}
     assert all(abs(size / 400_000 - 1) <= 0.02 for size in sizes.values())
     assert [trial.model.transformer and trial.model.transformer.output_size for trial in TRIALS.values()] == [
         None,

@@ -12,7 +12,7 @@ from stn_train import storage
 from stn_train.colocalisation.report import ColocalisationFolder
 from stn_train.colocalisation.spec import cells_of
 from stn_train.config import load_colocalisation, load_config
-from stn_train.data.datasets import load_prebuilt
+from stn_train.data.prebuilt import load_prebuilt
 from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
 from stn_train.evaluation.metrics import Point, Robustness

@@ -11,10 +11,10 @@ from stn_train.colocalisation.images import OneClass
 from stn_train.colocalisation.networks import Encoder, build_localiser
 from stn_train.colocalisation.spec import LocaliserSpec
 from stn_train.colocalisation.training import crop_size, random_theta, train_localiser, triplet_loss
+from stn_train.data.datasets import render
 from stn_train.data.distortion import sample_distortion
-from stn_train.data.rendering import render
 from stn_train.data.sources import Digits
-from stn_train.models import build_model
+from stn_train.models.build import build_model
 from stn_train.specs import DatasetSpec, ModelSpec
 
 SPEC = LocaliserSpec(localisation="keypoints", margin=1.0, steps=4, batch_size=8, lr=0.003)
@@ -99,7 +99,7 @@ def test_a_crop_reaches_over_the_edge_by_half_a_frame_at_most(size):
 
 def encoder_of(seed: int = 0) -> Encoder:
     torch.manual_seed(seed)
-    return Encoder(build_model(ModelSpec.model_validate("cnn_paper"), (28, 28), 20_000))
+    return Encoder(build_model(ModelSpec.model_validate("cnn_paper"), (28, 28), 20_000).classifier)
 
 
 def test_a_descriptor_has_every_activation_and_the_logits_and_unit_length():

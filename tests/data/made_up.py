@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from stn_train.data.distortion import Distortion, distortion_family, sample_distortion
-from stn_train.data.extent import InkExtent, Outline, outline
+from stn_train.data.distortion import Distortion, InkExtent, Outline, distortion_family, outline, sample_distortion
 from stn_train.data.sources import Digits
 from stn_train.specs import DatasetSpec
 

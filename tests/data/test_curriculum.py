@@ -5,10 +5,9 @@ import pytest
 import torch
 from made_up import first, spec_of
 
-from stn_train.data.datasets import OnlineDataset
+from stn_train.data.datasets import OnlineDataset, render
 from stn_train.data.distortion import distortion_family, sample_distortion
-from stn_train.data.rendering import render
-from stn_train.experiment.runtime import Runtime
+from stn_train.experiment.runtime import Runtime, load_trial_data
 from stn_train.specs import ElasticSpec, ExperimentSpec, PerspectiveSpec, trials_of
 
 CPU = torch.device("cpu")

@@ -11,9 +11,9 @@ import torch
 from made_up import draw_of, outline_of
 
 from stn_train.data import datasets as variant_module
-from stn_train.data.datasets import OnlineDataset, build_prebuilt, load_prebuilt, make_fixed_dataset
+from stn_train.data.datasets import OnlineDataset, make_fixed_dataset, render
+from stn_train.data.prebuilt import build_prebuilt, load_prebuilt
 from stn_train.data.randomness import order
-from stn_train.data.rendering import render
 from stn_train.data.sources import Digits
 from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec

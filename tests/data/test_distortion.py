@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from stn_train.data.datasets import render
 from stn_train.data.distortion import Distortion
 from stn_train.data.randomness import order
-from stn_train.data.rendering import render
 from stn_train.data.sources import Digits, hold_out
 from stn_train.specs import DatasetSpec
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 from made_up import first, spec_of
 
-from stn_train.data.datasets import OnlineDataset
+from stn_train.data.datasets import OnlineDataset, render
 from stn_train.data.distortion import sample_distortion
-from stn_train.data.rendering import render
 from stn_train.data.sources import Digits
 from stn_train.geometry import thin_plate_spline
 

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from scipy.stats import kstest
 from torch.nn import functional as F
 
-from stn_train.data.distortion import distortion_family, homographies
-from stn_train.data.extent import InkExtent
-from stn_train.data.rendering import render
+from stn_train.data.datasets import render
+from stn_train.data.distortion import InkExtent, distortion_family, homographies
 from stn_train.geometry import PROJECTIVE, TPS, ThinPlateSpline
 
 CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits as load_scikit_digits
 from torch.nn import functional as F
 
 from stn_train.data import sources as digits_module
-from stn_train.data.sources import hold_out, load_digits
+from stn_train.data.sources import hold_out, load_digits, seeded_subset
 from stn_train.errors import UserError
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -81,7 +81,7 @@ def test_the_last_sixth_is_held_out_and_nothing_is_in_both_parts():
 
 def test_what_a_seed_chooses_of_fewer_is_among_what_it_chooses_of_more():
     train, _ = load_digits("digits")
-    everything, many, some = (few(train, count, seed=3) for count in (len(train), 700, 100))
+    everything, many, some = (seeded_subset(train, count, seed=3) for count in (len(train), 700, 100))
     assert torch.equal(some.images, many.images[:100])
     assert torch.equal(many.labels, everything.labels[:700])
     assert {image.numpy().tobytes() for image in everything.images} == {
@@ -91,7 +91,9 @@ def test_what_a_seed_chooses_of_fewer_is_among_what_it_chooses_of_more():
 
 def test_each_seed_has_digits_of_its_own():
     train, _ = load_digits("digits")
-    one, again, other = ({image.numpy().tobytes() for image in few(train, 200, seed).images} for seed in (0, 0, 1))
+    one, again, other = (
+        {image.numpy().tobytes() for image in seeded_subset(train, 200, seed).images} for seed in (0, 0, 1)
+    )
     assert one == again
     assert len(one & other) < 100
 
@@ -99,9 +101,9 @@ def test_each_seed_has_digits_of_its_own():
 @pytest.mark.parametrize(("count", "repeats"), [(100, 135), (900, 15), (1352, 10)])
 def test_an_epoch_of_few_digits_is_about_as_long_as_one_of_all(count, repeats):
     train, _ = load_digits("digits")
-    assert (len(few(train, count, 0)), few(train, count, 0).repeats) == (count, repeats)
+    assert (len(seeded_subset(train, count, 0)), seeded_subset(train, count, 0).repeats) == (count, repeats)
     once = digits_module.Digits(train.images, train.labels)
-    assert few(once, 1300, 0).repeats == 1
+    assert seeded_subset(once, 1300, 0).repeats == 1
 
 
 # --- the others' files --------------------------------------------------------------------------------------------

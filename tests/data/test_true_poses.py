@@ -3,15 +3,14 @@
 import pytest
 import torch
 from made_up import draw_of, spec_of
-from stn_train.models.oracle import tell
 from torch import Tensor
 
+from stn_train.data.datasets import render
 from stn_train.data.distortion import Distortion, true_poses
-from stn_train.data.rendering import render
 from stn_train.data.sources import Digits
 from stn_train.geometry import PROJECTIVE, pixel_grid
 from stn_train.geometry.grid import HORIZON
-from stn_train.models import build_model
+from stn_train.models.build import build_model
 from stn_train.specs import ModelSpec
 
 SPEC = spec_of("p_literal")
@@ -30,12 +29,11 @@ def distorted(real_digits) -> Distorted:
 
 
 def posed(images: Tensor, poses: Tensor) -> Tensor:
-    """What a transformer that is told the poses makes of images: N x 28 x 28."""
-    spec = {"name": "told", "base": "st_fcn", "transformer": {"pose": "oracle"}}
+    """What a transformer that is given the poses makes of images: N x 28 x 28."""
+    spec = {"name": "oracle", "base": "st_fcn", "transformer": {"pose": "oracle"}}
     network = build_model(ModelSpec.model_validate(spec), SPEC.canvas)
-    tell(network, poses)
     with torch.no_grad():
-        return network.transformer(images)[:, 0]
+        return network.front(images, poses)[:, 0]
 
 
 def shown(poses: Tensor) -> Tensor:

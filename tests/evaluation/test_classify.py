@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from stn_train.evaluation import classify as classify_module
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.geometry import AFFINE
-from stn_train.models import SpatialTransformer, build_model
-from stn_train.models.transformer import ThetaHead
+from stn_train.models.build import build_model
+from stn_train.models.transformer import SpatialTransformer, ThetaHead
 from stn_train.specs import ModelSpec
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def test_theta_is_the_transformers_for_each_image_in_its_place():
     assert theta.shape == (30, 6)
     assert theta.dtype == torch.float32
     with torch.no_grad():
-        assert torch.allclose(theta, network[0].localisation(images.float() / 255), rtol=0, atol=1e-6)
+        assert torch.allclose(theta, network.transformer.localisation(images.float() / 255), rtol=0, atol=1e-6)
     assert len(theta.unique(dim=0)) == 30
 
 
@@ -87,7 +87,7 @@ def test_every_transformer_tells_its_theta_in_the_order_of_the_forward_pass():
     torch.manual_seed(0)
     spec = {"name": "many", "base": "st_cnn", "transformer": {"family": "attention", "before": [0, 2, 1]}}
     network = build_model(ModelSpec.model_validate(spec), (28, 28))
-    wanted = [network[0], network[1][1].transformer, network[1][2].transformer]
+    wanted = [network.transformer, *(network.classifier[layer].transformer for layer in (1, 2))]
     for number, transformer in enumerate(wanted):
         nn.init.constant_(transformer.localisation[-1].bias, 0.1 * number)
     thetas = classify(network, random_images(20), CPU, "float32").thetas

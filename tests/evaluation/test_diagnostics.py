@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from stn_train.evaluation.diagnostics import diagnose
 from stn_train.evaluation.metrics import Diagnostics
 from stn_train.geometry import FAMILIES
-from stn_train.models import SpatialTransformer, build_model
+from stn_train.models.build import build_model
+from stn_train.models.network import Network
+from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import ModelSpec
 
 COUNT = 6
@@ -82,7 +84,7 @@ def test_spread_is_over_images():
     assert health_of("translation", shift).std == pytest.approx(0.2)
 
 
-def network_of(**transformer: Any) -> nn.Sequential:
+def network_of(**transformer: Any) -> Network:
     torch.manual_seed(0)
     model = {"name": "made_up", "classifier": "cnn", "transformer": transformer}
     return build_model(ModelSpec.model_validate(model), (20, 20))
@@ -90,7 +92,7 @@ def network_of(**transformer: Any) -> nn.Sequential:
 
 def test_every_transformer_has_its_own_in_the_order_of_the_forward_pass():
     network = network_of(before=[0, 2], localisation="fc_paper", output_size=20)
-    nn.init.constant_(network[1][2].transformer.localisation[-1].bias, 0.1)
+    nn.init.constant_(network.classifier[2].transformer.localisation[-1].bias, 0.1)
     first, second = diagnose(network, *images_of())
     assert first.moved == 0 < second.moved
     assert len(diagnose(network_of(parallel=3), *images_of())) == 3
@@ -101,8 +103,8 @@ def test_gradient_is_the_share_of_the_rest():
     network = network_of().eval()
     images, labels = images_of()
     nn.functional.cross_entropy(network(images), labels).backward()
-    inside = [parameter.grad for parameter in network[0].localisation.parameters()]
-    outside = [parameter.grad for parameter in network[1].parameters()]
+    inside = [parameter.grad for parameter in network.transformer.localisation.parameters()]
+    outside = [parameter.grad for parameter in network.classifier.parameters()]
     norms = [math.sqrt(sum(float(grad.square().sum()) for grad in grads)) for grads in (inside, outside)]
     network.zero_grad()
     (diagnostics,) = diagnose(network, images, labels)
@@ -119,8 +121,8 @@ def test_what_is_not_used_gets_no_gradient():
             self.network = network_of(output_size=20)
 
         def forward(self, images: Tensor) -> Tensor:
-            self.network[0](images)
-            return self.network[1](images)
+            self.network.transformer(images)
+            return self.network.classifier(images)
 
     (diagnostics,) = diagnose(Ignoring(), *images_of())
     assert diagnostics.gradient == 0
@@ -141,6 +143,6 @@ def test_examining_changes_nothing():
 def test_a_gradient_that_is_not_finite_is_told_as_large():
     network = network_of()
     with torch.no_grad():
-        next(network[1].parameters()).fill_(float("nan"))
+        next(network.classifier.parameters()).fill_(float("nan"))
     (diagnostics,) = diagnose(network, *images_of())
     assert diagnostics.gradient == 1e9

@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import rotate
 from stn_train.evaluation import classify as classify_module
 from stn_train.evaluation.classify import classify, rotated_images, rotated_poses
 from stn_train.geometry import HOMOGRAPHY, bilinear_sampler
-from stn_train.models import Model, build_model
+from stn_train.models.build import build_model, measure_model
 from stn_train.specs import ModelSpec, baseline_of
 
 CPU = torch.device("cpu")
@@ -33,11 +33,6 @@ class Decided(nn.Module):
 def network(*front: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(*front, nn.Conv2d(1, 4, 5), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10), Decided())
-
-
-def build(name: str, **changes: object) -> Model:
-    torch.manual_seed(0)
-    return build_model(ModelSpec.model_validate({"name": "made_up", "base": name, **changes}), (28, 28), 100_000)
 
 
 @pytest.mark.parametrize("size", [(28, 28), (28, 36)])
@@ -82,8 +77,9 @@ def test_turns_all_around_see_the_same_in_an_image_turned_by_one_of_their_steps(
 
 
 def test_theta_is_that_of_the_image_as_it_is():
-    st = build("st_cnn")
-    nn.init.normal_(st[0].localisation[-1].weight, std=0.1)
+    torch.manual_seed(0)
+    st = build_model(ModelSpec.model_validate("st_cnn"), (28, 28), 100_000)
+    nn.init.normal_(st.transformer.localisation[-1].weight, std=0.1)
     plain, turned = (
         classify(st, images(), CPU, "float32", tta_angles=tta_angles) for tta_angles in ((), (-15.0, 15.0))
     )
@@ -92,27 +88,30 @@ def test_theta_is_that_of_the_image_as_it_is():
 
 
 @pytest.mark.parametrize("size", [(28, 28), (28, 36)])
-def test_who_is_told_the_pose_is_told_the_turned_one_of_each_image(monkeypatch, size):
+def test_an_oracle_is_given_the_turned_pose_of_each_turned_image(monkeypatch, size):
     monkeypatch.setattr(classify_module, "BATCH", 4)
-    spec = ModelSpec.model_validate({"name": "told", "base": "st_cnn", "transformer": {"pose": "oracle"}})
-    told = build_model(spec, size, 100_000)
+    spec = ModelSpec.model_validate({"name": "oracle", "base": "st_cnn", "transformer": {"pose": "oracle"}})
+    oracle = build_model(spec, size, 100_000)
     seen: list[Tensor] = []
-    told[0].register_forward_hook(lambda transformer, read, output: seen.append(output))
+    oracle.transformer.register_forward_hook(lambda transformer, read, output: seen.append(output))
     shift = torch.linspace(-0.2, 0.2, 6)[:, None]
     poses = torch.tensor([[0.4, 0, 0, 0, 0.4, 0, 0, 0, 1]]) + shift * torch.tensor([[0, 0, 1, 0, 0, 1, 0, 0, 0]])
-    classify(told, images(size), CPU, "float32", poses, tta_angles=(30.0,))
+    classify(oracle, images(size), CPU, "float32", poses, tta_angles=(30.0,))
     as_it_is, turned = torch.cat(seen[::2]), torch.cat(seen[1::2])
     read = images(size).float() / 255
     wanted = bilinear_sampler(read, HOMOGRAPHY.grid(poses, (28, 28)))
     torch.testing.assert_close(as_it_is, wanted, rtol=0, atol=1e-5)
     assert (turned - wanted).abs().mean() < 0.06 * wanted.mean(), "what reading twice between pixels costs"
-    not_told = bilinear_sampler(rotated_images(read, 30.0), HOMOGRAPHY.grid(poses, (28, 28)))
-    assert (not_told - wanted).abs().mean() > 0.2 * wanted.mean()
+    at_the_pose_not_turned = bilinear_sampler(rotated_images(read, 30.0), HOMOGRAPHY.grid(poses, (28, 28)))
+    assert (at_the_pose_not_turned - wanted).abs().mean() > 0.2 * wanted.mean()
 
 
 @pytest.mark.parametrize("name", ["cnn", "st_cnn"])
 def test_multiply_adds_are_those_of_all_that_a_network_is_asked(name):
-    plain, turned = build(name), build(name, tta_angles=[-15, 15])
+    plain, turned = (
+        measure_model(ModelSpec.model_validate({"name": "made_up", "base": name, **changes}), (28, 28), 100_000)
+        for changes in ({}, {"tta_angles": [-15, 15]})
+    )
     assert (turned.parameters, turned.macs) == (plain.parameters, 3 * plain.macs)
 
 

@@ -6,20 +6,22 @@ from torch import Tensor, nn
 
 from stn_train.evaluation.classify import Warp, recorded_warps, sights
 from stn_train.geometry import AFFINE, FAMILIES, PROJECTIVE, TPS, Family
-from stn_train.models import SpatialTransformer, build_model, insert_transformer
-from stn_train.models.build import at_input
+from stn_train.models.build import build_model
+from stn_train.models.insert import insert_transformer
+from stn_train.models.network import Network
+from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import ModelSpec
 
 CPU = torch.device("cpu")
 
 
-def network_of(canvas: tuple[int, int] = (28, 36), channels: int = 1, **transformer: object) -> nn.Sequential:
+def network_of(canvas: tuple[int, int] = (28, 36), channels: int = 1, **transformer: object) -> Network:
     """An ST-FCN whose transformers have left the identity."""
     torch.manual_seed(0)
     spec = ModelSpec.model_validate({"name": "made", "base": "st_fcn", "transformer": transformer})
     network = build_model(spec, canvas, channels=channels)
     for module in network.modules():
-        if isinstance(module, SpatialTransformer):
+        if isinstance(module, SpatialTransformer) and network.pose != "oracle":
             nn.init.normal_(module.localisation[-1].bias, std=0.05)
     return network
 
@@ -90,29 +92,40 @@ def test_what_is_recorded_is_what_was_done():
     assert not warps, "nothing is recorded outside"
 
 
+@pytest.mark.parametrize("pose", ["predicted", "supervised", "oracle"])
+def test_what_is_recorded_is_what_was_done_also_at_poses_that_are_given(pose):
+    network, images = network_of(pose=pose), torch.rand(3, 1, 28, 36)
+    poses = torch.tensor([[0.4, 0.1, 0.1, -0.1, 0.5, 0.05, 0.02, 0.01, 1.0]]).expand(3, -1)
+    for _ in range(2):
+        with recorded_warps(network) as warps:
+            network.with_pose_loss(images, poses)
+        (warp,) = warps
+        assert torch.equal(warp.images, images)
+        assert torch.equal(warp.output, network.front(images, poses))
+        assert torch.equal(warp.theta, poses if pose == "oracle" else network.transformer.localisation(images))
+
+
 def test_sights_are_what_the_classifier_is_given():
     images = random_images(5, 2, 28, 36)
     network = network_of(channels=2, parallel=2, output_size=[14, 20])
-    seen = sights(network[0], images, CPU)
+    seen = sights(network.transformer, images, CPU)
     assert [sight.output.shape for sight in seen] == [(5, 2, 14, 20)] * 2
     with torch.no_grad():
         given = torch.cat([sight.output for sight in seen], dim=1)
-        torch.testing.assert_close(network[1](given), network(images.float() / 255))
+        torch.testing.assert_close(network.classifier(given), network(images.float() / 255))
 
 
 def test_only_those_that_read_the_image_itself_have_an_outline():
-    seen = sights(network_of(before=[0, 0])[0], random_images(2, 1, 28, 36), CPU)
+    seen = sights(network_of(before=[0, 0]).transformer, random_images(2, 1, 28, 36), CPU)
     assert [sight.outline is not None for sight in seen] == [True, False]
 
 
 def test_no_transformer_at_the_input_is_no_sight():
     spec = ModelSpec.model_validate({"name": "deep", "base": "st_cnn", "transformer": {"before": [1]}})
-    assert at_input(build_model(spec, (28, 28))) is None
+    assert build_model(spec, (28, 28)).transformer is None
 
 
 def test_a_transformer_put_before_any_network_is_seen():
     network = insert_transformer(nn.Conv2d(3, 4, 3), image=(3, 20, 24))
-    front = at_input(network)
-    assert front is not None
-    (sight,) = sights(front, random_images(2, 3, 20, 24), CPU)
+    (sight,) = sights(network.transformer, random_images(2, 3, 20, 24), CPU)
     torch.testing.assert_close(sight.output, random_images(2, 3, 20, 24).float() / 255, rtol=0, atol=1e-5)

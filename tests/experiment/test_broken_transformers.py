@@ -1,6 +1,5 @@
 """Transformers broken on purpose are named, each by its own trouble, by what a trial records."""
 
-from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -8,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.evaluation.diagnostics import diagnose
-from stn_train.models import build_model
-from stn_train.models.build import at_input
+from stn_train.models.build import build_model
+from stn_train.models.network import Network
+from stn_train.models.transformer import SpatialTransformer
 from stn_train.report.diagnostics import warnings_of
 from stn_train.run_folder import EpochRecord
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
@@ -28,7 +28,7 @@ class PastIt(nn.Module):
 
 
 @pytest.fixture
-def network() -> nn.Sequential:
+def network() -> Network:
     torch.manual_seed(0)
     return build_model(ModelSpec.model_validate("st_cnn"), (28, 28), 60_000)
 
@@ -46,8 +46,9 @@ def kinds(network: nn.Module) -> list[str]:
     return [warning.kind for warning in warnings_of(record, recipe_of(epochs=8))]
 
 
-def last(network: nn.Module) -> nn.Linear:
-    (*_, layer) = network[0].localisation.modules()
+def last(network: Network) -> nn.Linear:
+    assert isinstance(network.transformer, SpatialTransformer)
+    (*_, layer) = network.transformer.localisation.modules()
     assert isinstance(layer, nn.Linear)
     return layer
 
@@ -58,9 +59,8 @@ def test_one_that_works_has_none(network):
 
 
 def test_a_classifier_that_is_fed_the_untransformed_image(network):
-    front = at_input(network)
-    assert front is not None
-    assert kinds(nn.Sequential(OrderedDict(transformer=PastIt(front), classifier=network[1]))) == ["unused 1"]
+    assert network.transformer is not None
+    assert kinds(Network(PastIt(network.transformer), network.classifier)) == ["unused 1"]
 
 
 def test_an_output_collapsed_to_a_dot(network):

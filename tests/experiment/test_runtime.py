@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from stn_train.data.datasets import build_prebuilt
+from stn_train.data.prebuilt import build_prebuilt
 from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
-from stn_train.experiment.runtime import Runtime, open_runtime
+from stn_train.experiment.runtime import Runtime, load_trial_data, open_runtime
 from stn_train.specs import DatasetSpec, ExperimentSpec, trials_of
 
 FAULTS = """
@@ -78,15 +78,15 @@ def test_a_built_folder_may_lie_at_home(built, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("pose", "told"), [("predicted", (False, False)), ("supervised", (True, False)), ("oracle", (True, True))]
+    ("pose", "given"), [("predicted", (False, False)), ("supervised", (True, False)), ("oracle", (True, True))]
 )
 @pytest.mark.parametrize("drawn_once", [False, True])
-def test_poses_are_told_in_training_and_test_as_the_model_wants_them(pose, told, drawn_once, built):
+def test_poses_are_given_in_training_and_test_as_the_model_wants_them(pose, given, drawn_once, built):
     model = {"name": "st", "base": "st_cnn", "transformer": {"pose": pose}}
     keys = {"prebuilt": built} if drawn_once else {}
     spec = ExperimentSpec.model_validate(
         {
-            "name": "told",
+            "name": "given",
             "source": "digits",
             "datasets": ["r"],
             "models": [model],
@@ -96,4 +96,4 @@ def test_poses_are_told_in_training_and_test_as_the_model_wants_them(pose, told,
     )
     problem = load_trial_data(trials_of(spec)[0], Runtime(torch.device("cpu"), prebuilt=keys.get("prebuilt")))
     batch = next(problem.training.batches(0, 0, 10))
-    assert (batch.poses is not None, problem.poses is not None) == told
+    assert (batch.poses is not None, problem.poses is not None) == given

@@ -7,7 +7,7 @@ import torch
 
 from stn_train.data.datasets import OnlineDataset
 from stn_train.data.sources import hold_out, load_digits
-from stn_train.experiment.runtime import Runtime, TrialData
+from stn_train.experiment.runtime import Runtime, TrialData, load_trial_data
 from stn_train.specs import ExperimentSpec, trials_of
 
 
@@ -45,7 +45,7 @@ def test_few_digits_keep_the_epoch_and_what_is_reported_on(validation: bool) -> 
     everything, few = (problem(digits, validation=validation) for digits in (None, 200))
     assert few.training_digits == 200
     assert len(few.training) == pytest.approx(len(everything.training), rel=0.05)
-    assert torch.equal(few.variant.images, everything.variant.images)
+    assert torch.equal(few.fixed.images, everything.fixed.images)
     assert images(few) < images(everything)
 
 

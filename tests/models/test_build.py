@@ -7,12 +7,9 @@ from torch.nn import functional as F
 
 from stn_train.errors import UserError
 from stn_train.geometry import FAMILIES
-from stn_train.models import ParallelTransformers, SpatialTransformer, build_model
-from stn_train.models.build import family_of
-from stn_train.models.network import autocast, precision_on
-from stn_train.specs import MODELS, RECIPES, DatasetSpec, ModelSpec, TrainingSpec, TransformerSpec
-
-CPU = torch.device("cpu")
+from stn_train.models.build import build_model, family_of, measure_model
+from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
+from stn_train.specs import MODELS, DatasetSpec, ModelSpec, TransformerSpec
 
 
 def spec_of(name: str, **transformer: object) -> ModelSpec:
@@ -20,6 +17,10 @@ def spec_of(name: str, **transformer: object) -> ModelSpec:
     return ModelSpec.model_validate(
         {"name": name, "base": name, **({"transformer": transformer} if transformer else {})}
     )
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 PAPERS = ["fcn", "cnn_paper"] + [
@@ -35,32 +36,33 @@ def test_every_cell_of_the_papers_tables_keeps_within_two_per_cent_of_the_budget
     if dataset == "addition" and models[0].transformer:
         models.append(spec_of(name, parallel=2))
     for spec in models:
-        model = build_model(spec, data.canvas, 400_000, data.channels, data.classes)
-        assert model.parameters == sum(parameter.numel() for parameter in model.network.parameters())
-        assert abs(model.parameters - 400_000) <= 0.02 * 400_000
+        network = build_model(spec, data.canvas, 400_000, data.channels, data.classes)
+        size = measure_model(spec, data.canvas, 400_000, data.channels, data.classes)
+        assert size.parameters == count(network)
+        assert abs(size.parameters - 400_000) <= 0.02 * 400_000
         images = torch.zeros(2, data.channels, *data.canvas)
-        assert model.network(images).shape == (2, data.classes)
+        assert network(images).shape == (2, data.classes)
 
 
 @pytest.mark.parametrize(
     "transformer", [{"before": [2]}, {"before": [0, 1, 2]}, {"before": [2, 2]}, {"before": [0, 0], "parallel": 2}]
 )
 def test_transformers_anywhere_keep_within_the_budget_too(transformer):
-    model = build_model(spec_of("st_cnn_tps", **transformer), (42, 36), 400_000)
-    assert abs(model.parameters - 400_000) <= 0.02 * 400_000
-    assert model.network(torch.zeros(2, 1, 42, 36)).shape == (2, 10)
+    network = build_model(spec_of("st_cnn_tps", **transformer), (42, 36), 400_000)
+    assert abs(count(network) - 400_000) <= 0.02 * 400_000
+    assert network(torch.zeros(2, 1, 42, 36)).shape == (2, 10)
 
 
 def test_a_larger_budget_gives_a_wider_model():
-    widths = [build_model(spec_of("cnn"), (28, 28), budget).width for budget in (100_000, 400_000, 1_600_000)]
+    widths = [measure_model(spec_of("cnn"), (28, 28), budget).width for budget in (100_000, 400_000, 1_600_000)]
     assert widths == sorted(set(widths))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_other_channels_and_classes_can_be_had(name):
-    model = build_model(spec_of(name), (40, 32), channels=3, classes=7)
-    assert model.network(torch.zeros(2, 3, 40, 32)).shape == (2, 7)
-    assert model.parameters == sum(parameter.numel() for parameter in model.network.parameters())
+    network = build_model(spec_of(name), (40, 32), channels=3, classes=7)
+    assert network(torch.zeros(2, 3, 40, 32)).shape == (2, 7)
+    assert measure_model(spec_of(name), (40, 32), channels=3, classes=7).parameters == count(network)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -79,17 +81,20 @@ def test_a_model_is_ready_to_be_trained():
 
 
 def test_multiply_adds_are_those_counted_by_hand():
-    model = build_model(spec_of("cnn_paper"), (28, 28))
-    w = round(model.width)
+    size = measure_model(spec_of("cnn_paper"), (28, 28))
+    w = round(size.width)
     first = 20 * 20 * w * 9 * 9  # 28 - 8 positions each way
     second = 4 * 4 * w * w * 7 * 7  # 20 / 2 - 6
     last = 2 * 2 * w * 10
-    assert model.macs == first + second + last
+    assert size.macs == first + second + last
 
 
 def test_multiply_adds_are_the_same_the_first_time_and_afterwards():
     """A spline's weights are computed once for a size; this size is used nowhere else."""
-    first, second = (build_model(spec_of("st_fcn_tps", output_size=[23, 29]), (28, 28)) for _ in range(2))
+    changed = {"base": "st_fcn_tps", "transformer": {"output_size": [23, 29]}}
+    first, second = (
+        measure_model(ModelSpec.model_validate({"name": name, **changed}), (28, 28)) for name in ("first", "second")
+    )
     w = 256
     hidden = 28 * 28 * 32 + 2 * 32 * 32 + 32 * 32
     assert first.macs == second.macs
@@ -125,15 +130,15 @@ def test_a_transformer_between_layers_starts_as_the_identity_and_keeps_the_size(
     transformed = build_model(spec_of("st_cnn_projective", before=[1, 3, 3]), (42, 36)).eval()
     images = torch.rand(3, 1, 42, 36)
     torch.testing.assert_close(transformed(images), plain(images), rtol=0, atol=1e-4)
-    assert transformed[-1][1].transformer.output_size == (21, 18)
+    assert transformed.classifier[1].transformer.output_size == (21, 18)
 
 
 def test_two_in_a_row_at_the_input_read_the_canvas_and_what_the_first_puts_out():
     network = build_model(spec_of("st_cnn", before=[0, 0], output_size=[20, 16]), (42, 36))
-    first, second = network[0]
+    first, second = network.transformer
     images = torch.rand(2, 1, 42, 36)
     assert first(images).shape == second(first(images)).shape == (2, 1, 20, 16)
-    assert torch.equal(network[0].eval()(images), second(first(images)))
+    assert torch.equal(network.transformer.eval()(images), second(first(images)))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +162,7 @@ def test_points_for_a_pixel_are_as_many_as_the_canvas_has_pixels_for_it(name, ca
 def test_side_by_side_is_each_by_itself_and_the_classifier_gets_all_their_channels():
     """As for addition: two channels in, two transformers, four channels out."""
     network = build_model(spec_of("st_cnn_paper", parallel=2), (42, 42), channels=2, classes=19).eval()
-    both = network[0]
+    both = network.transformer
     assert isinstance(both, ParallelTransformers)
     for transformer in both.transformers:
         nn.init.normal_(transformer.localisation[-1].weight, std=0.05)
@@ -165,14 +170,14 @@ def test_side_by_side_is_each_by_itself_and_the_classifier_gets_all_their_channe
     one, other = (transformer(images) for transformer in both.transformers)
     assert not torch.allclose(one, other, atol=0.01)
     assert torch.equal(both(images), torch.cat([one, other], dim=1))
-    assert network[1][0][0].in_channels == 4
+    assert network.classifier[0][0].in_channels == 4
     assert network(images).shape == (3, 19)
 
 
 def test_control_points_of_a_spline_are_those_asked_for():
     spec = TransformerSpec.model_validate({"family": "tps", "control_points": 3})
     assert family_of(spec).parameters == 18
-    assert build_model(spec_of("st_fcn_tps", control_points=3), (28, 28))[0].family == family_of(spec)
+    assert build_model(spec_of("st_fcn_tps", control_points=3), (28, 28)).transformer.family == family_of(spec)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +215,10 @@ def test_every_family_learns_a_few_steps_and_stays_finite(name, real_digits):
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.1
     assert all(bool(parameter.isfinite().all()) for parameter in network.parameters())
-    theta = network[0].warp(images)[1].detach()
-    assert float((theta - torch.tensor(network[0].family.identity)).abs().max()) > 1e-4, "it was the identity exactly"
+    theta = network.transformer.warp(images)[1].detach()
+    assert float((theta - torch.tensor(network.transformer.family.identity)).abs().max()) > 1e-4, (
+        "it was the identity exactly"
+    )
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------
@@ -235,10 +242,10 @@ def test_a_budget_that_no_width_meets_is_refused_in_a_sentence(name, budget):
 def refusal(name: str, canvas: tuple[int, int], budget: int | None) -> str | None:
     """What is said of a canvas that is too small; None where the model can be built and used."""
     try:
-        model = build_model(spec_of(name), canvas, budget)
+        network = build_model(spec_of(name), canvas, budget)
     except UserError as error:
         return str(error)
-    return None if model.network.eval()(torch.zeros(1, 1, *canvas)).shape == (1, 10) else "built, and unfit for use"
+    return None if network.eval()(torch.zeros(1, 1, *canvas)).shape == (1, 10) else "built, and unfit for use"
 
 
 @pytest.mark.parametrize("name", ["cnn", "st_cnn", "cnn_paper", "st_cnn_paper", "fcn", "st_fcn"])
@@ -248,17 +255,17 @@ def test_a_canvas_is_large_enough_or_refused_in_a_sentence(name, budget):
     for height, width in canvases:
         sentence = refusal(name, (height, width), budget)
         if sentence is not None:
-            assert f"model {name} cannot be built for a canvas of {height} x {width} pixels" in sentence
+            assert f"model {name} cannot be built for images of {height} x {width} pixels" in sentence
             assert "pixels or more and gets" in sentence
     if "paper" in name:
         assert refusal(name, (8, 8), budget)
 
 
-def test_precision_is_float32_where_the_recipe_says_so_and_autocast_follows():
-    recipe = TrainingSpec.model_validate({**RECIPES["default"], "precision": "float32"})
-    assert precision_on(CPU, recipe) == "float32"
-    convolution, image = torch.nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 5, 5)
-    with autocast(CPU, "float32"):
-        assert convolution(image).dtype == torch.float32
-    with autocast(CPU, "bfloat16"):
-        assert convolution(image).dtype == torch.bfloat16
+def test_a_model_is_measured_once_and_measuring_draws_nothing():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    size = measure_model(spec_of("st_cnn"), (30, 29), 90_000)
+    assert torch.equal(torch.rand(3), expected)
+    assert measure_model(spec_of("st_cnn"), (30, 29), 90_000) is size
+    assert measure_model(spec_of("st_cnn"), (30, 29), 95_000) != size

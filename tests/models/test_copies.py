@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, multiprocessing, nn
 
 from stn_train.geometry import FAMILIES, thin_plate_spline
-from stn_train.models import SpatialTransformer, build_model, insert_transformer
+from stn_train.models.build import build_model
+from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
+from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import ModelSpec
 
 EVERY = {**FAMILIES, "tps_5": thin_plate_spline(5)}

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from stn_train.geometry import FAMILIES, Family, thin_plate_spline
-from stn_train.models import ParallelTransformers, SpatialTransformer, build_model
+from stn_train.models.build import build_model
 from stn_train.models.localisation import conv
+from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
 from stn_train.specs import ModelSpec
 
 SIZE = (24, 28)

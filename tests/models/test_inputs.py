@@ -13,8 +13,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from stn_train import load_network
 from stn_train.errors import UserError
 from stn_train.geometry import AFFINE, FAMILIES, thin_plate_spline
-from stn_train.models import SpatialTransformer, build_model, insert_transformer
+from stn_train.models.build import build_model
+from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
+from stn_train.models.network import Network
+from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import MODELS, ExperimentSpec, trials_of
 from stn_train.training.checkpoint import save_checkpoint
 from stn_train.training.loop import TrainingState
@@ -22,12 +25,12 @@ from stn_train.training.loop import TrainingState
 EVERY = {**FAMILIES, "tps_5": thin_plate_spline(5)}
 
 
-def loaded(folder: Path, model: object = "st_cnn_paper") -> nn.Sequential:
+def loaded(folder: Path, model: object = "st_cnn_paper") -> Network:
     """A network that comes back from a checkpoint; made for 1 x 42 x 42."""
     spec = {"name": "made_up", "datasets": ["rts"], "models": [model], "training": {}, "parameters": None}
     (trial,) = trials_of(ExperimentSpec.model_validate(spec))
     network = build_model(trial.model, trial.dataset.canvas)
-    save_checkpoint(folder / "checkpoint.pt", trial, TrainingState.start(network, trial.training), [])
+    save_checkpoint(folder / "checkpoint.pt", trial, TrainingState.start(network, trial.training))
     return load_network(folder / "checkpoint.pt")
 
 

@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 from stn_train.errors import UserError
 from stn_train.geometry import AFFINE, FAMILIES, ROTATION, bilinear_sampler
-from stn_train.models import SpatialTransformer
 from stn_train.models.localisation import LOCALISATIONS, SpatialSoftArgmax, default_localisation
-from stn_train.models.transformer import ThetaHead
+from stn_train.models.transformer import SpatialTransformer, ThetaHead
 
 
 class Constant(nn.Module):
@@ -79,6 +78,29 @@ def test_an_input_too_small_for_a_localisation_network_is_told_with_one_that_tak
 def test_a_fresh_regression_predicts_the_identity_of_its_family(family):
     theta = ThetaHead(5, family)(random_images(2, 5) * 100)
     assert torch.equal(theta, torch.tensor(family.identity).expand(2, -1))
+
+
+# --- a theta that is given ----------------------------------------------------------------------------------------
+
+
+def test_a_given_theta_stands_in_for_the_localisation_networks():
+    theta = [0.8, 0.1, 0.2, -0.1, 0.7, -0.3]
+    says, given = Constant(*theta), torch.tensor([theta]).expand(3, -1).clone().requires_grad_()
+    images = random_images(3, 1, 12, 16)
+    never = SpatialTransformer(nn.Flatten(), AFFINE, (9, 7), supersampling=2)  # what it says is no theta
+    output, used = never.warp(images, given)
+    assert used is given
+    assert torch.equal(output, SpatialTransformer(says, AFFINE, (9, 7), supersampling=2)(images))
+    assert torch.equal(never(images, given), output)
+    output.sum().backward()
+    assert given.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (3, 8), (6,)], ids=str)
+def test_a_given_theta_of_another_shape_is_told(shape):
+    transformer = SpatialTransformer(Constant(*AFFINE.identity), AFFINE, (9, 7))
+    with pytest.raises(UserError, match="3 x 6 is needed"):
+        transformer(random_images(3, 1, 12, 16), torch.zeros(shape))
 
 
 # --- learning -----------------------------------------------------------------------------------------------------

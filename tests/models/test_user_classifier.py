@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from stn_train.errors import UserError
-from stn_train.models import SpatialTransformer, build_model
+from stn_train.models.build import build_model, measure_model
+from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import ModelSpec
 
 NETS = """
@@ -144,10 +145,10 @@ def spec_of(function: str, **transformer: object) -> ModelSpec:
     "transformer", [{}, {"before": [0]}, {"before": [1]}, {"before": [0, 1, 1]}, {"parallel": 2}], ids=str
 )
 def test_one_that_takes_a_width_is_fitted_to_the_budget_with_its_transformers(transformer):
-    model = build_model(spec_of("nets:Wide", **transformer), (28, 24), 100_000, channels=2, classes=7)
-    assert abs(model.parameters - 100_000) <= 2000
-    assert model.network(torch.zeros(2, 2, 28, 24)).shape == (2, 7)
-    found = sum(isinstance(module, SpatialTransformer) for module in model.network.modules())
+    network = build_model(spec_of("nets:Wide", **transformer), (28, 24), 100_000, channels=2, classes=7)
+    assert abs(sum(parameter.numel() for parameter in network.parameters()) - 100_000) <= 2000
+    assert network(torch.zeros(2, 2, 28, 24)).shape == (2, 7)
+    found = sum(isinstance(module, SpatialTransformer) for module in network.modules())
     assert found == (len(transformer.get("before", [0])) * transformer.get("parallel", 1) if transformer else 0)
 
 
@@ -157,14 +158,14 @@ def test_layers_are_its_named_children_in_order():
 
 
 def test_without_a_budget_it_has_its_own_width():
-    assert build_model(spec_of("nets:Wide"), (28, 28)).width == 6.0
-    assert build_model(spec_of("nets:unrounded"), (28, 28)).width == 4
-    assert build_model(spec_of("nets:fixed"), (28, 28)).width is None
-    assert build_model(spec_of("nets:needs_width"), (28, 28), 50_000).parameters == pytest.approx(50_000, rel=0.02)
+    assert measure_model(spec_of("nets:Wide"), (28, 28)).width == 6.0
+    assert measure_model(spec_of("nets:unrounded"), (28, 28)).width == 4
+    assert measure_model(spec_of("nets:fixed"), (28, 28)).width is None
+    assert measure_model(spec_of("nets:needs_width"), (28, 28), 50_000).parameters == pytest.approx(50_000, rel=0.02)
 
 
 def test_one_without_a_width_has_to_meet_the_budget_itself():
-    assert build_model(spec_of("nets:fixed"), (28, 28), 7_900).parameters == 7_850
+    assert measure_model(spec_of("nets:fixed"), (28, 28), 7_900).parameters == 7_850
     with pytest.raises(UserError, match=r"mine cannot have 9,000 .* takes no width, and so it has 7,850"):
         build_model(spec_of("nets:fixed"), (28, 28), 9_000)
 
@@ -181,17 +182,17 @@ def test_one_without_a_width_has_to_meet_the_budget_itself():
         ("nets:Empty", "mine cannot be built .*: its logits depend on no parameter that can be trained"),
         ("nets:Detached", "mine cannot be built .*: its logits depend on no parameter that can be trained"),
         ("nets:Integer", "its classifier puts out logits of torch.int64; expected floating-point numbers"),
-        ("nets:Pair", "its classifier puts out a tuple for one image; expected 1 x 10"),
+        ("nets:Pair", "its classifier puts out a tuple for 2 images; expected 2 x 10"),
         ("nets:PairInTraining", "its classifier puts out a tuple for 2 images; expected 2 x 10"),
         ("nets:OneByOne", "its classifier puts out 1 x 20 for 2 images; expected 2 x 10"),
         ("nets:Wider", r"nets has no function Wider; did you mean 'Wide'\?"),
         ("nets:number", "nets has no function number"),
         ("nets:deep", "cannot be called with size, channels, classes .* missing a required argument: 'depth'"),
         ("nets:nothing", "has to return an nn.Module, and returned a NoneType"),
-        ("nets:eleven", "its classifier puts out 1 x 11 for one image; expected 1 x 10"),
+        ("nets:eleven", "its classifier puts out 2 x 11 for 2 images; expected 2 x 10"),
         ("nets:needs_width", "no default for width"),
-        ("nets:small", "model mine cannot be built for a canvas of 28 x 28 pixels: ValueError: needs 64 pixels"),
-        ("nets:strict", "model mine cannot be built for a canvas of 28 x 28 pixels: AssertionError"),
+        ("nets:small", "model mine cannot be built for images of 28 x 28 pixels: ValueError: needs 64 pixels"),
+        ("nets:strict", "model mine cannot be built for images of 28 x 28 pixels: AssertionError"),
         (
             "nets:Unpacking",
             r"model mine cannot be built .* ValueError: too many values to unpack .* \(nets.py, line 44\)",

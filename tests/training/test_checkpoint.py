@@ -12,8 +12,9 @@ from torch import nn
 
 from stn_train import storage
 from stn_train.errors import UserError
+from stn_train.models.network import Network
 from stn_train.specs import RECIPES, ExperimentSpec, TrainingSpec, trials_of
-from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
+from stn_train.training.checkpoint import FORMAT, read_checkpoint, restore, save_checkpoint
 from stn_train.training.loop import TrainingState
 
 TRIAL = trials_of(ExperimentSpec.model_validate({"name": "made_up", "datasets": ["r"], "models": ["st_cnn"]}))[0]
@@ -21,14 +22,14 @@ TRIAL = trials_of(ExperimentSpec.model_validate({"name": "made_up", "datasets": 
 
 def state_of(units: int = 3, **changes: Any) -> TrainingState:
     recipe = TrainingSpec.model_validate({**RECIPES["default"], **changes})
-    return TrainingState.start(nn.Sequential(nn.Linear(4, units), nn.Linear(units, 2)), recipe)
+    return TrainingState.start(Network(None, nn.Sequential(nn.Linear(4, units), nn.Linear(units, 2))), recipe)
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
     """One that lies in a run's folder."""
     path = tmp_path / "trials/r/st_cnn/seed-0/checkpoint.pt"
-    save_checkpoint(path, TRIAL, state_of(), [])
+    save_checkpoint(path, TRIAL, state_of())
     return path
 
 
@@ -38,13 +39,13 @@ def test_a_checkpoint_says_whose_it_is(checkpoint):
 
 def test_a_checkpoint_needs_no_code_to_be_read(checkpoint):
     content = torch.load(checkpoint, weights_only=True)
-    assert content["format"] == 5
-    assert set(content["network"]) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert content["format"] == FORMAT
+    assert set(content["network"]) == {f"classifier.{name}" for name in ("0.weight", "0.bias", "1.weight", "1.bias")}
 
 
 @pytest.mark.parametrize("other", [state_of(units=5), state_of(ema_decay=0.0)], ids=["another width", "no average"])
 def test_a_checkpoint_of_another_model_is_refused_by_name(checkpoint, other, tmp_path):
-    save_checkpoint(tmp_path / "other.pt", TRIAL, other, [])
+    save_checkpoint(tmp_path / "other.pt", TRIAL, other)
     with pytest.raises(UserError, match=r"other\.pt belongs to another model") as caught:
         restore(state_of(), read_checkpoint(tmp_path / "other.pt"), tmp_path / "other.pt")
     assert "\n" not in str(caught.value)
@@ -63,17 +64,17 @@ class Masked(nn.Linear):
 def test_a_network_of_any_type_with_infinities_of_its_own_comes_back(tmp_path, optimizer, dtype):
     def fresh() -> TrainingState:
         recipe = TrainingSpec.model_validate({**RECIPES["default"], "optimizer": optimizer})
-        return TrainingState.start(nn.Sequential(nn.Linear(4, 4), Masked()).to(dtype), recipe)
+        return TrainingState.start(Network(None, nn.Sequential(nn.Linear(4, 4), Masked())).to(dtype), recipe)
 
     state, other = fresh(), fresh()
     state.network(torch.ones(3, 4, dtype=dtype)).sum().backward()
     state.optimizer.step()
-    save_checkpoint(tmp_path / "checkpoint.pt", TRIAL, state, [])
+    save_checkpoint(tmp_path / "checkpoint.pt", TRIAL, state)
     content = read_checkpoint(tmp_path / "checkpoint.pt")
     restore(other, content, tmp_path / "checkpoint.pt")
     for name, tensor in state.network.state_dict().items():
         assert torch.equal(other.network.state_dict()[name], tensor)
-    content["network"]["1.mask"] = torch.full((2, 2), torch.inf, dtype=dtype)
+    content["network"]["classifier.1.mask"] = torch.full((2, 2), torch.inf, dtype=dtype)
     with pytest.raises(UserError, match=r"1\.mask holds numbers that are not finite"):
         restore(fresh(), content, tmp_path / "checkpoint.pt")
 
@@ -102,7 +103,7 @@ def test_a_checkpoint_that_was_cut_short_is_refused_by_name(checkpoint, share):
 
 def test_a_flipped_bit_in_the_weights_is_refused_by_name(checkpoint):
     content = bytearray(checkpoint.read_bytes())
-    weights = read_checkpoint(checkpoint)["network"]["0.weight"].numpy().tobytes()
+    weights = read_checkpoint(checkpoint)["network"]["classifier.0.weight"].numpy().tobytes()
     content[content.index(weights)] ^= 1
     checkpoint.write_bytes(content)
     assert "damaged" in refusal(checkpoint)
@@ -121,8 +122,8 @@ def test_what_is_no_checkpoint_is_refused_by_name(checkpoint, content):
         [1, 2],
         "words",
         None,
-        {"format": 5},
-        {"format": 5, "trial": "{}"},
+        {"format": FORMAT},
+        {"format": FORMAT, "trial": "{}"},
         torch.zeros(3),
     ],
     ids=repr,
@@ -157,10 +158,12 @@ def test_only_in_a_runs_folder_and_under_its_name_it_is_to_be_deleted(checkpoint
     assert ("name a run's folder" in refusal(path)) != of_a_run
 
 
-@pytest.mark.parametrize(("number", "save"), [(3, torch.save), (6, save_sealed)], ids=["before seals", "future"])
+@pytest.mark.parametrize(
+    ("number", "save"), [(3, torch.save), (FORMAT + 1, save_sealed)], ids=["before seals", "future"]
+)
 def test_another_format_is_told_by_its_number(checkpoint, number, save):
     save({**torch.load(checkpoint, weights_only=True), "format": number}, checkpoint)
-    assert f"has format {number}, and this version reads format 5" in refusal(checkpoint)
+    assert f"has format {number}, and this version reads format {FORMAT}" in refusal(checkpoint)
 
 
 def test_a_checkpoint_without_a_seal_is_refused_by_name(checkpoint):
@@ -193,6 +196,6 @@ def test_code_hidden_in_a_checkpoint_is_not_run(checkpoint, tmp_path, save):
 
 def test_saving_leaves_the_one_before_and_nothing_else(checkpoint):
     first = checkpoint.read_bytes()
-    save_checkpoint(checkpoint, TRIAL, state_of(), [])
+    save_checkpoint(checkpoint, TRIAL, state_of())
     assert {path.name for path in checkpoint.parent.iterdir()} == {"checkpoint.pt", "checkpoint-before.pt"}
     assert checkpoint.with_name("checkpoint-before.pt").read_bytes() == first

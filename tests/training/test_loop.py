@@ -1,6 +1,5 @@
 """The loop: the same seed gives the same weights, stopped or not; and each step does what the recipe says."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -11,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
 
 from stn_train.data.datasets import Batch, OnlineDataset, TrainingData
 from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, TrialError
 from stn_train.geometry import AFFINE
-from stn_train.models import SpatialTransformer
-from stn_train.models.oracle import lessons, supervise_pose, tell
-from stn_train.models.transformer import ThetaHead
+from stn_train.models.network import Network, Pose
+from stn_train.models.transformer import SpatialTransformer, ThetaHead
 from stn_train.specs import RECIPES, DatasetSpec, ExperimentSpec, TrainingSpec, trials_of
 from stn_train.training import loop
 from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
-from stn_train.training.loop import TrainingState, steps_per_epoch, train
+from stn_train.training.loop import TrainingState, steps_per_epoch, train, update_batch_norm
 from stn_train.training.recipe import scheduled_lr
 
 CPU = torch.device("cpu")
@@ -46,7 +45,7 @@ def data(real_digits):
     return OnlineDataset.of(DatasetSpec.model_validate("r"), digits, CPU)
 
 
-def small_network(seed: int = 0) -> nn.Sequential:
+def small_network(seed: int = 0, pose: Pose = "predicted") -> Network:
     """A transformer, batch normalisation and dropout: everything that a resumed training could get wrong."""
     torch.manual_seed(seed)
     localisation = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 8), nn.ReLU(), ThetaHead(8, AFFINE))
@@ -61,20 +60,12 @@ def small_network(seed: int = 0) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(36, 10),
     )
-    return nn.Sequential(
-        OrderedDict(transformer=SpatialTransformer(localisation, AFFINE, (14, 14)), classifier=classifier)
-    )
+    return Network(SpatialTransformer(localisation, AFFINE, (14, 14)), classifier, pose)
 
 
-def taught_network() -> nn.Sequential:
-    network = small_network()
-    supervise_pose(network[0])
-    return network
-
-
-def linear_network() -> nn.Sequential:
+def linear_network() -> Network:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+    return Network(None, nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)))
 
 
 def run(
@@ -83,9 +74,12 @@ def run(
     recipe: TrainingSpec,
     seed: int = 3,
     after_step: Callable[[], bool] = lambda: False,
+    losses: list[float] | None = None,
 ) -> TrainingState:
-    for _ in train(state, data, recipe, seed, CPU, after_step):
-        pass
+    """The state at the end; each epoch's loss is put into `losses`."""
+    for loss in train(state, data, recipe, seed, CPU, after_step):
+        if losses is not None:
+            losses.append(loss)
     return state
 
 
@@ -116,7 +110,6 @@ def everything_in(state: TrainingState) -> dict[str, Any]:
         "optimizer": state.optimizer.state_dict(),
         "average": None if state.average is None else state.average.state_dict(),
         "epoch": state.epoch,
-        "losses": state.losses,
         "step_losses": state.step_losses,
     }
 
@@ -143,9 +136,9 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another(data):
     recipe = recipe_of(**OURS)
     runs = []
     for seed, noise in ((3, 7), (3, 8), (4, 7)):
-        state = TrainingState.start(small_network(), recipe)
+        state, losses = TrainingState.start(small_network(), recipe), []
         torch.manual_seed(noise)  # whatever was drawn before is of no account
-        runs.append(everything_in(run(state, data, recipe, seed)))
+        runs.append({**everything_in(run(state, data, recipe, seed, losses=losses)), "losses": losses})
     assert same(runs[0], runs[1])
     assert not same(runs[0]["network"], runs[2]["network"])
     assert runs[0]["epoch"] == 2
@@ -154,10 +147,9 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another(data):
 
 def resumed(state: TrainingState, recipe: TrainingSpec, path: Path) -> TrainingState:
     """A state saved, and restored into a fresh one, of other weights."""
-    epoch_logs = [{"error": 12.5 / epoch, "transformers": [], "seen": {}} for epoch in range(1, state.epoch + 1)]
-    save_checkpoint(path, TRIAL, state, epoch_logs)
+    save_checkpoint(path, TRIAL, state)
     fresh = TrainingState.start(small_network(seed=99), recipe)
-    assert restore(fresh, read_checkpoint(path), path) == epoch_logs
+    restore(fresh, read_checkpoint(path), path)
     assert same(everything_in(fresh), everything_in(state))
     assert fresh.seconds == state.seconds
     return fresh
@@ -166,37 +158,40 @@ def resumed(state: TrainingState, recipe: TrainingSpec, path: Path) -> TrainingS
 @pytest.mark.parametrize("keys", [OURS, MUON, PAPER], ids=["default", "muon", "paper"])
 @pytest.mark.parametrize("steps", range(1, 2 * STEPS + 1))
 def test_stopped_after_any_step_and_resumed_a_training_ends_the_same_to_the_last_bit(data, tmp_path, keys, steps):
-    recipe = recipe_of(**keys)
-    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe)
+    recipe, losses, wanted = recipe_of(**keys), [], []
+    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe, losses=wanted)
     state = TrainingState.start(small_network(), recipe)
     with pytest.raises(Stopped):
-        run(state, data, recipe, after_step=stop_after(steps))
+        run(state, data, recipe, after_step=stop_after(steps), losses=losses)
     assert state.epoch * STEPS + len(state.step_losses) == steps
     state = resumed(state, recipe, tmp_path / "checkpoint.pt")
     torch.manual_seed(123)
-    assert same(everything_in(run(state, data, recipe)), everything_in(undisturbed))
+    assert same(everything_in(run(state, data, recipe, losses=losses)), everything_in(undisturbed))
+    assert losses == wanted
 
 
 def test_stopped_after_every_step_a_training_ends_the_same_to_the_last_bit(data, tmp_path):
-    recipe = recipe_of(**OURS)
-    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe)
+    recipe, losses, wanted = recipe_of(**OURS), [], []
+    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe, losses=wanted)
     state, stops = TrainingState.start(small_network(), recipe), 0
     while state.epoch < recipe.epochs:
         try:
-            run(state, data, recipe, after_step=lambda: True)
+            run(state, data, recipe, after_step=lambda: True, losses=losses)
         except Stopped:
             state, stops = resumed(state, recipe, tmp_path / "checkpoint.pt"), stops + 1
     assert stops == 2 * STEPS
     assert same(everything_in(state), everything_in(undisturbed))
+    assert losses == wanted
 
 
 def test_killed_after_an_epoch_and_resumed_a_training_ends_the_same(data, tmp_path):
-    recipe = recipe_of(**OURS)
-    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe)
+    recipe, wanted = recipe_of(**OURS), []
+    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe, losses=wanted)
     state = TrainingState.start(small_network(), recipe)
-    next(train(state, data, recipe, 3, CPU))
+    losses = [next(train(state, data, recipe, 3, CPU))]
     state = resumed(state, recipe, tmp_path / "checkpoint.pt")
-    assert same(everything_in(run(state, data, recipe)), everything_in(undisturbed))
+    assert same(everything_in(run(state, data, recipe, losses=losses)), everything_in(undisturbed))
+    assert losses == wanted
 
 
 def test_dropout_is_drawn_from_the_seed_too():
@@ -204,7 +199,7 @@ def test_dropout_is_drawn_from_the_seed_too():
     losses = []
     for seed in (3, 3, 4):
         state = TrainingState.start(small_network(), recipe_of(**PAPER, epochs=1))
-        losses.append(run(state, SameAgain(), recipe_of(**PAPER, epochs=1), seed).losses)
+        losses += train(state, SameAgain(), recipe_of(**PAPER, epochs=1), seed, CPU)
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -247,8 +242,8 @@ def test_the_loss_is_the_cross_entropy_and_an_epochs_is_the_mean_of_its_steps(da
             float(F.cross_entropy(network(images), labels, label_smoothing=smoothing))
             for images, labels, _ in data.batches(3, 0, SIZE)
         ]
-    state = run(TrainingState.start(network, recipe), data, recipe)
-    assert state.losses == pytest.approx([sum(losses) / STEPS], rel=1e-6)
+    state = TrainingState.start(network, recipe)
+    assert list(train(state, data, recipe, 3, CPU)) == pytest.approx([sum(losses) / STEPS], rel=1e-6)
     assert state.step_losses == []
 
 
@@ -308,14 +303,39 @@ def test_the_averages_normalisation_is_that_of_the_first_images_of_the_epoch(dat
     monkeypatch.setattr(loop, "_BN_IMAGES", images)
     recipe = recipe_of(**OURS)
     state = run(TrainingState.start(small_network(), recipe), data, recipe)
-    transformer, classifier = state.final
+    classifier = state.final.classifier
     with torch.no_grad():
-        seen = [classifier[0](transformer(images)) for images, *_ in islice(data.batches(3, 1, SIZE), batches)]
+        seen = [classifier[0](state.final.front(images)) for images, *_ in islice(data.batches(3, 1, SIZE), batches)]
     mean = torch.stack([features.mean(dim=(0, 2, 3)) for features in seen]).mean(0)
     variance = torch.stack([features.var(dim=(0, 2, 3)) for features in seen]).mean(0)
     assert torch.allclose(classifier[1].running_mean, mean, rtol=1e-4, atol=1e-5)
     assert torch.allclose(classifier[1].running_var, variance, rtol=1e-4)
-    assert not torch.allclose(state.network[1][1].running_mean, mean, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(state.network.classifier[1].running_mean, mean, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_update_batch_norm_is_torchs_where_there_are_no_poses(data, seed):
+    ours, torchs = small_network(seed), small_network(seed)
+    for network in (ours, torchs):
+        network.classifier[1].momentum = 0.3
+        network(torch.rand(SIZE, 1, 28, 28, generator=torch.Generator().manual_seed(0)))  # what is to be forgotten
+    torch.manual_seed(seed)
+    update_batch_norm(ours, data.batches(3, 1, SIZE))
+    torch.manual_seed(seed)
+    update_bn((batch.images for batch in data.batches(3, 1, SIZE)), torchs)
+    assert same(ours.state_dict(), torchs.state_dict())
+    assert ours.classifier[1].momentum == torchs.classifier[1].momentum == 0.3
+
+
+def test_update_batch_norm_of_an_oracle_is_over_what_it_reads_at_the_poses(data):
+    network, posed = small_network(pose="oracle"), replace(data, posed=True)
+    update_batch_norm(network, posed.batches(3, 1, SIZE))
+    with torch.no_grad():
+        seen = [network.classifier[0](network.front(images, poses)) for images, _, poses in posed.batches(3, 1, SIZE)]
+        without = [network.classifier[0](network.front(images)) for images, *_ in posed.batches(3, 1, SIZE)]
+    means = [torch.stack([features.mean(dim=(0, 2, 3)) for features in each]).mean(0) for each in (seen, without)]
+    assert torch.allclose(network.classifier[1].running_mean, means[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(network.classifier[1].running_mean, means[1], rtol=1e-4, atol=1e-5)
 
 
 def test_without_an_average_the_network_itself_is_final(data):
@@ -352,29 +372,38 @@ class Steep(nn.Linear):
 @pytest.mark.parametrize(("images", "stop"), [(SIZE, 1), (SIZE, 1000), (1000, 1000)], ids=["stop", "later", "epoch"])
 def test_weights_that_are_not_finite_are_told_before_they_are_saved(data, images, stop):
     recipe = recipe_of(**PAPER, batch_size=images)
-    network = nn.Sequential(nn.Flatten(), Steep(28 * 28, 10))
+    network = Network(None, nn.Sequential(nn.Flatten(), Steep(28 * 28, 10)))
     with pytest.raises(TrialError, match=r"not finite at step [12] of epoch 1; try "):
         run(TrainingState.start(network, recipe), data, recipe, after_step=stop_after(stop))
 
 
-def test_a_transformer_that_is_taught_the_pose_comes_nearer_to_it(data):
+# --- supervised poses ---------------------------------------------------------------------------------------------
+
+
+def test_a_supervised_transformer_comes_nearer_to_the_pose(data):
     posed = replace(data, posed=True)
     batch = next(posed.batches(0, 9, 3 * SIZE))
 
     def missed(state: TrainingState) -> float:
-        network = state.network.train()
-        tell(network, batch.poses)
-        network(batch.images)
-        (lesson,) = lessons(network)
-        return lesson.item()
+        _, loss = state.network.train().with_pose_loss(batch.images, batch.poses)
+        return loss.item()
 
     recipe = recipe_of(epochs=20, localisation_lr=1.0)
-    before, after = taught_network(), TrainingState.start(taught_network(), recipe)
-    assert missed(run(after, posed, recipe)) < 0.5 * missed(TrainingState.start(before, recipe))
+    before, after = (TrainingState.start(small_network(pose="supervised"), recipe) for _ in range(2))
+    assert missed(run(after, posed, recipe)) < 0.5 * missed(before)
 
 
-def test_untold_a_taught_transformer_stays_where_it_starts(data):
+def test_the_loss_that_is_told_is_without_that_of_a_supervised_pose(data):
+    posed, recipe = replace(data, posed=True), recipe_of(**{**PAPER, "lr": 1e-12, "epochs": 1})
+    predicted, supervised = (
+        list(train(TrainingState.start(small_network(pose=pose), recipe), posed, recipe, 3, CPU))
+        for pose in ("predicted", "supervised")
+    )
+    assert supervised == pytest.approx(predicted, rel=1e-6)
+
+
+def test_without_poses_a_supervised_transformer_stays_where_it_starts(data):
     recipe = recipe_of(weight_decay=0.0)
-    network = run(TrainingState.start(taught_network(), recipe), data, recipe).network
+    network = run(TrainingState.start(small_network(pose="supervised"), recipe), data, recipe).network
     images = next(data.batches(0, 9, SIZE)).images
-    assert torch.equal(network.eval()[0](images), small_network().eval()[0](images))
+    assert torch.equal(network.eval().front(images), small_network().eval().front(images))
