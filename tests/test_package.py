@@ -29,12 +29,20 @@ def test_importing_the_package_does_not_import_torch() -> None:
 
 
 USES = {
+    "DatasetSpec": "assert st.DatasetSpec.model_validate('rts').canvas == (42, 42)",
+    "LOCALISATIONS": "assert st.LOCALISATIONS['conv'](affine, (42, 42), 1)(images).shape == (5, 6)",
+    "Run": "assert isinstance(run, st.Run)",
+    "evaluate": "assert len(st.evaluate(st.build_model('cnn', (42, 42)), fixed).predicted) == len(fixed)",
+    "load_run": "assert st.load_run('run').trials.shape[0] == 2",
+    "make_dataset": "assert fixed[0][0].shape == (1, 42, 42)",
+    "run": "assert run.summary.shape[0] == 2",
+    "thin_plate_spline": "assert st.thin_plate_spline(3).parameters == 18",
     "FAMILIES": "assert len(st.FAMILIES) == 9",
     "Family": "assert all(isinstance(family, st.Family) for family in st.FAMILIES.values())",
     "ParallelTransformers": "assert st.ParallelTransformers([transformer] * 2)(images).shape == (5, 2, 28, 28)",
     "SpatialTransformer": "assert transformer(images).shape == (5, 1, 28, 28)",
     "bilinear_sampler": "assert st.bilinear_sampler(images, affine.grid(torch.zeros(5, 6), (3, 4))).shape[3] == 4",
-    "build_model": "assert st.build_model(config.models[1], (42, 42))(images).shape == (5, 10)",
+    "build_model": "assert st.build_model('st_cnn', (42, 42), parameters=60_000)(images).shape == (5, 10)",
     "sample_distortion": "assert len(st.sample_distortion(dataset, test, 1, 'train')[0]) == len(test) * test.repeats",
     "insert_transformer": "assert st.insert_transformer(torch.nn.ReLU(), image=(1, 42, 42))(images).ndim == 4",
     "load_config": "assert st.load_config('quickstart').name == 'quickstart'",
@@ -52,13 +60,15 @@ dataset, affine = config.datasets[0], st.FAMILIES["affine"]
 images = st.render(dataset, test, st.sample_distortion(dataset, test, seed=0, split="test"), torch.arange(5))
 localise = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(42 * 42, 6))
 transformer = st.SpatialTransformer(localise, affine, (28, 28))
+run = st.run("quickstart", set={"training.epochs": 1}, output_dir="run", threads=1, quiet=True)
+fixed = st.make_dataset("rts", source="digits")
 """
 
 
 def test_every_public_name_can_be_used_with_nothing_but_the_package_and_torch(tmp_path: Path) -> None:
     assert USES.keys() == set(stn_train.__all__)
     trial = trials_of(stn_train.load_config("quickstart"))[1]
-    network = stn_train.build_model(trial.model, trial.dataset.canvas, trial.parameters)
+    network = stn_train.build_model(trial.model, trial.dataset.canvas, parameters=trial.parameters)
     save_checkpoint(tmp_path / "checkpoint.pt", trial, TrainingState.start(network, trial.training))
     code = "\n".join([BEFORE, *USES.values()])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -134,7 +134,7 @@ def make_fixed_dataset(
     """
     ink = InkExtent.of(digits)
     draws = sample_distortion(spec, digits, seed, split, ink=ink)
-    count = len(draws[0].theta)
+    count = len(draws[0])
     images = torch.empty(count, spec.channels, *spec.canvas, dtype=torch.uint8)
     for index in torch.arange(count).split(_BATCH):
         images[index[0] : index[-1] + 1] = (render(spec, digits, draws, index) * 255).round().byte()

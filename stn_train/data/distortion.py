@@ -221,6 +221,9 @@ class Distortion:
     clutter: Clutter | None
     elastic_theta: Tensor | None
 
+    def __len__(self) -> int:
+        return len(self.theta)
+
 
 def sample_distortion(
     spec: DatasetSpec,

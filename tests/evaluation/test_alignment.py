@@ -54,6 +54,9 @@ class InverseSpline(Family):
     def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
         raise NotImplementedError
 
+    def inverse_points(self, theta: Tensor, source: Tensor, aspect: float = 1.0) -> Tensor:
+        return self.spline.points(theta, source, aspect)
+
 
 def pair(family: Family) -> PoseResidual:
     """A distortion of the family, and transformers that undo it exactly up to a canonical pose K, in two stages."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.evaluation.classify import Warp, recorded_warps, sights
+from stn_train.evaluation.classify import Warp, outputs_and_outlines, recorded_warps
 from stn_train.geometry import AFFINE, FAMILIES, PROJECTIVE, TPS, Family
 from stn_train.models.build import build_model
 from stn_train.models.insert import insert_transformer
@@ -105,27 +105,27 @@ def test_what_is_recorded_is_what_was_done_also_at_poses_that_are_given(pose):
         assert torch.equal(warp.theta, poses if pose == "oracle" else network.transformer.localisation(images))
 
 
-def test_sights_are_what_the_classifier_is_given():
+def test_outputs_are_what_the_classifier_is_given():
     images = random_images(5, 2, 28, 36)
     network = network_of(channels=2, parallel=2, output_size=[14, 20])
-    seen = sights(network.transformer, images, CPU)
-    assert [sight.output.shape for sight in seen] == [(5, 2, 14, 20)] * 2
+    seen = outputs_and_outlines(network.transformer, images, CPU)
+    assert [output.shape for output, _ in seen] == [(5, 2, 14, 20)] * 2
     with torch.no_grad():
-        given = torch.cat([sight.output for sight in seen], dim=1)
+        given = torch.cat([output for output, _ in seen], dim=1)
         torch.testing.assert_close(network.classifier(given), network(images.float() / 255))
 
 
 def test_only_those_that_read_the_image_itself_have_an_outline():
-    seen = sights(network_of(before=[0, 0]).transformer, random_images(2, 1, 28, 36), CPU)
-    assert [sight.outline is not None for sight in seen] == [True, False]
+    seen = outputs_and_outlines(network_of(before=[0, 0]).transformer, random_images(2, 1, 28, 36), CPU)
+    assert [outline is not None for _, outline in seen] == [True, False]
 
 
-def test_no_transformer_at_the_input_is_no_sight():
+def test_no_transformer_at_the_input_has_no_output():
     spec = ModelSpec.model_validate({"name": "deep", "base": "st_cnn", "transformer": {"before": [1]}})
     assert build_model(spec, (28, 28)).transformer is None
 
 
 def test_a_transformer_put_before_any_network_is_seen():
     network = insert_transformer(nn.Conv2d(3, 4, 3), image=(3, 20, 24))
-    (sight,) = sights(network.transformer, random_images(2, 3, 20, 24), CPU)
-    torch.testing.assert_close(sight.output, random_images(2, 3, 20, 24).float() / 255, rtol=0, atol=1e-5)
+    ((output, _),) = outputs_and_outlines(network.transformer, random_images(2, 3, 20, 24), CPU)
+    torch.testing.assert_close(output, random_images(2, 3, 20, 24).float() / 255, rtol=0, atol=1e-5)
