@@ -29,8 +29,8 @@ from stn_train.data.randomness import Split, order
 from stn_train.data.rendering import labels_of, render, to_device
 from stn_train.data.sources import Digits
 from stn_train.errors import UserError
-from stn_train.safe_io import arrays_in, check_axes, read_array
 from stn_train.specs import DIGIT, DatasetSpec, Source, Spec
+from stn_train.storage import arrays_in, check_axes, read_array
 
 
 class Batch(NamedTuple):

@@ -13,7 +13,6 @@ from torch import Tensor
 from stn_train import storage
 from stn_train.errors import UserError, first_line
 from stn_train.evaluation.metrics import Diagnostics
-from stn_train.safe_io import check_archive_size, read_bytes, what_is
 from stn_train.specs import Spec, TrialSpec
 from stn_train.training.loop import TrainingState
 
@@ -109,8 +108,6 @@ FORMAT = 5
 _NO_COMMENT = bytes(2)
 """How an archive ends that was never sealed: one of an earlier format, or somebody else's."""
 _SEAL = len(storage.with_checksum(b"", storage.ARCHIVE))
-_LARGEST = 2**33
-"""Bytes of a checkpoint that are read: the largest network, its averages and its optimizer have a quarter of it."""
 
 
 def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, epoch_logs: list[dict[str, Any]]) -> None:
@@ -181,7 +178,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         if not whole and not stored.endswith(_NO_COMMENT):
             raise ValueError
-        check_archive_size(stored)
         content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         if not isinstance(content, dict) or "trial" not in content:
             raise TypeError
@@ -195,13 +191,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise
     except Exception:  # what torch, zipfile and pickle raise, of many kinds
         if not _is_in_a_run(path) and not stored[-_SEAL:].startswith(storage.ARCHIVE.removesuffix(b"%b")):
-            raise UserError(f"{path} is not a checkpoint of stn-train but {what_is(path)}; {mend}") from None
+            raise UserError(f"{path} is not a checkpoint of stn-train; {mend}") from None
         raise storage.DamagedError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
 
 
 def _stored(path: Path) -> bytes:
     try:
-        return read_bytes(path, _LARGEST)
+        return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {way_out(path)}") from None
     except OSError as error:
