@@ -200,9 +200,10 @@ _EXAMPLES = {"datasets": "[rts]", "models": "[cnn, st_cnn]", "name": "mine", "cl
 
 def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
     """What is wrong with the value at `loc`, and how to mend it."""
-    limits, shown, key = error.get("ctx", {}), show(value), error["loc"][-1]
+    limits, shown = error.get("ctx", {}), show(value)
     match error["type"]:
         case "missing" if _is_missing(error):
+            key = error["loc"][-1]
             return f"this key is missing; add for instance `{key}: {_EXAMPLES.get(str(key), '...')}`"
         case "extra_forbidden":
             return f"there is no key {show(loc[-1])} here{_where_it_belongs(kind, loc)}"

@@ -140,7 +140,8 @@ def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterato
     try:
         yield
     finally:
-        at_work.unlink(missing_ok=True)
+        with suppress(OSError):
+            at_work.unlink()
         lock.release()
 
 
