@@ -3,12 +3,19 @@
 The tests look for the file, the line, the key and what mends it: not for the words between them.
 """
 
+import copy
 import os
+import re
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from stn_train.config import load_config
+from stn_train.config import dump, load_any, load_config
 from stn_train.errors import UserError
 
 BASE = "datasets: [rts]\nmodels: [cnn, st_cnn]\n"
@@ -246,3 +253,31 @@ def test_a_key_at_the_wrong_level_or_of_an_old_name_is_told_its_place_and_its_na
     said = sentence(written(BASE), override)
     assert said.startswith(f"--set {override}: {override.partition('=')[0]}: ")
     assert belongs in said
+
+
+# --- wrong anywhere ----------------------------------------------------------------------------------------------
+
+
+def ways(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to all values below one."""
+    for step, below in (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    ):
+        yield (*way, step)
+        yield from ways(below, (*way, step))
+
+
+@pytest.mark.parametrize("name", ["r", "paper/colocalisation"])
+@pytest.mark.parametrize("wrong", [None, "zz", -1e30, float("nan"), {"zz": 1}], ids=str)
+def test_any_value_of_a_shipped_configuration_made_wrong_is_told_by_its_line_or_is_right(written, name, wrong):
+    whole = yaml.safe_load(dump(load_any(name)))
+    told: list[str] = []
+    for *above, last in ways(whole):
+        changed = copy.deepcopy(whole)
+        reduce(getitem, above, changed)[last] = wrong
+        try:
+            load_any(written(yaml.dump(changed, sort_keys=False)))
+        except UserError as error:
+            told += map(str, error.args)
+    assert len(told) > 10
+    assert [sentence for sentence in told if not re.match(r"mine.yaml(:\d+)?: \w", sentence)] == []
