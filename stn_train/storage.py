@@ -27,7 +27,6 @@ from stn_train.errors import Stopped, UserError
 from stn_train.specs import Spec
 
 T = TypeVar("T", bound=Spec)
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @contextmanager
@@ -41,8 +40,7 @@ def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = str(path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        # Also to be read: of a file that is only to be written, numpy does not say why it could not write.
-        with open(temporary, "x+b") as file:
+        with open(temporary, "x+b") as file:  # of one that cannot be read, numpy does not say why it could not write
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -135,7 +133,7 @@ def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterato
         except (OSError, NotImplementedError):  # if only the folder refuses, so it will in the next lines, by name
             break
     clear_leftovers(folder, _AT_WORK)
-    since = datetime.now().astimezone().isoformat(" ", "seconds")
+    since = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z}"
     write_text(at_work, f"process {os.getpid()} on {platform.node()}, since {since}")
     try:
         yield
@@ -191,9 +189,9 @@ def write_archive(path: Path, archive: bytes, before: Path | None = None) -> Non
     write_bytes(path, with_checksum(archive[:-2] + length_of_comment, ARCHIVE), before)
 
 
-def write_arrays(path: Path, arrays: Arrays) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays to `path`, an .npz file, atomically."""
-    np.savez(archive := io.BytesIO(), **arrays)  # type: ignore[arg-type]
+    np.savez(archive := io.BytesIO(), **arrays)
     write_archive(path, archive.getvalue())
 
 
@@ -236,10 +234,8 @@ def read_record(kind: type[T], path: Path, mend: str) -> T:
 def check_format(path: Path, found: object, expected: int, mend: str) -> None:
     """Raise UserError where `found`, what a file says of its format, is the number of another."""
     if type(found) is int and found != expected:
-        raise UserError(
-            f"{path} has format {found}, and this version reads format {expected}; "
-            f"use the version of stn-train that wrote it, or {mend}"
-        )
+        way_out = f"use the version of stn-train that wrote it, or {mend}"
+        raise UserError(f"{path} has format {found}, and this version reads format {expected}; {way_out}")
 
 
 def _format_in(text: bytes) -> object:
@@ -280,7 +276,7 @@ def read_array(path: Path) -> NDArray[Any]:
             raise ValueError(f"{path.name}: {error}") from None
 
 
-def check_axes(arrays: Arrays, axes: Mapping[str, str], lengths: Mapping[str, int] | None = None) -> None:
+def check_axes(arrays: Mapping[str, Any], axes: Mapping[str, str], lengths: Mapping[str, int] | None = None) -> None:
     """Raise ValueError where arrays have not the names, kinds of values and axes of a file.
 
     axes: by name the kind of numpy (u, i, f, b) and a letter for each axis, for instance "u MHW"; of `output` also

@@ -93,16 +93,14 @@ def _plain(loader: _Loader, node: yaml.Node, loc: Loc, mark: yaml.Mark, marks: d
         entries = enumerate(node.value)
         return [_plain(loader, below, (*loc, index), below.start_mark, marks) for index, below in entries]
     assert isinstance(node, yaml.ScalarNode)
-    shown = f"{dotted(loc)}: {short(node.value)}" if loc else short(node.value)
+    text = node.tag.removeprefix(_TAG) in ("str", "timestamp", "merge", "value")
     if not node.value.isprintable():
-        quotes = _QUOTES if node.style == '"' else ""
-        raise _mistake(node, f"{shown!r} holds a line break or a control character{quotes}")
-    if node.tag.removeprefix(_TAG) in ("str", "timestamp", "merge", "value"):
-        return node.value
-    if _MISLEADING.match(node.value):
+        why = "holds a line break or a control character" + (_QUOTES if node.style == '"' else "")
+    elif not text and _MISLEADING.match(node.value):
         why = "is a number that is not what it looks like; write it without a leading 0 or a colon, or in quotes"
-        raise _mistake(node, f"{shown} {why}")
-    return loader.construct_object(node)
+    else:
+        return node.value if text else loader.construct_object(node)
+    raise _mistake(node, f"{dotted(loc)}{': ' if loc else ''}{short(node.value)} {why}")
 
 
 def _mistake(where: Any, why: str) -> yaml.MarkedYAMLError:

@@ -85,6 +85,7 @@ def _show(progress: "ColocalisationProgress", display: "ProgressDisplay", cells:
         display.line(f"warning: {progress.warning}")
     if progress.failure is not None:
         display.fail(progress.part, f"{progress.part:8}  failed: {progress.failure}")
+    if progress.failure is not None or display.quiet:
         return
     display.tell_where(cells, "cell")
     if progress.found is not None:

@@ -35,6 +35,8 @@ class ProgressDisplay:
             return
         if record is not None:
             self._warn(trial, record)
+        if self.quiet:
+            return
         self.tell_where(progress.total, "trial")
         if progress.skipped:
             self.end(f"{title}  was finished before")
@@ -61,7 +63,7 @@ class ProgressDisplay:
 
     def tell_where(self, parts: int, noun: str) -> None:
         """Say once, before all else, of how many parts the work is, and where it is done."""
-        if self.where and not self.quiet:
+        if self.where:
             self.line(f"{parts} {noun if parts == 1 else f'{noun}s'} {self.where}")
         self.where = ""
 
@@ -69,7 +71,7 @@ class ProgressDisplay:
         """A part begins, which is done after `total` of its unit."""
         self.close()
         self.began, self.stepped = time.monotonic(), False
-        if sys.stderr.isatty() and not self.quiet:
+        if sys.stderr.isatty():
             self.bar = tqdm(total=total, desc=title, bar_format=_FORMAT.replace("UNIT", unit), file=sys.stderr)
             if (self.bar.ncols or 0) < 1:  # a terminal that does not know its size
                 self.bar.ncols, self.bar.nrows = 79, 24
@@ -91,11 +93,10 @@ class ProgressDisplay:
         return time.monotonic() - self.began
 
     def end(self, text: str) -> None:
-        """A line on what has been done, unless quiet."""
+        """A line on what has been done."""
         self.close()
         self.began = time.monotonic()
-        if not self.quiet:
-            self.line(text)
+        self.line(text)
 
     def fail(self, key: str, text: str) -> None:
         """A part has failed: told even when quiet."""
