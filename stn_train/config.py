@@ -3,58 +3,46 @@
 Torch-free. A configuration is a file, or one of those shipped with the package, found by name.
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from stn_train.colocalisation.spec import ColocalisationSpec
-from stn_train.errors import UserError, did_you_mean
-from stn_train.specs import (
-    DATASETS,
-    MODELS,
-    RECIPES,
-    DatasetSpec,
-    EpochMultiplierSpec,
-    ExperimentSpec,
-    ModelSpec,
-    Spec,
-    TrainingSpec,
-)
-from stn_train.yaml_nodes import Dumper, Loc, Place, YamlValues, dotted, override, read, short, show
+from stn_train.errors import RENAMED, UserError, did_you_mean
+from stn_train.specs import DATASETS, MODELS, RECIPES, DatasetSpec, ExperimentSpec, ModelSpec, Spec
+from stn_train.yaml_nodes import Dumper, Loc, YamlValues, dotted, override, read, short, show
 
-LARGEST = 1_000_000
-"""Bytes of a configuration file that are read."""
-
-
-Kind = ExperimentSpec | ColocalisationSpec
-"""What a configuration can describe."""
-
-K = TypeVar("K", ExperimentSpec, ColocalisationSpec)
-
-_NAMES: dict[type[Kind], tuple[str, str]] = {
-    ExperimentSpec: ("a comparison of models", "run"),
-    ColocalisationSpec: ("a co-localisation", "colocalise"),
-}
-"""What each kind is called, and the command that runs it."""
+if TYPE_CHECKING:
+    from stn_train.colocalisation.spec import ColocalisationSpec
 
 
 def load_config(config: str, overrides: Sequence[str] = (), called: Mapping[str, str] | None = None) -> ExperimentSpec:
     """The experiment that a configuration describes: `load_any`, where nothing but a comparison of models will do."""
-    return _of_kind(ExperimentSpec, load_any(config, overrides, called), config)
+    found = load_any(config, overrides, called)
+    if not isinstance(found, ExperimentSpec):
+        way_out = f"`stn-train colocalise --config {config}` is for it"
+        raise UserError(f"{config} describes a co-localisation, not a comparison of models; {way_out}")
+    return found
 
 
-def load_colocalisation(config: str, overrides: Sequence[str] = ()) -> ColocalisationSpec:
+def load_colocalisation(config: str, overrides: Sequence[str] = ()) -> "ColocalisationSpec":
     """The co-localisation that a configuration describes: `load_any`, where nothing else will do."""
-    return _of_kind(ColocalisationSpec, load_any(config, overrides), config)
+    found = load_any(config, overrides)
+    if isinstance(found, ExperimentSpec):
+        way_out = f"`stn-train run --config {config}` is for it"
+        raise UserError(f"{config} describes a comparison of models, not a co-localisation; {way_out}")
+    return found
 
 
-def load_any(config: str, overrides: Sequence[str] = (), called: Mapping[str, str] | None = None) -> Kind:
+def load_any(
+    config: str, overrides: Sequence[str] = (), called: Mapping[str, str] | None = None
+) -> "ExperimentSpec | ColocalisationSpec":
     """What a configuration describes: with a `task` key a co-localisation, without one a comparison of models.
 
     `config` is a path, or a shipped configuration's name; a file wins. `overrides` are KEY=VALUE with a dotted key and
@@ -65,33 +53,54 @@ def load_any(config: str, overrides: Sequence[str] = (), called: Mapping[str, st
     Raises UserError where the file cannot be found, read or understood, or describes neither.
     """
     path = _find(config)
-    source = read(_text(path), lambda line: f"{path}:{line}", turn=0)
+    try:
+        source = read(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not a text file in UTF-8; save it as UTF-8") from None
     if not source.places:
         raise UserError(f"{path}: this file is empty; `stn-train config show rts` prints an example")
     if not isinstance(source.value, dict):
-        raise UserError(f"{source.places[()].name}: expected `key: value` at the top, not {show(source.value)}")
-    recipe = _recipe(source)
-    for turn, text in enumerate(overrides, start=1):
-        override(source, text, turn, (called or {}).get(text))
-    if _recipe(source) != recipe:
+        raise UserError(f"{source.places[()]}: expected `key: value` at the top, not {show(source.value)}")
+    recipe = source.value.get("recipe", "default")
+    for text in (text for text in overrides if text.partition("=")[0].strip() == "recipe"):
+        override(source, text)
+    if source.value.get("recipe", "default") != recipe:
         _forget_changes_to_the_recipe(source)
+    for text in overrides:
+        override(source, text, (called or {}).get(text))
     if "name" not in source.value:
         source.value["name"] = path.stem
-        source.places["name",] = Place((0, 0), f"{path} (named after its file, since it has no `name` key)")
-    kind: type[Kind] = ColocalisationSpec if "task" in source.value else ExperimentSpec
+        source.places["name",] = f"{path} (named after its file, since it has no `name` key)"
+    kind: type[Spec] = ExperimentSpec
+    if "task" in source.value:
+        from stn_train.colocalisation.spec import ColocalisationSpec
+
+        kind = ColocalisationSpec
     try:
-        return kind.model_validate(source.value)
+        return kind.model_validate(source.value)  # type: ignore[return-value]
     except ValidationError as error:
         raise UserError(*_complaints(kind, source, error.errors(include_url=False, include_input=False))) from None
 
 
-def _of_kind(wanted: type[K], found: Kind, config: str) -> K:
-    if isinstance(found, wanted):
-        return found
-    what, command = _NAMES[type(found)]
-    raise UserError(
-        f"{config} describes {what}, not {_NAMES[wanted][0]}; `stn-train {command} --config {config}` is for it"
-    )
+def _find(config: str) -> Path:
+    if Path(config).exists() and not Path(config).is_dir():
+        return Path(config)
+    known = shipped()
+    if config not in known:
+        hint = did_you_mean(re.sub(r"\.ya?ml$", "", config), known)
+        raise UserError(f"{config or '(nothing)'} is neither a configuration file nor a shipped configuration{hint}")
+    return known[config]
+
+
+def _forget_changes_to_the_recipe(source: YamlValues) -> None:
+    """Drop the file's own changes under `training` and `epoch_multiplier`; keys of no recipe stay."""
+    source.value.pop("epoch_multiplier", None)
+    training = source.value.get("training")
+    for key in RECIPES["default"].keys() & (training if isinstance(training, dict) else {}):
+        del training[key]
 
 
 def shipped() -> dict[str, Path]:
@@ -101,9 +110,19 @@ def shipped() -> dict[str, Path]:
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
 
 
-def dump(spec: Kind) -> str:
+def dump(spec: Spec) -> str:
     """The whole of it as YAML, defaults and all: `load_any` reads an equal one from it."""
     return yaml.dump(_plain(spec), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _plain(value: Any) -> Any:
+    """A spec as mappings, lists and plain values, without the keys that are None of themselves."""
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    if not isinstance(value, Spec):
+        return value
+    fields = type(value).model_fields
+    return {key: _plain(below) for key, below in value if below is not None or fields[key].default is not None}
 
 
 def schema() -> dict[str, Any]:
@@ -119,80 +138,25 @@ def schema() -> dict[str, Any]:
             {"required": ["base"], "maxProperties": 1},
         ]
         whole["properties"][key]["items"] = {"anyOf": [{"enum": [*presets]}, {"$ref": f"#/$defs/{spec.__name__}"}]}
-    del parts[TrainingSpec.__name__]["required"]
+    del parts["TrainingSpec"]["required"]
     whole["required"] = ["datasets", "models"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
-
-
-def _find(config: str) -> Path:
-    if os.path.exists(config) and not os.path.isdir(config):
-        return Path(config)
-    known = shipped()
-    if config in known:
-        return known[config]
-    if os.path.isdir(config):
-        raise UserError(f"{config}: expected a configuration file, not a folder{did_you_mean(config, known)}")
-    bare = re.sub(r"\.ya?ml$", "", config)
-    if bare != config or os.sep in config:
-        raise UserError(f"{config}: there is no such file, nor a shipped configuration{did_you_mean(bare, known)}")
-    raise UserError(f"there is no shipped configuration {config!r}, nor a file{did_you_mean(config, known)}")
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(content) > LARGEST:
-        raise UserError(f"{path}: larger than {LARGEST // 1_000_000} MB, which no configuration is")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: not a text file in UTF-8; save it as UTF-8") from None
-
-
-def _recipe(source: YamlValues) -> Any:
-    return source.value.get("recipe", ExperimentSpec.model_fields["recipe"].default)
-
-
-def _forget_changes_to_the_recipe(source: YamlValues) -> None:
-    """Drop the file's own changes under `training` and `epoch_multiplier`, not the overrides'; other keys stay."""
-    for changes, keys in (("training", RECIPES["default"]), ("epoch_multiplier", EpochMultiplierSpec.model_fields)):
-        changed = source.value.get(changes)
-        if isinstance(changed, dict):
-            for key in keys & changed.keys():
-                if source.places[changes, key].turn[0] == 0:
-                    del changed[key], source.places[changes, key]
-
-
-def _plain(value: Any) -> Any:
-    """A spec as mappings, lists and plain values, without the keys that are None of themselves."""
-    if isinstance(value, tuple):
-        return [_plain(entry) for entry in value]
-    if not isinstance(value, Spec):
-        return value
-    fields = type(value).model_fields
-    return {key: _plain(below) for key, below in value if below is not None or fields[key].default is not None}
 
 
 # --- pydantic's errors, in our words ----------------------------------------------------------------------------
 
 
-def _complaints(kind: type[Kind], source: YamlValues, errors: Sequence[ErrorDetails]) -> Iterator[str]:
-    """Every mistake in the order of writing, each as a sentence; of very many the first ones, and how many more."""
+def _complaints(kind: type[Spec], source: YamlValues, errors: Sequence[ErrorDetails]) -> Iterator[str]:
+    """Every mistake in the order of writing, each as a sentence."""
     found: dict[Loc, ErrorDetails] = {}
     for error in _causes(errors):
         # Both errors of a pair that was written as one number are at that number; the last is the number's own.
         found[error["loc"] if _is_missing(error) else source.nearest(error["loc"])] = error
-    in_order = sorted(found, key=lambda loc: source.places[source.nearest(loc)].turn)
-    for shown in in_order[:_MOST_COMPLAINTS]:
+    order = list(source.places)
+    for shown in sorted(found, key=lambda loc: order.index(source.nearest(loc))):
         loc = source.nearest(shown)
-        where = ": ".join(filter(None, (source.places[loc].name, dotted(shown))))
-        yield f"{where}: {_wrong(kind, found[shown], loc, source.at(loc))}"
-    if len(in_order) > _MOST_COMPLAINTS:
-        yield f"and {len(in_order) - _MOST_COMPLAINTS} more mistakes"
+        where = f"{source.places[loc]}: {dotted(shown)}".removesuffix(": ")
+        yield f"{where}: {_wrong(kind, found[shown], loc, reduce(getitem, loc, source.value))}"
 
 
 def _is_missing(error: ErrorDetails) -> bool:
@@ -215,21 +179,28 @@ def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     ]
 
 
-_MOST_COMPLAINTS = 50
-_EXAMPLES = {
-    "datasets": "[rts]",
-    "models": "[cnn, st_cnn]",
-    "name": "mine",
-    "classifier": "cnn",
-    "classes": "[3, 8]",
-    "encoder": "{parameters: 60_000, epochs: 3}",
+_SENTENCES = {
+    "bool_type": "expected true or false, not {shown}",
+    "finite_number": "expected a finite number, not {shown}",
+    "float_type": "expected a number, not {shown}",
+    "int_type": "expected a whole number, not {shown}",
+    "greater_than": "must be above {gt:.15g}, not {shown}",
+    "greater_than_equal": "must be at least {ge:.15g}, not {shown}",
+    "less_than": "must be below {lt:.15g}, not {shown}",
+    "less_than_equal": "must be at most {le:.15g}, not {shown}",
+    "string_pattern_mismatch": "a name is letters, digits, '.', '_' and '-', a letter or digit first, not {shown}",
+    "string_too_long": "at most {max_length} characters are allowed",
+    "string_too_short": "expected text, not nothing",
+    "too_long": "at most {max_length} entries are allowed, not {shown}",
+    "too_short": "expected at least {min_length} entry",
+    "value_error": "{error}",
 }
+_EXAMPLES = {"datasets": "[rts]", "models": "[cnn, st_cnn]", "name": "mine", "classifier": "cnn", "classes": "[3, 8]"}
 
 
-def _wrong(kind: type[Kind], error: ErrorDetails, loc: Loc, value: Any) -> str:
+def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
     """What is wrong with the value at `loc`, and how to mend it."""
-    limits = error.get("ctx", {})
-    shown = show(value)
+    limits, shown = error.get("ctx", {}), show(value)
     match error["type"]:
         case "missing" if _is_missing(error):
             key = error["loc"][-1]
@@ -241,71 +212,49 @@ def _wrong(kind: type[Kind], error: ErrorDetails, loc: Loc, value: Any) -> str:
         case "model_type":
             return f"expected a mapping, not {shown}; its keys are {', '.join(_spec_at(kind, loc).model_fields)}"
         case "tuple_type" if _is_list(kind, loc):
-            return f"expected a list, not {shown}" + (
-                f"; write [{short(str(value))}]" if isinstance(value, str | int) else ""
-            )
-        case "too_short" | "too_long" if _is_list(kind, loc):
-            least, most = limits.get("min_length"), limits.get("max_length")
-            return f"expected at least {least} entry" if least else f"at most {most} entries are allowed, not {shown}"
-        case "tuple_type" | "too_long" | "missing":
+            example = f"; write [{short(str(value))}]" if isinstance(value, str | int) else ""
+            return f"expected a list, not {shown}{example}"
+        case "tuple_type" | "too_long" | "missing" if not _is_list(kind, loc):
             return f"expected a number or a list of two numbers, not {shown}"
-        case "int_type":
-            return f"expected a whole number, not {shown}"
-        case "float_type":
-            return f"expected a number, not {shown}"
-        case "finite_number":
-            return f"expected a finite number, not {shown}"
-        case "bool_type":
-            return f"expected true or false, not {shown}"
         case "string_type":
             return f"expected text, not {shown}" + ("; put it in quotes" if isinstance(value, int | float) else "")
-        case "string_too_short":
-            return "expected text, not nothing"
-        case "string_too_long":
-            return f"at most {limits['max_length']} characters are allowed, not {len(value)}"
-        case "string_pattern_mismatch":
-            return f"a name is letters, digits, '.', '_' and '-', and begins with a letter or digit, not {shown}"
-        case "greater_than_equal":
-            return f"must be at least {limits['ge']:.15g}, not {shown}"
-        case "greater_than":
-            return f"must be above {limits['gt']:.15g}, not {shown}"
-        case "less_than_equal":
-            return f"must be at most {limits['le']:.15g}, not {shown}"
-        case "less_than":
-            return f"must be below {limits['lt']:.15g}, not {shown}"
         case "literal_error":
             names = re.findall(r"'([^']*)'", limits["expected"])
             hint = did_you_mean(value, names) if isinstance(value, str) else ""
             return f"{shown} is not one of {', '.join(names)}" + ("" if hint.startswith("; known") else hint)
-        case "value_error":
-            return str(limits["error"])
-        case _:
-            return error["msg"]
+        case other:
+            return _SENTENCES.get(other, "{msg}").format(**limits, shown=shown, msg=error["msg"])
 
 
-def _where_it_belongs(kind: type[Kind], loc: Loc) -> str:
+def _where_it_belongs(kind: type[Spec], loc: Loc) -> str:
     """The end of the sentence on a key that is not known: where it is, or the nearest that is known here."""
-    homes: dict[str, type[Spec]] = {"at the top level": kind}
-    for key, field in kind.model_fields.items():
-        for spec in _specs_in(field.annotation):
-            homes[f"in an entry of {key}" if get_origin(field.annotation) is tuple else f"under {key}"] = spec
-    home = next((home for home, spec in homes.items() if loc[-1] in spec.model_fields), None)
-    if home:
-        return f"; it belongs {home}"
-    here = _spec_at(kind, loc[:-1])
-    return did_you_mean(str(loc[-1]), [*here.model_fields, *(["base"] if here in (DatasetSpec, ModelSpec) else [])])
+    key, here = str(loc[-1]), _spec_at(kind, loc[:-1])
+    new = RENAMED.get(key, key)
+    home = next((way for way, spec in _mappings(kind) if new in spec.model_fields), None)
+    if new in here.model_fields or home is None:
+        return did_you_mean(key, [*here.model_fields, *(["base"] if here in (DatasetSpec, ModelSpec) else [])])
+    if new != key:
+        return f"; it is called {home}{new} now"
+    if not home:
+        return "; it belongs at the top level"
+    place = f"in an entry of {home[:-3]}" if home.endswith(".0.") else f"under {home[:-1]}"
+    return f"; it belongs {place}, as {home}{key}"
 
 
-def _spec_at(kind: type[Kind], loc: Loc) -> type[Spec]:
+def _mappings(spec: type[Spec], way: str = "") -> Iterator[tuple[str, type[Spec]]]:
+    """A spec and all below it, each with the dotted way to its keys, such as `datasets.0.clutter.`."""
+    yield way, spec
+    for key, field in spec.model_fields.items():
+        for below in _specs_in(field.annotation):
+            yield from _mappings(below, f"{way}{key}.0." if get_origin(field.annotation) is tuple else f"{way}{key}.")
+
+
+def _spec_at(kind: type[Spec], loc: Loc) -> type[Spec]:
     """The spec that describes the mapping at `loc`."""
-    spec: type[Spec] = kind
-    for step in loc:
-        if isinstance(step, str):
-            spec = next(_specs_in(spec.model_fields[step].annotation))
-    return spec
+    return dict(_mappings(kind))["".join("0." if isinstance(step, int) else f"{step}." for step in loc)]
 
 
-def _is_list(kind: type[Kind], loc: Loc) -> bool:
+def _is_list(kind: type[Spec], loc: Loc) -> bool:
     """Whether the value at `loc` is a list of any length, and not a pair."""
     *above, key = loc
     return isinstance(key, str) and Ellipsis in get_args(_spec_at(kind, tuple(above)).model_fields[key].annotation)

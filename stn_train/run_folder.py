@@ -35,8 +35,8 @@ from stn_train import storage
 from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics, Robustness
-from stn_train.safe_io import arrays_in, check_axes, what_is
 from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec, trials_of
+from stn_train.storage import arrays_in, check_axes
 
 Gallery = Literal["examples", "means", "rotation_sweep", "training"]
 """The pictures of a trial's transformers, and the files of what they are drawn from.
@@ -236,7 +236,7 @@ class RunFolder(OutputFolder):
     def load_experiment(self) -> ExperimentSpec:
         """Raises UserError where the folder holds no run, or its configuration is damaged."""
         if self.path.is_file():
-            raise UserError(f"{self.path} is not a run's folder but {what_is(self.path)}; name a run's folder")
+            raise UserError(f"{self.path} is not a run's folder but a file; name a run's folder")
         if not self.config.is_file():
             raise UserError(f"{self.path} is not a run's folder: it has no config.yaml")
         return load_config(str(self.config))

@@ -1,4 +1,4 @@
-"""Files that are whole or absent and tell when they are damaged, and folders that one process at a time works in.
+"""Files that are whole or absent, tell when they are damaged and are read as data; folders for one process at a time.
 
 Torch-free. A file with a checksum ends with the SHA-256 of every byte before it. An object in JSON has it as its last
 key, lines of JSON have it as their last line, and an archive (.npz, .pt) as its comment, so that whatever reads such
@@ -12,8 +12,6 @@ import json
 import os
 import platform
 import secrets
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -21,20 +19,14 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from stn_train.errors import Stopped, UserError
-from stn_train.safe_io import read_bytes
 from stn_train.specs import Spec
 
-if sys.platform != "win32":
-    import fcntl
-
-_AT_WORK = ".at-work"
-"""The file that says who is alone in a folder; it is the folder itself that is locked."""
-_PAUSE = 0.05
-"""Seconds between two attempts to get into a folder."""
+T = TypeVar("T", bound=Spec)
 
 
 @contextmanager
@@ -48,33 +40,26 @@ def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = str(path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        # Also to be read: of a file that is only to be written, numpy does not say why it could not write.
-        file = open(temporary, "x+b")  # noqa: SIM115 - closed below, before it takes its place, as Windows wants
-        try:
-            with file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            if before is not None and path.exists():
-                _keep(path, before)
-            os.replace(temporary, path)
-        except FileNotFoundError:
-            raise UserError(f"{path} vanished while it was written; give the command again") from None
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        with open(temporary, "x+b") as file:  # of one that cannot be read, numpy does not say why it could not write
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if before is not None and path.exists():
+            before.unlink(missing_ok=True)
+            try:
+                os.link(path, before)
+            except OSError:  # a file system without hard links
+                os.replace(path, before)
+        os.replace(temporary, path)
+    except FileNotFoundError:
+        raise UserError(f"{path} vanished while it was written; give the command again") from None
     except OSError as error:
         folder_refuses = error.filename == temporary and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         error.filename = str(path.parent if folder_refuses else path)  # and no name that is ours alone
         raise
-
-
-def _keep(path: Path, before: Path) -> None:
-    """Put what stands under `path` under `before` too."""
-    before.unlink(missing_ok=True)
-    try:
-        os.link(path, before)
-    except OSError:  # a file system without hard links
-        os.replace(path, before)
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
 
 
 def write_bytes(path: Path, content: bytes, before: Path | None = None) -> None:
@@ -109,49 +94,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextmanager
-def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[None]:
-    """Keep out of a folder, made as needed, every other process that asks here for the same folder.
-
-    Where one is inside, raises UserError, which says which process it is; or, with `stop`, waits until it has left, and
-    raises Stopped as soon as `stop` says so. The system lets go when a process ends, however it ends; where it cannot
-    lock (Windows, some network drives), nobody is kept out.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locking(folder) as lock:
-        if not lock():
-            time.sleep(_PAUSE)  # `is_at_work` holds the lock for the moment in which it looks
-            while not lock():  # asked again and again, since a lock that is waited for lets no signal through
-                if stop is None:
-                    raise UserError(
-                        f"another process is at work in {folder}{_who(folder)}; wait until it has ended, or stop it"
-                    )
-                if stop():
-                    raise Stopped
-                time.sleep(_PAUSE)
-        clear_leftovers(folder, _AT_WORK)
-        since = datetime.now().astimezone().isoformat(" ", "seconds")
-        write_text(folder / _AT_WORK, f"process {os.getpid()} on {platform.node()}, since {since}")
-        try:
-            yield
-        finally:
-            (folder / _AT_WORK).unlink(missing_ok=True)
-
-
-def _who(folder: Path) -> str:
-    """What a process that is alone in a folder has written there of itself."""
-    try:
-        return f" ({(folder / _AT_WORK).read_text(encoding='utf-8')})"
-    except OSError:
-        return ""
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process is alone in this folder; False where the system cannot tell."""
-    if not folder.is_dir():
-        return False
-    with _locking(folder) as lock:
-        return not lock()
+def clear_leftovers(folder: Path, name: str = "*") -> None:
+    """Delete what a killed process left half-written of the files of this name, a pattern; to be called alone."""
+    for leftover in folder.glob(f".{name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def check_links(folder: Path) -> None:
@@ -162,44 +108,54 @@ def check_links(folder: Path) -> None:
                 raise UserError(f"{link} is a link, which leads out of {folder}; put the folder itself there")
 
 
-def clear_leftovers(folder: Path, name: str = "*") -> None:
-    """Delete what a killed process left half-written of the files of this name, a pattern; to be called alone."""
-    for leftover in folder.glob(f".{name}.*.tmp"):
-        with suppress(FileNotFoundError):
-            leftover.unlink()
+_LOCK, _AT_WORK = ".lock", ".at-work"  # what is locked, and stays; and what says who is at work, while somebody is
 
 
 @contextmanager
-def _locking(folder: Path) -> Iterator[Callable[[], bool]]:
-    """Gives a function that locks the folder and says whether it could, or is not able to; unlocked at the end."""
-    if sys.platform == "win32":
-        yield lambda: True
-        return
+def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[None]:
+    """Keep out of a folder, made as needed, every other process that asks here for the same folder.
 
-    def lock() -> bool:
+    Where one is inside, raises UserError, which says which process it is; or, with `stop`, waits until it has left, and
+    raises Stopped as soon as `stop` says so. The system lets go when a process ends, however it ends; where it cannot
+    lock (some network drives), nobody is kept out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, at_work = FileLock(folder / _LOCK), folder / _AT_WORK
+    while not lock.is_locked:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
-
-    handle = os.open(folder, os.O_RDONLY)
+            lock.acquire(timeout=0.05, poll_interval=0.05)  # twice: `is_locked` holds it while it looks
+        except Timeout:
+            if stop is None:
+                who = f" ({at_work.read_text(encoding='utf-8')})" if at_work.exists() else ""
+                raise UserError(f"another process is at work in {folder}{who}; wait for its end, or stop it") from None
+            if stop():
+                raise Stopped from None
+        except (OSError, NotImplementedError):  # if only the folder refuses, so it will in the next lines, by name
+            break
+    clear_leftovers(folder, _AT_WORK)
+    since = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z}"
+    write_text(at_work, f"process {os.getpid()} on {platform.node()}, since {since}")
     try:
-        yield lock
+        yield
     finally:
-        os.close(handle)
+        with suppress(OSError):
+            at_work.unlink()
+        lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is alone in this folder; False where the system cannot tell."""
+    try:
+        if (folder / _LOCK).exists():
+            FileLock(folder / _LOCK).acquire(timeout=0).lock.release()
+        return False
+    except (OSError, NotImplementedError) as error:
+        return isinstance(error, Timeout)
 
 
 JSON: Final = b',\n  "sha256": "%b"\n}\n'
 LINES: Final = b'{"sha256": "%b"}\n'
 ARCHIVE: Final = b"sha256 %b"
-
-_LARGEST = {JSON: 2**28, LINES: 2**28, ARCHIVE: 2**33}
-"""Bytes of a file of each kind that are read."""
-
-T = TypeVar("T", bound=Spec)
 
 
 class DamagedError(UserError):
@@ -233,11 +189,9 @@ def write_archive(path: Path, archive: bytes, before: Path | None = None) -> Non
     write_bytes(path, with_checksum(archive[:-2] + length_of_comment, ARCHIVE), before)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays to `path`, an .npz file, atomically."""
-    archive = io.BytesIO()
-    named: dict[str, Any] = {**arrays}
-    np.savez(archive, **named)
+    np.savez(archive := io.BytesIO(), **arrays)
     write_archive(path, archive.getvalue())
 
 
@@ -280,10 +234,8 @@ def read_record(kind: type[T], path: Path, mend: str) -> T:
 def check_format(path: Path, found: object, expected: int, mend: str) -> None:
     """Raise UserError where `found`, what a file says of its format, is the number of another."""
     if type(found) is int and found != expected:
-        raise UserError(
-            f"{path} has format {found}, and this version reads format {expected}; "
-            f"use the version of stn-train that wrote it, or {mend}"
-        )
+        way_out = f"use the version of stn-train that wrote it, or {mend}"
+        raise UserError(f"{path} has format {found}, and this version reads format {expected}; {way_out}")
 
 
 def _format_in(text: bytes) -> object:
@@ -297,10 +249,53 @@ def _format_in(text: bytes) -> object:
 
 def _read_verified(path: Path, seal: bytes, mend: str) -> bytes:
     try:
-        content = read_bytes(path, _LARGEST[seal])
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; {mend}") from None
     body = verified(content, seal)
     if body is None:
         raise DamagedError(f"{path} is damaged: the checksum at its end is not that of its content; {mend}")
     return body
+
+
+def arrays_in(content: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file. Raises ValueError where it is none."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: np.asarray(array) for name, array in arrays.items()}
+    except Exception as error:  # numpy and zipfile raise many kinds
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """The array of an .npy file. Raises ValueError where it is none, OSError where it cannot be read."""
+    with path.open("rb") as file:
+        try:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+        except Exception as error:  # numpy raises many kinds
+            raise ValueError(f"{path.name}: {error}") from None
+
+
+def check_axes(arrays: Mapping[str, Any], axes: Mapping[str, str], lengths: Mapping[str, int] | None = None) -> None:
+    """Raise ValueError where arrays have not the names, kinds of values and axes of a file.
+
+    axes: by name the kind of numpy (u, i, f, b) and a letter for each axis, for instance "u MHW"; of `output` also
+    those of output_1, output_2, ...; a name that ends in ? may be absent. What has the same capital letter is as long;
+    lengths: by letter, where it is known.
+    """
+    known = dict(lengths or {})
+    wanted = {name.rstrip("?"): kind_and_axes.split() for name, kind_and_axes in axes.items()}
+    missing = [name for name in axes if not name.endswith("?") and name not in arrays]
+    strange = [name for name in arrays if name.rstrip("0123456789").rstrip("_") not in wanted]
+    if missing or strange:
+        raise ValueError(f"it has {', '.join(arrays) or 'nothing'}, expected {', '.join(wanted)}")
+    for name, array in arrays.items():
+        kind, letters = wanted[name.rstrip("0123456789").rstrip("_")]
+        fits = array.dtype.kind == kind and array.ndim == len(letters)
+        for letter, length in zip(letters, array.shape, strict=False):
+            if letter.isupper():
+                fits = fits and known.setdefault(letter, length) == length
+        if not fits or 0 in array.shape[:1]:
+            raise ValueError(
+                f"{name} is {' x '.join(map(str, array.shape)) or 'one'} of {array.dtype}, not as expected"
+            )

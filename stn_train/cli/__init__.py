@@ -42,9 +42,6 @@ app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 
 
-LONGEST_ARGUMENT = 100_000
-"""Characters of an argument: a thousand seeds have a tenth of that."""
-
 _FAILED = {
     errno.ENOSPC: "no space is left on the disk",
     errno.EDQUOT: "no space is left on the disk",
@@ -71,10 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     A mistake of the user's is a sentence on stderr and exit code 2; what we got wrong keeps its traceback.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _check_arguments(given)
-        code = app(args=given, prog_name="stn-train", standalone_mode=False)
+        code = app(args=None if arguments is None else list(arguments), prog_name="stn-train", standalone_mode=False)
         sys.stdout.flush()
     except UserError as error:
         for sentence in error.args:
@@ -97,17 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if error.errno in _FAILED:
             code = 1
     sys.exit(code)
-
-
-def _check_arguments(arguments: Sequence[str]) -> None:
-    for number, argument in enumerate(arguments, start=1):
-        if "\0" in argument:
-            raise UserError(f"argument {number}, {argument[:20]!r}, holds a NUL character, which no name has")
-        if len(argument) > LONGEST_ARGUMENT:
-            raise UserError(
-                f"argument {number}, {argument[:20]!r}..., has {len(argument):,} characters, and at most "
-                f"{LONGEST_ARGUMENT:,} are read"
-            )
 
 
 def _about_a_file(error: OSError) -> str | None:

@@ -1,9 +1,7 @@
 """`stn-train colocalise`: train localisers without labels, and report how often they find the digit."""
 
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Never
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,8 +20,7 @@ from stn_train.cli.common import (
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
+    from stn_train.cli.progress import ProgressDisplay
     from stn_train.colocalisation.run import ColocalisationProgress
 
 
@@ -55,18 +52,18 @@ def colocalise(
         known = cells_of(spec)[0].key
         raise UserError(f"--only {only} matches no dataset/class of {config}, which has for instance {known}")
 
+    from stn_train.cli.progress import ProgressDisplay
     from stn_train.colocalisation.report import ColocalisationFolder, write_colocalisation_report
     from stn_train.colocalisation.run import run_colocalisation
     from stn_train.experiment.runtime import open_runtime
 
     runtime = open_runtime(device, threads, data_root or spec.data_root, None)
     folder = ColocalisationFolder(output_dir or Path("runs") / spec.name)
-    where = f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} on {runtime.device}, into {folder.path}"
-    display = _Display(quiet, where)
+    display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
     with stop_on_signal() as stopping:
         try:
             for progress in run_colocalisation(spec, cells, folder, runtime, lambda: bool(stopping())):
-                display.show(progress)
+                _show(progress, display, len(cells))
         except Stopped:
             display.close()
             raise stopped("the finished cells are kept, the running one begins anew", stopping()) from None
@@ -82,55 +79,20 @@ def colocalise(
         raise typer.Exit(1)
 
 
-class _Display:
-    """Progress on stderr: a bar on a terminal, and a line for each part that has ended; only warnings when quiet.
-
-    `where` says on what and into which folder, and is told first.
-    """
-
-    def __init__(self, quiet: bool, where: str) -> None:
-        self.quiet = quiet
-        self.where = where
-        self.bar: tqdm[Never] | None = None
-        self.began = time.monotonic()
-        self.failed: list[str] = []
-
-    def show(self, progress: "ColocalisationProgress") -> None:
-        """A part begins, goes on, has ended, or has failed."""
-        if progress.warning is not None:
-            self._line(f"warning: {progress.warning}")
-        if progress.failure is not None:
-            self.close()
-            self.failed.append(progress.part)
-            self._line(f"{progress.part:8}  failed: {progress.failure}")
-        if self.quiet or progress.failure is not None:
-            return
-        if self.where:
-            self._line(self.where)
-            self.where = ""
-        if progress.found is not None:
-            self.close()
-            what = "right" if progress.part == "encoder" else "found"
-            took = "was finished before" if progress.skipped else f"{time.monotonic() - self.began:.1f} s"
-            self._line(f"{progress.part:8}  {what} {progress.found:.1f} %  {took}")
-        elif progress.done == 0:
-            self.began = time.monotonic()
-            if sys.stderr.isatty():
-                from tqdm import tqdm
-
-                self.bar = tqdm(total=1.0, desc=progress.part, bar_format=_FORMAT, file=sys.stderr, leave=False)
-        elif self.bar is not None:
-            self.bar.update(progress.done - self.bar.n)
-
-    def close(self) -> None:
-        """Leave the terminal as it should be."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-    @staticmethod
-    def _line(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-
-_FORMAT = "{desc} |{bar}| {remaining} left"
+def _show(progress: "ColocalisationProgress", display: "ProgressDisplay", cells: int) -> None:
+    """A part begins, goes on, has ended, or has failed."""
+    if progress.warning is not None:
+        display.line(f"warning: {progress.warning}")
+    if progress.failure is not None:
+        display.fail(progress.part, f"{progress.part:8}  failed: {progress.failure}")
+    if progress.failure is not None or display.quiet:
+        return
+    display.tell_where(cells, "cell")
+    if progress.found is not None:
+        what = "right" if progress.part == "encoder" else "found"
+        took = "was finished before" if progress.skipped else f"{display.seconds:.1f} s"
+        display.end(f"{progress.part:8}  {what} {progress.found:.1f} %  {took}")
+    elif progress.done == 0:
+        display.begin(progress.part, 100, "%")
+    else:
+        display.after_step(100 * progress.done)

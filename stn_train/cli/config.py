@@ -1,16 +1,13 @@
 """`stn-train config`: look at configurations, check them, and make one's own."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from stn_train.cli.common import AllowImports, Overrides, a_path, in_one_line
 from stn_train.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    from stn_train.colocalisation.spec import ColocalisationSpec
-    from stn_train.specs import ExperimentSpec
 
 app = typer.Typer(help="List, show, check and copy configurations.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -55,23 +52,15 @@ def check(
 
     For instance: stn-train config check rts mine.yaml
     """
-    from stn_train.config import load_any
-
     failed = False
     for config in configs:
         try:
-            spec = load_any(config, overrides or ())
+            typer.echo(f"{config}: {_product(config, overrides or (), allow_imports)}")
         except UserError as error:
-            mistakes = [str(sentence) for sentence in error.args]
-        else:
-            mistakes = [
-                f"{config}: {mistake.removeprefix(f'{config} ')}" for mistake in _mistakes(spec, config, allow_imports)
-            ]
-        for mistake in mistakes:
-            typer.echo(in_one_line(mistake), err=True)
-        failed = failed or bool(mistakes)
-        if not mistakes:
-            typer.echo(f"{config}: {_product(spec)}")
+            failed = True
+            for mistake in map(str, error.args):
+                named = mistake if mistake.startswith(config) else f"{config}: {mistake}"
+                typer.echo(in_one_line(named), err=True)
     if failed:
         raise typer.Exit(2)
 
@@ -100,10 +89,7 @@ def copy(
         target /= known[name].name
     if target.exists() and not force:
         raise UserError(f"{target} is there already; --force overwrites it")
-    try:
-        write_bytes(target, known[name].read_bytes())
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror}") from None
+    write_bytes(target, known[name].read_bytes())
     typer.echo(f"wrote {target}")
 
 
@@ -119,40 +105,30 @@ def schema() -> None:
     typer.echo(json_text(schema(), only_ascii=True))
 
 
-def _mistakes(spec: "ExperimentSpec | ColocalisationSpec", config: str, allow_imports: bool) -> list[str]:
-    """What would keep the command that a configuration is for from training."""
-    from stn_train.colocalisation.run import check_colocalisation
-    from stn_train.colocalisation.spec import ColocalisationSpec
-    from stn_train.experiment.plan import check_imports
-    from stn_train.experiment.run import check_trials
-    from stn_train.specs import trials_of
+def _product(config: str, overrides: Sequence[str], allow_imports: bool) -> str:
+    """What a configuration multiplies, and what comes out. Raises UserError for what would keep it from training."""
+    from stn_train.config import load_any
+    from stn_train.specs import ExperimentSpec, trials_of
 
-    try:
-        if isinstance(spec, ColocalisationSpec):
-            check_colocalisation(spec)
-        else:
-            if not allow_imports:
-                check_imports(spec, config)
-            check_trials(trials_of(spec), spec.prebuilt)
-    except UserError as error:
-        return [str(sentence) for sentence in error.args]
-    return []
+    spec = load_any(config, overrides)
+    if isinstance(spec, ExperimentSpec):
+        from stn_train.experiment.plan import check_imports
+        from stn_train.experiment.run import check_trials
 
+        if not allow_imports:
+            check_imports(spec, config)
+        check_trials(trials_of(spec), spec.prebuilt)
+        factors = {"dataset": len(spec.datasets), "model": len(spec.models), "seed": len(spec.seeds)}
+        product = {"trial": len(trials_of(spec))}
+    else:
+        from stn_train.colocalisation.run import check_colocalisation
+        from stn_train.colocalisation.spec import cells_of
 
-def _product(spec: "ExperimentSpec | ColocalisationSpec") -> str:
-    """What a configuration multiplies, and what comes out."""
-    from stn_train.colocalisation.spec import ColocalisationSpec, cells_of
-    from stn_train.specs import trials_of
-
-    if isinstance(spec, ColocalisationSpec):
-        factors = [_count(len(spec.datasets), "dataset"), _count(len(spec.classes), "class", "classes")]
-        return f"{' x '.join(factors)} = {_count(len(cells_of(spec)), 'cell')}"
-    factors = [
-        _count(len(entries), noun)
-        for entries, noun in ((spec.datasets, "dataset"), (spec.models, "model"), (spec.seeds, "seed"))
-    ]
-    return f"{' x '.join(factors)} = {_count(len(trials_of(spec)), 'trial')}"
+        check_colocalisation(spec)
+        factors, product = {"dataset": len(spec.datasets), "class": len(spec.classes)}, {"cell": len(cells_of(spec))}
+    return f"{' x '.join(map(_count, factors.items()))} = {_count(*product.items())}"
 
 
-def _count(number: int, noun: str, several: str | None = None) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {several or noun + 's'}"
+def _count(counted: tuple[str, int]) -> str:
+    noun, number = counted
+    return f"{number} {noun if number == 1 else 'classes' if noun == 'class' else f'{noun}s'}"

@@ -13,58 +13,44 @@ if TYPE_CHECKING:
 
 
 class ProgressDisplay:
-    """Shows a run's progress as it is told of it; `where` says on what and into which folder."""
+    """Shows how far a run, or another command of many parts, is; `where` says on what and into which folder."""
 
     def __init__(self, quiet: bool, where: str) -> None:
-        self.quiet = quiet
-        self.where = where
-        self.told_where = False
+        self.quiet, self.where = quiet, where
         self.bar: tqdm[Never] | None = None
-        self.begun = False
-        self.epoch_began = time.monotonic()
+        self.stepped = False
+        self.began = time.monotonic()
         self.warned: set[tuple[str, str]] = set()
         self.failed: list[str] = []
-        """The keys of the trials that have failed."""
+        """The keys of the parts that have failed."""
 
     def show(self, progress: "RunProgress") -> None:
         """A trial begins, has finished an epoch, has finished, was finished before, or has failed."""
         trial, record = progress.trial, progress.record
         title = f"trial {progress.number} of {progress.total}  {trial.key}"
         if progress.warning is not None:
-            self._line(f"warning: {progress.warning}")
+            self.line(f"warning: {progress.warning}")
         if progress.failure is not None:
-            self.close()
-            self.failed.append(trial.key)
-            self._line(f"{progress.failure.traceback or ''}{title}  failed: {progress.failure.why}")
-        elif record is not None:
+            self.fail(trial.key, f"{progress.failure.traceback or ''}{title}  failed: {progress.failure.why}")
+            return
+        if record is not None:
             self._warn(trial, record)
-        if not self.quiet and progress.failure is None:
-            self._show_step(progress, title)
-
-    def _show_step(self, progress: "RunProgress", title: str) -> None:
-        trial, record = progress.trial, progress.record
-        if not self.told_where:
-            self._line(f"{progress.total} {'trial' if progress.total == 1 else 'trials'} {self.where}")
-            self.told_where = True
-        if record is None:
+        if self.quiet:
+            return
+        self.tell_where(progress.total, "trial")
+        if progress.skipped:
+            self.end(f"{title}  was finished before")
+        elif progress.finished:
             self.close()
-            self.epoch_began = time.monotonic()
+        elif record is None:
+            self.begin(title, trial.training.epochs, "epochs")
         elif self.bar is not None:
             self.bar.set_postfix_str(f"error {record.error:.2f} %, loss {record.loss:.2f}")
-        if progress.skipped:
-            self._line(f"{title}  was finished before")
-        elif record is None and not progress.finished and sys.stderr.isatty():
-            self.bar = tqdm(total=trial.training.epochs, desc=title, unit="epoch", bar_format=_FORMAT, file=sys.stderr)
-            if (self.bar.ncols or 0) < 1:  # a terminal that does not know its size
-                self.bar.ncols, self.bar.nrows = 79, 24
-            self.begun = False
-        elif record is not None and self.bar is None:
-            now = time.monotonic()
-            self._line(
+        else:
+            self.end(
                 f"{title}  epoch {record.epoch} of {trial.training.epochs}  loss {record.loss:.4f}  "
-                f"error {record.error:.2f} %  {now - self.epoch_began:.1f} s"
+                f"error {record.error:.2f} %  {self.seconds:.1f} s"
             )
-            self.epoch_began = now
 
     def _warn(self, trial: "TrialSpec", record: "EpochRecord") -> None:
         """Say what is wrong with the transformers, each trouble once a trial."""
@@ -73,18 +59,50 @@ class ProgressDisplay:
         for warning in warnings_of(record, trial.training):
             if (trial.key, warning.kind) not in self.warned:
                 self.warned.add((trial.key, warning.kind))
-                self._line(f"warning: {trial.key}: {warning.sentence}")
+                self.line(f"warning: {trial.key}: {warning.sentence}")
 
-    def after_step(self, epochs: float) -> None:
-        """So many epochs of the trial are done; what was done before the first step, and its loading, is not timed."""
+    def tell_where(self, parts: int, noun: str) -> None:
+        """Say once, before all else, of how many parts the work is, and where it is done."""
+        if self.where:
+            self.line(f"{parts} {noun if parts == 1 else f'{noun}s'} {self.where}")
+        self.where = ""
+
+    def begin(self, title: str, total: int, unit: str) -> None:
+        """A part begins, which is done after `total` of its unit."""
+        self.close()
+        self.began, self.stepped = time.monotonic(), False
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=total, desc=title, bar_format=_FORMAT.replace("UNIT", unit), file=sys.stderr)
+            if (self.bar.ncols or 0) < 1:  # a terminal that does not know its size
+                self.bar.ncols, self.bar.nrows = 79, 24
+
+    def after_step(self, done: float) -> None:
+        """So much of the part is done; what was done before the first step, and its loading, is not timed."""
         if self.bar is None:
             return
-        if self.begun:
-            self.bar.update(epochs - self.bar.n)
+        if self.stepped:
+            self.bar.update(done - self.bar.n)
         else:
             self.bar.reset()
-            self.bar.initial = self.bar.n = self.bar.last_print_n = epochs
-            self.begun = True
+            self.bar.initial = self.bar.n = self.bar.last_print_n = done
+            self.stepped = True
+
+    @property
+    def seconds(self) -> float:
+        """Since a part began, or the last line on it."""
+        return time.monotonic() - self.began
+
+    def end(self, text: str) -> None:
+        """A line on what has been done."""
+        self.close()
+        self.began = time.monotonic()
+        self.line(text)
+
+    def fail(self, key: str, text: str) -> None:
+        """A part has failed: told even when quiet."""
+        self.close()
+        self.failed.append(key)
+        self.line(text)
 
     def close(self) -> None:
         """Leave the terminal as it should be."""
@@ -93,10 +111,10 @@ class ProgressDisplay:
             self.bar = None
 
     @staticmethod
-    def _line(text: str) -> None:
+    def line(text: str) -> None:
         """A line of its own, above a bar where there is one."""
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
 
 
-_FORMAT = "{desc} |{bar}| {n:.1f} of {total} epochs, {remaining} left{postfix}"
+_FORMAT = "{desc} |{bar}| {n:.1f} of {total} UNIT, {remaining} left{postfix}"

@@ -25,10 +25,9 @@ from stn_train.report.page import Block, Bullets, Code, Heading, Picture, Text, 
 from stn_train.report.plots import located, png
 from stn_train.report.text import aligned
 from stn_train.run_folder import OutputFolder, TrialFolder, load_arrays
-from stn_train.safe_io import check_axes
 from stn_train.specs import DatasetSpec, Spec
 from stn_train.statistics import Estimate, error_over_seeds
-from stn_train.storage import write_bytes, write_json, write_text
+from stn_train.storage import check_axes, write_bytes, write_json, write_text
 
 FOUND = 0.5
 """A digit counts as found where the overlap of the predicted box with the true one is above this (paper, A.2)."""

@@ -28,8 +28,8 @@ from stn_train.data.distortion import Distortion, Outline, distortion_family
 from stn_train.data.randomness import Split
 from stn_train.data.sources import Digits
 from stn_train.errors import UserError
-from stn_train.safe_io import arrays_in, check_axes, read_array
 from stn_train.specs import DIGIT, DatasetSpec, Source, Spec
+from stn_train.storage import arrays_in, check_axes, read_array
 
 BUILD_SEED = 0
 """The seed of built training images: those of epoch 0 of a training with this seed."""

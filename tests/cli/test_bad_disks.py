@@ -1,11 +1,10 @@
-"""A disk that fills up, files that may not grow, a file system that turns read-only, files that vanish: one sentence,
-what was saved is whole, and afterwards the run goes on to the same bytes.
+"""A disk that fills up, files that may not grow, files that vanish: one sentence, what was saved is whole, and
+afterwards the run goes on to the same bytes.
 """
 
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -87,19 +86,6 @@ def test_a_variant_that_finds_no_room(start, tmp_path):
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1), ended
     assert "the limit to the size of files (`ulimit -f`) leaves no room for built" in ended.err
     assert leftovers(tmp_path) == set()
-
-
-def test_a_file_system_that_turns_read_only(start, finished, tmp_path, remount, told):
-    command = start(*RUN, drag=0.2)
-    command.wait_for(f"{TRIAL}/metrics.jsonl")
-    while not remount("ro"):  # which it may not while a file is being written
-        time.sleep(0.01)
-    ended = command.end()
-    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended
-    assert "cannot be used: its file system is read-only" in ended.err
-    assert remount("rw")
-    assert start(*RUN).end().code == 0
-    assert_undisturbed(tmp_path / TRIAL, finished[0] / TRIAL.relative_to("runs/small"))
 
 
 @pytest.mark.parametrize("lost", ["checkpoint.pt", "."])

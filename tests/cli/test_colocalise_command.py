@@ -105,7 +105,7 @@ def test_a_stopped_run_keeps_its_finished_cells(start):
     command.send(signal.SIGINT)
     ended = command.end()
     assert ended.code == 130
-    assert "stopped; the finished cells are kept, the running one begins anew. To go on: stn-train" in ended.err
+    assert "To go on: stn-train colocalise" in ended.err
     assert not (command.folder / "runs/where/cells").exists()
 
 
@@ -115,50 +115,45 @@ def test_a_stopped_run_keeps_its_finished_cells(start):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("localiser.step=3", "localiser.step: there is no key 'step' here; did you mean 'steps'?"),
-        ("steps=3", "steps: there is no key 'steps' here; it belongs under localiser"),
-        ("epochs=3", "epochs: there is no key 'epochs' here; it belongs under encoder"),
-        ("task=colocalization", "task: 'colocalization' is not one of colocalisation; did you mean 'colocalisation'?"),
-        ("classes=[3, 3]", "classes: the class 3 appears twice; give each its own"),
-        ("classes=[10]", "classes.0: must be at most 9, not 10"),
-        ("datasets=[rts]", "datasets.0: what is scored is a digit's upright box, so a dataset of a co-localisation "),
-        ("datasets=[{name: t, canvas: [56, 84]}]", "datasets.0: what is scored is a digit's upright box"),
-        ("encoder.dataset=tc", "encoder.dataset: the encoder reads crops of 28 x 28 pixels; give it one digit "),
-        ("encoder={epochs: 3}", "encoder.dataset: this key is missing; add for instance `dataset: "),
+        ("localiser.step=3", ("localiser.step", "'steps'?")),
+        ("steps=3", ("steps", "localiser.steps")),
+        ("epochs=3", ("epochs", "encoder.epochs")),
+        ("task=colocalization", ("task", "'colocalisation'?")),
+        ("classes=[3, 3]", ("classes", "3 appears twice")),
+        ("classes=[10]", ("classes.0", "at most 9")),
+        ("datasets=[rts]", ("datasets.0", "translation and clutter")),
+        ("datasets=[{name: t, canvas: [56, 84]}]", ("datasets.0", "square")),
+        ("encoder.dataset=tc", ("encoder.dataset", "28 x 28")),
+        ("encoder={epochs: 3}", ("encoder.dataset", "missing")),
     ],
 )
 def test_a_mistake_is_one_sentence_with_its_place(colocalise, change, told):
-    assert colocalise("--set", change).sentences[0].startswith(f"--set {change}: {told}")
+    place, mend = told
+    sentence = colocalise("--set", change).sentences[0]
+    assert sentence.startswith(f"--set {change}: {place}: ")
+    assert mend in sentence
 
 
 def test_only_must_match_something(colocalise):
-    assert colocalise("--only", "t/4").sentence == (
-        "--only t/4 matches no dataset/class of where.yaml, which has for instance t/1"
-    )
+    sentence = colocalise("--only", "t/4").sentence
+    assert "--only t/4" in sentence
+    assert "t/1" in sentence, "one that there is"
 
 
 def test_a_changed_cell_is_refused(colocalise):
     colocalise("--only", "t/3", "-q")
-    assert colocalise("--set", "localiser.steps=4").sentence == (
-        "runs/where/cells/t/3 holds another cell: localiser.steps was 3 and is 4; "
-        "name another folder by --output-dir, or delete this one"
-    )
-    assert colocalise("--set", "encoder.epochs=2").sentence.startswith(
-        "runs/where/encoder holds another trial: training.epochs was 1 and is 2; "
-    )
-    sentence = colocalise("--only", "t/1", "--set", "localiser.steps=4").sentence
-    assert sentence.startswith("runs/where/cells/t/3 holds another cell"), "one table has cells of one kind"
+    for arguments, told in (
+        (("--set", "localiser.steps=4"), ("runs/where/cells/t/3 ", "localiser.steps was 3 and is 4")),
+        (("--set", "encoder.epochs=2"), ("runs/where/encoder ", "training.epochs was 1 and is 2")),
+        (("--set", "localiser.steps=4", "--only", "t/1"), ("runs/where/cells/t/3 ", "was 3 and is 4")),
+    ):
+        sentence = colocalise(*arguments).sentence
+        assert all(words in sentence for words in told)
 
 
 def test_each_kind_of_configuration_has_its_command(colocalise, stn):
-    assert stn("run", "--config", "where.yaml").sentence == (
-        "where.yaml describes a co-localisation, not a comparison of models; "
-        "`stn-train colocalise --config where.yaml` is for it"
-    )
-    assert stn("colocalise", "--config", "small.yaml").sentence == (
-        "small.yaml describes a comparison of models, not a co-localisation; "
-        "`stn-train run --config small.yaml` is for it"
-    )
+    assert "`stn-train colocalise --config where.yaml`" in stn("run", "--config", "where.yaml").sentence
+    assert "`stn-train run --config small.yaml`" in stn("colocalise", "--config", "small.yaml").sentence
 
 
 def test_config_commands_know_both_kinds(colocalise, stn):

@@ -63,6 +63,7 @@ def test_it_is_told_and_recorded_and_the_others_go_on(stn, fault):
     assert second.split()[:2] == ["r/fcn/seed-0", "done"]
 
 
+@pytest.mark.parametrize("fault", ["raises"], indirect=True)
 def test_the_same_command_tries_it_again(stn, fault):
     stn("run", "--config", "mixed.yaml", "-q")
     assert stn("run", "--config", "mixed.yaml", "-q").code == 1, "it has not been mended"
@@ -74,6 +75,7 @@ def test_the_same_command_tries_it_again(stn, fault):
     assert (TRIAL / "result.json").exists()
 
 
+@pytest.mark.parametrize("fault", ["exits"], indirect=True)
 def test_where_all_fail_there_is_no_report_and_no_other_mistake(stn, fault):
     ended = stn("run", "--config", "mixed.yaml", "-q", "--only", "*/mine")
     assert (ended.code, ended.out) == (1, "")
@@ -130,8 +132,14 @@ def test_one_damaged_checkpoint_stops_no_other_command_over_many(trained, stn, c
     assert str(damaged) in stn(command[0], trained, *command[1:], "--threads", "1").sentence, "none is left"
 
 
-@pytest.mark.parametrize("command", [("eval",), ("visualize", "--only", "confusion"), ("robustness", "-q")])
-@pytest.mark.parametrize("raised", [RuntimeError("I fail"), FileNotFoundError("weights.bin"), SystemExit(3)])
+@pytest.mark.parametrize(
+    ("command", "raised"),
+    [
+        (("eval",), RuntimeError("I fail")),
+        (("visualize", "--only", "confusion"), FileNotFoundError("weights.bin")),
+        (("robustness", "-q"), SystemExit(3)),
+    ],
+)
 def test_a_classifier_that_fails_later_is_told_with_its_line_and_stops_no_other(stn, command, raised):
     Path("late.py").write_text(NET.format(fault="pass"))
     sys.modules.pop("late", None)

@@ -27,7 +27,6 @@ training: {epochs: 1, batch_size: 96}
 """
 RUN = "runs/config"
 TRIAL = f"{RUN}/trials/r/mine/seed-0"
-TOLD = " names the classifier net:mine, whose code would be run; where you trust it, say so by --allow-imports"
 
 
 @pytest.fixture
@@ -52,48 +51,47 @@ def run_of_a_stranger(stn, forget) -> str:
     return RUN
 
 
-@pytest.mark.parametrize(
-    ("command", "named_in"),
-    [
+def test_a_stored_files_code_is_run_only_where_it_is_allowed(stn, run_of_a_stranger, forget, contents):
+    before = contents(Path())
+    for command, named_in in (
         (("eval", RUN), f"{RUN}/trials/plain/mine/seed-0/checkpoint.pt"),
         (("eval", TRIAL, "--dataset", "plain"), f"{TRIAL}/checkpoint.pt"),
         (("eval", f"{TRIAL}/checkpoint.pt"), f"{TRIAL}/checkpoint.pt"),
         (("robustness", RUN), f"{TRIAL}/checkpoint.pt"),
         (("visualize", TRIAL), f"{TRIAL}/checkpoint.pt"),
-        (("visualize", TRIAL, "--only", "curves"), f"{TRIAL}/checkpoint.pt"),
         (("run", "--config", f"{RUN}/config.yaml", "--output-dir", "again"), f"{RUN}/config.yaml"),
         (("run", "--config", f"{RUN}/config.yaml", "--dry-run"), f"{RUN}/config.yaml"),
-    ],
-)
-def test_a_stored_files_code_is_run_only_where_it_is_allowed(
-    stn, run_of_a_stranger, forget, contents, command, named_in
-):
-    before = contents(Path())
-    assert stn(*command).sentence == named_in + TOLD
-    assert contents(Path()) == before
-    assert stn(*command, "--allow-imports").code == 0
-    assert Path("was_run").exists()
+    ):
+        assert stn(*command).sentence.startswith(f"{named_in} names the classifier net:mine")
+        assert contents(Path()) == before
+    for command in (("eval", TRIAL), ("robustness", RUN), ("visualize", TRIAL, "--only", "confusion")):
+        assert stn(*command, "--allow-imports").code == 0
+        assert Path("was_run").exists()
+        forget()
 
 
 def test_a_link_to_a_strangers_configuration_is_none_of_the_users(stn, run_of_a_stranger):
     Path("mine.yaml").symlink_to(f"{RUN}/config.yaml")
-    assert stn("run", "--config", "mine.yaml", "--dry-run").sentence == "mine.yaml" + TOLD
+    assert stn("run", "--config", "mine.yaml", "--dry-run").sentence.startswith("mine.yaml names the classifier")
     assert not Path("was_run").exists()
 
 
-@pytest.mark.parametrize(
-    "command",
-    [("report", RUN), ("status", RUN), ("compare", RUN, "runs/copy"), ("config", "show", f"{RUN}/config.yaml")],
-)
-def test_commands_that_need_no_network_run_no_code(stn, run_of_a_stranger, command):
+def test_commands_that_need_no_network_run_no_code(stn, run_of_a_stranger):
     Path("runs/copy").symlink_to("config")
-    assert stn(*command).code == 0
+    for command in (
+        ("report", RUN),
+        ("status", RUN),
+        ("compare", RUN, "runs/copy"),
+        ("config", "show", f"{RUN}/config.yaml"),
+    ):
+        assert stn(*command).code == 0
     assert not Path("was_run").exists()
 
 
 def test_check_builds_what_it_is_allowed_to(stn, run_of_a_stranger):
     refused = stn("config", "check", f"{RUN}/config.yaml")
-    assert (refused.code, refused.err) == (2, f"{RUN}/config.yaml: {TOLD.strip()}\n")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert refused.err.startswith(f"{RUN}/config.yaml names the classifier net:mine")
     assert not Path("was_run").exists()
     assert stn("config", "check", f"{RUN}/config.yaml", "--allow-imports").code == 0
     assert Path("was_run").exists()

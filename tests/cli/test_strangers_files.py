@@ -1,6 +1,5 @@
 """Files that somebody made to do harm: exit code 2, one sentence, nothing run and nothing written elsewhere."""
 
-import gzip
 import io
 import json
 import os
@@ -21,10 +20,10 @@ TRIAL = Path("runs/small/trials/r/st_cnn/seed-0")
 CHECKPOINT = TRIAL / "checkpoint.pt"
 
 
-def write_archive(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
+def write_archive(path: Path, members: dict[str, bytes]) -> None:
     """An archive whose seal is sound: who makes a file can make that, too."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     storage.write_archive(path, file.getvalue())
@@ -65,48 +64,28 @@ def remember(content: dict[str, Any], make: Callable[[dict[str, Any]], object]) 
 
 ATTACKS: dict[str, Callable[[dict[str, Any]], object]] = {
     "code": lambda content: content.update(network=Call(os.mkdir, "was_run")),
-    "code in a look": lambda content: content["epoch_logs"].append(Call(os.system, "mkdir was_run")),
-    "much memory": lambda content: content.update(network=Call(bytearray, 10**15)),
-    "more memory than there is": lambda content: content.update(network=Call(bytearray, 10**30)),
+    "code in a log": lambda content: content["epoch_logs"].append(Call(os.system, "mkdir was_run")),
     "another format": lambda content: content.update(format=99),
     "a key too few": lambda content: content.pop("epoch_logs"),
     "no trial": lambda content: content.update(trial="{}"),
-    "a trial that is no text": lambda content: content.update(trial=torch.zeros(3)),
     "a name that leads out": lambda content: content.update(trial=content["trial"].replace('"r"', '"../../r"', 1)),
     "a huge canvas": lambda content: content.update(trial=content["trial"].replace("[28,28]", "[99999,99999]", 1)),
     "many epochs": lambda content: content.update(epoch=10**9),
-    "epochs below none": lambda content: content.update(epoch=-1),
-    "epochs in words": lambda content: content.update(epoch="two"),
-    "seconds that are no number": lambda content: content.update(seconds=float("nan")),
-    "a loss that is infinite": lambda content: content["losses"].__setitem__(0, float("inf")),
     "losses of no epoch": lambda content: content["losses"].append(1.0),
-    "a loss that is a tensor": lambda content: content["losses"].__setitem__(0, torch.zeros(3)),
-    "losses that are none": lambda content: content.update(step_losses=None),
-    "an error of more than all": lambda content: content["epoch_logs"][0].update(error=101.0),
-    "a look without health": lambda content: content["epoch_logs"][0].pop("transformers"),
-    "health of nothing known": lambda content: content["epoch_logs"][0].update(transformers=[{"a": 1.0}]),
     "weights that are not finite": lambda content: put(content, "network", lambda tensor: tensor * float("nan")),
     "weights of another shape": lambda content: put(content, "network", lambda tensor: tensor[:1]),
     "weights of another type": lambda content: put(content, "network", lambda tensor: tensor.double()),
     "weights that are none": lambda content: put(content, "network", lambda tensor: "weights"),
     "weights that are sparse": lambda content: put(content, "network", lambda tensor: tensor.to_sparse()),
-    "weights of no device": lambda content: put(content, "network", lambda tensor: tensor.to("meta")),
     "weights too few": lambda content: content["network"].pop(first(content["network"])),
     "weights too many": lambda content: content["network"].update(more=torch.zeros(3)),
-    "a network that is a list": lambda content: content.update(network=[1, 2]),
-    "an average that is not finite": lambda content: put(content, "average", lambda tensor: tensor / 0),
     "no average": lambda content: content.update(average=None),
     "an optimizer that is none": lambda content: content.update(optimizer=3),
-    "an optimizer of other parameters": lambda content: content["optimizer"]["state"].update({10**6: {}}),
     "a momentum of another shape": lambda content: remember(
         content, lambda entry: {**entry, "exp_avg": torch.zeros(1).expand(10**12)}
     ),
-    "a momentum that is not finite": lambda content: remember(
-        content, lambda entry: {**entry, "exp_avg": entry["exp_avg"] + float("inf")}
-    ),
     "a momentum that is missing": lambda content: remember(content, lambda entry: {"step": entry["step"]}),
     "a rate that is no number": lambda content: content["optimizer"]["param_groups"][0].update(lr=float("nan")),
-    "no rates": lambda content: content["optimizer"].update(param_groups=[]),
 }
 
 
@@ -145,28 +124,6 @@ def test_what_a_training_is_drawn_from_has_to_be_of_its_network(trained, stn, se
         assert stn(*command).sentence.startswith(f"{CHECKPOINT} is damaged: of what its training is drawn from, ")
 
 
-@pytest.mark.parametrize("name", [CHECKPOINT, TRIAL / "predictions.npz"])
-def test_an_archive_that_declares_more_than_it_has_is_not_unpacked(trained, stn, name):
-    write_archive(name, {"a.npy": bytes(50_000_000)}, zipfile.ZIP_DEFLATED)
-    assert name.stat().st_size < 100_000
-    command = ("eval", str(TRIAL)) if name == CHECKPOINT else ("report", "runs/small")
-    assert stn(*command).sentence.startswith(f"{name} is ")
-
-
-@pytest.mark.parametrize(
-    "name", ["checkpoint.pt", "result.json", "metrics.jsonl", "timing.json", "alignment.json", "predictions.npz"]
-)
-def test_a_file_that_is_too_large_or_none_is_not_read(trained, stn, name):
-    path = TRIAL / name
-    command = ("eval", str(TRIAL)) if name == "checkpoint.pt" else ("report", "runs/small")
-    with path.open("r+b") as file:
-        file.truncate(10**13)  # takes no room on the disk
-    assert stn(*command).sentence.startswith(f"{path} cannot be read: it has 10,000,000,000,000 bytes, and at most ")
-    path.unlink()
-    os.mkfifo(path)
-    assert stn(*command).sentence.startswith(f"{path} cannot be read: it is a pipe or a device")
-
-
 # --- files of other programs ------------------------------------------------------------------------------------
 
 
@@ -177,37 +134,27 @@ def saved(save: Callable[[Any, io.BytesIO], None], value: object) -> bytes:
 
 
 NETWORK = torch.nn.Linear(3, 2)
-NOT_OURS = "a PyTorch file, which `stn-train eval` and `stn-train visualize` read if `stn-train run` wrote it"
 OTHERS = {
-    "weights.pt": (saved(torch.save, NETWORK.state_dict()), NOT_OURS),
-    "network.pth": (saved(torch.save, NETWORK), NOT_OURS),
-    "training.ckpt": (saved(torch.save, {"format": "mine", "epoch": 3, "network": NETWORK.state_dict()}), NOT_OURS),
-    "half.pt": (saved(torch.save, NETWORK.state_dict())[:500], "an archive, which no command reads"),
-    "net.safetensors": (b"\x08" + bytes(7) + b'{"a": 1}', "a safetensors file, which no command reads"),
-    "old.pkl": (pickle.dumps([1, 2]), "a Python pickle, which no command reads"),
-    "cat.png": (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG picture, which no command reads"),
-    "cat.jpg": (b"\xff\xd8\xff\xe0" + bytes(50), "a JPEG picture, which no command reads"),
-    "result.json": (b'{"accuracy": 99.1}', "JSON, which `stn-train run --config` reads if it is a configuration"),
-    "arrays.npz": (
-        saved(lambda value, file: np.savez(file, value), np.zeros(3)),
-        "an archive of NumPy's, which no command",
-    ),
-    "train-images-idx3-ubyte.gz": (gzip.compress(b"words"), "a gzip file, which no command reads"),
-    "mine.yaml": (b"datasets: [r]  # h\xc3\xa4user" * 100, "text, which `stn-train run --config` reads if it is a"),
-    "noise.bin": (bytes(range(256)), "of a kind that no command reads"),
-    "nothing": (b"", "empty"),
+    "weights.pt": saved(torch.save, NETWORK.state_dict()),
+    "network.pth": saved(torch.save, NETWORK),
+    "training.ckpt": saved(torch.save, {"format": "mine", "epoch": 3, "network": NETWORK.state_dict()}),
+    "half.pt": saved(torch.save, NETWORK.state_dict())[:500],
+    "old.pkl": pickle.dumps([1, 2]),
+    "result.json": b'{"accuracy": 99.1}',
+    "arrays.npz": saved(lambda value, file: np.savez(file, value), np.zeros(3)),
+    "nothing": b"",
 }
 
 
 @pytest.mark.parametrize("command", ["eval", "visualize", "report", "status", "robustness", "compare"])
-def test_a_file_of_another_program_is_called_what_it_is_and_stays(trained, stn, contents, command):
-    for name, (content, _) in OTHERS.items():
+def test_a_file_of_another_program_is_named_and_stays(trained, stn, contents, command):
+    for name, content in OTHERS.items():
         Path(name).write_bytes(content)
     before = contents(Path())
     wanted = "a checkpoint of stn-train" if command in ("eval", "visualize") else "a run's folder"
-    for name, (_, words) in OTHERS.items():
+    for name in OTHERS:
         sentence = stn(command, *([trained] if command == "compare" else []), name).sentence
-        assert sentence.startswith(f"{name} is not {wanted} but {words}")
+        assert sentence.startswith(f"{name} is not {wanted}")
         assert "; name a run's folder" in sentence
         assert "delete" not in sentence
     assert contents(Path()) == before
@@ -216,10 +163,10 @@ def test_a_file_of_another_program_is_called_what_it_is_and_stays(trained, stn, 
 def test_in_a_folder_of_another_program_nothing_is_to_be_deleted_either(stn):
     Path("theirs/run").mkdir(parents=True)
     for name in ("checkpoint.pt", "result.json"):
-        Path("theirs/run", name).write_bytes(OTHERS["weights.pt"][0])
+        Path("theirs/run", name).write_bytes(OTHERS["weights.pt"])
     for command in ("eval", "visualize"):
         sentence = stn(command, "theirs").sentence
-        assert sentence.startswith(f"theirs/run/checkpoint.pt is not a checkpoint of stn-train but {NOT_OURS}; name ")
+        assert sentence.startswith("theirs/run/checkpoint.pt is not a checkpoint of stn-train; name ")
         assert "delete" not in sentence
 
 
@@ -243,12 +190,10 @@ def declared(shape: str, dtype: str = "<i8") -> bytes:
     [
         npy(np.array([Call(os.mkdir, "was_run")], dtype=object)),
         declared("(1000000000000,)"),
-        declared("(-1,)"),
         declared("(120,)", "O"),
         b"no array",
-        b"",
     ],
-    ids=["code", "huge", "below nothing", "objects", "words", "nothing"],
+    ids=["code", "huge", "objects", "words"],
 )
 def test_an_array_is_plain_data_of_the_size_that_it_says(trained, stn, member):
     predictions = TRIAL / "predictions.npz"
@@ -324,37 +269,20 @@ def test_a_link_within_a_runs_folder_does_no_harm(trained, stn):
     assert stn("report", "runs/small").code == 0
 
 
-@pytest.mark.parametrize("name", ["../up", "/tmp/up", "a/b", "..", "CON", "nul.txt", "a.", "", "a\\b"])
 @pytest.mark.parametrize("key", ["name", "datasets=[{{name: {}}}]", "models=[{{name: {}, classifier: cnn}}]"])
-def test_no_name_makes_a_path(stn, name, key):
-    written = json.dumps(name)
-    change = f"name={written}" if key == "name" else key.format(written)
-    assert "name: " in stn(*RUN, "--set", change).sentence
+def test_no_name_makes_a_path(stn, key):
+    for name in map(json.dumps, ("../up", "/tmp/up", "..", "a\\b", "")):
+        change = f"name={name}" if key == "name" else key.format(name)
+        assert "name: " in stn(*RUN, "--set", change).sentence
     assert [path.name for path in Path().iterdir()] == ["small.yaml"]
-
-
-@pytest.mark.parametrize("size", [0, 5, 10**13])
-def test_digits_of_another_size_are_not_read(stn, size):
-    raw = Path("digits/MNIST/raw")
-    raw.mkdir(parents=True)
-    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        with (raw / f"{name}-ubyte").open("wb") as file:
-            file.truncate(size)
-    sentence = stn(*RUN, "--set", "source=mnist", "--data-root", "digits").sentence
-    found = size if size < 100 else "over 47040016"
-    assert sentence.startswith(
-        f"digits/MNIST/raw/train-images-idx3-ubyte is damaged: it has {found} bytes, not 47040016"
-    )
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
     [
         ("result.json", lambda record: record.update(images=0)),
-        ("result.json", lambda record: record.update(errors=-1)),
         ("result.json", lambda record: record.update(parameters=10**400)),
         ("result.json", lambda record: record.update(confusion=[[1, 2], [3]])),
-        ("result.json", lambda record: record["trial"].update(seed=10**20)),
         ("result.json", lambda record: record["trial"]["dataset"].update(name="../../up")),
         ("timing.json", lambda record: record.update(seconds=float("nan"))),
         ("alignment.json", lambda record: record.update(pose=3)),
@@ -372,15 +300,12 @@ def test_a_record_adds_up_or_is_refused(trained, stn, name, change):
     ("name", "array", "make"),
     [
         ("predictions.npz", "predicted", lambda array: array - 100),
-        ("predictions.npz", "label", lambda array: array + 100),
-        ("predictions.npz", "digit", lambda array: -array - 1),
         ("predictions.npz", "digit", lambda array: array.astype(float)),
         ("predictions.npz", "theta", lambda array: array[:7]),
         ("examples.npz", "kind", lambda array: array + 9),
         ("examples.npz", "outline", lambda array: array * np.nan),
         ("rotation_sweep.npz", "image", lambda array: array[:, 0]),
         ("training.npz", "predicted", lambda array: array[:, :2]),
-        ("means.npz", "output", lambda array: array[:0]),
         ("means.npz", "more", lambda array: np.zeros(3)),
     ],
 )
