@@ -79,7 +79,6 @@ def run(
     from stn_train.experiment.check import check_trials
     from stn_train.experiment.run import run_experiment
     from stn_train.experiment.runtime import open_runtime
-    from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
 
     if dry_run:
@@ -105,6 +104,8 @@ def run(
         finally:
             display.close()
     if any(folder.trial(trial).result.exists() for trial in trials_of(folder.load_experiment())):
+        from stn_train.report.write import report_run  # not before, as training needs no pandas
+
         typer.echo(report_text(report_run(folder)))
         typer.echo(f"\nreport: {folder.path / 'report.html'}")
     if display.failed:
@@ -122,7 +123,7 @@ def _seed_list(text: str) -> list[int]:
 def _plan(trials: "list[TrialSpec]") -> str:
     """The table of --dry-run: a line for each dataset and model."""
     from stn_train.experiment.trial import model_of
-    from stn_train.report.text import aligned
+    from stn_train.report.page import aligned
 
     lines = [["dataset", "model", "canvas", "output", "width", "parameters", "MACs", "epochs", "seeds"]]
     seeds: dict[tuple[str, str], list[str]] = {}
