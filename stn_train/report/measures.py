@@ -153,7 +153,7 @@ def measured_in(unit: str, value: float) -> str:
 
 
 def with_interval(row: Mapping[str, Any], key: str, text: Callable[[float], str] = two_decimals) -> str:
-    """A value with its interval behind, where that is wider than nothing: `62 % [58, 66]`; empty where there is none."""
+    """A value with its interval behind, where that has any width: `62 % [58, 66]`; empty where there is no value."""
     value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
     if value is None:
         return ""
@@ -276,9 +276,7 @@ def _of_components() -> list[Measure]:
             over_seeds = partial(mean_with_interval, among=before)
             told = f"percent of the variation in {name} that is removed, {where}"
             read = partial(_of_spread, of_a_digit=of_a_digit, component=component)
-            measures.append(
-                Measure(f"{group}_{component}", name, told, read("score"), over_seeds, percent, group)
-            )
+            measures.append(Measure(f"{group}_{component}", name, told, read("score"), over_seeds, percent, group))
             for moment, told in (("before", "as distorted"), ("after", "in what the transformer puts out")):
                 key, told = group.replace("removed", moment), f"variation in {name} {where}, {told}"
                 measures.append(Measure(f"{key}_{component}", name, told, read(moment), mean, unit, "variation"))
@@ -287,7 +285,9 @@ def _of_components() -> list[Measure]:
             removed = _of_curve(partial(_share_removed, half), component)
             measures.append(Measure(key, name, told, removed, mean_with_interval, percent, "halves"))
         told = f"from where on a distortion in {name} counts as large"
-        measures.append(Measure(f"limit_{component}", name, told, _of_curve(_limit, component), mean, unit, "variation"))
+        measures.append(
+            Measure(f"limit_{component}", name, told, _of_curve(_limit, component), mean, unit, "variation")
+        )
     return measures
 
 
@@ -298,7 +298,7 @@ def _overlap(key: str, heading: str, description: str) -> Measure:
 
 def _within(name: str, heading: str) -> Measure:
     def read(alignment: AlignmentMetrics) -> float | None:
-        found = alignment.within_classes and getattr(alignment.within_classes, name)
+        found: float | None = getattr(alignment.within_classes, name, None)
         return None if found is None else 100 * found
 
     told = f"percent of the variance that lies within classes: {heading}"

@@ -132,6 +132,7 @@ def environment() -> Environment:
         "plain": _plain,
         "beside": _beside,
         "transposed": lambda columns: [list(line) for line in zip(*columns, strict=True)],
+        "without_empty_columns": _without_empty_columns,
         "aligned": aligned,
         "wrapped": lambda sentence: textwrap.fill(sentence, WIDTH, subsequent_indent="  "),
     }
@@ -166,6 +167,13 @@ def _beside(numbers: Sequence[str], behind: Sequence[str]) -> list[str]:
     """Numbers with something behind, padded so that the numbers are aligned where the cells stand flush right."""
     width = max(map(len, behind))
     return [f"{number}{text.ljust(width)}" for number, text in zip(numbers, behind, strict=True)]
+
+
+def _without_empty_columns(lines: Sequence[Sequence[str]], dash: str) -> list[list[str]]:
+    """A table, the header first, without the columns in which no line has anything, and a dash in other empty cells."""
+    _, *below = lines
+    shown = [index for index in range(len(lines[0])) if any(line[index] for line in below)]
+    return [[line[index] or dash for index in shown] for line in lines]
 
 
 def _embedded(path: Path) -> str:

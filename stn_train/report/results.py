@@ -64,7 +64,8 @@ class Trial:
     @property
     def wrong(self) -> NDArray[np.bool_]:
         """(M): which images it misclassified."""
-        return self.predicted != self.label
+        wrong: NDArray[np.bool_] = self.predicted != self.label
+        return wrong
 
     @cached_property
     def confusion(self) -> NDArray[np.integer]:
@@ -145,7 +146,8 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
         **{measure.key: measure.read(read) for measure in MEASURES},
     }
     warnings = tuple(warnings_of(latest, trial.training)) if latest else ()
-    return Trial(row, label, predicted, digit, trial, warnings, read.alignment and read.alignment.residual_curves)
+    curves = read.alignment.residual_curves if read.alignment else None
+    return Trial(row, label, predicted, digit, trial, warnings, curves)
 
 
 def read_trials(folder: RunFolder) -> list[Trial]:
@@ -167,7 +169,11 @@ def results_of(folder: RunFolder) -> Results:
     experiment, trials = folder.load_experiment(), read_trials(folder)
     if not trials:
         raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
-    return replace(tabulate(trials), experiment=experiment, robustness=robust(folder, experiment, finished_trials(folder, experiment)))
+    return replace(
+        tabulate(trials),
+        experiment=experiment,
+        robustness=robust(folder, experiment, finished_trials(folder, experiment)),
+    )
 
 
 def tabulate(trials: Sequence[Trial]) -> Results:
@@ -237,7 +243,8 @@ def _comparisons(cells: dict[Cell, list[Trial]]) -> list[dict[str, Any]]:
             parts += [size, transforming, told, _compared(cells, dataset, model, "oracle", oracle, model)]
     found = [one for one in whole if one]
     adjusted = corrected([comparison for _, comparison in found])
-    everything = [(row, one, one.adjusted) for (row, _), one in zip(found, adjusted, strict=True)]
+    everything: list[tuple[dict[str, Any], Comparison, float | None]] = []
+    everything += [(row, one, one.adjusted) for (row, _), one in zip(found, adjusted, strict=True)]
     everything += [(row, one, None) for row, one in filter(None, parts)]
     return [
         row
@@ -258,9 +265,9 @@ def _compared(
     paired = [seed for seed in mine if seed in theirs]
     if not paired:
         return None
-    wrong = (np.stack([trials[seed].wrong for seed in paired]) for trials in (mine, theirs))
+    model_wrong, baseline_wrong = (np.stack([trials[seed].wrong for seed in paired]) for trials in (mine, theirs))
     names = {"dataset": dataset, "of": of, "part": part, "model": model, "baseline": baseline}
-    return names, compare(*wrong, theirs[paired[0]].digit)
+    return names, compare(model_wrong, baseline_wrong, theirs[paired[0]].digit)
 
 
 def _check_same_images(trials: Sequence[Trial]) -> None:

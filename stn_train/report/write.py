@@ -150,7 +150,9 @@ def _curves(
     robust = results.robustness.of(dataset) if results.robustness else {}
     if any(robust.values()):
         yield _drawing("robustness", dataset, models, lambda title: robustness_curves(title, split, robust), split)
-    epochs = {model: [folder.trial(one).load_metrics() for one in trials if one.model.name == model] for model in models}
+    epochs = {
+        model: [folder.trial(one).load_metrics() for one in trials if one.model.name == model] for model in models
+    }
     known = {model: [of_seed for of_seed in seeds if of_seed] for model, seeds in epochs.items()}
     if any(known.values()):
         yield _drawing("learning_curves", dataset, models, lambda title: learning_curves(title, split, known), split)
