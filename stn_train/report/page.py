@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from rich.console import Console
 from rich.table import Table
 
@@ -34,7 +34,7 @@ Records = list[dict[str, Any]]
 """A table as a list of its rows; what is missing is None."""
 
 
-def html(title: str, body: str, folder: Path, **values: Any) -> str:
+def html(title: str, body: str | Template, folder: Path, **values: Any) -> str:
     """The page as HTML that opens from disk and reads well on a phone, on paper and in the dark.
 
     body: the template of what stands below the title, for which `values` are. folder: where the paths of its pictures
@@ -44,7 +44,7 @@ def html(title: str, body: str, folder: Path, **values: Any) -> str:
     return frame.render(title=title, body=body, embedded=lambda path: _embedded(folder / path), **values)
 
 
-def markdown(title: str, body: str, **values: Any) -> str:
+def markdown(title: str, body: str | Template, **values: Any) -> str:
     """The page as Markdown; pictures are linked."""
     return tidy(environment().get_template("page.md.j2").render(title=title, body=body, **values))
 
