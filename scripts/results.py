@@ -91,16 +91,21 @@ def load() -> list[Trial]:
     """The trials that are kept."""
     if not TABLE.exists():
         return []
-    numbers = {measure.key for measure in MEASURES}
+    numbers = {"seed", "classes", "threads", *(measure.key for measure in MEASURES)}
     trials = []
     with TABLE.open(encoding="utf-8", newline="") as table, np.load(ARCHIVE, allow_pickle=False) as arrays:
         for line in csv.DictReader(table):
-            known = {key: float(text) if key in numbers else text for key, text in line.items() if text}
-            row = dict.fromkeys(COLUMNS) | known | {key: int(line[key]) for key in ("seed", "classes", "threads")}
+            row = dict.fromkeys(COLUMNS) | {key: text for key, text in line.items() if text}
+            row |= {key: number_in(line[key]) for key in numbers & line.keys() if line[key]}
             row["tta_angles"] = tuple(map(float, line["tta_angles"].split()))
             names = (f"label/{line['dataset']}", f"predicted/{key_of(row)}", f"digit/{line['dataset']}")
             trials.append(Trial(row, *(arrays[name].astype(np.int64) for name in names)))
     return trials
+
+
+def number_in(text: str) -> float:
+    """The number that is written there: the same as was written."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def save(trials: Sequence[Trial]) -> None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 WIDTH = 110
 """Of a terminal's lines, in characters."""
 
+_HARD_SPACE = "\ue000"
+"""Stands for spaces at the end of a cell, which rich would strip."""
+
 Records = list[dict[str, Any]]
 """A table as a list of its rows; what is missing is None."""
 
@@ -67,11 +70,11 @@ def aligned(lines: Sequence[Sequence[str]], names: int) -> str:
     for index in range(len(lines[0])):
         table.add_column(justify="left" if index < names else "right", no_wrap=True)
     for line in lines:
-        table.add_row(*line)
+        table.add_row(*(cell.rstrip() + _HARD_SPACE * (len(cell) - len(cell.rstrip())) for cell in line))
     console = Console(file=io.StringIO(), width=10_000, markup=False, highlight=False, emoji=False, color_system=None)
     with console.capture() as shown:
         console.print(table)
-    return "\n".join(line.rstrip() for line in shown.get().splitlines())
+    return "\n".join(line.replace(_HARD_SPACE, " ").rstrip() for line in shown.get().splitlines())
 
 
 def records(table: "pd.DataFrame") -> Records:
