@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, Res
 from stn_train.report.paper import paper_error
 from stn_train.run_folder import EpochRecord, Timing, TrialResult
 from stn_train.statistics import Estimate, error_over_seeds, mean_over_seeds
+
+if TYPE_CHECKING:
+    from stn_train.report.results import Trial
 
 CLASSES = 19
 """The most classes that a dataset has: sums of two digits."""
@@ -43,57 +46,44 @@ class TrialFiles:
         return np.array(self.result.confusion)
 
 
-class Measured(Protocol):
-    """One seed of a model on a dataset: its `row` of the table `trials`, and (M) which of the images it got wrong."""
-
-    @property
-    def row(self) -> Mapping[str, Any]: ...
-    @property
-    def wrong(self) -> NDArray[np.bool_]: ...
-    @property
-    def digit(self) -> NDArray[np.integer]: ...
-    @property
-    def confusion(self) -> NDArray[np.integer]: ...
-
-
 # --- how seeds are brought together -----------------------------------------------------------------------------
 
-OverSeeds = Callable[[str, Sequence[Measured]], Estimate | float | None]
+OverSeeds = Callable[[str, "Sequence[Trial]"], Estimate | float | None]
 """What several seeds have of a measure, by its key: a number, or one with its 95 % interval; None where none has it."""
 
 
-def same(key: str, seeds: Sequence[Measured]) -> float | None:
+def same(key: str, seeds: Sequence["Trial"]) -> float | None:
     """What is the same for every seed."""
     value: float | None = seeds[0].row[key]
     return value
 
 
-def mean(key: str, seeds: Sequence[Measured]) -> float | None:
+def mean(key: str, seeds: Sequence["Trial"]) -> float | None:
     """Without an interval, over the seeds that have it."""
     values = [one.row[key] for one in seeds if one.row[key] is not None]
     return sum(values) / len(values) if values else None
 
 
-def mean_with_interval(key: str, seeds: Sequence[Measured], among: str | None = None) -> Estimate | None:
+def mean_with_interval(key: str, seeds: Sequence["Trial"], among: str | None = None) -> Estimate | None:
     """Over the seeds that have a value of `among` (else of the measure); None where one of those has none of this."""
     values = [one.row[key] for one in seeds if one.row[among or key] is not None]
     return mean_over_seeds(values) if values and None not in values else None
 
 
-def mean_share(key: str, seeds: Sequence[Measured]) -> Estimate | None:
+def mean_share(key: str, seeds: Sequence["Trial"]) -> Estimate | None:
     """The same, of percentages between 0 and 100."""
     share = mean_with_interval(key, seeds)
     return share and Estimate(share.value, max(share.low, 0.0), min(share.high, 100.0))
 
 
-def pooled_error(key: str, seeds: Sequence[Measured]) -> Estimate:
+def pooled_error(key: str, seeds: Sequence["Trial"]) -> Estimate:
     """The mean error, with an interval for other trainings and other digits."""
     return error_over_seeds(np.stack([one.wrong for one in seeds]), seeds[0].digit)
 
 
-def pooled_class_error(label: int, key: str, seeds: Sequence[Measured]) -> float | None:
+def pooled_class_error(label: int, key: str, seeds: Sequence["Trial"]) -> float | None:
     """Of a class, over the images of all seeds together."""
-    return class_error(sum(one.confusion for one in seeds), label)  # type: ignore[arg-type]
+    return class_error(np.sum([one.confusion for one in seeds], axis=0), label)
 
 
 # --- how numbers are written ------------------------------------------------------------------------------------
@@ -196,7 +186,7 @@ class Measure:
         """A row of `summary`, written: with the interval where there is one; empty where there is no number."""
         return with_interval(row, self.key, self.text)
 
-    def columns(self, seeds: Sequence[Measured]) -> dict[str, float | None]:
+    def columns(self, seeds: Sequence["Trial"]) -> dict[str, float | None]:
         """What these seeds have in `summary`."""
         found = self.over_seeds(self.key, seeds)
         if not self.has_interval:

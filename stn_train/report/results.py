@@ -98,13 +98,6 @@ class Results:
     experiment: ExperimentSpec | None = None
     robustness: Robust | None = None
 
-    def of(self, dataset: str) -> "Results":
-        """Those of one dataset."""
-        of_trials, of_summary, of_comparisons = (
-            table[table["dataset"] == dataset] for table in (self.trials, self.summary, self.comparisons)
-        )
-        return replace(self, trials=of_trials, summary=of_summary, comparisons=of_comparisons)
-
 
 def finished_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[TrialSpec]:
     """The trials of `experiment` that have a result in `folder`, dataset by dataset and model by model."""
