@@ -172,10 +172,14 @@ def as_kept(run: RunFolder, trial: Trial, kept: Sequence[Trial]) -> Trial:
 def joined(kept: Sequence[Trial], new: Sequence[Trial], run: RunFolder) -> list[Trial]:
     """What is kept, with what a run adds. A trial with the same predictions stays as it was kept, with its machine.
 
-    Raises UserError where the same cell keeps trials of another configuration.
+    Raises UserError where the same cell keeps trials of another configuration, or a dataset of this name other images.
     """
     trials = {key_of(trial.row): trial for trial in kept}
+    images = {trial.row["dataset"]: trial for trial in kept}
     for trial in new:
+        of_dataset = images.setdefault(trial.row["dataset"], trial)
+        if not all(np.array_equal(getattr(of_dataset, name), getattr(trial, name)) for name in ("label", "digit")):
+            raise UserError(f"{run.path} means other images by {trial.row['dataset']} than {ARCHIVE} keeps")
         for other in kept:
             if cell_of(other) == cell_of(trial) and (changed := differences(other, trial)):
                 raise UserError(
