@@ -202,6 +202,12 @@ def class_error(confusion: NDArray[np.integer], label: int) -> float | None:
     return float(100 * (confusion[label].sum() - confusion[label, label]) / confusion[label].sum())
 
 
+def balanced_accuracy(confusion: NDArray[np.integer]) -> float:
+    """The mean over the classes that have images of the share classified correctly, in percent."""
+    errors = [class_error(confusion, label) for label in range(len(confusion))]
+    return float(np.mean([100 - error for error in errors if error is not None]))
+
+
 def _aligned(read: Callable[[AlignmentMetrics], float | None]) -> Callable[[TrialFiles], float | None]:
     """Of a trial whose pose can be told."""
     return lambda files: read(files.alignment) if files.alignment else None
@@ -361,6 +367,10 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "evaluation_images_per_second", "evaluation img/s", "images per second of evaluation",
         lambda files: files.timing.evaluation_images_per_second, mean, whole, "details",
+    ),
+    Measure(
+        "balanced_accuracy", "balanced accuracy %", "mean over the classes of the percent classified correctly",
+        lambda files: balanced_accuracy(files.confusion), mean_share, two_decimals, "details",
     ),
     Measure(
         "images", "images", "images that were classified", lambda files: files.result.images, same, whole, "images"

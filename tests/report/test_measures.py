@@ -8,10 +8,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from made_up_run import begin, finish
 
-from stn_train.report.measures import BY_KEY, MEASURES, in_group, mean_share, mean_with_interval, with_interval
+from stn_train.report.measures import (
+    BY_KEY,
+    MEASURES,
+    balanced_accuracy,
+    in_group,
+    mean_share,
+    mean_with_interval,
+    with_interval,
+)
 from stn_train.report.results import results_of
 from stn_train.report.write import write_report
 from stn_train.run_folder import RunFolder
@@ -81,6 +90,14 @@ def test_a_number_is_written_with_its_interval_where_that_has_a_width() -> None:
     assert with_interval({"a": 0.571, "a_low": 0.571, "a_high": 0.571}, "a") == "0.57"
     assert with_interval({"a": 62, "a_low": 58, "a_high": 66}, "a", BY_KEY["iou"].text) == "62 % [58, 66]"
     assert with_interval({"a": None}, "a") == ""
+
+
+def test_balanced_accuracy_counts_each_class_alike_and_leaves_out_those_without_images(run: RunFolder) -> None:
+    assert balanced_accuracy(np.array([[90, 10, 0], [5, 5, 0], [0, 0, 0]])) == pytest.approx((90 + 50) / 2)
+    table = results_of(run).summary
+    assert table["balanced_accuracy"].tolist() == pytest.approx((100 - table["error"]).tolist()), (
+        "classes are alike here"
+    )
 
 
 def test_training_and_help_import_no_pandas_and_no_matplotlib() -> None:
