@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter as of
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,11 +40,6 @@ class TrialFiles:
     timing: Timing
     alignment: AlignmentMetrics | None
     latest: EpochRecord | None
-
-    @property
-    def confusion(self) -> NDArray[np.integer]:
-        """Classes x classes: rows are the true class, columns the predicted one."""
-        return np.array(self.result.confusion)
 
 
 # --- how seeds are brought together -----------------------------------------------------------------------------
@@ -89,34 +85,9 @@ def pooled_class_error(label: int, key: str, seeds: Sequence["Trial"]) -> float 
 # --- how numbers are written ------------------------------------------------------------------------------------
 
 
-def two_decimals(value: float) -> str:
-    """`0.57`."""
-    return f"{value:z.2f}"
-
-
-def signed_decimals(value: float) -> str:
-    """`-0.57`, `+0.57`."""
-    return f"{value:+z.2f}"
-
-
-def one_decimal(value: float) -> str:
-    """`0.6`."""
-    return f"{value:.1f}"
-
-
-def whole(value: float) -> str:
-    """`60,000`."""
-    return f"{value:,.0f}"
-
-
-def percent(value: float) -> str:
-    """`57 %`."""
-    return f"{value:z.0f} %"
-
-
-def short(value: float) -> str:
-    """`0.25`, `1e-05`: as few digits as say it."""
-    return f"{value:g}"
+two_decimals, signed_decimals, one_decimal = "{:z.2f}".format, "{:+z.2f}".format, "{:.1f}".format
+whole, percent, short, share = "{:,.0f}".format, "{:z.0f} %".format, "{:g}".format, "{:.1%}".format
+"""`0.57`, `+0.57`, `0.6`; `60,000`, `57 %`, `1e-05`, `3.1%`."""
 
 
 def shortened(value: float) -> str:
@@ -125,11 +96,6 @@ def shortened(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return str(value)
-
-
-def share(value: float) -> str:
-    """A share of one as a percentage: `3.1%`."""
-    return f"{value:.1%}"
 
 
 def p_value(p: float) -> str:
@@ -169,7 +135,7 @@ class Measure:
     read: Callable[[TrialFiles], float | None]
     over_seeds: OverSeeds
     text: Callable[[float], str]
-    group: str
+    group: str = "details"
 
     @property
     def ends(self) -> tuple[str, str]:
@@ -206,6 +172,19 @@ def balanced_accuracy(confusion: NDArray[np.integer]) -> float:
     """The mean over the classes that have images of the share classified correctly, in percent."""
     errors = [class_error(confusion, label) for label in range(len(confusion))]
     return float(np.mean([100 - error for error in errors if error is not None]))
+
+
+def _of_confusion(read: Callable[[NDArray[np.integer]], float | None]) -> Callable[[TrialFiles], float | None]:
+    return lambda files: read(np.array(files.result.confusion))
+
+
+def _paper_error(files: TrialFiles) -> float | None:
+    return paper_error(files.result.trial)
+
+
+def _speed(phase: str) -> Measure:
+    key = f"{phase}_images_per_second"
+    return Measure(key, f"{phase} img/s", f"images per second of {phase}", of(f"timing.{key}"), mean, whole)
 
 
 def _aligned(read: Callable[[AlignmentMetrics], float | None]) -> Callable[[TrialFiles], float | None]:
@@ -301,87 +280,49 @@ def _within(name: str, heading: str) -> Measure:
     return Measure(f"within_classes_{name}", heading, told, _aligned(read), mean_with_interval, percent, "within")
 
 
-def _diagnostics(number: int) -> list[Measure]:
-    told: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
-        ("outside", "out of bounds", "share of the sampling points outside the image", share),
-        ("scale", "size", "size of what it shows; 1: as large as what it reads", two_decimals),
-        ("folded", "folded", "share of the images that it folds or mirrors", share),
-        ("moved", "moved", "distance of its points from the identity's; 2 is the whole image", two_decimals),
-        ("std", "std", "distance of its points from their mean over the images", two_decimals),
-        ("gradient", "gradient", "norm of the localisation network's gradient, relative to the rest", "{:.2g}".format),
-    )
-    return [
-        Measure(
-            f"{name}_{number}", heading, f"{words}, transformer {number}", _diagnostic(name, number), mean, text,
-            f"diagnostics_{number}",
-        )
-        for name, heading, words, text in told
-    ]  # fmt: skip
+_DIAGNOSTICS: dict[str, tuple[str, str, Callable[[float], str]]] = {
+    "outside": ("out of bounds", "share of the sampling points outside the image", share),
+    "scale": ("size", "size of what it shows; 1: as large as what it reads", two_decimals),
+    "folded": ("folded", "share of the images that it folds or mirrors", share),
+    "moved": ("moved", "distance of its points from the identity's; 2 is the whole image", two_decimals),
+    "std": ("std", "distance of its points from their mean over the images", two_decimals),
+    "gradient": ("gradient", "norm of the localisation network's gradient, relative to the rest", "{:.2g}".format),
+}
+
+
+def _diagnostic_measure(name: str, number: int) -> Measure:
+    heading, told, text = _DIAGNOSTICS[name]
+    told, group = f"{told}, transformer {number}", f"diagnostics_{number}"
+    return Measure(f"{name}_{number}", heading, told, _diagnostic(name, number), mean, text, group)
 
 
 def _class(label: int) -> Measure:
-    return Measure(
-        key=f"error_of_class_{label}",
-        heading=str(label),
-        description=f"percent of the images of class {label} that are misclassified",
-        read=lambda files: class_error(files.confusion, label),
-        over_seeds=partial(pooled_class_error, label),
-        text=two_decimals,
-        group="classes",
-    )
+    key, told = f"error_of_class_{label}", f"percent of the images of class {label} that are misclassified"
+    read = _of_confusion(partial(class_error, label=label))
+    return Measure(key, str(label), told, read, partial(pooled_class_error, label), two_decimals, "classes")
 
 
 MEASURES: tuple[Measure, ...] = (
+    Measure("error", "error % [95 %]", "percent misclassified", of("result.error"), pooled_error, two_decimals),
+    Measure("paper_error", "paper %", "the paper's test error in percent", _paper_error, same, one_decimal),
+    Measure("training_digits", "training digits", "trained on so many", of("result.training_digits"), same, whole),
+    Measure("parameters", "parameters", "trainable parameters", of("result.parameters"), same, whole),
+    Measure("macs", "MACs", "multiply-accumulate operations, for one image", of("result.macs"), same, shortened),
+    _speed("training"),
+    Measure("width", "width", "factor of the classifier's layer widths", of("result.width"), same, short),
+    Measure("training_seconds", "training s", "seconds of training of one trial", of("timing.seconds"), mean, whole),
+    _speed("evaluation"),
     Measure(
-        "error", "error % [95 %]", "percent of the images that are misclassified",
-        lambda files: files.result.error, pooled_error, two_decimals, "details",
+        "balanced_accuracy",
+        "balanced accuracy %",
+        "percent of a class that is classified correctly, in the mean over the classes",
+        _of_confusion(balanced_accuracy),
+        mean_share,
+        two_decimals,
     ),
-    Measure(
-        "paper_error", "paper %", "the test error that the paper reports for this network and dataset, in percent",
-        lambda files: paper_error(files.result.trial), same, one_decimal, "details",
-    ),
-    Measure(
-        "training_digits", "training digits", "digits that it was trained on",
-        lambda files: files.result.training_digits, same, whole, "details",
-    ),
-    Measure(
-        "parameters", "parameters", "trainable parameters",
-        lambda files: files.result.parameters, same, whole, "details",
-    ),
-    Measure(
-        "macs", "MACs", "multiply-accumulate operations of convolutions and matrix products, for one image",
-        lambda files: files.result.macs, same, shortened, "details",
-    ),
-    Measure(
-        "training_images_per_second", "training img/s", "images per second of training",
-        lambda files: files.timing.training_images_per_second, mean, whole, "details",
-    ),
-    Measure(
-        "width", "width", "factor of the classifier's layer widths",
-        lambda files: files.result.width, same, short, "details",
-    ),
-    Measure(
-        "training_seconds", "training s", "seconds of training, of one trial",
-        lambda files: files.timing.seconds, mean, whole, "details",
-    ),
-    Measure(
-        "evaluation_images_per_second", "evaluation img/s", "images per second of evaluation",
-        lambda files: files.timing.evaluation_images_per_second, mean, whole, "details",
-    ),
-    Measure(
-        "balanced_accuracy", "balanced accuracy %", "mean over the classes of the percent classified correctly",
-        lambda files: balanced_accuracy(files.confusion), mean_share, two_decimals, "details",
-    ),
-    Measure(
-        "images", "images", "images that were classified", lambda files: files.result.images, same, whole, "images"
-    ),
-    Measure(
-        "digits", "digits", "distinct digits among the images", lambda files: files.result.digits, same, whole, "images"
-    ),
-    Measure(
-        "clipped", "clipped", "images that lost ink at the canvas's edge",
-        lambda files: files.result.clipped, same, whole, "images",
-    ),
+    Measure("images", "images", "images that were classified", of("result.images"), same, whole, "images"),
+    Measure("digits", "digits", "distinct digits among the images", of("result.digits"), same, whole, "images"),
+    Measure("clipped", "clipped", "images that lost ink at the edge", of("result.clipped"), same, whole, "images"),
     *_of_components(),
     _overlap("iou", "IoU", "intersection over union of the sampled region and the digit's frame"),
     _overlap("iou_found", "IoU > 0.5", "images in which that is above 0.5"),
@@ -391,9 +332,9 @@ MEASURES: tuple[Measure, ...] = (
     _within("images", "images"),
     _within("output", "what the classifier reads"),
     _within("digits", "undistorted digits"),
-    *(measure for number in range(1, TRANSFORMERS + 1) for measure in _diagnostics(number)),
+    *(_diagnostic_measure(name, number) for number in range(1, TRANSFORMERS + 1) for name in _DIAGNOSTICS),
     *(_class(label) for label in range(CLASSES)),
-)  # fmt: skip
+)
 """In the order of the columns."""
 
 BY_KEY = {measure.key: measure for measure in MEASURES}

@@ -79,8 +79,8 @@ def aligned(lines: Sequence[Sequence[str]], names: int) -> str:
 
 def records(table: "pd.DataFrame") -> Records:
     """A table's rows, with None for what is missing."""
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return [{str(key): value for key, value in row.items()} for row in rows]
+    rows = table.to_dict("records")  # in which nothing but a missing number, NaN, differs from itself
+    return [{str(key): None if value != value else value for key, value in row.items()} for row in rows]
 
 
 def models(results: "Results") -> list[str]:

@@ -227,6 +227,13 @@ def test_another_recipe_in_the_same_cell_is_refused(train, results, contents):
     assert (kept(CNN, 0), kept(CNN, 1) is None) == (None, False)
 
 
+def test_other_images_of_the_same_name_are_refused(train, results, contents):
+    results(train("first", "--only", CNN))
+    before = contents(Path("docs"))
+    assert "means other images by r than" in refusal(results, train("held_out", "--only", ST_CNN, "--validate"))
+    assert contents(Path("docs")) == before
+
+
 def test_a_dataset_that_was_kept_under_another_name_keeps_that(train, results):
     rts = ("--set", "datasets=[rts]", "--only", "rts/*")
     results(train("first", *rts))
