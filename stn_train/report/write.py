@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from stn_train import storage
 from stn_train.config import dump
 from stn_train.report.page import html, markdown, records, render
@@ -106,12 +104,10 @@ def json_document(results: Results) -> dict[str, Any]:
 def csv_document(results: Results) -> str:
     """The table `summary`, with each model's difference to its baseline; values by seed are separated by spaces."""
     compared = results.comparisons[results.comparisons["part"] == "all"]
-    keys = ["dataset", "model"]
     beside = compared.drop(columns=["of", "part", "baseline", "seeds", "shown"])
-    table = results.summary.merge(beside, on=keys, how="left") if len(beside) else results.summary
+    table = results.summary.merge(beside, on=["dataset", "model"], how="left")
     listed = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value)
-    text: str = pd.DataFrame(listed).to_csv(index=False, lineterminator="\n")
-    return text
+    return str(listed.to_csv(index=False, lineterminator="\n"))
 
 
 def _by_cell(found: Mapping[tuple[str, str], Any], plain: Any) -> list[dict[str, Any]]:
