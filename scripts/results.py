@@ -1,49 +1,43 @@
-"""Writes the tables of docs/results.md and of README.md, the paper's and ours, from the results kept in docs/results.
+"""Writes the tables of docs/results.md and of README.md, the paper's and ours, from the results that are kept.
 
     python scripts/results.py runs/table1 runs/tc_paper    # keeps what these runs have finished, then writes the tables
     python scripts/results.py                              # writes the tables from what is kept
 
-What stands above MARK in the page stays, and in README.md all that does not stand between BEGIN and END. Of a run,
-config.yaml is kept, and of each of its finished trials what the numbers of a report are made of: result.json,
-timing.json, environment.json, alignment.json, metrics.jsonl, and predictions.npz without theta. They join what is kept
-already, and report.json is that of all. Checkpoints, and what pictures are drawn from, are not kept.
-
-So what is kept is a run's folder, and a copy of it can be gone on from, on any machine:
-
-    mkdir -p runs && cp -r docs/results/table1 runs/
-    stn-train run --config paper/table1                    # skips the kept trials; its report has them and the others
+What stands above MARK in the page stays, and in README.md all that does not stand between BEGIN and END. Two files are
+kept: docs/results.csv has a row for each trial, with its measures (see stn_train.report.measures), where it was trained
+and, as JSON without what is a default, its configuration; docs/results.npz has the images' `label/DATASET` (M) and
+`digit/DATASET` (M, or M x 2), and `predicted/EXPERIMENT/DATASET/MODEL/seed-K` (M), from which comparisons are made.
+A measure that a trial does not have, as when it is older than the measure, is empty.
 """
 
-import shutil
+import csv
+import io
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from stn_train import storage
-from stn_train.config import dump
+from stn_train.config import load_config
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import LEAST, Component, label
-from stn_train.experiment.plan import differences, joined
-from stn_train.report.alignment import AlignmentSummary, VarianceSummary
-from stn_train.report.cells import EACH_SEED, comparisons, each_seed, estimate, percent, residual_cell, residual_curves
-from stn_train.report.documents import json_document
-from stn_train.report.page import Block, Bullets, Heading, Table, Text, paragraphs
-from stn_train.report.results import Row, finished_trials, measured, rows_of
-from stn_train.report.text import gains
+from stn_train.report.measures import MEASURES
+from stn_train.report.page import environment, tidy
+from stn_train.report.results import Results, Trial, read_trials, tabulate
 from stn_train.report.write import load_environment
-from stn_train.run_folder import RunFolder, TrialFolder
-from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
-from stn_train.storage import write_json, write_text
+from stn_train.run_folder import RunFolder
+from stn_train.specs import trials_of
+from stn_train.storage import write_bytes, write_text
 
 ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
-PAGE = DOCS / "results.md"
-README = ROOT / "README.md"
-KEPT = DOCS / "results"
+PAGE, README = ROOT / "docs/results.md", ROOT / "README.md"
+TABLE, ARCHIVE = ROOT / "docs/results.csv", ROOT / "docs/results.npz"
+TEMPLATE = Path(__file__).with_suffix(".md.j2")
 MARK = "<!-- From here on written by scripts/results.py -->"
 BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
 CONFIGS = {
@@ -58,243 +52,190 @@ CONFIGS = {
 }
 """The configuration of each experiment that the page shows, by its name, in this order."""
 
+WIDE = {"rts": "rts_wide", "tc": "tc_wide", "addition": "addition_wide"}
+"""The names under which datasets are kept that were trained on under another."""
 
-def keep(run: RunFolder) -> None:
-    """Add a run's finished trials to those that are kept of its experiment, and write the report of all of them.
+MADE_ON = ("device_name", "torch", "commit")
+"""The columns that tell where a trial was trained, and by what."""
 
-    Raises UserError, and leaves what is kept as it was, where the two do not fit together or a file is damaged.
-    """
-    experiment = run.load_experiment()
-    if experiment.name not in CONFIGS:
-        raise UserError(f"{run.path} is a run of {experiment.name}, and the page shows those of {', '.join(CONFIGS)}")
-    finished = finished_trials(run, experiment)
-    if not finished:
-        raise UserError(f"{run.path} has nothing to keep yet: none of its trials has finished")
-    kept = RunFolder(KEPT / experiment.name)
-    if kept.path.exists():
-        experiment = joined(kept.load_experiment(), experiment)
-        refuse_other_recipe(kept, experiment, run)
-    KEPT.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=KEPT, prefix=".") as scratch:
-        merged = RunFolder(Path(scratch) / experiment.name)
-        if kept.path.exists():
-            shutil.copytree(kept.path, merged.path)
-        for trial in finished:
-            measured(run.trial(trial), trial)  # refuses what is damaged
-            if not run.trial(trial).environment.exists():
-                raise UserError(
-                    f"{run.trial(trial).environment} is missing, which tells where the trial was trained: delete "
-                    f"{run.trial(trial).path}, and train it again"
-                )
-            keep_trial(run.trial(trial), merged.trial(trial))
-        write_text(merged.config, dump(experiment))
-        write_json(merged.path / "report.json", json_document(experiment, rows_of(merged), None))
-        if kept.path.exists():
-            kept.path.rename(Path(scratch) / "before")
-        merged.path.rename(kept.path)
+NAMES = ("experiment", "dataset", "model", "seed", "baseline", "transforms", "tta_angles", "classes", "split")
+COLUMNS = (*NAMES, "precision", "device", "threads", *MADE_ON, *(one.key for one in MEASURES), "configuration")
 
 
-def refuse_other_recipe(kept: RunFolder, experiment: ExperimentSpec, run: RunFolder) -> None:
-    """Raise UserError where a kept trial is not what `experiment`, which a run has joined, says it is."""
-    for trial in finished_trials(kept, experiment):
-        before = measured(kept.trial(trial), trial).result.trial
-        if before != trial:
-            raise UserError(
-                f"{kept.trial(trial).path} keeps another trial: {', '.join(differences(before, trial))}; "
-                f"delete this folder, or all of {kept.path}, to keep what {run.path} holds"
-            )
+@dataclass(frozen=True)
+class Machine:
+    """Where a trial was trained, and by what."""
 
-
-def keep_trial(trial: TrialFolder, kept: TrialFolder) -> None:
-    """Copy what the numbers of a report need of a finished trial; one with the same result stays as it was kept."""
-    if kept.result.exists() and kept.result.read_bytes() == trial.result.read_bytes():
-        return
-    shutil.rmtree(kept.path, ignore_errors=True)
-    kept.path.mkdir(parents=True)
-    for each in (trial.result, trial.timing, trial.environment, trial.alignment, trial.metrics):
-        if each.exists():
-            shutil.copyfile(each, kept.path / each.name)
-    found = trial.load_predictions(trial.load_result().trial.dataset.channels)
-    storage.write_arrays(kept.predictions, {name: smallest(found[name]) for name in ("predicted", "label", "digit")})
-
-
-def smallest(numbers: np.ndarray) -> np.ndarray:
-    """The same numbers, none of them negative, in the smallest type with a sign."""
-    return numbers.astype(np.min_scalar_type(-1 - int(numbers.max())))
+    device: str
+    torch: str
+    commit: str | None
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of an experiment, and a row for each of its cells."""
+    """What is kept of an experiment: of `planned` trials, with the seeds that any cell has."""
 
-    folder: RunFolder
-    experiment: ExperimentSpec
-    rows: list[Row]
+    config: str
+    results: Results
+    models: list[str]
+    planned: int
+    made_on: dict[tuple[str, str], list[Machine]]
 
     @property
-    def config(self) -> str:
-        """The configuration that it is run by."""
-        return CONFIGS[self.experiment.name]
+    def machines(self) -> list[Machine]:
+        """All of them, in the order of the cells."""
+        return list(dict.fromkeys(machine for of_cell in self.made_on.values() for machine in of_cell))
 
 
-def kept_of(name: str) -> Kept:
-    """What is kept of the experiment of this name."""
-    folder = RunFolder(KEPT / name)
-    return Kept(folder, folder.load_experiment(), rows_of(folder))
+def load() -> list[Trial]:
+    """The trials that are kept."""
+    if not TABLE.exists():
+        return []
+    numbers = {"seed", "classes", "threads", *(measure.key for measure in MEASURES)}
+    trials = []
+    with TABLE.open(encoding="utf-8", newline="") as table, np.load(ARCHIVE, allow_pickle=False) as arrays:
+        for line in csv.DictReader(table):
+            row = dict.fromkeys(COLUMNS) | {key: text for key, text in line.items() if text}
+            row |= {key: number_in(line[key]) for key in numbers & line.keys() if line[key]}
+            row["tta_angles"] = tuple(map(float, line["tta_angles"].split()))
+            names = (f"label/{line['dataset']}", f"predicted/{key_of(row)}", f"digit/{line['dataset']}")
+            trials.append(Trial(row, *(arrays[name].astype(np.int64) for name in names)))
+    return trials
 
 
-def tables(runs: Sequence[Kept]) -> str:
-    """What stands below MARK, in Markdown."""
-    return paragraphs([block for run in runs for block in section(run)] or [Text("Nothing has been kept yet.")])
+def number_in(text: str) -> float:
+    """The number that is written there: the same as was written."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
-def section(run: Kept) -> list[Block]:
-    """What the page says of one experiment."""
-    finished = sum(len(row.seeds) for row in run.rows)
-    gained = [f"{sentence}." for sentence in gains(run.rows)]
-    every_cell, machines = cells(run)
-    return [
-        Heading(f"{run.config}: {finished} of {len(trials_of(run.experiment))} trials"),
-        Text(
-            f"`stn-train run --config {run.config}`; one cell and seed: the same with `--only DATASET/NETWORK --seeds "
-            "SEED`."
-        ),
-        errors(run, with_intervals=True),
-        *below("Does a transformer help? Differences in percentage points.", comparisons(run.rows), names=4),
-        *([Bullets(gained)] if gained else []),
-        *below(
-            "Does it remove the distortion? How much of the variation in each component is removed, with the variation "
-            "before and after; behind it, where that was measured, how much between two random distortions of the same "
-            "digit. The other columns are explained above.",
-            what_is_removed(run.rows),
-        ),
-        *below(
-            "Of small distortions as of large ones? How much of either half is gone, on average.",
-            residual_curves(run.rows),
-        ),
-        Text("Every cell: the error of each seed, and what it cost."),
-        every_cell,
-        machines,
-        *above_the_paper(run.rows),
+def save(trials: Sequence[Trial]) -> None:
+    """Write what is kept."""
+    rows = [
+        {key: trial.row.get(key) for key in COLUMNS} | {"tta_angles": " ".join(map(str, trial.row["tta_angles"]))}
+        for trial in trials
     ]
+    arrays: dict[str, NDArray[np.integer]] = {}
+    for trial in trials:
+        dataset = trial.row["dataset"]
+        arrays |= {f"label/{dataset}": trial.label, f"digit/{dataset}": trial.digit}
+        arrays[f"predicted/{key_of(trial.row)}"] = trial.predicted
+    file = io.BytesIO()
+    smallest = {name: each.astype(np.min_scalar_type(int(each.max()))) for name, each in arrays.items()}
+    np.savez_compressed(file, **smallest)  # type: ignore[arg-type]
+    table = pd.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")
+    write_bytes(ARCHIVE, file.getvalue())
+    write_text(TABLE, table.to_csv(index=False, lineterminator="\n"))
 
 
-def below(question: str, lines: Sequence[Sequence[str]], names: int = 2) -> list[Block]:
-    """A table below its question; nothing where it has no line but its header."""
-    return [Text(question), Table(lines, names)] if len(lines) > 1 else []
+def key_of(row: dict[str, Any]) -> str:
+    """A trial's name among all that are kept."""
+    return f"{row['experiment']}/{row['dataset']}/{row['model']}/seed-{row['seed']}"
 
 
-def errors(run: Kept, with_intervals: bool) -> Table:
-    """A line for each network, a column for each dataset: our error, with its interval or without, and the paper's."""
-    found = {(row.dataset, row.model): beside_paper(row, with_intervals) for row in run.rows}
-    datasets, models = (
-        [entry.name for entry in entries] for entries in (run.experiment.datasets, run.experiment.models)
-    )
-    datasets = [dataset for dataset in datasets if any((dataset, model) in found for model in models)]
-    lines = [[model, *(found.get((dataset, model), "") for dataset in datasets)] for model in models]
-    beside = " (the paper's)" if any(row.paper_error is not None for row in run.rows) else ""
-    header = f"{run.config}: test error %{' [95 %]' if with_intervals else ''}{beside}"
-    return Table([[header, *datasets], *(line for line in lines if any(line[1:]))], names=1)
+def finished_in(run: RunFolder, kept: Sequence[Trial]) -> list[Trial]:
+    """A run's finished trials, as they are kept. Raises UserError where a file is missing or damaged."""
+    experiment = run.load_experiment()
+    if experiment.name not in CONFIGS:
+        raise UserError(f"{run.path} is a run of {experiment.name}, and the page shows those of {', '.join(CONFIGS)}")
+    trials = read_trials(run)
+    if not trials:
+        raise UserError(f"{run.path} has nothing to keep yet: none of its trials has finished")
+    return [as_kept(run, trial, kept) for trial in trials]
 
 
-def beside_paper(row: Row, with_interval: bool) -> str:
-    """`**0.87** [0.73, 1.05] (1.2)`: bold where ours is not above the paper's."""
-    value, interval = estimate(row.error).split(" ", 1)
-    ours = value if row.paper_error is None or is_above_paper(row) else f"**{value}**"
-    parts = [ours, interval if with_interval else "", "" if row.paper_error is None else f"({row.paper_error})"]
-    return " ".join(filter(None, parts))
-
-
-def is_above_paper(row: Row) -> bool:
-    """Whether our mean error is above the paper's where both are rounded to one decimal, as the paper's is."""
-    return row.paper_error is not None and round(row.error.value, 1) > row.paper_error
-
-
-def what_is_removed(rows: Sequence[Row]) -> list[list[str]]:
-    """A line for each network whose transformer's pose can be told, without the columns in which none has anything."""
-    told = [(row, row.alignment) for row in rows if row.alignment and row.alignment.pose]
-    lines = [
-        [
-            *(row.dataset, row.model),
-            *(spread(alignment, component) for component in LEAST),
-            *(f"{share.value:.0f} %" for share in (alignment.overlap.iou, alignment.overlap.ink)),
-            ", ".join(f"{100 * one.folded:.0f} %" for one in row.diagnostics),
-            within_classes(alignment.within_classes),
-        ]
-        for row, alignment in told
-    ]
-    header = ["dataset", "model", *map(label, LEAST), "IoU", "ink in view", "folded", "within-class share"]
-    shown = [index for index in range(len(header)) if any(line[index] for line in lines)]
-    return [[line[index] for index in shown] for line in (header, *lines)]
-
-
-def spread(alignment: AlignmentSummary, component: Component) -> str:
-    """How much of the variation in a component is removed, and behind it of a digit's: `41 % (51.9 to 30.5 °); 43 %`.
-
-    Empty where there was next to nothing to remove.
-    """
-    pose, draws = (
-        [one for one in poses if one.component == component and one.score]
-        for poses in (alignment.pose, alignment.pose_of_a_digit)
-    )
-    return "; ".join([*map(residual_cell, pose), *(percent(one.score) for one in draws if pose and one.score)])
-
-
-def within_classes(shares: VarianceSummary | None) -> str:
-    """Of images, of what the classifier reads, and of undistorted digits: `89 to 70 % (79)`."""
-    if shares is None:
-        return ""
-    return f"{shares.images.value:.0f} to {shares.output.value:.0f} % ({shares.digits.value:.0f})"
-
-
-def cells(run: Kept) -> tuple[Table, Bullets]:
-    """A line for each cell, and what the numbers in the last column stand for."""
-    machines: dict[str, int] = {}
-    lines = []
-    for row in run.rows:
-        folders = [run.folder.trial(trial) for trial in trials_of(run.experiment) if is_of(row, trial)]
-        threads = {folder.load_timing().threads for folder in folders}
-        made_on = {machines.setdefault(machine(folder), len(machines) + 1) for folder in folders}
-        lines.append(
-            [
-                f"{row.dataset}/{row.model}",
-                each_seed(row),
-                f"{row.parameters:,}",
-                f"{row.macs / 1e6:.1f} M",
-                f"{row.training_seconds / 60:.0f} min",
-                ", ".join(map(str, sorted(threads))),
-                ", ".join(map(str, sorted(made_on))),
-            ]
+def as_kept(run: RunFolder, trial: Trial, kept: Sequence[Trial]) -> Trial:
+    """The trial with its configuration and its machine, under the name of its dataset among those that are kept."""
+    assert trial.spec is not None  # it was read from a run
+    folder = run.trial(trial.spec)
+    machine = load_environment(folder.environment)
+    if machine is None:
+        raise UserError(
+            f"{folder.environment} is missing, which tells where the trial was trained: delete {folder.path}, and "
+            "train it again"
         )
-    header = ["cell", EACH_SEED, "parameters", "MACs", "training", "threads", "made on"]
-    return Table([header, *lines], names=1), Bullets([f"{number}: {words}" for words, number in machines.items()])
+    commit, *dirty = (machine["commit"] or "").split("-")
+    made_on = (machine["device"], machine["versions"]["torch"], "-".join([commit[:7], *dirty]) or None)
+    configuration = trial.spec.model_dump(mode="json", exclude_defaults=True)
+    wide = {**configuration["dataset"], "name": WIDE.get(trial.row["dataset"], "")}
+    if any(json.loads(other.row["configuration"])["dataset"] == wide for other in kept):
+        configuration["dataset"] = wide
+    row = {
+        **trial.row,
+        **dict(zip(MADE_ON, made_on, strict=True)),
+        "experiment": run.load_experiment().name,
+        "dataset": configuration["dataset"]["name"],
+        "configuration": json.dumps(configuration, separators=(",", ":")),
+    }
+    return Trial(row, trial.label, trial.predicted, trial.digit)
 
 
-def is_of(row: Row, trial: TrialSpec) -> bool:
-    """Whether a row holds what this trial found."""
-    return (trial.dataset.name, trial.model.name) == (row.dataset, row.model) and trial.seed in row.seeds
+def joined(kept: Sequence[Trial], new: Sequence[Trial], run: RunFolder) -> list[Trial]:
+    """What is kept, with what a run adds. A trial with the same predictions stays as it was kept, with its machine.
+
+    Raises UserError where the same cell keeps trials of another configuration, or a dataset of this name other images.
+    """
+    trials = {key_of(trial.row): trial for trial in kept}
+    images = {trial.row["dataset"]: trial for trial in kept}
+    for trial in new:
+        of_dataset = images.setdefault(trial.row["dataset"], trial)
+        if not all(np.array_equal(getattr(of_dataset, name), getattr(trial, name)) for name in ("label", "digit")):
+            raise UserError(f"{run.path} means other images by {trial.row['dataset']} than {ARCHIVE} keeps")
+        for other in kept:
+            if cell_of(other) == cell_of(trial) and (changed := differences(other, trial)):
+                raise UserError(
+                    f"{TABLE} keeps another trial than {run.path} as {key_of(other.row)}: {', '.join(changed)}; delete "
+                    "its row to keep what the run holds"
+                )
+        before = trials.get(key_of(trial.row))
+        if before is None or not np.array_equal(before.predicted, trial.predicted):
+            trials[key_of(trial.row)] = trial
+    return sorted(trials.values(), key=place_of)
 
 
-def machine(trial: TrialFolder) -> str:
-    """Where a kept trial was trained, and by what."""
-    environment = load_environment(trial.environment)
-    assert environment is not None  # see `keep`
-    commit, *dirty = (environment["commit"] or "").split("-")
-    version = "-".join([commit[:7], *dirty])
-    where = f"{environment['device']}, torch {environment['versions']['torch']}"
-    return f"{where}, commit `{version}`" if commit else where
+def cell_of(trial: Trial) -> tuple[str, str, str]:
+    """Its experiment, dataset and model."""
+    return trial.row["experiment"], trial.row["dataset"], trial.row["model"]
 
 
-def above_the_paper(rows: Sequence[Row]) -> list[Text]:
-    """Names the cells that are above the paper's figure; nothing if the paper has none."""
-    above = [
-        f"{row.dataset}/{row.model} ({row.error.value:.2f} against {row.paper_error})"
-        for row in rows
-        if is_above_paper(row)
-    ]
-    if above:
-        return [Text(f"Above the paper's figure: {', '.join(above)}.")]
-    return [Text("No cell is above the paper's figure.")] if any(row.paper_error is not None for row in rows) else []
+def differences(kept: Trial, new: Trial) -> list[str]:
+    """What differs between the configurations of two trials, but for their seeds: `training.epochs was 1 and is 2`."""
+    before, now = (flat(json.loads(trial.row["configuration"]) | {"seed": None}) for trial in (kept, new))
+    keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
+    return [f"{key} was {before.get(key, 'the default')} and is {now.get(key, 'the default')}" for key in keys]
+
+
+def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as one, with dots."""
+    found: dict[str, Any] = {}
+    for key, below in value.items():
+        found |= flat(below, f"{prefix}{key}.") if isinstance(below, dict) else {f"{prefix}{key}": below}
+    return found
+
+
+def place_of(trial: Trial) -> tuple[int, int, int, int]:
+    """Where it stands: as its configuration has experiments, datasets and models; what that lacks comes last."""
+    experiment, dataset, model = cell_of(trial)
+    datasets, models = (list(dict.fromkeys(names)) for names in zip(*cells_in(CONFIGS[experiment]), strict=True))
+    known = dataset if dataset in datasets else dataset.removesuffix("_wide")
+    places = ([*CONFIGS].index(experiment), [*datasets, known].index(known), [*models, model].index(model))
+    return *places, trial.row["seed"]
+
+
+@cache
+def cells_in(config: str) -> list[tuple[str, str]]:
+    """The datasets and models of a configuration that is shipped, as far as it trains them together."""
+    return list(dict.fromkeys((trial.dataset.name, trial.model.name) for trial in trials_of(load_config(config))))
+
+
+def kept_of(name: str, trials: Sequence[Trial]) -> Kept:
+    """What is kept of an experiment."""
+    mine = [trial for trial in trials if trial.row["experiment"] == name]
+    made_on: dict[tuple[str, str], list[Machine]] = {}
+    for trial in mine:
+        made_on.setdefault(trial.cell, []).append(Machine(*(trial.row[key] for key in MADE_ON)))
+    models = list(dict.fromkeys(trial.row["model"] for trial in sorted(mine, key=lambda one: place_of(one)[2])))
+    planned = len(cells_in(CONFIGS[name])) * len({trial.row["seed"] for trial in mine})
+    return Kept(CONFIGS[name], tabulate(mine), models, planned, made_on)
 
 
 def around(path: Path, *marks: str) -> list[str]:
@@ -308,15 +249,25 @@ def around(path: Path, *marks: str) -> list[str]:
     return [*parts, text]
 
 
+def main(runs: Sequence[str]) -> None:
+    """Keep what these runs have finished, and write the tables of all that is kept. Raises UserError, and writes
+    nothing, where a run does not fit or a page has no place for them."""
+    page, _ = around(PAGE, MARK)
+    before, _, after = around(README, BEGIN, END)
+    trials = load()
+    for run in map(RunFolder, map(Path, runs)):
+        trials = joined(trials, finished_in(run, trials), run)
+    if runs:
+        save(trials)
+    kept = [kept_of(name, trials) for name in CONFIGS if any(trial.row["experiment"] == name for trial in trials)]
+    template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
+    whole, short = (tidy(template.render(runs=kept, short=each)) for each in (False, True))
+    write_text(PAGE, f"{page}{MARK}\n\n{whole}")
+    write_text(README, f"{before}{BEGIN}\n\n{short}\n{END}{after}")
+
+
 if __name__ == "__main__":
     try:
-        page, _ = around(PAGE, MARK)
-        before, _, after = around(README, BEGIN, END)
-        for argument in sys.argv[1:]:
-            keep(RunFolder(Path(argument)))
+        main(sys.argv[1:])
     except UserError as error:
         sys.exit(str(error))
-    runs = [kept_of(name) for name in CONFIGS if (KEPT / name).exists()]
-    PAGE.write_text(f"{page}{MARK}\n\n{tables(runs)}\n", encoding="utf-8")
-    short = paragraphs([errors(run, with_intervals=False) for run in runs])
-    README.write_text(f"{before}{BEGIN}\n\n{short}\n\n{END}{after}", encoding="utf-8")

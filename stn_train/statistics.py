@@ -1,4 +1,4 @@
-"""Numbers to verdicts: errors with their intervals, and paired comparisons of networks. Torch-free.
+"""Numbers to intervals and p: errors with their intervals, and paired comparisons of networks. Torch-free.
 
 Throughout, `wrong` is a boolean array (S x M) that says which of M images the network of each of S seeds got wrong,
 and `digit` names the test digit that each image shows (M), or the two that it shows (M x 2). Images that share a digit
@@ -134,61 +134,6 @@ def _mcnemar(only_model: float, only_baseline: float) -> float:
     """Of as many images, not always a whole number, that only the one and only the other gets wrong."""
     fewer, more = sorted((only_model, only_baseline))
     return min(1.0, 2 * float(betainc(more, fewer + 1, 0.5))) if more else 1.0
-
-
-def verdict(model: str, baseline: str, comparison: Comparison) -> str:
-    """What a comparison shows, in a plain sentence without a full stop."""
-    difference, seeds = comparison.difference, comparison.seeds
-    told = [f"p {p_value(comparison.p)}"]
-    if comparison.adjusted != comparison.p:
-        told.append(f"{p_value(comparison.adjusted)} among these comparisons")
-    told.append(f"{seeds} seeds" if seeds > 1 else "one seed: it says nothing about other trainings")
-    source = ", ".join(told)
-    if not comparison.is_shown:
-        return (
-            f"no difference shown between {model} and {baseline} (difference {difference.value:z.2f} points, "
-            f"95 % interval {difference.low:z.2f} to {difference.high:z.2f}, {source})"
-        )
-    least, most = sorted((abs(difference.low), abs(difference.high)))
-    more = "more" if difference.value < 0 else "fewer"
-    return (
-        f"{model} classifies {abs(difference.value):.2f} percentage points {more} of the images correctly than "
-        f"{baseline} (95 % interval {least:.2f} to {most:.2f}, {source})"
-    )
-
-
-def where_from(
-    model: str,
-    baseline: str,
-    size: Comparison,
-    transforming: Comparison,
-    supervised: Comparison | None,
-    oracle: Comparison | None,
-) -> str:
-    """Where a model's gain over its baseline comes from, in a sentence without a full stop.
-
-    size: its control frozen at the identity against the baseline; transforming: the model against that control;
-    supervised, oracle: its controls that learn the true pose, and are given it, against the model.
-    """
-    more = [
-        f"{_points(comparison)} beyond that {how}"
-        for how, comparison in (("when supervised with the true pose", supervised), ("with the oracle's pose", oracle))
-        if comparison
-    ]
-    return (
-        f"{model} against {baseline}, in points of error: {_points(size)} with the size of its output alone (frozen at "
-        f"the identity), {_points(transforming)} with transforming"
-    ) + "".join(f"; {one}" for one in more)
-
-
-def _points(comparison: Comparison) -> str:
-    ends = comparison.difference
-    return f"{ends.value:+z.2f} [{ends.low:z.2f}, {ends.high:z.2f}]"
-
-
-def p_value(p: float) -> str:
-    """A p to three decimals."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _wilson(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Estimate:

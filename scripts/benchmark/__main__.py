@@ -12,7 +12,7 @@ from benchmark.rows import Measurement, Setting, measure, source_at_hand
 from benchmark.table import ROWS, rows_of
 from stn_train.cli.common import AsJson, DataRoot, Device, Quiet, Threads
 from stn_train.experiment.runtime import environment, open_runtime
-from stn_train.report.text import aligned
+from stn_train.report.page import aligned
 from stn_train.storage import json_text
 
 

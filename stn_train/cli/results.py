@@ -53,6 +53,7 @@ def eval_(
     """
     from stn_train.experiment.load import NoPoseError, checkpoints_in, evaluate
     from stn_train.experiment.runtime import open_runtime
+    from stn_train.report.text import evaluation as evaluation_text
     from stn_train.storage import json_text
 
     turned = None if tta_angles is None else _degrees(tta_angles)
@@ -69,9 +70,10 @@ def eval_(
         except UserError as error:
             failed.append(error)
             continue
+        values = _values(evaluation)
         if not as_json:  # each as it comes: a folder may hold many
-            typer.echo(("\n" if found else "") + _words(evaluation))
-        found.append(_values(evaluation))
+            typer.echo(("\n" if found else "") + evaluation_text(values, evaluation.alignment))
+        found.append(values)
     if not found:
         raise (failed or left_out)[0]
     if as_json:
@@ -133,21 +135,20 @@ def compare(
     How errors fall with more training digits: stn-train compare runs/rts runs/low_data --plot digits.png
     """
     from stn_train.report.compare import compare_runs, trials_by_digits
-    from stn_train.report.documents import row_values
-    from stn_train.report.text import side_by_side, validation
+    from stn_train.report.text import side_by_side
+    from stn_train.report.write import json_document
     from stn_train.run_folder import RunFolder
     from stn_train.storage import json_text
 
     if len(set(runs)) < max(len(runs), 2):
         raise UserError("expected at least two runs, each named once: stn-train compare RUN RUN")
     folders = [RunFolder(run) for run in runs]
-    rows = compare_runs(folders)
+    results = compare_runs(folders)
     if plot is not None:
         from stn_train.report.plots import errors_by_digits, save_figure
 
         save_figure(errors_by_digits(trials_by_digits(folders)), plot)
-    words = "\n".join([side_by_side(rows), *validation(rows)])
-    typer.echo(json_text([row_values(row) for row in rows], only_ascii=True) if as_json else words)
+    typer.echo(json_text(json_document(results), only_ascii=True) if as_json else side_by_side(results))
     if plot is not None and not as_json:
         typer.echo(f"\nwrote {plot}")
 
@@ -157,7 +158,7 @@ def status(run: Run) -> None:
 
     For instance: stn-train status runs/rts
     """
-    from stn_train.report.status import status, status_text
+    from stn_train.report.text import status, status_text
     from stn_train.run_folder import RunFolder
 
     typer.echo(status_text(status(RunFolder(run))))
@@ -165,14 +166,13 @@ def status(run: Run) -> None:
 
 def report_text(report: "Report") -> str:
     """What a report says, for the terminal."""
-    from stn_train.report.text import summary, validation, warnings
+    from stn_train.report.text import summary
 
-    told = [f"warning: {sentence}" for sentence in warnings(report.rows)]
-    return "\n".join([summary(report.experiment, report.rows), *told, *validation(report.rows)])
+    return summary(report.results)
 
 
 def _values(evaluation: "Evaluation") -> dict[str, Any]:
-    from stn_train.report.results import class_errors
+    from stn_train.report.measures import class_error
     from stn_train.statistics import error_over_seeds
 
     error = error_over_seeds(evaluation.wrong[None], evaluation.digit)
@@ -189,50 +189,7 @@ def _values(evaluation: "Evaluation") -> dict[str, Any]:
         "images": len(evaluation.wrong),
         "errors": int(evaluation.wrong.sum()),
         "error": {"value": error.value, "low": error.low, "high": error.high},
-        "class_errors": class_errors(evaluation.confusion),
+        "class_errors": [class_error(evaluation.confusion, label) for label in range(len(evaluation.confusion))],
         "confusion": evaluation.confusion.tolist(),
         "alignment": evaluation.alignment and evaluation.alignment.model_dump(mode="json"),
     }
-
-
-def _removes(evaluation: "Evaluation") -> list[str]:
-    """A line on what the transformer removes of the distortion, where there is anything to remove."""
-    from stn_train.report.alignment import summarise
-    from stn_train.report.text import removes
-
-    words = removes("the transformer", summarise([evaluation.alignment])) if evaluation.alignment else ""
-    return [words] if words else []
-
-
-def _also_turned(evaluation: "Evaluation") -> str:
-    tta_angles = ", ".join(f"{degrees:g}" for degrees in evaluation.tta_angles)
-    return f", each also turned by {tta_angles} degrees" if tta_angles else ""
-
-
-def _words(evaluation: "Evaluation") -> str:
-    from stn_train.report.cells import or_dash
-    from stn_train.report.text import aligned
-
-    values = _values(evaluation)
-    error, canvas = values["error"], values["dataset"]["canvas"]
-    classes = [str(label) for label in range(len(values["class_errors"]))]
-    per_class = [["class", *classes], ["error %", *map(or_dash, values["class_errors"])]]
-    confusion = [
-        ["", *classes],
-        *([label, *map(str, row)] for label, row in zip(classes, values["confusion"], strict=True)),
-    ]
-    return "\n".join(
-        [
-            values["checkpoint"],
-            f"{values['model']}, after epoch {values['epoch']} of {values['epochs']} on {values['trained_on']}, "
-            f"measured on {values['images']:,} {values['split']} images of {values['dataset']['name']} "
-            f"({canvas[0]} x {canvas[1]} pixels){_also_turned(evaluation)}:",
-            f"error {error['value']:.2f} % (95 % interval {error['low']:.2f} to {error['high']:.2f})",
-            *_removes(evaluation),
-            "",
-            aligned(per_class, names=1),
-            "",
-            "confusion matrix, true class (rows) and predicted class (columns):",
-            aligned(confusion, names=1),
-        ]
-    )

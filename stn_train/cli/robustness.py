@@ -38,7 +38,6 @@ def robustness(
     """
     from stn_train.experiment.robustness import measure_robustness
     from stn_train.experiment.runtime import open_runtime
-    from stn_train.report.robustness import robust
     from stn_train.report.text import robustness as in_words
     from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
@@ -56,8 +55,7 @@ def robustness(
                     _tell(progress, quiet)
         except Stopped:
             raise stopped("what was measured is saved", stopping()) from None
-    report_run(folder)
-    found = robust(folder, experiment)
+    found = report_run(folder).results.robustness
     if found is None:
         raise failed[0]
     typer.echo(in_words(found))

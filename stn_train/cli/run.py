@@ -151,7 +151,7 @@ def _seed_list(text: str) -> list[int]:
 def _plan(trials: "list[TrialSpec]") -> str:
     """The table of --dry-run: a line for each dataset and model."""
     from stn_train.experiment.trial import size_of
-    from stn_train.report.text import aligned
+    from stn_train.report.page import aligned
 
     lines = [["dataset", "model", "canvas", "output", "width", "parameters", "MACs", "epochs", "seeds"]]
     seeds: dict[tuple[str, str], list[str]] = {}

@@ -9,7 +9,7 @@ runs/<name>/
   report.json, report.md, report.html, figures/
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,9 +21,8 @@ from pydantic import Field
 from stn_train import storage
 from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.errors import UserError
-from stn_train.report.page import Block, Bullets, Code, Heading, Picture, Text, html, markdown, picture_in
+from stn_train.report.page import html, markdown, render
 from stn_train.report.plots import located, png
-from stn_train.report.text import aligned
 from stn_train.run_folder import OutputFolder, TrialFolder, load_arrays
 from stn_train.specs import DatasetSpec, Spec
 from stn_train.statistics import Estimate, error_over_seeds
@@ -48,7 +47,6 @@ class CellResult(Spec):
         return 100 * sum(each > FOUND for each in self.overlap) / len(self.overlap)
 
 
-@dataclass(frozen=True)
 class ColocalisationFolder(OutputFolder):
     """The files of one co-localisation, by name."""
 
@@ -97,8 +95,8 @@ class Found:
     """Percent, with the 95 % interval: what other digits would give."""
     overlap: float
     """The mean over all images, found or not."""
-    paper: str
-    """The paper's percentage, where it has one for this dataset."""
+    paper: tuple[int, ...]
+    """The paper's percentage, or its lowest and its highest, where it has one for this dataset."""
 
 
 @dataclass(frozen=True)
@@ -118,16 +116,17 @@ def write_colocalisation_report(spec: ColocalisationSpec, folder: Colocalisation
     results = [folder.load_result(cell) for cell in cells_of(spec) if folder.result(cell).exists()]
     if not results:
         raise UserError(f"{folder.path} has nothing to report yet: none of its cells has finished")
-    rows = found_in(spec, results)
-    table = found_table(rows)
-    figures = _draw(folder, results)
-    blocks = _sections(spec, folder, results, table, figures)
+    rows, pictures = found_in(spec, results), _draw(folder, results)
     document, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "md", "html"))
-    write_json(document, {"format": 1, "name": spec.name, "source": spec.source, "rows": [asdict(row) for row in rows]})
-    write_text(page, html(spec.name, blocks, folder.path))
-    write_text(reading, markdown(spec.name, blocks))
-    pictures = [folder.path / picture.path for picture in figures.values()]
-    return ColocalisationReport(rows, table, [document, reading, page, *pictures])
+    said = {
+        **{"spec": spec, "rows": rows, "pictures": pictures, "encoder": folder.encoder.load_result()},
+        **{"finished": len(results), "planned": len(cells_of(spec)), "threshold": FOUND},
+    }
+    write_json(document, {"format": 2, "name": spec.name, "source": spec.source, "rows": [asdict(row) for row in rows]})
+    write_text(page, html(spec.name, "colocalisation.j2", folder.path, **said))
+    write_text(reading, markdown(spec.name, "colocalisation.j2", **said))
+    files = [document, reading, page, *(folder.path / path for path in pictures.values())]
+    return ColocalisationReport(rows, render("text.j2", "found", rows), files)
 
 
 def found_in(spec: ColocalisationSpec, results: Sequence[CellResult]) -> list[Found]:
@@ -148,85 +147,24 @@ def _found(spec: ColocalisationSpec, dataset: DatasetSpec, label: int | None, re
     return Found(dataset.name, label, len(overlap), found, float(overlap.mean()), _of_the_paper(spec, dataset))
 
 
-def _of_the_paper(spec: ColocalisationSpec, dataset: DatasetSpec) -> str:
+def _of_the_paper(spec: ColocalisationSpec, dataset: DatasetSpec) -> tuple[int, ...]:
     """The paper's percentage for each class; of T and TC on its canvas, with its clutter, or nothing."""
     if spec.source != "mnist" or dataset.canvas != (84, 84) or dataset.translation != (-1, 1):
-        return ""
+        return ()
     if dataset.clutter is None:
-        return "100"
-    return "75 to 94" if (dataset.clutter.patches, dataset.clutter.size) == (16, 6) else ""
+        return (100,)
+    return (75, 94) if (dataset.clutter.patches, dataset.clutter.size) == (16, 6) else ()
 
 
-def found_table(rows: Sequence[Found]) -> str:
-    """The aligned table: a line for each class, and for each dataset what was found, the overlap, and the paper's."""
-    datasets = list(dict.fromkeys(row.dataset for row in rows))
-    labels = sorted({row.label for row in rows if row.label is not None})
-    places = {(row.dataset, row.label): _cells(row) for row in rows}
-    lines = [["class", *(name for each in datasets for name in (f"{each}: found % [95 %]", "overlap", "paper"))]]
-    for label in (*labels, None):
-        cells = [places.get((dataset, label)) for dataset in datasets]
-        if any(cells):
-            name = "all" if label is None else str(label)
-            lines.append([name, *(text for cell in cells for text in cell or ["-", "-", "-"])])
-    return aligned(lines, names=1)
-
-
-def _cells(row: Found) -> list[str]:
-    found = row.found
-    return [f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]", f"{row.overlap:.2f}", row.paper or "-"]
-
-
-def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[str, Picture]:
-    """Draw a picture for each dataset; by title."""
-    figures = {}
+def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[str, str]:
+    """Draw a picture for each dataset; the paths, relative to the report."""
+    pictures = {}
     for dataset in dict.fromkeys(result.cell.dataset.name for result in results):
         samples = {
             f"class {result.cell.label}": folder.load_samples(result.cell)
             for result in results
             if result.cell.dataset.name == dataset
         }
-        figures[dataset] = picture_in(
-            folder.figures, f"boxes@{dataset}.png", f"images of {dataset} with true and predicted boxes"
-        )
-        write_bytes(folder.path / figures[dataset].path, png(located(dataset, samples)))
-    return figures
-
-
-def _sections(
-    spec: ColocalisationSpec,
-    folder: ColocalisationFolder,
-    results: Sequence[CellResult],
-    table: str,
-    figures: Mapping[str, Picture],
-) -> list[Block]:
-    """The report below its title."""
-    return [
-        Text(f"Where is the digit? Localisers trained without labels, by the likeness of their crops ({spec.source})."),
-        Code(table),
-        Heading("What the numbers mean"),
-        Bullets(_meaning(spec, folder, results)),
-        *(block for title, picture in figures.items() for block in (Heading(title), picture)),
-        Heading("To run it again"),
-        Text("In this folder:"),
-        Code("stn-train colocalise --config config.yaml"),
-    ]
-
-
-def _meaning(spec: ColocalisationSpec, folder: ColocalisationFolder, results: Sequence[CellResult]) -> list[str]:
-    encoder = folder.encoder.load_result()
-    unfinished = len(cells_of(spec)) - len(results)
-    lines = []
-    if unfinished:
-        lines.append(f"{unfinished} of {len(cells_of(spec))} cells have not finished; they are missing here.")
-    if spec.validation:
-        lines.append("These are digits held out of the training set: to tune by, not to report.")
-    return [
-        *lines,
-        f"Found: the overlap of the predicted box with the digit's 28 x 28 frame is above {FOUND} (intersection over "
-        "union). Overlap: its mean over all images, found or not.",
-        "The interval says what other digits would give; it does not speak of other trainings.",
-        "Each localiser was trained on images of one class, without labels or boxes, and is measured on images of "
-        "other digits, which it never saw; the paper trains and measures on the same 100 images.",
-        f"The encoder has an error of {encoder.error:.2f} % on its own {encoder.split} images "
-        f"({encoder.trial.dataset.name}).",
-    ]
+        pictures[dataset] = f"{folder.figures.name}/boxes@{dataset}.png"
+        write_bytes(folder.path / pictures[dataset], png(located(dataset, samples)))
+    return pictures

@@ -21,11 +21,6 @@ LEAST: dict[Component, tuple[float, str]] = {
 """Of each component of a pose the spread, with its unit, from which on images count as varying in it."""
 
 
-def label(component: Component) -> str:
-    """What a component is called where people read."""
-    return "non-affine residual" if component == "non_affine" else component
-
-
 class Spread(Spec):
     """How far the digits' poses vary in one component: the root mean square about the mean, over images."""
 

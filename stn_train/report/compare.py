@@ -2,56 +2,53 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from stn_train.errors import UserError
-from stn_train.report.results import BySeed, Measured, Row, corrected_rows, finished_trials, measured, row_of
+from stn_train.report.results import Results, Trial, read_trials, tabulate
 from stn_train.run_folder import RunFolder
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A run by its folder's name: on each dataset, for each model, the finished trials by seed."""
+def compare_runs(folders: Sequence[RunFolder]) -> Results:
+    """The results of every model that has finished on a dataset of the first run, called `model (folder)`.
 
-    name: str
-    datasets: dict[str, dict[str, BySeed]]
-
-
-def compare_runs(folders: Sequence[RunFolder]) -> list[Row]:
-    """A row for every model that has finished on a dataset of the first run, called `model (folder)`.
-
-    The baseline of a row is the model of the same name in the first run or, where that has a single model on the
-    dataset, this one. Raises UserError where a folder holds no run or nothing has finished there, where a dataset is
-    not the same everywhere, or where no later run can be compared with the first.
+    Its baseline is the model of the same name in the first run or, where that has a single model on the dataset, this
+    one. Raises UserError where a folder holds no run or nothing has finished there, where a dataset is not the same
+    everywhere, or where no later run can be compared with the first.
     """
     first, *others = [_read(folder) for folder in folders]
-    rows = []
-    for dataset, baselines in first.datasets.items():
-        rows += [_row(first, model, trials) for model, trials in baselines.items()]
-        for run in others:
-            for model, trials in run.datasets.get(dataset, {}).items():
-                _check_same_dataset(first, next(iter(baselines.values())), run, trials)
-                baseline = model if model in baselines else next(iter(baselines)) if len(baselines) == 1 else None
-                rows.append(_row(run, model, trials, first, baseline))
-    if not any(row.comparison for row in rows):
+    name, *names = [str(folder.path) for folder in folders]
+    trials = []
+    for dataset in dict.fromkeys(trial.row["dataset"] for trial in first):
+        mine = [trial for trial in first if trial.row["dataset"] == dataset]
+        models = list(dict.fromkeys(trial.row["model"] for trial in mine))
+        trials += [_renamed(trial, name, None) for trial in mine]
+        for run, theirs in zip(names, others, strict=True):
+            for trial in (trial for trial in theirs if trial.row["dataset"] == dataset):
+                _check_same_dataset(name, mine[0], run, trial)
+                model = trial.row["model"]
+                baseline = model if model in models else models[0] if len(models) == 1 else None
+                trials.append(_renamed(trial, run, baseline and f"{baseline} ({name})"))
+    results = tabulate(trials)
+    if results.comparisons.empty:
         raise UserError(
-            f"nothing in {', '.join(run.name for run in others)} can be compared with {first.name}: they have no "
-            "dataset, model and seed in common"
+            f"nothing in {', '.join(names)} can be compared with {name}: they have no dataset, model and seed in common"
         )
-    return corrected_rows(rows)
+    return results
 
 
-def trials_by_digits(folders: Sequence[RunFolder]) -> list[Measured]:
-    """What there is to plot of runs that `compare_runs` can compare: their finished trials on the first's datasets.
+def trials_by_digits(folders: Sequence[RunFolder]) -> pd.DataFrame:
+    """What there is to plot of runs that `compare_runs` can compare: the table `trials`, on the first run's datasets.
 
     Raises UserError where all were trained on as many digits, or where two runs hold the same trial.
     """
     runs = [_read(folder) for folder in folders]
-    of_models = [run.datasets.get(dataset, {}).values() for dataset in runs[0].datasets for run in runs]
-    trials = [trial for models in of_models for by_seed in models for trial in by_seed.values()]
-    counts = Counter((trial.key, trial.result.training_digits) for trial in trials)
+    datasets = list(dict.fromkeys(trial.row["dataset"] for trial in runs[0]))
+    trials = [trial for each in datasets for run in runs for trial in run if trial.row["dataset"] == each]
+    counts = Counter((trial.key, trial.row["training_digits"]) for trial in trials)
     numbers = {digits for _, digits in counts}
     if len(numbers) == 1:
         raise UserError(
@@ -64,37 +61,24 @@ def trials_by_digits(folders: Sequence[RunFolder]) -> list[Measured]:
                 f"{count} of these runs hold {key} from {digits:,} training digits, which a plot shows once: "
                 "name one of them"
             )
+    return pd.DataFrame([trial.row for trial in trials])
+
+
+def _read(folder: RunFolder) -> list[Trial]:
+    trials = read_trials(folder)
+    if not trials:
+        raise UserError(f"{folder.path} has nothing to compare yet: none of its trials has finished")
     return trials
 
 
-def _read(folder: RunFolder) -> _Run:
-    run = _Run(str(folder.path), {})
-    for trial in finished_trials(folder, folder.load_experiment()):
-        models = run.datasets.setdefault(trial.dataset.name, {})
-        models.setdefault(trial.model.name, {})[trial.seed] = measured(folder.trial(trial), trial)
-    if not run.datasets:
-        raise UserError(f"{run.name} has nothing to compare yet: none of its trials has finished")
-    return run
+def _renamed(trial: Trial, run: str, baseline: str | None) -> Trial:
+    return replace(trial, row=trial.row | {"model": f"{trial.row['model']} ({run})", "baseline": baseline})
 
 
-def _row(
-    run: _Run,
-    model: str,
-    trials: BySeed,
-    first: _Run | None = None,
-    baseline: str | None = None,
-) -> Row:
-    dataset = next(iter(trials.values())).dataset
-    theirs = first.datasets[dataset][baseline] if first and baseline else {}
-    row = row_of(trials, theirs, f"{baseline} ({first.name})" if first and baseline else None)
-    return replace(row, model=f"{model} ({run.name})")
-
-
-def _check_same_dataset(first: _Run, theirs: BySeed, run: _Run, mine: BySeed) -> None:
+def _check_same_dataset(first: str, theirs: Trial, run: str, mine: Trial) -> None:
     """Raise UserError where two runs mean different images by a dataset's name."""
-    there, here = (next(iter(trials.values())) for trials in (theirs, mine))
-    wanted, meant = ((one.trial.source, one.trial.dataset, one.split) for one in (there.result, here.result))
-    if not (meant == wanted and np.array_equal(there.digit, here.digit) and np.array_equal(there.label, here.label)):
+    same = all(np.array_equal(getattr(theirs, name), getattr(mine, name)) for name in ("digit", "label"))
+    if theirs.images_of != mine.images_of or not same:
         raise UserError(
-            f"{first.name} and {run.name} mean different images by {there.dataset}: only the same can be compared"
+            f"{first} and {run} mean different images by {theirs.row['dataset']}: only the same can be compared"
         )

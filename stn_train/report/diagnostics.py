@@ -1,11 +1,13 @@
-"""What is wrong with a transformer, in words, from what was recorded after each epoch. Torch-free."""
+"""What is wrong with a transformer, from what was recorded after each epoch. Torch-free; the words are in templates."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from stn_train.evaluation.metrics import Diagnostics
 from stn_train.run_folder import EpochRecord
-from stn_train.specs import TrainingSpec, divergence_advice, stillness_advice
+from stn_train.specs import TrainingSpec
+
+Fault = Literal["out_of_bounds", "collapsed", "folded", "unused", "identity", "input_independent"]
 
 _OUT_OF_BOUNDS = 0.9
 _COLLAPSED = 0.1
@@ -18,61 +20,52 @@ _EARLY = 0.25
 
 @dataclass(frozen=True)
 class TransformerWarning:
-    """What is wrong, as a word to tell one from another, and as a sentence without a full stop, with what to try."""
+    """What is wrong with one of a network's transformers, the first of all that applies.
 
-    kind: str
-    sentence: str
+    `number`: which it is of so many `transformers`, from 1 on. `diagnostics`: what tells. `recipe`: of the training,
+    by which the advice goes.
+    """
+
+    fault: Fault
+    number: int
+    transformers: int
+    diagnostics: Diagnostics
+    recipe: TrainingSpec
+
+    @property
+    def kind(self) -> str:
+        """A word that tells one warning of a trial from another."""
+        return f"{self.fault} {self.number}"
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what to try, without a full stop."""
+        from stn_train.report.page import render
+
+        return render("sentences.j2", "transformer_warning", self)
 
 
 def warnings_of(record: EpochRecord, recipe: TrainingSpec) -> list[TransformerWarning]:
-    """What is wrong after an epoch of a training by this recipe: of each transformer the first that applies."""
+    """What is wrong after an epoch of a training by this recipe: at most one warning for each transformer."""
     begun = record.epoch > max(_EARLY * recipe.epochs, 1)
-    several = len(record.transformers) > 1
-    found = []
-    for number, diagnostics in enumerate(record.transformers, start=1):
-        if warning := _warning(diagnostics, begun, recipe):
-            kind, sentence = warning
-            found.append(
-                TransformerWarning(f"{kind} {number}", f"the transformer {f'{number} ' if several else ''}{sentence}")
-            )
-    return found
+    faults = [_fault(diagnostics, begun) for diagnostics in record.transformers]
+    return [
+        TransformerWarning(fault, number, len(faults), diagnostics, recipe)
+        for number, (fault, diagnostics) in enumerate(zip(faults, record.transformers, strict=True), start=1)
+        if fault
+    ]
 
 
-def mean_diagnostics(records: Sequence[EpochRecord]) -> tuple[Diagnostics, ...]:
-    """The diagnostics of each transformer, in the mean over these records, one of each seed."""
-    return tuple(
-        Diagnostics(
-            **{name: sum(getattr(one, name) for one in of_seeds) / len(of_seeds) for name in Diagnostics.model_fields}
-        )
-        for of_seeds in zip(*(record.transformers for record in records), strict=True)
-    )
-
-
-def _warning(diagnostics: Diagnostics, begun: bool, recipe: TrainingSpec) -> tuple[str, str] | None:
-    """The kind, and the sentence without its subject; `begun` says that by now it should have learnt something."""
-    slower = divergence_advice(recipe, transforms=True)
+def _fault(diagnostics: Diagnostics, begun: bool) -> Fault | None:
+    """`begun` says that by now it should have learnt something."""
     if diagnostics.outside > _OUT_OF_BOUNDS:
-        return (
-            "out_of_bounds",
-            f"samples almost only outside the image ({diagnostics.outside:.0%} of its points); {slower}",
-        )
+        return "out_of_bounds"
     if diagnostics.scale < _COLLAPSED:
-        return (
-            "collapsed",
-            f"has collapsed to a point: its output is {diagnostics.scale:.2g} of the image along each side; {slower}",
-        )
+        return "collapsed"
     if diagnostics.folded > _FOLDED:
-        return "folded", f"folds over or mirrors {diagnostics.folded:.0%} of the images; {slower}"
+        return "folded"
     if begun and diagnostics.gradient < _UNUSED:
-        return "unused", (
-            "learns nothing: no gradient reaches its localisation network, so what follows does not use its output; "
-            f"see that the classifier reads what the transformer puts out, or {slower}"
-        )
+        return "unused"
     if begun and diagnostics.moved < _IDENTITY:
-        return "identity", f"has not left the identity; {stillness_advice(recipe)}"
-    if begun and diagnostics.std < _IDENTITY:
-        return (
-            "input_independent",
-            f"does the same to every image, whatever it shows; more training.epochs may help, or {slower}",
-        )
-    return None
+        return "identity"
+    return "input_independent" if begun and diagnostics.std < _IDENTITY else None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from itertools import cycle
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 from matplotlib import rc_context
@@ -14,12 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from stn_train.evaluation.metrics import LEAST, Factor, label
-from stn_train.report.alignment import CurveSummary
-from stn_train.report.results import Measured
+from stn_train.evaluation.metrics import LEAST, Factor, ResidualCurve
+from stn_train.report.measures import COMPONENTS
 from stn_train.report.robustness import Curve
 from stn_train.run_folder import EpochRecord
 from stn_train.storage import write_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 P = ParamSpec("P")
 
@@ -143,7 +145,7 @@ def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[C
 
 
 @in_plain_text
-def residual_curves(title: str, models: Mapping[str, Sequence[CurveSummary]]) -> Figure:
+def residual_curves(title: str, models: Mapping[str, Sequence[ResidualCurve]]) -> Figure:
     """What is left of each component against what there was of it, a panel for each, a line for each model.
 
     A model without courses has none, and yet a colour, so that a model's is the same in all figures. A band holds a
@@ -167,39 +169,38 @@ def residual_curves(title: str, models: Mapping[str, Sequence[CurveSummary]]) ->
     return figure
 
 
-def _draw_residual_curve(axes: Axes, course: CurveSummary, model: str, number: int) -> None:
+def _draw_residual_curve(axes: Axes, course: ResidualCurve, model: str, number: int) -> None:
     after, varies = np.array(course.after), np.array(course.varies)
     axes.plot(course.before, after, color=f"C{number}", linewidth=1.2, marker=".", markersize=5, label=model)
     axes.fill_between(course.before, after - varies, after + varies, color=f"C{number}", alpha=0.15, linewidth=0)
-    unit = f" ({course.unit})" if course.unit else ""
-    axes.set_xlabel(f"{label(course.component)}{unit}, as distorted")
+    _, unit = LEAST[course.component]
+    axes.set_xlabel(f"{COMPONENTS[course.component]}{f' ({unit})' if unit else ''}, as distorted")
     axes.set_ylabel("left after the transformer")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 @in_plain_text
-def errors_by_digits(trials: Sequence[Measured]) -> Figure:
-    """The error in percent against the number of training digits, both on log axes, in a panel for each dataset."""
-    datasets = list(dict.fromkeys(trial.dataset for trial in trials))
-    models = list(dict.fromkeys(trial.model for trial in trials))
+def errors_by_digits(trials: "pd.DataFrame") -> Figure:
+    """The error in percent against the number of training digits, both on log axes, in a panel for each dataset.
+
+    trials: as in Results, perhaps of several runs.
+    """
+    models = list(dict.fromkeys(trials["model"]))
+    datasets = list(dict.fromkeys(trials["dataset"]))
     figure = Figure(figsize=(0.5 + 4.5 * len(datasets), 4), layout="constrained")
     for axes, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
-        here = [trial for trial in trials if trial.dataset == dataset]
-        for model in dict.fromkeys(trial.model for trial in here):
-            errors: dict[int, list[float]] = {}
-            for trial in here:
-                if trial.model == model:
-                    errors.setdefault(trial.result.training_digits, []).append(trial.result.error)
-            digits = sorted(errors)
-            _draw(axes, digits, [errors[count] for count in digits], model, models.index(model))
+        here = trials[trials["dataset"] == dataset]
+        for model in dict.fromkeys(here["model"]):
+            errors = here[here["model"] == model].groupby("training_digits")["error"].apply(list)
+            _draw(axes, list(errors.index), list(errors), str(model), models.index(model))
         axes.set_title(dataset)
         axes.set_xlabel("training digits")
         axes.set_xscale("log")
-        axes.set_xticks(sorted({trial.result.training_digits for trial in here}))
+        axes.set_xticks(sorted(set(here["training_digits"])))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_ylabel(f"{here[0].result.split} error (%)")
+        axes.set_ylabel(f"{here['split'].iloc[0]} error (%)")
         axes.legend(frameon=False)
     return figure
 

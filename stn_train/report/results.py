@@ -1,255 +1,297 @@
-"""From a run's folder to rows: what each model reached on each dataset, over the seeds that have finished."""
+"""From a run's files to three tables: what each trial found, what each model reached, and who is ahead. Torch-free.
 
-from dataclasses import dataclass, replace
+- `trials`: a row for each dataset, model and seed; a column for each measure (see stn_train.report.measures).
+- `summary`: a row for each dataset and model; a measure with a 95 % interval has two more columns, `_low` and `_high`.
+- `comparisons`: a row for each pair of models on the same images and seeds.
+
+Terminal, HTML, Markdown, report.json, report.csv and notebooks show these, and compute nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics
-from stn_train.report.alignment import AlignmentSummary, summarise
-from stn_train.report.diagnostics import mean_diagnostics, warnings_of
-from stn_train.report.paper import paper_error
-from stn_train.run_folder import EpochRecord, RunFolder, Timing, TrialFolder, TrialResult
+from stn_train.evaluation.metrics import ResidualCurve
+from stn_train.report.diagnostics import TransformerWarning, warnings_of
+from stn_train.report.measures import MEASURES, Measure, TrialFiles
+from stn_train.report.robustness import Robust, robust
+from stn_train.run_folder import RunFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names, trials_of
-from stn_train.statistics import Comparison, Estimate, compare, corrected, error_over_seeds
+from stn_train.statistics import Comparison, compare, corrected
 
 _MOST_DIGITS = 1_000_000
 
+Cell = tuple[str, str]
+"""A dataset's and a model's name."""
+
 
 @dataclass(frozen=True)
-class Measured:
-    """A finished trial: what it wrote, and what it got `wrong` (M) of images with a `label` (M) and a `digit` (M; M x C
-    for C channels)."""
+class Trial:
+    """A finished trial: its `row` of the table `trials`, and image by image what its network found.
 
-    key: str
-    model: str
-    dataset: str
-    seed: int
-    result: TrialResult
-    timing: Timing
+    label, predicted: (M), classes from 0 on; digit: (M), or (M, 2) where an image shows two. `spec`: what it measured.
+    """
+
+    row: dict[str, Any]
     label: NDArray[np.integer]
+    predicted: NDArray[np.integer]
     digit: NDArray[np.integer]
-    wrong: NDArray[np.bool_]
-    alignment: AlignmentMetrics | None
-    latest: EpochRecord | None
-    """The last epoch's record; None where there is no metrics.jsonl."""
+    spec: TrialSpec | None = None
+    warnings: tuple[TransformerWarning, ...] = ()
+    residual_curves: tuple[ResidualCurve, ...] | None = None
+
+    @property
+    def cell(self) -> Cell:
+        """Its dataset and model."""
+        return self.row["dataset"], self.row["model"]
+
+    @property
+    def key(self) -> str:
+        """`dataset/model/seed-0`."""
+        return f"{self.row['dataset']}/{self.row['model']}/seed-{self.row['seed']}"
+
+    @property
+    def images_of(self) -> tuple[Any, ...]:
+        """What its images are drawn from, and how."""
+        return (self.spec.source, self.spec.dataset, self.row["split"]) if self.spec else ()
+
+    @property
+    def wrong(self) -> NDArray[np.bool_]:
+        """(M): which images it misclassified."""
+        wrong: NDArray[np.bool_] = self.predicted != self.label
+        return wrong
+
+    @cached_property
+    def confusion(self) -> NDArray[np.integer]:
+        """Classes x classes: rows are the true class, columns the predicted one."""
+        classes = int(self.row["classes"])
+        counts = np.bincount(self.label * classes + self.predicted, minlength=classes**2)
+        return counts.reshape(classes, classes)
 
 
-BySeed = dict[int, Measured]
-"""The trials of a model on a dataset, by seed."""
+@dataclass(frozen=True)
+class Results:
+    """What a run, or several side by side, has found: the one thing that every view of results reads.
+
+    trials, summary, comparisons: see above. In `comparisons`, `part` is "all" for a model against its baseline, whose
+    p are adjusted for each other (Holm); the other parts tell where the gain of the model `of` comes from: "size"
+    (frozen at the identity, against the baseline), "transforming" (the model against that), "supervised" and "oracle"
+    (with the true pose, against the model). Differences are in percentage points of error, below zero where `model` has
+    fewer errors than `baseline`.
+
+    confusions: classes x classes counts, rows the true class, summed over the seeds. residual_curves: means over the
+    seeds. warnings: of each trial's transformers at the end of training. experiment: None where it is not that of one.
+    """
+
+    trials: pd.DataFrame
+    summary: pd.DataFrame
+    comparisons: pd.DataFrame
+    confusions: dict[Cell, NDArray[np.integer]]
+    residual_curves: dict[Cell, tuple[ResidualCurve, ...]]
+    warnings: list[tuple[Trial, TransformerWarning]] = field(repr=False)
+    experiment: ExperimentSpec | None = None
+    robustness: Robust | None = None
 
 
-def measured(folder: TrialFolder, spec: TrialSpec) -> Measured:
+def finished_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[TrialSpec]:
+    """The trials of `experiment` that have a result in `folder`, dataset by dataset and model by model."""
+    finished = [trial for trial in trials_of(experiment) if folder.trial(trial).result.exists()]
+    datasets, models = ([entry.name for entry in entries] for entries in (experiment.datasets, experiment.models))
+    return sorted(finished, key=lambda one: (datasets.index(one.dataset.name), models.index(one.model.name)))
+
+
+def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Trial:
     """Read what a trial wrote. Raises UserError where a file is missing or damaged."""
-    result, epochs = folder.load_result(), folder.load_metrics()
-    classes, arrays = result.trial.dataset.classes, folder.load_predictions(result.trial.dataset.channels)
+    files = folder.trial(spec)
+    result, epochs = files.load_result(), files.load_metrics()
+    arrays, trial = files.load_predictions(result.trial.dataset.channels), result.trial
     label, predicted, digit = (arrays[name].astype(np.int64) for name in ("label", "predicted", "digit"))
+    classes = trial.dataset.classes
     for name, numbers, most in (
         ("label", label, classes),
         ("predicted", predicted, classes),
         ("digit", digit, _MOST_DIGITS),
     ):
         if ((numbers < 0) | (numbers >= most)).any():
-            raise UserError(f"{folder.predictions} is damaged: {name} is not between 0 and {most - 1}; {folder.anew}")
-    wrong = predicted != label
-    if (len(wrong), int(wrong.sum())) != (result.images, result.errors):
-        raise UserError(f"{folder.predictions} and {folder.result} do not agree; delete both and run the trial again")
-    return Measured(
-        key=spec.key,
-        model=spec.model.name,
-        dataset=spec.dataset.name,
-        seed=spec.seed,
-        result=result,
-        timing=folder.load_timing(),
-        label=label,
-        digit=digit,
-        wrong=wrong,
-        alignment=folder.load_alignment(),
-        latest=epochs[-1] if epochs else None,
-    )
+            raise UserError(f"{files.predictions} is damaged: {name} is not between 0 and {most - 1}; {files.anew}")
+    if (len(label), int((predicted != label).sum())) != (result.images, result.errors):
+        raise UserError(f"{files.predictions} and {files.result} do not agree; delete both and run the trial again")
+    latest = epochs[-1] if epochs else None
+    read = TrialFiles(result, files.load_timing(), files.load_alignment(), latest)
+    row = {
+        "dataset": spec.dataset.name,
+        "model": spec.model.name,
+        "seed": spec.seed,
+        "baseline": baseline,
+        "transforms": trial.model.transformer is not None,
+        "tta_angles": trial.model.tta_angles,
+        "classes": classes,
+        "split": result.split,
+        "precision": result.precision,
+        "device": read.timing.device,
+        "threads": read.timing.threads,
+        **{measure.key: measure.read(read) for measure in MEASURES},
+    }
+    warnings = tuple(warnings_of(latest, trial.training)) if latest else ()
+    curves = read.alignment.residual_curves if read.alignment else None
+    return Trial(row, label, predicted, digit, trial, warnings, curves)
 
 
-def class_errors(confusion: NDArray[np.integer]) -> tuple[float | None, ...]:
-    """The error of each true class (row) of a confusion, in percent; None for a class without images."""
-    return tuple(
-        float(100 * (row.sum() - row[label]) / row.sum()) if row.sum() else None for label, row in enumerate(confusion)
-    )
-
-
-def wrong_of(trials: BySeed, seeds: tuple[int, ...]) -> NDArray[np.bool_]:
-    """(S, M): what the networks of these seeds got wrong."""
-    return np.stack([trials[seed].wrong for seed in seeds])
-
-
-def compared(mine: BySeed, theirs: BySeed) -> Comparison | None:
-    """Over the seeds that both have; None where there is none."""
-    paired = tuple(seed for seed in mine if seed in theirs)
-    return compare(wrong_of(mine, paired), wrong_of(theirs, paired), theirs[paired[0]].digit) if paired else None
-
-
-@dataclass(frozen=True)
-class Gain:
-    """Where a model's gain over its baseline comes from; each a comparison over the seeds that both have finished."""
-
-    size: Comparison
-    """Its control frozen at the identity against the baseline: what the output's size alone is worth."""
-    transforming: Comparison
-    """The model against that control."""
-    supervised: Comparison | None
-    """Its control that is taught the true pose against the model; None where there is no such pose."""
-    oracle: Comparison | None
-    """Its control that is given the true pose against the model; None where there is no such pose."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one model reached on one dataset; errors in percent, differences in percentage points."""
-
-    dataset: str
-    model: str
-    seeds: tuple[int, ...]
-    """The seeds that have finished."""
-    seed_errors: tuple[float, ...]
-    """The error of each of them."""
-    error: Estimate
-    paper_error: float | None
-    """What the paper reports for it, where it does."""
-    baseline: str | None
-    """The model that it is compared with, where the experiment has one."""
-    paired_seeds: tuple[int, ...]
-    """The seeds that both it and its baseline have finished."""
-    comparison: Comparison | None
-    """With its baseline over the paired seeds, or None where there are none; p is adjusted for all rows beside it."""
-    gain: Gain | None
-    """Where it has the control that is frozen at the identity (see ExperimentSpec)."""
-    parameters: int
-    width: float | None
-    tta_angles: tuple[float, ...]
-    """By how many degrees images were turned, to be read again; the MACs are those of all readings."""
-    macs: int
-    training_seconds: float
-    """Of one trial, as are the speeds below: means over the seeds."""
-    training_images_per_second: float
-    evaluation_images_per_second: float
-    split: str
-    precision: str
-    training_digits: int
-    images: int
-    digits: int
-    """Distinct digits among the images."""
-    clipped: int
-    """Images that lost ink at the canvas's edge."""
-    class_errors: tuple[float | None, ...]
-    """By true class, over the seeds' images together; None for a class without images."""
-    transforms: bool
-    """Whether it has transformers."""
-    diagnostics: tuple[Diagnostics, ...]
-    """Of each of them at the end of training, in the mean over the seeds."""
-    warnings: tuple[str, ...]
-    """What was wrong with them at the end of training, seed by seed."""
-    alignment: AlignmentSummary | None
-    """What its transformers do, where they stand where this can be told (see AlignmentMetrics), of all seeds."""
-    confusion: tuple[tuple[int, ...], ...]
-    """Rows: true class, columns: predicted; summed over the seeds."""
-
-
-def finished_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[TrialSpec]:
-    """The trials of `experiment` that have a result in `folder`, in the experiment's order."""
-    return [trial for trial in trials_of(experiment) if folder.trial(trial).result.exists()]
-
-
-def rows_of(folder: RunFolder) -> list[Row]:
-    """A row for every dataset and model with a finished trial, in the experiment's order.
-
-    Raises UserError where a file is missing or damaged, or where trials of one dataset did not answer for the same
-    images.
-    """
+def read_trials(folder: RunFolder) -> list[Trial]:
+    """The finished trials of a run. Raises UserError where a file is missing or damaged."""
     experiment = folder.load_experiment()
-    finished = finished_trials(folder, experiment)
-    rows = []
-    for dataset in experiment.datasets:
-        trials = [measured(folder.trial(trial), trial) for trial in finished if trial.dataset.name == dataset.name]
-        _check_same_images(trials)
-        for model in experiment.models:
-            baseline = baseline_of(model, experiment.models)
-            mine, theirs, *controls = (
-                {trial.seed: trial for trial in trials if trial.model == name}
-                for name in (model.name, baseline.name if baseline else None, *control_names(model.name))
-            )
-            if mine:
-                row = row_of(mine, theirs, baseline.name if baseline else None)
-                rows.append(replace(row, gain=_gain(mine, theirs, *controls)))
-    return corrected_rows(rows)
+    baselines = {model.name: baseline_of(model, experiment.models) for model in experiment.models}
+    return [
+        read_trial(folder, trial, baseline.name if (baseline := baselines[trial.model.name]) else None)
+        for trial in finished_trials(folder, experiment)
+    ]
 
 
-def _gain(mine: BySeed, baseline: BySeed, frozen: BySeed, supervised: BySeed, told: BySeed) -> Gain | None:
-    size, transforming = compared(frozen, baseline), compared(mine, frozen)
-    return Gain(size, transforming, compared(supervised, mine), compared(told, mine)) if size and transforming else None
+def results_of(folder: RunFolder) -> Results:
+    """What a run has found so far.
+
+    Raises UserError where a file is missing or damaged, where the trials of one dataset were not evaluated on the same
+    images, or where none has finished.
+    """
+    experiment, trials = folder.load_experiment(), read_trials(folder)
+    if not trials:
+        raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
+    return replace(
+        tabulate(trials),
+        experiment=experiment,
+        robustness=robust(folder, experiment, finished_trials(folder, experiment)),
+    )
 
 
-def corrected_rows(rows: list[Row]) -> list[Row]:
-    """The rows that stand in one table, with the p of their comparisons adjusted for each other."""
-    adjusted = iter(corrected([row.comparison for row in rows if row.comparison]))
-    return [replace(row, comparison=next(adjusted)) if row.comparison else row for row in rows]
+def tabulate(trials: Sequence[Trial]) -> Results:
+    """The tables of some trials, in their order; each is compared with the trials of the same dataset and seed of the
+    model that its row names as `baseline`.
 
-
-def _check_same_images(trials: list[Measured]) -> None:
+    Raises UserError where those of one dataset were not evaluated on the same images.
+    """
+    cells: dict[Cell, list[Trial]] = {}
     for trial in trials:
-        first = trials[0]
-        if not (np.array_equal(trial.digit, first.digit) and np.array_equal(trial.label, first.label)):
+        cells.setdefault(trial.cell, []).append(trial)
+    _check_same_images(trials)
+    shown = [one for one in MEASURES if not one.group.startswith(_NUMBERED) or _any_has(one, trials)]
+    columns = [*_NAMES, *(one.key for one in shown)]
+    comparisons = pd.DataFrame(_comparisons(cells), columns=_COMPARED)
+    curves = {cell: _mean_curves(seeds) for cell, seeds in cells.items()}
+    return Results(
+        trials=pd.DataFrame([{key: trial.row.get(key) for key in columns} for trial in trials]),
+        summary=pd.DataFrame([_summary(cells, cell, shown) for cell in cells]),
+        comparisons=comparisons.astype({"adjusted_p": float}),
+        confusions={cell: np.sum([trial.confusion for trial in seeds], axis=0) for cell, seeds in cells.items()},
+        residual_curves={cell: found for cell, found in curves.items() if found},
+        warnings=[(trial, warning) for trial in trials for warning in trial.warnings],
+    )
+
+
+_NUMBERED = ("classes", "diagnostics")
+"""Groups of measures that have columns only where a trial has a number: of a class, or of a transformer."""
+_NAMES = ("dataset", "model", "seed", "baseline", "transforms", "tta_angles", "split", "precision", "device", "threads")
+_COMPARED = (
+    *("dataset", "of", "part", "model", "baseline", "seeds", "difference", "difference_low", "difference_high", "p"),
+    *("adjusted_p", "shown", "mcnemar"),
+)
+
+
+def _any_has(measure: Measure, trials: Sequence[Trial]) -> bool:
+    return any(trial.row.get(measure.key) is not None for trial in trials)
+
+
+def _summary(cells: dict[Cell, list[Trial]], cell: Cell, measures: Sequence[Measure]) -> dict[str, Any]:
+    seeds = cells[cell]
+    first = seeds[0].row
+    baseline = {trial.row["seed"] for trial in cells.get((cell[0], first["baseline"]), [])}
+    row: dict[str, Any] = {
+        **{key: first[key] for key in ("dataset", "model", "baseline", "transforms", "tta_angles", "split")},
+        "precision": ", ".join(sorted({trial.row["precision"] for trial in seeds})),
+        "seeds": tuple(trial.row["seed"] for trial in seeds),
+        "seed_errors": tuple(trial.row["error"] for trial in seeds),
+        "paired_seeds": tuple(trial.row["seed"] for trial in seeds if trial.row["seed"] in baseline),
+    }
+    for measure in measures:
+        row |= measure.columns(seeds)
+    return row
+
+
+def _comparisons(cells: dict[Cell, list[Trial]]) -> list[dict[str, Any]]:
+    """The models against their baselines, and then what the gains of those that have controls are made of."""
+    whole, parts = [], []
+    for (dataset, model), seeds in cells.items():
+        identity, supervised, oracle = control_names(model)
+        baseline = seeds[0].row["baseline"]
+        whole.append(_compared(cells, dataset, model, "all", model, baseline))
+        size = _compared(cells, dataset, model, "size", identity, baseline)
+        transforming = _compared(cells, dataset, model, "transforming", model, identity)
+        if size and transforming:
+            told = _compared(cells, dataset, model, "supervised", supervised, model)
+            parts += [size, transforming, told, _compared(cells, dataset, model, "oracle", oracle, model)]
+    found = [one for one in whole if one]
+    adjusted = corrected([comparison for _, comparison in found])
+    everything: list[tuple[dict[str, Any], Comparison, float | None]] = []
+    everything += [(row, one, one.adjusted) for (row, _), one in zip(found, adjusted, strict=True)]
+    everything += [(row, one, None) for row, one in filter(None, parts)]
+    return [
+        row
+        | dict(zip(("difference", "difference_low", "difference_high"), astuple(one.difference), strict=True))
+        | {"p": one.p, "adjusted_p": p, "shown": p is not None and one.is_shown}
+        | {"seeds": one.seeds, "mcnemar": one.mcnemar}
+        for row, one, p in everything
+    ]
+
+
+def _compared(
+    cells: dict[Cell, list[Trial]], dataset: str, of: str, part: str, model: str, baseline: str | None
+) -> tuple[dict[str, Any], Comparison] | None:
+    """Over the seeds that both have finished; None where there is none."""
+    mine, theirs = (
+        {trial.row["seed"]: trial for trial in cells.get((dataset, name or ""), [])} for name in (model, baseline)
+    )
+    paired = [seed for seed in mine if seed in theirs]
+    if not paired:
+        return None
+    model_wrong, baseline_wrong = (np.stack([trials[seed].wrong for seed in paired]) for trials in (mine, theirs))
+    names = {"dataset": dataset, "of": of, "part": part, "model": model, "baseline": baseline}
+    return names, compare(model_wrong, baseline_wrong, theirs[paired[0]].digit)
+
+
+def _check_same_images(trials: Sequence[Trial]) -> None:
+    first: dict[str, Trial] = {}
+    for trial in trials:
+        before = first.setdefault(trial.row["dataset"], trial)
+        if not (np.array_equal(trial.digit, before.digit) and np.array_equal(trial.label, before.label)):
             raise UserError(
-                f"{first.key} and {trial.key} were evaluated on different images, so they cannot be compared: "
+                f"{before.key} and {trial.key} were evaluated on different images, so they cannot be compared: "
                 "delete the older of the two and run again"
             )
 
 
-def row_of(mine: BySeed, theirs: BySeed, baseline: str | None) -> Row:
-    """The row of a model's trials by seed, at least one, and those of its baseline, which has this name."""
-    trials = list(mine.values())
-    first = trials[0]
-    result, digit = first.result, first.digit
-    seeds = tuple(mine)
-    paired = tuple(seed for seed in seeds if seed in theirs)
-    alignments = [trial.alignment for trial in trials if trial.alignment]
-    confusion = np.sum([trial.result.confusion for trial in trials], axis=0)
-    return Row(
-        dataset=first.dataset,
-        model=first.model,
-        seeds=seeds,
-        seed_errors=tuple(trial.result.error for trial in trials),
-        error=error_over_seeds(wrong_of(mine, seeds), digit),
-        paper_error=paper_error(result.trial),
-        baseline=baseline,
-        paired_seeds=paired,
-        comparison=compared(mine, theirs),
-        gain=None,
-        parameters=result.parameters,
-        width=result.width,
-        tta_angles=result.trial.model.tta_angles,
-        macs=result.macs,
-        training_seconds=_mean([trial.timing.seconds for trial in trials]),
-        training_images_per_second=_mean([trial.timing.training_images_per_second for trial in trials]),
-        evaluation_images_per_second=_mean([trial.timing.evaluation_images_per_second for trial in trials]),
-        split=result.split,
-        precision=", ".join(sorted({trial.result.precision for trial in trials})),
-        training_digits=result.training_digits,
-        images=result.images,
-        digits=result.digits,
-        clipped=result.clipped,
-        class_errors=class_errors(confusion),
-        transforms=result.trial.model.transformer is not None,
-        diagnostics=mean_diagnostics([trial.latest for trial in trials if trial.latest]),
-        warnings=tuple(
-            f"seed {trial.seed}: {warning.sentence}"
-            for trial in trials
-            if trial.latest
-            for warning in warnings_of(trial.latest, trial.result.trial.training)
-        ),
-        alignment=summarise(alignments) if len(alignments) == len(trials) else None,
-        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+def _mean_curves(seeds: Sequence[Trial]) -> tuple[ResidualCurve, ...]:
+    """Over the seeds that have them; empty where those do not have the same components.
+
+    Seeds have as many parts, and the same ones; but where maps bend, parts are of each seed's own mean map.
+    """
+    of_seeds = [trial.residual_curves for trial in seeds if trial.residual_curves is not None]
+    if len({tuple(curve.component for curve in curves) for curves in of_seeds}) > 1:
+        return ()
+    return tuple(
+        ResidualCurve(
+            component=curves[0].component,
+            **{
+                name: tuple(
+                    sum(of_part) / len(of_part)
+                    for of_part in zip(*(getattr(curve, name) for curve in curves), strict=True)
+                )
+                for name in ("before", "after", "varies")
+            },
+        )
+        for curves in zip(*of_seeds, strict=True)
     )
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stn_train.evaluation.metrics import LEVELS, Factor, Robustness, others, trained_range
-from stn_train.report.results import finished_trials
 from stn_train.run_folder import RunFolder, TrialResult
-from stn_train.specs import ExperimentSpec
+from stn_train.specs import ExperimentSpec, TrialSpec
 
 _CLIPPED = 0.05
 """The share of images that may lose ink at the canvas's edge beyond the dataset's own: where more do, a level is left
@@ -60,10 +59,10 @@ class Robust:
         }
 
 
-def robust(folder: RunFolder, experiment: ExperimentSpec) -> Robust | None:
+def robust(folder: RunFolder, experiment: ExperimentSpec, finished: Sequence[TrialSpec]) -> Robust | None:
     """What has been measured of the finished trials; None where nothing has. Raises UserError for a damaged file."""
     measured: dict[tuple[str, str], list[tuple[TrialResult, Robustness]]] = {}
-    for trial in finished_trials(folder, experiment):
+    for trial in finished:
         found = folder.trial(trial).load_robustness()
         if found is not None:
             one = folder.trial(trial).load_result(), found

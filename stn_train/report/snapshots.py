@@ -11,6 +11,7 @@ from matplotlib.font_manager import findfont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from stn_train.report.page import render
 from stn_train.report.plots import OUTLINES, coloured
 from stn_train.run_folder import Gallery, unnumbered
 from stn_train.specs import TrialSpec
@@ -72,13 +73,13 @@ def rotation_sweep(title: str, seen: Mapping[str, Array]) -> bytes:
 
 def training(title: str, seen: Mapping[str, Array]) -> bytes:
     """A GIF of the same images epoch by epoch. seen: the arrays of training.npz (see Gallery)."""
-    epochs = len(seen["predicted"]) - 1
-    shown = np.unique(np.linspace(0, epochs, _STEPS).round().astype(int))
+    epochs = seen.get("epoch", np.arange(len(seen["predicted"])))  # of each frame; 0 is before training
+    shown = np.unique(np.linspace(0, len(epochs) - 1, _STEPS).round().astype(int))
     frames, margin = [], _margin(seen)
-    for epoch in shown:
-        fixed = ("image", "label")
-        step = {name: array if name in fixed else array[epoch] for name, array in seen.items()}
-        when = f"epoch {epoch} of {epochs}" if epoch else "before training"
+    for frame in shown:
+        fixed = ("image", "label", "epoch")
+        step = {name: array if name in fixed else array[frame] for name, array in seen.items()}
+        when = f"epoch {epochs[frame]} of {epochs[-1]}" if epochs[frame] else "before training"
         frames.append(_shown(_titled(f"{title}: {when}", _strip(step, _labels(step), margin))))
     durations = [_EACH] * len(frames)
     durations[0], durations[-1] = _FIRST, _LAST
@@ -193,11 +194,8 @@ class Kind:
     """How one kind of picture is drawn.
 
     `draw` gives the bytes of a file with this `ending`, from a title and the arrays of the kind's file (see Gallery).
-    `title` and `words`, which say what is to be seen, have places for {model} and {dataset}.
     """
 
-    title: str
-    words: str
     ending: str
     draw: Callable[[str, Arrays], bytes]
 
@@ -213,34 +211,10 @@ class Drawing:
 
 
 KINDS: dict[Gallery, Kind] = {
-    "examples": Kind(
-        "The transformer of {model} on {dataset}",
-        "images of {dataset} with the sampling grid's outline, a dot at its top left corner, and what {model} makes of "
-        "them: the best, typical ones, and the worst mistakes; below, the true and the predicted class, in red "
-        "where it is wrong",
-        "png",
-        examples,
-    ),
-    "means": Kind(
-        "The mean image of each class, {model} on {dataset}",
-        "the mean image of each class of {dataset}, before and after the transformer of {model}",
-        "png",
-        means,
-    ),
-    "rotation_sweep": Kind(
-        "Rotation sweep, {model} on {dataset}",
-        "a digit of {dataset} at every angle with the sampling grid's outline, a dot at its top left corner, what "
-        "{model} makes of it, and the predicted class, in red where it is wrong",
-        "png",
-        rotation_sweep,
-    ),
-    "training": Kind(
-        "Epoch by epoch, {model} on {dataset}",
-        "an animation: the same digits of {dataset} with the sampling grid's outline, a dot at its top left corner, "
-        "and what {model} makes of them, before training and after each epoch",
-        "gif",
-        training,
-    ),
+    "examples": Kind("png", examples),
+    "means": Kind("png", means),
+    "rotation_sweep": Kind("png", rotation_sweep),
+    "training": Kind("gif", training),
 }
 """By name, in the order in which a report shows them."""
 
@@ -250,6 +224,6 @@ def drawings(trial: TrialSpec, seen: Mapping[Gallery, Arrays]) -> Iterator[Drawi
     model, dataset = trial.model.name, trial.dataset.name
     for name, kind in KINDS.items():
         if name in seen:
-            title = f"{kind.title.format(model=model, dataset=dataset)}, seed {trial.seed}"
-            words = kind.words.format(model=model, dataset=dataset)
+            title = render("sentences.j2", "picture_title", name, dataset, model, trial.seed)
+            words = render("sentences.j2", "picture_words", name, dataset, model)
             yield Drawing(title, f"{name}_{model}@{dataset}.{kind.ending}", words, kind.draw(title, seen[name]))

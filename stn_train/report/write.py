@@ -1,143 +1,40 @@
 """The report of a run's folder: written from its saved files, as often as one likes."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stn_train import storage
-from stn_train.errors import UserError
-from stn_train.report.documents import csv_document, json_document
-from stn_train.report.page import Picture, html, markdown, picture_in
+from stn_train.config import dump
+from stn_train.report.page import html, markdown, records, render
 from stn_train.report.plots import confusions, learning_curves, png, residual_curves, robustness_curves
-from stn_train.report.results import Row, finished_trials, rows_of
-from stn_train.report.robustness import Robust, robust
-from stn_train.report.sections import sections
+from stn_train.report.results import Results, finished_trials, results_of
 from stn_train.report.snapshots import Drawing, drawings
-from stn_train.run_folder import EpochRecord, RunFolder
-from stn_train.specs import ExperimentSpec, TrialSpec
-from stn_train.storage import check_links, clear_leftovers, folder_lock, write_bytes, write_json, write_text
+from stn_train.run_folder import RunFolder
+from stn_train.specs import CLASSIFIERS, ExperimentSpec, TrialSpec, trials_of
+from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, write_bytes, write_json, write_text
+
+FORMAT = 6
+"""The format version of report.json."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: an experiment's rows, and the files that show them."""
+    """What was written: a run's results, and the files that show them."""
 
-    experiment: ExperimentSpec
-    rows: list[Row]
+    results: Results
     files: list[Path]
 
 
-def write_report(folder: RunFolder) -> Report:
-    """Write report.json, report.csv, report.md, report.html and the figures from what has finished in `folder`.
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a report: what stands above it, its path relative to the report, and what is to be seen."""
 
-    The same files give the same report, byte for byte. Raises UserError where no trial has finished, or where a file
-    is missing or damaged.
-    """
-    experiment = folder.load_experiment()
-    if not finished_trials(folder, experiment):
-        raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
-    rows = rows_of(folder)
-    environment = load_environment(folder.environment)
-    found = robust(folder, experiment)
-    figures = _draw(folder, experiment, rows, found)
-    blocks = sections(experiment, rows, found, figures, environment)
-    document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
-    write_json(document, json_document(experiment, rows, found))
-    write_text(table, csv_document(rows))
-    write_text(reading, markdown(experiment.name, blocks))
-    write_text(page, html(experiment.name, blocks, folder.path))
-    pictures = [folder.path / picture.path for picture in figures.values()]
-    return Report(experiment, rows, [document, table, reading, page, *pictures])
-
-
-def load_environment(path: Path) -> dict[str, Any] | None:
-    """What is known of the machine, by name; None where there is no such file. Raises UserError where it is damaged."""
-    if not path.exists():
-        return None
-    environment: dict[str, Any] = json.loads(storage.read_checked(path, "delete it to report without it"))
-    return environment
-
-
-def _draw(folder: RunFolder, experiment: ExperimentSpec, rows: list[Row], found: Robust | None) -> dict[str, Picture]:
-    """Draw all figures; by title."""
-    figures: dict[str, Picture] = {}
-    for dataset in (dataset.name for dataset in experiment.datasets):
-        of_dataset = [row for row in rows if row.dataset == dataset]
-        trials = [trial for trial in finished_trials(folder, experiment) if trial.dataset.name == dataset]
-        if trials:
-            drawn: list[Drawing] = [
-                *_robustness(of_dataset, found),
-                *_curves(folder, of_dataset, trials),
-                *_residual_curves(of_dataset),
-                *_transformers(folder, trials),
-                _confusions(of_dataset),
-            ]
-            for drawing in drawn:
-                figures[drawing.title] = picture_in(folder.figures, drawing.name, drawing.words)
-                write_bytes(folder.path / figures[drawing.title].path, drawing.content)
-    return figures
-
-
-def _robustness(rows: list[Row], found: Robust | None) -> Iterator[Drawing]:
-    """The error against each quantity of the distortion on one dataset, where it has been measured."""
-    dataset, split = rows[0].dataset, rows[0].split
-    curves = found.of(dataset) if found else {}
-    if found and any(curves.values()):
-        title = f"Error against rotation, scale, translation and clutter, trained on {dataset}"
-        words = (
-            f"{split} error of networks trained on {dataset} against rotation, scale, translation and number of "
-            "patches; grey is the range seen in training, and a band reaches from the lowest to the highest seed"
-        )
-        figure = robustness_curves(title, split, curves)
-        yield Drawing(title, f"robustness@{dataset}.png", words, png(figure))
-
-
-def _curves(folder: RunFolder, rows: list[Row], trials: list[TrialSpec]) -> Iterator[Drawing]:
-    """The learning curves of those of one dataset's trials whose epochs are known."""
-    dataset, split, models = rows[0].dataset, rows[0].split, ", ".join(row.model for row in rows)
-    curves: dict[str, list[list[EpochRecord]]] = {row.model: [] for row in rows}
-    for trial in trials:
-        if epochs := folder.trial(trial).load_metrics():
-            curves[trial.model.name].append(epochs)
-    title = f"Learning curves on {dataset}"
-    words = (
-        f"{split} error and training loss of {models}, epoch by epoch, in the mean over the seeds; a band reaches from "
-        "the lowest to the highest seed"
-    )
-    if any(curves.values()):
-        yield Drawing(title, f"learning_curves@{dataset}.png", words, png(learning_curves(title, split, curves)))
-
-
-def _residual_curves(rows: list[Row]) -> Iterator[Drawing]:
-    """What transformers leave of the distortion against what there was of it, where that is known."""
-    models = {row.model: row.alignment.residual_curves if row.alignment else () for row in rows}
-    if told := ", ".join(model for model, of_model in models.items() if of_model):
-        title = f"What is left of the distortion on {rows[0].dataset}"
-        words = (
-            f"what is left of each component of {rows[0].dataset}'s distortion behind {told}, against what there was "
-            "of it; a band holds a standard deviation of the images to either side"
-        )
-        yield Drawing(title, f"courses@{rows[0].dataset}.png", words, png(residual_curves(title, models)))
-
-
-def _transformers(folder: RunFolder, trials: list[TrialSpec]) -> Iterator[Drawing]:
-    """The gallery of each model on one dataset, from its lowest seed."""
-    for model in dict.fromkeys(trial.model.name for trial in trials):
-        trial = min((trial for trial in trials if trial.model.name == model), key=lambda trial: trial.seed)
-        yield from drawings(trial, folder.trial(trial).load_gallery())
-
-
-def _confusions(rows: list[Row]) -> Drawing:
-    """What each model takes for what on one dataset."""
-    dataset, models = rows[0].dataset, ", ".join(row.model for row in rows)
-    title = f"Confusion on {dataset}"
-    words = f"of each true class of {dataset}, the share of images that {models} take for each other class"
-    matrices = {row.model: np.array(row.confusion) for row in rows}
-    return Drawing(title, f"confusions@{dataset}.png", words, png(confusions(title, matrices)))
+    title: str
+    path: str
+    words: str
 
 
 def report_run(folder: RunFolder) -> Report:
@@ -148,3 +45,120 @@ def report_run(folder: RunFolder) -> Report:
         clear_leftovers(folder.path, "report.*")
         clear_leftovers(folder.figures)
         return write_report(folder)
+
+
+def write_report(folder: RunFolder) -> Report:
+    """Write report.json, report.csv, report.md, report.html and the figures from what has finished in `folder`.
+
+    The same files give the same report, byte for byte. Raises UserError where no trial has finished, or where a file
+    is missing or damaged.
+    """
+    results, experiment = results_of(folder), folder.load_experiment()
+    environment = load_environment(folder.environment)
+    pictures = []
+    for drawing in _drawings(folder, experiment, results):
+        pictures.append(Picture(drawing.title, f"{folder.figures.name}/{drawing.name}", drawing.words))
+        write_bytes(folder.figures / drawing.name, drawing.content)
+    document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
+    write_json(document, json_document(results))
+    write_text(table, csv_document(results))
+    said = {"r": results, "pictures": pictures, "environment": environment, **_again(experiment)}
+    write_text(reading, markdown(experiment.name, "report.j2", **said))
+    write_text(page, html(experiment.name, "report.j2", folder.path, **said))
+    return Report(results, [document, table, reading, page, *(folder.path / picture.path for picture in pictures)])
+
+
+def load_environment(path: Path) -> dict[str, Any] | None:
+    """What is known of the machine, by name; None where there is no such file. Raises UserError where it is damaged."""
+    if not path.exists():
+        return None
+    environment: dict[str, Any] = json.loads(storage.read_checked(path, "delete it to report without it"))
+    return environment
+
+
+def json_document(results: Results) -> dict[str, Any]:
+    """Everything the report knows, as plain values: what `report.json` holds."""
+    experiment = results.experiment
+    about = {"experiment": experiment.name, "source": experiment.source} if experiment else {}
+    return {
+        "format": FORMAT,
+        **about,
+        "finished": len(results.trials),
+        "planned": len(trials_of(experiment)) if experiment else len(results.trials),
+        "trials": records(results.trials),
+        "summary": records(results.summary),
+        "comparisons": records(results.comparisons),
+        "confusions": _by_cell(results.confusions, lambda counts: {"counts": counts.tolist()}),
+        "residual_curves": _by_cell(
+            results.residual_curves, lambda curves: {"curves": [curve.model_dump() for curve in curves]}
+        ),
+        "warnings": [
+            {**{key: trial.row[key] for key in ("dataset", "model", "seed")}, "kind": warning.fault}
+            | {"transformer": warning.number, **warning.diagnostics.model_dump()}
+            for trial, warning in results.warnings
+        ],
+        "robustness": results.robustness and asdict(results.robustness),
+    }
+
+
+def csv_document(results: Results) -> str:
+    """The table `summary`, with each model's difference to its baseline; values by seed are separated by spaces."""
+    compared = results.comparisons[results.comparisons["part"] == "all"]
+    beside = compared.drop(columns=["of", "part", "baseline", "seeds", "shown"])
+    table = results.summary.merge(beside, on=["dataset", "model"], how="left")
+    listed = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value)
+    return str(listed.to_csv(index=False, lineterminator="\n"))
+
+
+def _by_cell(found: Mapping[tuple[str, str], Any], plain: Any) -> list[dict[str, Any]]:
+    return [{"dataset": dataset, "model": model, **plain(one)} for (dataset, model), one in found.items()]
+
+
+def _again(experiment: ExperimentSpec) -> dict[str, Any]:
+    """What is needed to run it again."""
+    paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
+    return {
+        "planned": len(trials_of(experiment)),
+        "relative_paths": [f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()],
+        "imports": any(model.classifier not in CLASSIFIERS for model in experiment.models),
+        "config": dump(experiment),
+    }
+
+
+def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -> Iterator[Drawing]:
+    """All pictures of the report, dataset by dataset."""
+    for dataset in dict.fromkeys(results.summary["dataset"]):
+        trials = [trial for trial in finished_trials(folder, experiment) if trial.dataset.name == dataset]
+        models = list(dict.fromkeys(trial.model.name for trial in trials))
+        yield from _curves(folder, dataset, models, trials, results)
+        for model in models:
+            trial = min((trial for trial in trials if trial.model.name == model), key=lambda trial: trial.seed)
+            yield from drawings(trial, folder.trial(trial).load_gallery())
+        matrices = {model: results.confusions[dataset, model] for model in models}
+        yield _drawing("confusions", dataset, models, lambda title, found=matrices: confusions(title, found))
+
+
+def _curves(
+    folder: RunFolder, dataset: str, models: list[str], trials: list[TrialSpec], results: Results
+) -> Iterator[Drawing]:
+    """The curves of one dataset, of what is known: robustness, learning curves, what is left of the distortion."""
+    split = "validation" if trials[0].validation else "test"
+    robust = results.robustness.of(dataset) if results.robustness else {}
+    if any(robust.values()):
+        yield _drawing("robustness", dataset, models, lambda title: robustness_curves(title, split, robust), split)
+    epochs = {
+        model: [folder.trial(one).load_metrics() for one in trials if one.model.name == model] for model in models
+    }
+    known = {model: [of_seed for of_seed in seeds if of_seed] for model, seeds in epochs.items()}
+    if any(known.values()):
+        yield _drawing("learning_curves", dataset, models, lambda title: learning_curves(title, split, known), split)
+    left = {model: results.residual_curves.get((dataset, model), ()) for model in models}
+    if told := [model for model, curves in left.items() if curves]:
+        yield _drawing("courses", dataset, told, lambda title: residual_curves(title, left))
+
+
+def _drawing(kind: str, dataset: str, models: list[str], draw: Any, split: str = "") -> Drawing:
+    """A figure, with its title and what is to be seen."""
+    title = render("sentences.j2", "picture_title", kind, dataset)
+    words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(models), split)
+    return Drawing(title, f"{kind}@{dataset}.png", words, png(draw(title)))

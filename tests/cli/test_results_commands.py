@@ -232,8 +232,8 @@ def test_compare_tells_two_runs_apart_and_a_run_from_its_copy_not(trained, stn):
     ended = stn("compare", trained, "runs/copy")
     assert (ended.code, ended.err) == (0, "")
     assert f"no difference shown between st_cnn (runs/copy) and st_cnn ({trained})" in " ".join(ended.out.split())
-    rows = json.loads(stn("compare", trained, "runs/copy", "--json").out, parse_constant=pytest.fail)
-    assert [row["comparison"] and row["comparison"]["difference"]["value"] for row in rows] == [None, None, 0, 0]
+    found = json.loads(stn("compare", trained, "runs/copy", "--json").out, parse_constant=pytest.fail)
+    assert [row["difference"] for row in found["comparisons"]] == [0, 0]
 
 
 @pytest.mark.parametrize("runs", [[], ["runs/small"], ["runs/small", "runs/small"]])
@@ -251,8 +251,8 @@ def test_compare_plots_the_error_against_the_number_of_training_digits(trained, 
     assert "training digits" in ended.out.splitlines()[0]
     assert ended.out.endswith("\n\nwrote figures/digits.png\n")
     assert Path("figures/digits.png").read_bytes().startswith(b"\x89PNG")
-    rows = json.loads(stn("compare", trained, "runs/few", "--plot", "again.png", "--json").out)
-    assert [row["training_digits"] for row in rows] == [480, 480, 120]
+    found = json.loads(stn("compare", trained, "runs/few", "--plot", "again.png", "--json").out)
+    assert [row["training_digits"] for row in found["summary"]] == [480, 480, 120]
     assert Path("again.png").read_bytes() == Path("figures/digits.png").read_bytes()
 
 
@@ -274,7 +274,9 @@ def test_images_of_two_digits_are_reported_beside_others_with_both_of_their_digi
         "training={epochs: 1, train_size: 100}",
     )
     assert stn("run", "--config", "small.yaml", *mixed, "-q").code == 0
-    errors = {row["dataset"]: row["error"] for row in json.loads(Path("runs/small/report.json").read_bytes())["rows"]}
+    rows = json.loads(Path("runs/small/report.json").read_bytes())["summary"]
+    ends = {"value": "error", "low": "error_low", "high": "error_high"}
+    errors = {row["dataset"]: {end: row[key] for end, key in ends.items()} for row in rows}
     found = json.loads(stn("eval", "runs/small", "--json").out)
     assert {one["trained_on"]: one["error"] for one in found} == errors
     files = TrialFolder(Path("runs/small/trials/addition/cnn/seed-0"))
@@ -289,7 +291,7 @@ def test_images_of_two_digits_are_reported_beside_others_with_both_of_their_digi
 def test_compare_shows_the_error_of_each_seed(trained, stn):
     two = ("--set", "seeds=[0,1]", "--output-dir", "runs/two", "-q")
     assert stn("run", "--config", "small.yaml", "--only", "r/cnn", *two).code == 0
-    errors = json.loads(stn("compare", trained, "runs/two", "--json").out)[-1]["seed_errors"]
+    errors = json.loads(stn("compare", trained, "runs/two", "--json").out)["summary"][-1]["seed_errors"]
     shown = ", ".join(f"{error:.2f}" for error in errors)
     assert f"cnn (runs/two), seed by seed: {shown}" in stn("compare", trained, "runs/two").out.splitlines()
 
@@ -299,10 +301,9 @@ def test_compare_shows_the_error_of_each_seed(trained, stn):
 
 def test_a_run_tells_what_its_transformer_undoes(trained, stn):
     report = json.loads(Path(trained, "report.json").read_bytes())
-    cnn, st_cnn = report["rows"]
-    assert cnn["alignment"] is None
-    angle = next(one for one in st_cnn["alignment"]["pose"] if one["component"] == "rotation")
-    assert 45 < angle["before"] < 60, "r turns by up to 90 degrees both ways: 180 / √12"
-    assert angle["score"] is not None
+    cnn, st_cnn = report["summary"]
+    assert cnn["before_rotation"] is None
+    assert 45 < st_cnn["before_rotation"] < 60, "r turns by up to 90 degrees both ways: 180 / √12"
+    assert st_cnn["removed_rotation"] is not None
     assert not Path(trained, "trials/r/cnn/seed-0/alignment.json").exists()
     assert "## Does it remove the distortion?" in Path(trained, "report.md").read_text()

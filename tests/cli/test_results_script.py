@@ -1,5 +1,6 @@
-"""`scripts/results.py`: what it keeps of runs, what the page says of it, and that a copy of it can be gone on from."""
+"""`scripts/results.py`: what it keeps of runs, what the page says of it, and what it refuses."""
 
+import csv
 import json
 import re
 import runpy
@@ -7,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,11 +28,24 @@ training: {epochs: 1, train_size: 100}
 MARK = "<!-- From here on written by scripts/results.py -->"
 BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
 CNN, ST_CNN = "r/cnn_paper", "r/st_cnn_paper"
-KEPT = Path("docs/results/table1")
+TABLE, ARCHIVE = Path("docs/results.csv"), Path("docs/results.npz")
 
 
-def kept(cell: str, seed: int = 0) -> Path:
-    return KEPT / "trials" / cell / f"seed-{seed}"
+def kept(cell: str, seed: int = 0) -> dict[str, str] | None:
+    """A trial's line of the table, if it has one."""
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        lines = {(f"{line['dataset']}/{line['model']}", line["seed"]): line for line in csv.DictReader(file)}
+    return lines.get((cell, str(seed)))
+
+
+def both_files() -> list[bytes]:
+    return [path.read_bytes() for path in (TABLE, ARCHIVE)]
+
+
+def reported(run: str) -> dict[str, Any]:
+    """A run's report.json."""
+    found: dict[str, Any] = json.loads(Path(run, "report.json").read_bytes())
+    return found
 
 
 def page() -> str:
@@ -61,7 +76,7 @@ def results(tmp_path, monkeypatch) -> Callable[..., None]:
     """The script, beside a docs/ of its own."""
     for folder in ("scripts", "docs"):
         (tmp_path / folder).mkdir()
-    script = shutil.copy(SCRIPTS / "results.py", tmp_path / "scripts")
+    script, _ = (shutil.copy(SCRIPTS / name, tmp_path / "scripts") for name in ("results.py", "results.md.j2"))
     (tmp_path / "docs/results.md").write_text(f"By hand.\n{MARK}\nof before\n")
     (tmp_path / "README.md").write_text(f"Before.\n{BEGIN}\n\nof before\n{END}\nAfter.\n")
 
@@ -88,78 +103,95 @@ def move_to(device: str, run: str, cell: str) -> None:
         storage.write_record(path, environment | {"device": device, "commit": f"{device}-dirty"})
 
 
-def test_what_is_kept_and_what_the_page_says(train, results, contents):
+def test_what_is_kept_and_what_the_page_says(train, results):
     run = train("table1")
     results(run)
-    every = {"environment.json", "metrics.jsonl", "predictions.npz", "result.json", "timing.json"}
-    assert set(contents(KEPT)) == {
-        "config.yaml",
-        "report.json",
-        *(f"trials/{CNN}/seed-0/{name}" for name in every),
-        *(f"trials/{ST_CNN}/seed-0/{name}" for name in (*every, "alignment.json")),
-    }
-    whole, short = (
-        TrialFolder(Path(at, "trials", ST_CNN, "seed-0")).load_predictions(channels=1) for at in (run, KEPT)
-    )
-    assert [(name, array.dtype) for name, array in short.items()] == [
-        ("predicted", np.int8),
-        ("label", np.int8),
-        ("digit", np.int8),
-    ]
-    assert all(np.array_equal(short[name], whole[name]) for name in short)
-    assert (KEPT / "report.json").read_bytes() == Path(run, "report.json").read_bytes()
+    assert {path.name for path in Path("docs").iterdir()} == {"results.md", "results.csv", "results.npz"}
+    whole = TrialFolder(Path(run, "trials", ST_CNN, "seed-0")).load_predictions(channels=1)
+    with np.load(ARCHIVE) as arrays:
+        assert set(arrays) == {"label/r", "digit/r", *(f"predicted/table1/{cell}/seed-0" for cell in (CNN, ST_CNN))}
+        for name, key in (
+            ("label", "label/r"),
+            ("digit", "digit/r"),
+            ("predicted", f"predicted/table1/{ST_CNN}/seed-0"),
+        ):
+            assert arrays[key].dtype == np.uint8
+            assert np.array_equal(arrays[key], whole[name])
     assert page().startswith(f"By hand.\n{MARK}\n\n## paper/table1")
-    assert "## paper/table1: 2 of 2 trials" in page()
-    (row, _) = json.loads((KEPT / "report.json").read_bytes())["rows"]
+    row, _ = reported(run)["summary"]
     (line,) = lines_of(CNN)
     assert (line[1], line[2], line[-1]) == (f"{row['seed_errors'][0]:.2f}", f"{row['parameters']:,}", "1")
 
 
+def test_the_figures_of_what_is_kept_are_those_of_the_report(train, results):
+    run = train("table1", "--seeds", "0,1")
+    results(run)
+    found = reported(run)
+    for trial in found["trials"]:
+        line = kept(f"{trial['dataset']}/{trial['model']}", trial["seed"])
+        numbers = {key: value for key, value in trial.items() if isinstance(value, float) and key in line}
+        assert {key: float(line[key]) for key in numbers} == numbers
+    (comparison,) = found["comparisons"]
+    ends = [f"{comparison[key]:z.2f}" for key in ("difference", "difference_low", "difference_high")]
+    (line,) = lines_of("r", "st_cnn_paper", "cnn_paper")
+    assert line[4:6] == ["2", "{} [{}, {}]".format(*ends)], "recomputed from the predictions"
+
+
 def test_the_page_says_what_the_transformers_undo(train, results):
-    results(train("table1"))
-    cnn, st_cnn = json.loads((KEPT / "report.json").read_bytes())["rows"]
-    (angle,) = (one for one in st_cnn["alignment"]["pose"] if one["score"])
+    run = train("table1")
+    results(run)
+    _, st_cnn = reported(run)["summary"]
     (_, (*_, told, iou, ink, folded, within), (*_, how_much)) = lines_of("r", "st_cnn_paper")
     assert [float(number) for number in re.findall(r"-?[0-9.]+", told)] == [
-        pytest.approx(angle["score"]["value"], abs=0.5),
-        pytest.approx(angle["before"], abs=0.05),
-        pytest.approx(angle["after"], abs=0.05),
-        pytest.approx(st_cnn["alignment"]["pose_of_a_digit"][0]["score"]["value"], abs=0.5),
+        pytest.approx(st_cnn["removed_rotation"], abs=0.5),
+        pytest.approx(st_cnn["before_rotation"], abs=0.05),
+        pytest.approx(st_cnn["after_rotation"], abs=0.05),
+        pytest.approx(st_cnn["removed_of_a_digit_rotation"], abs=0.5),
     ]
-    overlap = st_cnn["alignment"]["overlap"]
-    shares = overlap["iou"]["value"], overlap["ink"]["value"], 100 * st_cnn["diagnostics"][0]["folded"]
+    shares = st_cnn["iou"], st_cnn["ink"], 100 * st_cnn["folded_1"]
     assert [iou, ink, folded] == [f"{share:.0f} %" for share in shares]
-    images, output, digits = (st_cnn["alignment"]["within_classes"][name] for name in ("images", "output", "digits"))
-    assert within == f"{images['value']:.0f} to {output['value']:.0f} % ({digits['value']:.0f})"
-    (course,) = st_cnn["alignment"]["residual_curves"]
-    small, limit, large = course["small"]["value"], course["limit"], course["large"]["value"]
+    images, output, digits = (st_cnn[f"within_classes_{name}"] for name in ("images", "output", "digits"))
+    assert within == f"{images:.0f} to {output:.0f} % ({digits:.0f})"
+    small, limit, large = (st_cnn[f"{key}_rotation"] for key in ("removed_of_small", "limit", "removed_of_large"))
     assert how_much == f"{small:z.0f} % up to {limit:.1f} °, {large:z.0f} % beyond"
     assert ["dataset", "model", "rotation"] in [line[:3] for line in lines_of("dataset", "model")]
-    assert cnn["alignment"] is None
     assert lines_of("r", "cnn_paper") == []
 
 
-def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results, contents):
+def test_a_measure_that_an_old_cell_lacks_is_a_dash(train, results):
+    results(train("table1", "--set", "controls=true"))
+    lines = list(csv.DictReader(TABLE.read_text().splitlines()))
+    with TABLE.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        for line in lines:
+            writer.writerow(line | {"within_classes_output": ""} if line["model"] == "st_cnn_paper" else line)
+    results()
+    old, new = (lines_of("r", model)[1][-1] for model in ("st_cnn_paper", "st_cnn_paper-supervised"))
+    assert (old, "%" in new) == ("–", True)
+
+
+def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results):
     first = train("first", "--only", CNN)
     move_to("Machine A", first, CNN)
     results(first)
     assert "Does a transformer help?" not in page(), "there is nothing to compare"
-    before = contents(kept(CNN))
+    before = kept(CNN)
     second = train("second", "--only", ST_CNN, "--seeds", "0,1")
     move_to("Machine B", second, ST_CNN)
     results(second)
-    assert contents(kept(CNN)) == before
-    report = json.loads((KEPT / "report.json").read_bytes())
-    assert [(row["model"], row["seeds"]) for row in report["rows"]] == [("cnn_paper", [0]), ("st_cnn_paper", [0, 1])]
-    assert (report["finished"], report["trials"], report["rows"][1]["paired_seeds"]) == (3, 4, [0])
+    shared = {key: value for key, value in kept(CNN).items() if key in before}
+    assert shared == before
+    assert [kept(ST_CNN, seed) is None for seed in range(3)] == [False, False, True]
     assert lines_of("r", "st_cnn_paper", "cnn_paper"), "the comparison"
     assert (lines_of(CNN)[0][-1], lines_of(ST_CNN)[0][-1]) == ("1", "2")
     assert re.search(r"^- 1: Machine A, torch \S+, commit `Machine-dirty`$", page(), re.MULTILINE)
     assert re.search(r"^- 2: Machine B, torch ", page(), re.MULTILINE)
 
+    files = both_files()
     move_to("Machine C", first, CNN)
     results(first)
-    assert contents(kept(CNN)) == before, "what is kept stays, with its machine"
+    assert both_files() == files, "what is kept stays, with its machine"
 
 
 @pytest.mark.parametrize(("file", "mark"), [("docs/results.md", MARK), ("README.md", BEGIN), ("README.md", END)])
@@ -170,7 +202,7 @@ def test_a_page_without_its_marks_is_left_as_it_is(train, results, file, mark):
     before = page.read_text()
     assert f"{file} has no line {mark}" in refusal(results, run)
     assert page.read_text() == before
-    assert not KEPT.exists()
+    assert not TABLE.exists()
 
 
 def test_a_network_or_dataset_without_a_trial_has_no_line_or_column(train, results):
@@ -179,21 +211,37 @@ def test_a_network_or_dataset_without_a_trial_has_no_line_or_column(train, resul
         results(train("table1", "--only", cell, *more))
     (header, _, cnn, st_cnn) = Path("README.md").read_text().partition(BEGIN)[2].partition(END)[0].strip().splitlines()
     assert header == "| paper/table1: test error % | r | rts |"
-    assert re.fullmatch(r"\| cnn_paper \|  \| [\d.]+ \|", cnn)
-    assert re.fullmatch(r"\| st_cnn_paper \| [\d.]+ \|  \|", st_cnn)
+    assert re.fullmatch(r"\| cnn_paper \| – \| [\d.]+ \|", cnn)
+    assert re.fullmatch(r"\| st_cnn_paper \| [\d.]+ \| – \|", st_cnn)
 
 
-def test_another_recipe_is_refused(train, results, contents):
+def test_another_recipe_in_the_same_cell_is_refused(train, results, contents):
     results(train("first", "--only", CNN))
     before = contents(Path("docs"))
-    other = train("other", "--only", ST_CNN, "--set", "training.epochs=2")
+    other = train("other", "--only", CNN, "--set", "training.epochs=2", "--seeds", "1")
     sentence = refusal(results, other)
-    assert kept(CNN).as_posix() in sentence
-    assert "keeps another trial: training.epochs was 1 and is 2; delete this folder" in sentence
+    assert f"table1/{CNN}/seed-0: training.epochs was 1 and is 2" in sentence
     assert contents(Path("docs")) == before
-    shutil.rmtree(kept(CNN))
+    TABLE.write_text(TABLE.read_text().splitlines()[0] + "\n")
     results(other)
-    assert (lines_of(CNN), len(lines_of(ST_CNN))) == ([], 1)
+    assert (kept(CNN, 0), kept(CNN, 1) is None) == (None, False)
+
+
+def test_other_images_of_the_same_name_are_refused(train, results, contents):
+    results(train("first", "--only", CNN))
+    before = contents(Path("docs"))
+    assert "means other images by r than" in refusal(results, train("held_out", "--only", ST_CNN, "--validate"))
+    assert contents(Path("docs")) == before
+
+
+def test_a_dataset_that_was_kept_under_another_name_keeps_that(train, results):
+    rts = ("--set", "datasets=[rts]", "--only", "rts/*")
+    results(train("first", *rts))
+    TABLE.write_text(TABLE.read_text().replace("table1,rts,", "table1,rts_wide,").replace('""rts""', '""rts_wide""'))
+    with np.load(ARCHIVE) as arrays:
+        np.savez_compressed(ARCHIVE, **{name.replace("rts", "rts_wide"): array for name, array in arrays.items()})
+    results(train("second", *rts, "--seeds", "1"))
+    assert (kept("rts/cnn_paper", 1), kept("rts_wide/cnn_paper", 1) is None) == (None, False)
 
 
 def test_what_cannot_be_kept_is_refused(train, results, contents):
@@ -217,41 +265,20 @@ def test_what_cannot_be_kept_is_refused(train, results, contents):
     assert contents(Path("docs")) == before
 
 
-def test_a_copy_of_what_is_kept_can_be_gone_on_from(train, results, contents, stn):
-    first = train("first", "--only", ST_CNN)
-    move_to("Machine A", first, ST_CNN)
-    results(first)
-    shutil.copytree(KEPT, "runs/table1")
-    assert stn("report", "runs/table1").code == 0, "although there is nothing to draw pictures from"
-    assert Path("runs/table1/report.json").read_bytes() == (KEPT / "report.json").read_bytes()
-
-    before = contents(kept(ST_CNN))
-    run = train("table1")
-    assert contents(Path(run, "trials", ST_CNN)) == {f"seed-0/{name}": found for name, found in before.items()}
-    assert Path(run, "trials", CNN, "seed-0/checkpoint.pt").exists()
-    report = json.loads(Path(run, "report.json").read_bytes())
-    assert (report["finished"], report["rows"][1]["paired_seeds"]) == (2, [0])
-    assert report["rows"][1]["alignment"] is not None
-
-    move_to("Machine B", run, CNN)
-    shutil.rmtree("docs/results")
-    results(run)
-    assert contents(kept(ST_CNN)) == before
-    assert (KEPT / "report.json").read_bytes() == Path(run, "report.json").read_bytes()
-    assert re.search(r"^- 1: Machine B,.*\n- 2: Machine A,", page(), re.MULTILINE)
-
-
 def test_cells_above_the_papers_figure_are_named(train, results, monkeypatch):
-    results(train("table1"))
+    run = train("table1")
+    results(run)
     assert "paper's figure" not in page(), "the paper has none for these digits"
-    (cnn, st_cnn) = (row["error"]["value"] for row in json.loads((KEPT / "report.json").read_bytes())["rows"])
+    (cnn, st_cnn) = (row["error"] for row in reported(run)["summary"])
 
     def papers(of_cnn: float, of_st_cnn: float) -> None:
         figures = {"cnn_paper": of_cnn, "st_cnn_paper": of_st_cnn}
-        monkeypatch.setattr("stn_train.report.results.paper_error", lambda trial: figures[trial.model.name])
-        results()
+        monkeypatch.setattr("stn_train.report.measures.paper_error", lambda trial: figures[trial.model.name])
+        for path in (TABLE, ARCHIVE):
+            path.unlink()
+        results(run)
 
-    level, below = round(st_cnn, 1), round(cnn, 1) - 0.1
+    level, below = round(st_cnn, 1), round(cnn - 0.1, 1)
     papers(below, level)
     assert f"Above the paper's figure: {CNN} ({cnn:.2f} against {below}).\n" in page()
     assert f"| **{st_cnn:.2f}** [" in page()
@@ -265,6 +292,7 @@ def test_cells_above_the_papers_figure_are_named(train, results, monkeypatch):
 
 
 def test_where_a_gain_comes_from_is_told_of_networks_with_controls(train, results):
-    results(train("table1", "--set", "controls=true"))
-    (told,) = json.loads((KEPT / "report.json").read_bytes())["gains"]
-    assert f"\n- {told}.\n" in page()
+    run = train("table1", "--set", "controls=true")
+    results(run)
+    (told,) = re.findall(r"\n- r: st_cnn_paper against .*\n", Path(run, "report.md").read_text())
+    assert told in page()

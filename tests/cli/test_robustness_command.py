@@ -75,7 +75,7 @@ def test_what_has_changed_since_is_measured_anew(run, stn):
         changed = [part.replace("ANGLE", angle) for part in mild]
         assert stn("run", "--config", "two.yaml", *changed, *only).code == 0
         lines = [line for line in Path("runs/r/report.md").read_text().splitlines() if line.startswith("| r | cnn |")]
-        assert any(line.endswith("| - |") for line in lines) == ((angle, told) == ("170", "measured")), "not of before"
+        assert any(line.endswith("| – |") for line in lines) == ((angle, told) == ("170", "measured")), "not of before"
         ended = stn("robustness", "runs/r")
         assert [line.split("  ")[2] for line in ended.err.splitlines()] == [told, told]
     trial = Path("runs/r/trials/r/cnn/seed-0")
@@ -98,7 +98,7 @@ def test_networks_that_are_given_the_pose_are_asked_only_where_there_is_one(stn)
     }
     assert (len(crossed["st_cnn"]), len(crossed["st_cnn-oracle"])) == (1, 0)
     lines = [line for line in Path("runs/told/report.md").read_text().splitlines() if line.startswith("| r | st_cnn")]
-    assert any(line.startswith("| r | st_cnn-oracle |") and line.endswith("| - |") for line in lines)
+    assert any(line.startswith("| r | st_cnn-oracle |") and line.endswith("| – |") for line in lines)
 
 
 def test_what_cannot_be_measured_is_told(trained, stn):

@@ -8,6 +8,8 @@ import yaml
 
 from stn_train import storage
 from stn_train.evaluation.metrics import AlignmentMetrics, Overlap, ResidualCurve, Spread, WithinClasses
+from stn_train.report.page import records
+from stn_train.report.results import results_of
 from stn_train.run_folder import EpochRecord, Gallery, RunFolder, Timing, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 
@@ -114,6 +116,16 @@ def made_up_gallery() -> dict[Gallery, dict[str, np.ndarray]]:
         "rotation_sweep": seen | {"angle": np.array([0, 120, 240])},
         "training": {"image": image, "label": label, **each},
     }
+
+
+def summary_of(folder: RunFolder) -> list[dict[str, Any]]:
+    """The rows of the run's table `summary`."""
+    return records(results_of(folder).summary)
+
+
+def compared(folder: RunFolder, part: str = "all") -> dict[str, dict[str, Any]]:
+    """The rows of one part of the run's table `comparisons`, by the model whose they are."""
+    return {row["of"]: row for row in records(results_of(folder).comparisons) if row["part"] == part}
 
 
 def train(folder: RunFolder, trial: TrialSpec, epochs: int) -> None:

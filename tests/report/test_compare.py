@@ -8,9 +8,10 @@ from made_up_run import begin, finish
 
 from stn_train.errors import UserError
 from stn_train.report.compare import compare_runs, trials_by_digits
+from stn_train.report.page import WIDTH
 from stn_train.report.plots import errors_by_digits
-from stn_train.report.results import rows_of
-from stn_train.report.text import WIDTH, side_by_side
+from stn_train.report.results import results_of
+from stn_train.report.text import side_by_side
 from stn_train.run_folder import RunFolder
 
 
@@ -25,31 +26,31 @@ def run(path: Path, errors: list[int], **keys: Any) -> RunFolder:
 
 def test_each_model_stands_against_the_same_one_of_the_first_run(tmp_path: Path) -> None:
     folders = [run(tmp_path / "a", [5, 4]), run(tmp_path / "b", [5, 2]), run(tmp_path / "c", [9, 4])]
-    rows = compare_runs(folders)
+    results = compare_runs(folders)
     names = [f"{model} ({folder.path})" for folder in folders for model in ("cnn", "st_cnn")]
-    assert [row.model for row in rows] == names
-    assert [row.baseline for row in rows] == [None, None, *names[:2], *names[:2]]
-    differences = [row.comparison.difference.value for row in rows if row.comparison]
-    assert differences == pytest.approx([0, -2, 4, 0])
+    assert list(results.summary["model"]) == names
+    assert list(results.comparisons["model"]) == names[2:]
+    assert list(results.comparisons["baseline"]) == [*names[:2], *names[:2]]
+    assert list(results.comparisons["difference"]) == pytest.approx([0, -2, 4, 0])
 
 
 def test_a_comparison_across_runs_is_the_one_within_a_run(tmp_path: Path) -> None:
     both = run(tmp_path / "both", [5, 2])
     one, other = (run(tmp_path / model, [errors], models=[model]) for model, errors in (("cnn", 5), ("st_cnn", 2)))
-    (_, apart), (_, together) = compare_runs([one, other]), rows_of(both)
-    assert apart.comparison == together.comparison
-    assert apart.baseline == f"cnn ({one.path})", "the only model of the first run"
+    apart, together = compare_runs([one, other]).comparisons, results_of(both).comparisons
+    names = ["of", "model", "baseline"]
+    assert apart.drop(columns=names).equals(together.drop(columns=names))
+    assert list(apart["baseline"]) == [f"cnn ({one.path})"], "the only model of the first run"
 
 
 def test_seeds_are_paired_and_p_is_corrected_for_all_comparisons(tmp_path: Path) -> None:
     first = run(tmp_path / "a", [5, 4, 6, 4], seeds=[0, 1])
     second = run(tmp_path / "b", [4, 4, 7, 2], seeds=[1, 2])
-    *_, cnn, st_cnn = compare_runs([first, second])
-    assert (cnn.seeds, cnn.paired_seeds) == ((1, 2), (1,))
-    assert cnn.comparison is not None
-    assert cnn.comparison.difference.value == pytest.approx(4 - 6)
-    assert st_cnn.comparison is not None
-    assert cnn.comparison.adjusted == pytest.approx(2 * cnn.comparison.p)
+    results = compare_runs([first, second])
+    row, comparison = results.summary.iloc[2], results.comparisons.iloc[0]
+    assert (row["seeds"], row["paired_seeds"]) == ((1, 2), (1,))
+    assert comparison["difference"] == pytest.approx(4 - 6)
+    assert comparison["adjusted_p"] == pytest.approx(2 * comparison["p"])
 
 
 def test_text_fits_the_terminal_and_ends_with_the_verdicts(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_text_fits_the_terminal_and_ends_with_the_verdicts(tmp_path: Path) -> No
 
 def test_a_dataset_that_only_a_later_run_has_is_left_out(tmp_path: Path) -> None:
     first, second = run(tmp_path / "a", [5, 4]), run(tmp_path / "b", [5] * 4, datasets=["r", "rts"])
-    assert {row.dataset for row in compare_runs([first, second])} == {"rts"}
+    assert set(compare_runs([first, second]).summary["dataset"]) == {"rts"}
 
 
 def test_other_images_of_the_same_name_are_refused(tmp_path: Path) -> None:
@@ -100,13 +101,13 @@ def few(digits: int | None, **keys: Any) -> dict[str, Any]:
 
 def test_the_training_digits_have_a_column_where_they_differ(tmp_path: Path) -> None:
     many, some, copy = (run(tmp_path / name, [5, 4], **few(count)) for name, count in SIZES.items())
-    differing, within_class = (
+    differing, alike = (
         side_by_side(compare_runs(folders)).split("\n\n")[0] for folders in ([many, some], [some, copy])
     )
     header, *lines = differing.splitlines()
     assert "  training digits  " in header
     assert [line.split()[3] for line in lines] == ["60,000", "60,000", "1,000", "1,000"]
-    assert "training digits" not in within_class
+    assert "training digits" not in alike
 
 
 def test_the_plot_has_a_panel_for_each_dataset_and_a_line_and_a_band_for_each_model(tmp_path: Path) -> None:

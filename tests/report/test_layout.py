@@ -1,88 +1,77 @@
-"""The paper's layout of made-up rows, on a terminal."""
+"""The paper's layout of made-up results, on a terminal."""
 
 from dataclasses import replace
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from stn_train.config import load_config
-from stn_train.evaluation.metrics import Component
-from stn_train.report.alignment import AlignmentSummary, OverlapSummary, ResidualSummary
-from stn_train.report.cells import comparisons, in_the_papers_layout
+from stn_train.report.measures import MEASURES
+from stn_train.report.page import WIDTH, aligned, render
 from stn_train.report.paper import paper_error
-from stn_train.report.results import Row
-from stn_train.report.text import WIDTH, aligned, alignment_sentences, summary, verdicts
+from stn_train.report.results import Results
+from stn_train.report.text import summary
 from stn_train.specs import ExperimentSpec, baseline_of, trials_of
-from stn_train.statistics import Comparison, Estimate
 
 TABLE1 = load_config("paper/table1")
 SMALL = ExperimentSpec.model_validate(
     {"name": "x", "datasets": ["r", "rts"], "models": ["fcn", "cnn", "cnn_paper", "st_cnn_paper"]}
 )
-ROW = Row(
-    dataset="r",
-    model="cnn",
-    seeds=(0,),
-    seed_errors=(1.0,),
-    error=Estimate(1.0, 0.5, 1.5),
-    paper_error=None,
-    baseline=None,
-    paired_seeds=(),
-    comparison=None,
-    gain=None,
-    transforms=False,
-    diagnostics=(),
-    warnings=(),
-    alignment=None,
-    parameters=400_000,
-    width=64.0,
-    tta_angles=(),
-    macs=9_000_000,
-    training_seconds=100.0,
-    training_images_per_second=1000.0,
-    evaluation_images_per_second=2000.0,
-    split="test",
-    precision="float32",
-    training_digits=60_000,
-    images=10_000,
-    digits=10_000,
-    clipped=0,
-    class_errors=(1.0,) * 10,
-    confusion=((0,) * 10,) * 10,
-)
+ROW: dict[str, Any] = {
+    **{key: None for measure in MEASURES for key in (measure.key, *measure.ends * measure.has_interval)},
+    **{"transforms": False, "tta_angles": (), "split": "test", "precision": "float32", "seed_errors": (1.0,)},
+    **{"parameters": 400_000, "macs": 9_000_000, "training_images_per_second": 1000.0, "training_digits": 60_000},
+}
 """What the rows below are made from."""
-OVERLAP = OverlapSummary(*[Estimate(50.0, 50.0, 50.0)] * 5)
-LESS, MORE = Estimate(-0.5, -0.9, -0.1), Estimate(0.5, 0.1, 0.9)
+LESS, MORE = (-0.5, -0.9, -0.1), (0.5, 0.1, 0.9)
 
 
-def compared(difference: Estimate = LESS, adjusted: float = 0.01, seeds: int = 1) -> Comparison:
-    return Comparison(difference, p=0.01, mcnemar=(), seeds=seeds, adjusted=adjusted)
+def compared(
+    difference: tuple[float, float, float] = LESS, adjusted: float = 0.01, seeds: int = 1, **names: str
+) -> dict[str, Any]:
+    ends = dict(zip(("difference", "difference_low", "difference_high"), difference, strict=True))
+    numbers = {"p": 0.01, "adjusted_p": adjusted, "shown": adjusted < 0.05, "seeds": seeds, "mcnemar": ()}
+    whole = {"dataset": "r", "model": "st", "baseline": "cnn", "part": "all", **names}
+    return {**whole, "of": whole["model"], **ends, **numbers}
 
 
-def rows_of(experiment: ExperimentSpec) -> list[Row]:
+def results_of(experiment: ExperimentSpec, seeds: int = 1) -> Results:
     """A row for every cell: the first has an error of 1 %, each further one of 3.1 points more, wrapping at 100."""
-    rows = []
+    rows, comparisons = [], []
     for number, trial in enumerate(trials_of(experiment.model_copy(update={"seeds": (0,)}))):
         error = (1 + 3.1 * number) % 100
         baseline = baseline_of(trial.model, experiment.models)
-        rows.append(
-            replace(
-                ROW,
-                dataset=trial.dataset.name,
-                model=trial.model.name,
-                seeds=experiment.seeds,
-                error=Estimate(error, error - 0.5, error + 0.5),
-                paper_error=paper_error(trial),
-                baseline=baseline.name if baseline else None,
-                paired_seeds=experiment.seeds if baseline else (),
-                comparison=compared(seeds=len(experiment.seeds)) if baseline else None,
-            )
-        )
-    return rows
+        names = {"dataset": trial.dataset.name, "model": trial.model.name}
+        errors = {"error": error, "error_low": error - 0.5, "error_high": error + 0.5}
+        own = {"paper_error": paper_error(trial), "seeds": tuple(range(seeds)), "baseline": baseline and baseline.name}
+        rows.append({**ROW, **names, **errors, **own})
+        if baseline:
+            comparisons.append(compared(seeds=seeds, baseline=baseline.name, **names))
+    whole = pd.DataFrame(rows)
+    return Results(whole, whole, pd.DataFrame(comparisons), {}, {}, [], experiment)
+
+
+def some(results: Results, rows: list[int] | slice) -> Results:
+    """Only these rows, and the comparisons of their models."""
+    kept = results.summary.iloc[rows]
+    cells = set(zip(kept["dataset"], kept["model"], strict=True))
+    compared = results.comparisons
+    inside = [cell in cells for cell in zip(compared["dataset"], compared["model"], strict=True)]
+    return replace(results, trials=kept, summary=kept, comparisons=compared[inside])
+
+
+def table_of(results: Results) -> list[list[str]]:
+    """The cells of the paper's layout."""
+    return [line.split("  ") for line in summary(results).split("\n\n")[0].splitlines()]
+
+
+def cells(results: Results) -> list[list[str]]:
+    return [[cell.strip() for cell in line if cell.strip()] for line in table_of(results)]
 
 
 def test_a_line_for_each_model_and_a_column_for_each_dataset() -> None:
-    lines = in_the_papers_layout(SMALL, rows_of(SMALL))
-    assert [[cell.strip() for cell in line] for line in lines] == [
+    assert cells(results_of(SMALL)) == [
         ["model", "seeds", "r (paper)", "rts (paper)"],
         ["fcn", "1", "1.00 (2.1)", "13.40 (5.2)"],
         ["cnn", "1", "4.10", "16.50"],
@@ -92,35 +81,37 @@ def test_a_line_for_each_model_and_a_column_for_each_dataset() -> None:
 
 
 def test_what_has_not_finished_is_a_dash_or_left_out() -> None:
-    fcn, _, _, st_r, _, cnn, *_ = rows_of(SMALL)
-    lines = in_the_papers_layout(SMALL, [cnn, st_r])
-    assert [[cell.strip() for cell in line] for line in lines] == [
-        ["model", "seeds", "r (paper)", "rts"],
-        ["cnn", "1", "-", "16.50"],
-        ["st_cnn_paper", "1", "10.30 (0.7)", "-"],
-    ], "in the order of the experiment, not of the rows"
-    assert "nothing to compare" in summary(SMALL, [fcn, cnn])
-    assert "2 of 8 trials have finished" in summary(SMALL, [fcn, cnn])
-    assert "have finished" not in summary(SMALL, rows_of(SMALL))
+    whole = results_of(SMALL)
+    assert cells(some(whole, [5, 3])) == [
+        ["model", "seeds", "rts", "r (paper)"],
+        ["cnn", "1", "16.50", "-"],
+        ["st_cnn_paper", "1", "-", "10.30 (0.7)"],
+    ], "models in the order of the experiment, not of the rows"
+    assert "nothing to compare" in summary(some(whole, [0, 5]))
+    assert "2 of 8 trials have finished" in summary(some(whole, [0, 5]))
+    assert "have finished" not in summary(whole)
 
 
 def test_a_column_without_the_papers_figures_does_not_speak_of_it() -> None:
-    rows = [replace(row, paper_error=None) for row in rows_of(SMALL)]
-    assert in_the_papers_layout(SMALL, rows)[0] == ["model", "seeds", "r", "rts"]
-    assert "paper)" not in summary(SMALL, rows)
+    results = results_of(SMALL)
+    without = replace(results, summary=results.summary.assign(paper_error=None))
+    assert cells(without)[0] == ["model", "seeds", "r", "rts"]
+    assert "paper)" not in summary(without)
 
 
 def test_cells_with_more_seeds_than_others_are_told() -> None:
-    fcn, *others = rows_of(SMALL)
-    lines = in_the_papers_layout(SMALL, [replace(fcn, seeds=(0, 1, 2)), *others])
-    assert [line[1] for line in lines] == ["seeds", "1-3", "1", "1", "1"]
+    results = results_of(SMALL)
+    results.summary.at[0, "seeds"] = (0, 1, 2)
+    results.summary.at[0, "seed_errors"] = (1.0, 1.0, 1.0)
+    assert [line[1] for line in cells(results)] == ["seeds", "1-3", "1", "1", "1"]
 
 
 @pytest.mark.parametrize("present", [slice(None), slice(1, None, 3)], ids=["whole", "a third"])
 def test_table1_fits_the_terminal_and_its_errors_are_aligned(present: slice) -> None:
-    text = summary(TABLE1, rows_of(TABLE1)[present])
+    results = some(results_of(TABLE1), present)
+    text = summary(results)
     assert max(map(len, text.splitlines())) <= WIDTH
-    table, told, compared = text.split("\n\n")
+    table, told, compared = text.split("\n\n")[:3]
     header, *lines = table.splitlines()
     assert told.startswith("test error in %, the mean over the seeds")
     assert len(lines) == 8
@@ -131,9 +122,7 @@ def test_table1_fits_the_terminal_and_its_errors_are_aligned(present: slice) -> 
         assert all(cell == "-" or cell[-3] == "." for cell in cells)
     header, *lines = compared.splitlines()
     assert header.split()[:5] == ["dataset", "model", "baseline", "verdict", "seeds"]
-    assert [line.split()[:2] for line in lines] == [
-        [row.dataset, row.model] for row in rows_of(TABLE1)[present] if row.comparison
-    ]
+    assert [line.split()[:2] for line in lines] == results.comparisons[["dataset", "model"]].to_numpy().tolist()
 
 
 @pytest.mark.parametrize(
@@ -141,53 +130,60 @@ def test_table1_fits_the_terminal_and_its_errors_are_aligned(present: slice) -> 
     [(LESS, 0.01, "fewer errors"), (MORE, 0.01, "more errors"), (LESS, 0.06, "no difference shown")],
 )
 def test_a_comparison_says_in_a_line_what_its_verdict_says_in_a_sentence(
-    difference: Estimate, adjusted: float, said: str
+    difference: tuple[float, float, float], adjusted: float, said: str
 ) -> None:
-    row = replace(ROW, model="st", baseline="cnn", comparison=compared(difference, adjusted))
-    header, line = comparisons([row])
-    assert line[:5] == ["r", "st", "cnn", said, "1"]
-    assert (header[-1], line[-1]) == ("p (Holm)", f"{adjusted:.3f}")
-    (sentence,) = verdicts([row])
+    row = compared(difference, adjusted)
+    results = results_of(SMALL)
+    whole = replace(results, comparisons=pd.DataFrame([row]))
+    (line,) = (line for line in summary(whole).splitlines() if line.startswith("r        st"))
+    assert said in line
+    assert line.endswith(f"{adjusted:.3f}")
     words = {"fewer errors": "more of the images", "more errors": "fewer of the images"}
-    assert words.get(said, said) in sentence
+    assert words.get(said, said) in render("sentences.j2", "verdict", row)
+
+
+def test_a_verdict_says_how_much_and_how_surely() -> None:
+    def verdict(**changes: Any) -> str:
+        return render("sentences.j2", "verdict", compared(seeds=3) | {"p": 0.004, "adjusted_p": 0.004} | changes)
+
+    for number in ("0.50", "0.10 to 0.90", "p 0.004", "3 seeds"):
+        assert number in verdict()
+    assert "among these comparisons" not in verdict()
+    assert "p 0.004, 0.030 among these comparisons" in verdict(adjusted_p=0.03)
+    assert "nothing about other trainings" in verdict(seeds=1)
+    assert "-0.90 to -0.10" in verdict(shown=False)
 
 
 def test_one_seed_is_said_to_speak_of_two_networks() -> None:
-    rows = rows_of(SMALL)
-    several = [replace(row, comparison=compared(seeds=3)) if row.comparison else row for row in rows]
-    assert "nothing about other trainings" in summary(SMALL, rows)
-    assert "nothing about other trainings" not in summary(SMALL, several)
+    assert "nothing about other trainings" in summary(results_of(SMALL))
+    assert "nothing about other trainings" not in summary(results_of(SMALL, seeds=3))
 
 
 def test_a_single_dataset_leaves_out_what_does_not_fit_the_terminal() -> None:
     addition = load_config("paper/addition")
-    wide = rows_of(addition)
-    narrow = [replace(row, error=ROW.error) for row in wide]
-    short = [replace(row, model=row.model[:9]) for row in narrow]
-    for rows, speed, work in ((wide, False, True), (narrow, False, True), (short, True, True)):
-        table = summary(addition, rows).split("\n\n")[0]
+    wide = results_of(addition)
+    narrow = replace(wide, summary=wide.summary.assign(error=1.0, error_low=0.5, error_high=1.5))
+    short = {name: name[:9] for name in narrow.summary["model"]}
+    shorter = replace(
+        narrow,
+        summary=narrow.summary.assign(model=narrow.summary["model"].map(short)),
+        comparisons=narrow.comparisons.assign(model=narrow.comparisons["model"].map(short)),
+    )
+    for results, speed, work in ((wide, False, True), (narrow, False, True), (shorter, True, True)):
+        table = summary(results).split("\n\n")[0]
         assert max(map(len, table.splitlines())) <= WIDTH
         assert ("training img/s" in table, "MACs" in table) == (speed, work)
         assert "47.7" in table
 
 
 def test_what_a_transformer_makes_worse_is_told_in_words() -> None:
-    scores: tuple[tuple[Component, float | None], ...] = (
-        ("rotation", -12.4),
-        ("scale", None),
-        ("shear", -0.3),
-        ("translation", 75.0),
-    )
-    residuals = [
-        ResidualSummary(name, "px", 4.0, 1.0, score and Estimate(score, score, score)) for name, score in scores
-    ]
-    everything = (ResidualSummary("rotation", "°", 40.0, 0.0, Estimate(100, 100, 100)),)
-    row = replace(ROW, model="st", alignment=AlignmentSummary(everything, tuple(residuals), (), None, (), OVERLAP, ()))
-    assert alignment_sentences([ROW, row]) == [
-        "r: st removes 0 % of the variation in shear and 75 % of the variation in translation and adds 12 % to the "
+    scores = {"rotation": -12.4, "scale": None, "shear": -0.3, "translation": 75.0}
+    assert render("sentences.j2", "removes", "st", scores, True) == (
+        "st removes 0 % of the variation in shear and 75 % of the variation in translation and adds 12 % to the "
         "variation in rotation between two random distortions of the same digit"
-    ]
+    )
 
 
 def test_aligned_sets_names_left_and_numbers_right() -> None:
     assert aligned([["model", "n"], ["cnn", "100"]], names=1) == "model    n\ncnn    100"
+    assert aligned([["[b]", ":smile:"]], names=1) == "[b]  :smile:", "what is written is never taken for markup"

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, finish, train
+from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, compared, finish, summary_of, train
 
 from stn_train import storage
 from stn_train.errors import UserError
+from stn_train.report.page import WIDTH
 from stn_train.report.plots import confusions, learning_curves, residual_curves
-from stn_train.report.results import rows_of
+from stn_train.report.results import results_of
 from stn_train.report.snapshots import KINDS
-from stn_train.report.status import status, status_text
-from stn_train.report.text import WIDTH, summary
+from stn_train.report.text import status, status_text, summary
 from stn_train.report.write import write_report
 from stn_train.run_folder import EpochRecord, RunFolder
 from stn_train.storage import folder_lock
@@ -32,46 +32,55 @@ def one_seed(tmp_path: Path) -> RunFolder:
 
 
 def test_rows_hold_what_each_model_reached(one_seed: RunFolder) -> None:
-    cnn, st_cnn = rows_of(one_seed)
-    assert (cnn.model, cnn.error.value, cnn.baseline, cnn.comparison) == ("cnn", 5.0, None, None)
-    assert st_cnn.comparison is not None
-    assert (st_cnn.model, st_cnn.error.value, st_cnn.baseline) == ("st_cnn", 2.0, "cnn")
-    assert (st_cnn.seeds, st_cnn.paired_seeds, st_cnn.comparison.difference.value) == ((0,), (0,), -3.0)
-    assert st_cnn.comparison.mcnemar == (2 / 2**30,), "30 images that only cnn gets wrong"
-    assert st_cnn.class_errors == pytest.approx([2.0] * CLASSES)
-    assert (st_cnn.parameters, st_cnn.training_seconds, st_cnn.clipped) == (398_123, 100.0, 31)
+    (cnn, st_cnn), comparisons = summary_of(one_seed), compared(one_seed)
+    assert (cnn["model"], cnn["error"], cnn["baseline"]) == ("cnn", 5.0, None)
+    assert (st_cnn["model"], st_cnn["error"], st_cnn["baseline"]) == ("st_cnn", 2.0, "cnn")
+    assert (st_cnn["seeds"], st_cnn["paired_seeds"], [*comparisons]) == ((0,), (0,), ["st_cnn"])
+    assert comparisons["st_cnn"]["difference"] == -3.0
+    assert comparisons["st_cnn"]["mcnemar"] == (2 / 2**30,), "30 images that only cnn gets wrong"
+    assert [st_cnn[f"error_of_class_{label}"] for label in range(CLASSES)] == pytest.approx([2.0] * CLASSES)
+    assert (st_cnn["parameters"], st_cnn["training_seconds"], st_cnn["clipped"]) == (398_123, 100.0, 31)
+
+
+def test_a_trial_has_a_row_of_its_own_with_every_measure(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path, seeds=[0, 1])
+    for trial in trials:
+        finish(folder, trial, errors=3 + trial.seed)
+    table = results_of(folder).trials
+    assert list(zip(table["model"], table["seed"], table["error"], strict=True)) == [
+        *[("cnn", 0, 3.0), ("cnn", 1, 4.0)],
+        *[("st_cnn", 0, 3.0), ("st_cnn", 1, 4.0)],
+    ]
+    assert table["removed_rotation"].dropna().tolist() == pytest.approx([50, 60])
 
 
 def test_differences_are_over_the_seeds_that_both_have_finished(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, seeds=[0, 1, 2])
     for trial, errors in zip(trials[:-1], [5, 2, 6, 2, 10], strict=True):
         finish(folder, trial, errors)
-    cnn, st_cnn = rows_of(folder)
-    assert (cnn.seeds, cnn.seed_errors, cnn.error.value) == ((0, 1, 2), (5, 6, 10), 7)
-    assert (st_cnn.seeds, st_cnn.paired_seeds) == ((0, 1), (0, 1))
-    assert st_cnn.comparison is not None
-    assert (st_cnn.comparison.seeds, st_cnn.comparison.difference.value) == (2, pytest.approx(-3.5))
-    assert st_cnn.comparison.mcnemar == (2 / 2**30, 2 / 2**40), "each seed's pair by itself"
-    assert np.sum(cnn.confusion) == 3 * IMAGES, "confusion is summed over the seeds"
-    assert cnn.training_seconds == 101
+    (cnn, st_cnn), comparison = summary_of(folder), compared(folder)["st_cnn"]
+    assert (cnn["seeds"], cnn["seed_errors"], cnn["error"]) == ((0, 1, 2), (5, 6, 10), 7)
+    assert (st_cnn["seeds"], st_cnn["paired_seeds"]) == ((0, 1), (0, 1))
+    assert (comparison["seeds"], comparison["difference"]) == (2, pytest.approx(-3.5))
+    assert comparison["mcnemar"] == (2 / 2**30, 2 / 2**40), "each seed's pair by itself"
+    assert np.sum(results_of(folder).confusions["rts", "cnn"]) == 3 * IMAGES, "confusion is summed over the seeds"
+    assert cnn["training_seconds"] == 101
     assert "Only 5 of 6 trials" in write_report(folder).files[2].read_text()
 
 
 def test_a_model_without_its_baseline_is_reported_alone(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path)
     finish(folder, trials[1], errors=2)
-    (row,) = rows_of(folder)
-    assert (row.baseline, row.comparison) == ("cnn", None)
-    assert "nothing to compare" in summary(folder.load_experiment(), [row])
+    (row,) = summary_of(folder)
+    assert (row["baseline"], compared(folder)) == ("cnn", {})
+    assert "nothing to compare" in summary(results_of(folder))
 
 
 def test_mcnemar_is_left_out_where_digits_stand_in_several_images(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path)
     for trial, errors in zip(trials, (5, 2), strict=True):
         finish(folder, trial, errors, digit=np.arange(IMAGES) % 200)
-    comparison = rows_of(folder)[1].comparison
-    assert comparison is not None
-    assert comparison.mcnemar == ()
+    assert compared(folder)["st_cnn"]["mcnemar"] == ()
 
 
 def test_trials_that_answered_for_different_images_are_refused(tmp_path: Path) -> None:
@@ -79,18 +88,18 @@ def test_trials_that_answered_for_different_images_are_refused(tmp_path: Path) -
     finish(folder, trials[0], errors=5)
     finish(folder, trials[1], errors=2, digit=np.arange(IMAGES) + 1)
     with pytest.raises(UserError, match=r"rts/cnn/seed-0 and rts/st_cnn/seed-0 were evaluated on different images"):
-        rows_of(folder)
+        results_of(folder)
 
 
 def test_predictions_that_contradict_the_result_are_refused(one_seed: RunFolder) -> None:
     path = one_seed.path / "trials/rts/cnn/seed-0/predictions.npz"
     storage.write_arrays(path, {"predicted": LABEL, "label": LABEL, "digit": np.arange(IMAGES)})
     with pytest.raises(UserError, match="do not agree"):
-        rows_of(one_seed)
+        results_of(one_seed)
 
 
 def test_summary_is_an_aligned_table_and_the_verdict(one_seed: RunFolder) -> None:
-    table, verdicts = summary(one_seed.load_experiment(), rows_of(one_seed)).split("\n\n")
+    table, verdicts = summary(results_of(one_seed)).split("\n\n")
     header, cnn, st_cnn = table.splitlines()
     assert header.startswith("model"), "one dataset needs no column"
     for cell in ("398,123", "31.2 M", "2.00 [1.30, 3.07]", "-3.00 [-4.25, -2.11]", "9,000"):
@@ -127,10 +136,10 @@ def test_report_says_from_where_relative_paths_count(tmp_path: Path) -> None:
 
 
 def test_a_model_has_the_same_colour_in_all_curves(one_seed: RunFolder) -> None:
-    rows = rows_of(one_seed)
-    told = {row.model: row.alignment.residual_curves if row.alignment else () for row in rows}
+    known = results_of(one_seed).residual_curves
+    told = {model: known.get(("rts", model), ()) for model in ("cnn", "st_cnn")}
     panel = residual_curves("what is left", told).axes[0]
-    epochs = {row.model: [[EpochRecord(epoch=1, loss=1, error=1, lr=1)]] for row in rows}
+    epochs = {model: [[EpochRecord(epoch=1, loss=1, error=1, lr=1)]] for model in told}
     curves = learning_curves("errors", "test", epochs).axes[0]
     colours = [{line.get_label(): line.get_color() for line in axes.get_lines()} for axes in (panel, curves)]
     assert "cnn" not in colours[0]
@@ -140,14 +149,15 @@ def test_a_model_has_the_same_colour_in_all_curves(one_seed: RunFolder) -> None:
 def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
     json_file, csv_file, *_ = write_report(one_seed).files
     document = json.loads(json_file.read_text())
-    assert (document["format"], document["finished"], document["trials"]) == (5, 2, 2)
-    _, st_cnn = document["rows"]
-    assert st_cnn["error"]["value"] == 2.0
-    assert st_cnn["confusion"][0] == [98, 2, 0, 0, 0, 0, 0, 0, 0, 0]
+    assert (document["format"], document["finished"], document["planned"]) == (6, 2, 2)
+    assert [trial["error"] for trial in document["trials"]] == [5.0, 2.0]
+    (_, st_cnn), (comparison,) = document["summary"], document["comparisons"]
+    assert st_cnn["error"] == 2.0
+    assert document["confusions"][1]["counts"][0] == [98, 2, 0, 0, 0, 0, 0, 0, 0, 0]
     cnn_line, st_line = csv.DictReader(csv_file.read_text().splitlines())
     assert (cnn_line["difference"], cnn_line["baseline"]) == ("", "")
-    assert float(st_line["difference_low"]) == st_cnn["comparison"]["difference"]["low"]
-    assert (st_line["seeds"], st_line["error_of_class_9"]) == ("0", str(st_cnn["class_errors"][9]))
+    assert float(st_line["difference_low"]) == comparison["difference_low"]
+    assert (st_line["seeds"], st_line["error_of_class_9"]) == ("0", str(st_cnn["error_of_class_9"]))
 
 
 def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder) -> None:
@@ -162,12 +172,9 @@ def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder)
     assert "| st_cnn | 95 % | 80 % | 75 % |" in reading, "within classes"
     assert "| st_cnn | 40 % up to 25.0 °, 30 % beyond |" in reading
     assert "| st_cnn | 25 % | 5 % | 75 % | 99 % | 100 % |" in reading
-    cnn, st_cnn = json.loads(json_file)["rows"]
-    assert cnn["alignment"] is None
-    scores = [(one["component"], one["score"] and one["score"]["value"]) for one in st_cnn["alignment"]["pose"]]
-    assert scores == [("rotation", 50), ("scale", None), ("translation", 90)]
-    assert st_cnn["alignment"]["pose_by_class"][0] == []
-    assert st_cnn["alignment"]["overlap_by_class"][0] is None
+    cnn, st_cnn = json.loads(json_file)["summary"]
+    assert cnn["removed_rotation"] is None
+    assert [st_cnn[f"removed_{name}"] for name in ("rotation", "scale", "translation")] == [50, None, 90]
     line = list(csv.DictReader(csv_file.splitlines()))[1]
     assert (line["removed_rotation"], line["removed_scale"], line["aligned"]) == ("50.0", "", "75.0")
     assert (line["removed_of_a_digit_rotation"], line["removed_of_a_digit_scale"]) == ("75.0", "")
@@ -199,42 +206,36 @@ def test_what_only_some_seeds_have_measured_is_told_of_those(tmp_path: Path) -> 
     record = json.loads(storage.read_checked(path, ""))
     del record["pose_of_a_digit"], record["within_classes"], record["residual_curves"]
     storage.write_record(path, record)
-    alignment = rows_of(folder)[0].alignment
-    assert alignment is not None
-    assert alignment.pose[0].after == pytest.approx(13 - 2.6), "of all three"
-    assert alignment.pose_of_a_digit[0].after == pytest.approx((13 - 2.6 * 1.5) / 2), "of the last two"
-    assert alignment.within_classes is not None
-    assert alignment.within_classes.output.value == pytest.approx(100 * (0.8 - 0.05 * 1.5))
-    (course,) = alignment.residual_curves
+    (row,), (course,) = summary_of(folder), results_of(folder).residual_curves["rts", "st_cnn"]
+    assert row["after_rotation"] == pytest.approx(13 - 2.6), "of all three"
+    assert row["after_of_a_digit_rotation"] == pytest.approx((13 - 2.6 * 1.5) / 2), "of the last two"
+    assert row["within_classes_output"] == pytest.approx(100 * (0.8 - 0.05 * 1.5))
     assert course.after == pytest.approx((-36.5, -10.5, 4.5, 9.5))
     assert course.varies == (5, 4, 3, 4)
-    assert (course.small.value, course.large.value) == pytest.approx((50, 100 * 24 / 70))
-    assert course.small.low < course.small.value
+    small, large = row["removed_of_small_rotation"], row["removed_of_large_rotation"]
+    assert (small, large) == pytest.approx((50, 100 * 24 / 70))
+    assert row["removed_of_small_rotation_low"] < small
 
 
-def test_where_a_seeds_images_are_all_one_no_share_is_told(tmp_path: Path) -> None:
+def test_where_a_seeds_images_are_all_one_the_share_is_that_of_the_others(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, seeds=[0, 1], models=["st_cnn"])
     for trial in trials:
         finish(folder, trial, errors=2)
     path = folder.trial(trials[0]).alignment
     record = json.loads(storage.read_checked(path, ""))
-    record["within_classes"]["output"] = None
+    record["within_classes"] |= dict.fromkeys(("images", "output", "digits"))
     storage.write_record(path, record)
-    alignment = rows_of(folder)[0].alignment
-    assert alignment is not None
-    assert alignment.within_classes is None
+    assert summary_of(folder)[0]["within_classes_output"] == 75
 
 
 def test_what_is_undone_has_an_interval_over_the_seeds(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, seeds=[0, 1, 2], models=["st_cnn"])
     for trial in trials:
         finish(folder, trial, errors=2)
-    alignment = rows_of(folder)[0].alignment
-    assert alignment is not None
-    angle, *_ = alignment.pose
-    assert angle.score is not None
-    assert (angle.before, angle.after, angle.score.value) == pytest.approx((26, 10.4, 60))
-    assert angle.score.high - angle.score.value == pytest.approx(4.302653 * 10 / 3**0.5)
+    (row,) = summary_of(folder)
+    removed = row["removed_rotation"]
+    assert (row["before_rotation"], row["after_rotation"], removed) == pytest.approx((26, 10.4, 60))
+    assert row["removed_rotation_high"] - removed == pytest.approx(4.302653 * 10 / 3**0.5)
     assert "60 % [35, 85] (26.0 to 10.4 °)" in write_report(folder).files[2].read_text()
 
 
@@ -247,14 +248,10 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     ]
     for trial, errors in zip(trials, (9, 4, 7, 2, 3), strict=True):
         finish(folder, trial, errors)
-    cnn, st_cnn, *controls = rows_of(folder)
-    assert st_cnn.gain is not None
-    assert st_cnn.gain.supervised is not None
-    assert st_cnn.gain.oracle is not None
-    parts = [st_cnn.gain.size, st_cnn.gain.transforming, st_cnn.gain.supervised, st_cnn.gain.oracle]
-    assert [part.difference.value for part in parts] == pytest.approx([-2, -3, -2, -1])
-    assert [row.gain for row in (cnn, *controls)] == [None] * 4
-    assert [row.baseline for row in controls] == ["cnn"] * 3
+    parts = [compared(folder, part) for part in ("size", "transforming", "supervised", "oracle")]
+    assert [[*part] for part in parts] == [["st_cnn"]] * 4
+    assert [part["st_cnn"]["difference"] for part in parts] == pytest.approx([-2, -3, -2, -1])
+    assert [row["baseline"] for row in summary_of(folder)[2:]] == ["cnn"] * 3
     text = write_report(folder).files[2].read_text()
     assert "## Where does the gain come from?" in text
     assert "rts: st_cnn against cnn, in points of error: -2.00 [-3.07, -1.30] with the size of its output alone" in text
@@ -273,7 +270,7 @@ def test_of_several_datasets_the_terminal_says_where_each_gain_comes_from(tmp_pa
     folder, trials = begin(tmp_path, controls=True, datasets=["r", "rts"])
     for trial, errors in zip(trials, 2 * (9, 4, 7, 2, 3), strict=True):
         finish(folder, trial, errors)
-    last = " ".join(summary(folder.load_experiment(), rows_of(folder)).split("\n\n")[-1].split())
+    last = " ".join(summary(results_of(folder)).split("\n\n")[-1].split())
     for dataset in ("r", "rts"):
         assert f"{dataset}: st_cnn against cnn, in points of error: -2.00 [-3.07, -1.30] with the size" in last
 
@@ -298,9 +295,7 @@ def test_without_a_true_pose_there_is_a_gain_and_no_ceiling(tmp_path: Path) -> N
     folder, trials = begin(tmp_path, controls=True, datasets=["e"])
     for trial, errors in zip(trials, (9, 4, 7), strict=True):
         finish(folder, trial, errors)
-    gain = rows_of(folder)[1].gain
-    assert gain is not None
-    assert (gain.supervised, gain.oracle) == (None, None)
+    assert [[*compared(folder, part)] for part in ("size", "supervised", "oracle")] == [["st_cnn"], [], []]
     text = write_report(folder).files[2].read_text()
     assert "Controls stand beside each model" in text
     assert "the true pose" not in text
@@ -319,12 +314,12 @@ def test_the_papers_figure_stands_beside_ours(tmp_path: Path) -> None:
     for trial in trials:
         finish(folder, trial, errors=3)
     report = write_report(folder)
-    header, *lines = summary(report.experiment, report.rows).split("\n\n")[0].splitlines()
+    header, *lines = summary(report.results).split("\n\n")[0].splitlines()
     beside = header.index("paper %")
     assert [line[beside:].split()[0] for line in lines] == ["-", "3.5", "1.7"]
     assert len(header) <= 110
     json_file, csv_file, reading = (path.read_text() for path in report.files[:3])
-    assert [row["paper_error"] for row in json.loads(json_file)["rows"]] == [None, 3.5, 1.7]
+    assert [row["paper_error"] for row in json.loads(json_file)["summary"]] == [None, 3.5, 1.7]
     assert [line["paper_error"] for line in csv.DictReader(csv_file.splitlines())] == ["", "3.5", "1.7"]
     assert "| 3.00 [2.11, 4.25] | 1.7 |" in reading
     assert "does not say which family" in reading
@@ -332,7 +327,7 @@ def test_the_papers_figure_stands_beside_ours(tmp_path: Path) -> None:
 
 def test_without_the_papers_figures_nothing_speaks_of_them(one_seed: RunFolder) -> None:
     report = write_report(one_seed)
-    assert "paper" not in summary(report.experiment, report.rows) + report.files[2].read_text()
+    assert "paper" not in summary(report.results) + report.files[2].read_text()
 
 
 MIXTURES = {
@@ -363,14 +358,14 @@ def test_any_mixture_of_datasets_is_reported(tmp_path: Path, keys: dict[str, Any
     report = write_report(folder)
     json_file, csv_file, reading, page = (path.read_text() for path in report.files[:4])
     cells = {(trial.dataset.name, trial.model.name): trial.dataset.classes for trial in trials[:finished]}
-    rows = json.loads(json_file, parse_constant=pytest.fail)["rows"]
-    assert {(row["dataset"], row["model"]): len(row["class_errors"]) for row in rows} == cells
+    rows = json.loads(json_file, parse_constant=pytest.fail)["summary"]
+    assert {(row["dataset"], row["model"]) for row in rows} == cells.keys()
     assert len({len(line) for line in csv.reader(csv_file.splitlines())}) == 1
     lines = {(line["dataset"], line["model"]): line for line in csv.DictReader(csv_file.splitlines())}
     assert {cell: sum("of_class" in key for key in line if line[key]) for cell, line in lines.items()} == cells
     for table in re.findall(r"(?:^\|.*\n)+", reading, re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1
-    text = summary(report.experiment, report.rows)
+    text = summary(report.results)
     assert max(map(len, text.splitlines())) <= WIDTH
     words = [text, reading.split("## To run it again")[0], re.sub(r"base64,\S+|<[^>]*>", "", page)]
     assert not [found for said in words for found in re.findall(r"\b(?:None|nan|inf)\b", said)]
@@ -393,7 +388,7 @@ def test_the_error_of_each_seed_is_shown_so_that_one_that_collapsed_is_seen(
     for trial in trials:
         finish(folder, trial, errors=89 if (trial.model.name, trial.seed) == ("st_cnn", 2) else 3 + trial.seed)
     report = write_report(folder)
-    text, reading, page = summary(report.experiment, report.rows), *(path.read_text() for path in report.files[2:4])
+    text, reading, page = summary(report.results), *(path.read_text() for path in report.files[2:4])
     names = [f"{dataset} " if len(datasets) > 1 else "" for dataset in datasets]
     for model, errors in (("cnn", "3.00, 4.00, 5.00"), ("st_cnn", "3.00, 4.00, 89.00")):
         assert f"{model}, seed by seed: {'; '.join(name + errors for name in names)}" in text.splitlines()
@@ -402,7 +397,7 @@ def test_the_error_of_each_seed_is_shown_so_that_one_that_collapsed_is_seen(
 
 def test_of_one_seed_nothing_is_said_seed_by_seed(one_seed: RunFolder) -> None:
     report = write_report(one_seed)
-    assert "seed by seed" not in summary(report.experiment, report.rows)
+    assert "seed by seed" not in summary(report.results)
     assert "of each seed" not in report.files[2].read_text()
 
 
@@ -412,9 +407,9 @@ def test_a_report_on_several_datasets_has_the_papers_layout_and_every_detail(tmp
         finish(folder, trial, errors)
     text = write_report(folder).files[2].read_text()
     assert "| model | seeds | r (paper) | rts (paper) |" in text
-    assert "| cnn_paper | 1 | 5.00 (1.2) | 6.00 (0.8) |\n| st_cnn_paper | 1 | 2.00 (0.7) | - |" in text
+    assert "| cnn_paper | 1 | 5.00 (1.2) | 6.00 (0.8) |\n| st_cnn_paper | 1 | 2.00 (0.7) | – |" in text
     assert "| r | st_cnn_paper | cnn_paper | fewer errors | 1 | -3.00 [-4.25, -2.11] | < 0.001 |" in text
-    assert "| 0.8 | - | 1 | 398,123 | 31.2 M |" in text
+    assert "| 0.8 | – | 1 | 398,123 | 31.2 M |" in text
     assert "Only 3 of 4 trials" in text
 
 
@@ -444,11 +439,11 @@ def test_who_is_asked_about_turned_images_is_named_and_no_network_of_the_papers(
     assert "rotated clockwise by -15 and 15 degrees" in reading
     assert "(test-time augmentation), by sure and st;" in reading
     assert "of the same classifier and test-time augmentation without a transformer: st." in reading
-    assert [row.paper_error for row in report.rows] == [0.8, None, None]
+    assert [row["paper_error"] for row in summary_of(folder)] == [0.8, None, None]
     json_file, csv_file, _ = (path.read_text() for path in report.files[:3])
-    assert [row["tta_angles"] for row in json.loads(json_file)["rows"]] == [[], [-15, 15], [-15, 15]]
+    assert [row["tta_angles"] for row in json.loads(json_file)["summary"]] == [[], [-15, 15], [-15, 15]]
     assert [line["tta_angles"] for line in csv.DictReader(csv_file.splitlines())] == ["", "-15.0 15.0", "-15.0 15.0"]
-    header, *lines = summary(report.experiment, report.rows).split("\n\n")[0].splitlines()
+    header, *lines = summary(report.results).split("\n\n")[0].splitlines()
     assert "TTA angles" in header
     assert ["-15, 15" in line for line in lines] == [False, True, True]
 
@@ -502,7 +497,7 @@ def test_a_classifier_without_a_width_is_reported_without_one(tmp_path: Path) ->
     files = folder.trial(trials[0])
     storage.write_record(files.result, files.load_result().model_copy(update={"width": None}).model_dump(mode="json"))
     line = next(line for line in write_report(folder).files[2].read_text().splitlines() if line.startswith("| mine "))
-    assert "| - |" in line
+    assert "| – |" in line
 
 
 def test_learning_curves_have_a_line_and_a_band_over_the_seeds_for_each_model() -> None:

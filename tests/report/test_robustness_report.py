@@ -8,7 +8,7 @@ from made_up_run import begin, finish
 from stn_train import storage
 from stn_train.evaluation.metrics import LEVELS, Crossed, Point, Robustness
 from stn_train.report.plots import robustness_curves
-from stn_train.report.robustness import robust
+from stn_train.report.results import results_of
 from stn_train.report.text import WIDTH, robustness
 from stn_train.report.write import write_report
 from stn_train.run_folder import RunFolder
@@ -44,7 +44,7 @@ def two_seeds(tmp_path: Path) -> RunFolder:
 
 
 def test_curves_are_means_over_seeds_in_percent_and_leave_out_what_is_clipped(two_seeds: RunFolder) -> None:
-    found = robust(two_seeds, two_seeds.load_experiment())
+    found = results_of(two_seeds).robustness
     assert found is not None
     cnn, st_cnn = found.of("rts")["scale"]
     assert (cnn.model, st_cnn.model, cnn.trained) == ("cnn", "st_cnn", (0.7, 1.2))
@@ -57,7 +57,7 @@ def test_curves_are_means_over_seeds_in_percent_and_leave_out_what_is_clipped(tw
 
 
 def test_the_cross_table_has_the_own_error_on_its_diagonal(two_seeds: RunFolder) -> None:
-    found = robust(two_seeds, two_seeds.load_experiment())
+    found = results_of(two_seeds).robustness
     assert found is not None
     assert [(one.trained_on, one.model) for one in found.crossed][:2] == [("r", "cnn"), ("r", "st_cnn")]
     assert found.crossed[0].errors == {"r": 4.0, "rts": 25.0}
@@ -70,7 +70,7 @@ def test_it_stands_in_the_report_and_fits_the_terminal(two_seeds: RunFolder) -> 
     text = files["report.md"].read_text()
     assert "| trained on | model | tested on r, % | tested on rts, % |" in text
     assert "| r | cnn | 4.00 | 25.00 |" in text
-    found = robust(two_seeds, two_seeds.load_experiment())
+    found = results_of(two_seeds).robustness
     assert found is not None
     assert all(len(line) <= WIDTH for line in robustness(found).splitlines())
 
@@ -78,10 +78,10 @@ def test_it_stands_in_the_report_and_fits_the_terminal(two_seeds: RunFolder) -> 
 def test_one_dataset_has_nothing_to_cross_and_nothing_measured_is_told(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path)
     finish(folder, trials[0], errors=4)
-    assert robust(folder, folder.load_experiment()) is None
+    assert results_of(folder).robustness is None
     assert "Not measured yet" in write_report(folder).files[2].read_text()
     measure(folder, trials[0], [])
-    found = robust(folder, folder.load_experiment())
+    found = results_of(folder).robustness
     assert found is not None
     assert found.crossed == ()
     text = write_report(folder).files[2].read_text()

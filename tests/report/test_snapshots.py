@@ -86,6 +86,17 @@ def test_an_animation_has_a_step_for_each_epoch_and_at_most_thirty():
     assert verified("training", stepped(100)).n_frames == 30
 
 
+def test_an_animation_of_some_epochs_tells_which_they_are():
+    seen = SEEN["training"]
+    frames = {name: seen[name][:3] for name in ("output", "outline", "predicted")}
+    frames["output"] = frames["output"] + np.arange(3, dtype=np.uint8)[:, None, None, None, None] * 60
+    some, each = (verified("training", seen | frames | more) for more in ({"epoch": np.array([0, 2, 9])}, {}))
+    assert some.n_frames == each.n_frames == 3
+    for picture in (some, each):
+        picture.seek(2)
+    assert np.any(np.asarray(some.convert("L"))[:22] != np.asarray(each.convert("L"))[:22]), "the title tells the epoch"
+
+
 @pytest.mark.parametrize(("grown", "width"), [(1.0, 1.2), (1.3, 1.4), (9.0, 1.7)])
 def test_the_border_is_as_wide_as_the_outlines_need_within_reason(grown, width):
     """Grown about the image's middle: 1.3 times as large, they reach over its edge by 0.15 of its side."""

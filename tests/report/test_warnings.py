@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stn_train.evaluation.metrics import Diagnostics
-from stn_train.report.diagnostics import mean_diagnostics, warnings_of
+from stn_train.report.diagnostics import warnings_of
 from stn_train.run_folder import EpochRecord
 from stn_train.specs import RECIPES, TrainingSpec
 
@@ -55,14 +55,6 @@ def test_several_transformers_are_told_apart_by_their_numbers():
     found = warnings_of(record(WELL, blank, blank), recipe_of(epochs=8))
     assert [warning.kind for warning in found] == ["out_of_bounds 2", "out_of_bounds 3"]
     assert found[0].sentence.startswith("the transformer 2 samples")
-
-
-def test_the_mean_over_seeds_is_taken_transformer_by_transformer():
-    other = WELL.model_copy(update={"scale": 0.9})
-    first, second = mean_diagnostics([record(WELL, WELL), record(other, WELL)])
-    assert first.scale == pytest.approx(0.8)
-    assert second.scale == pytest.approx(0.7)
-    assert mean_diagnostics([]) == ()
 
 
 BLANK = WELL.model_copy(update={"outside": 1.0})

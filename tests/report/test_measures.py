@@ -1,0 +1,109 @@
+"""Measures: each has a name and a description, and is in every view of the results that shows its group."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_run import begin, finish
+
+from stn_train.report.measures import (
+    BY_KEY,
+    MEASURES,
+    balanced_accuracy,
+    in_group,
+    mean_share,
+    mean_with_interval,
+    with_interval,
+)
+from stn_train.report.results import results_of
+from stn_train.report.write import write_report
+from stn_train.run_folder import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """Of two seeds, trained on other numbers of digits, so that all columns of the details are shown."""
+    folder, trials = begin(tmp_path, seeds=[0, 1], models=["cnn_paper", "st_cnn_paper"])
+    for trial in trials:
+        finish(folder, trial, errors=3 + trial.seed)
+    return folder
+
+
+def seeds(**values: list[float | None]) -> list[Any]:
+    return [
+        SimpleNamespace(row=dict(zip(values, of_seed, strict=True))) for of_seed in zip(*values.values(), strict=True)
+    ]
+
+
+def test_every_measure_has_a_key_of_its_own_a_heading_and_a_description() -> None:
+    assert len(BY_KEY) == len(MEASURES)
+    assert all(measure.heading and len(measure.description) > 5 for measure in MEASURES)
+
+
+def test_every_column_of_numbers_is_a_measure_or_an_end_of_its_interval(run: RunFolder) -> None:
+    results = results_of(run)
+    known = {key for measure in MEASURES for key in (measure.key, *measure.ends)}
+    names = {"dataset", "model", "baseline", "transforms", "tta_angles", "split", "precision"}
+    assert set(results.trials) - {measure.key for measure in MEASURES} - names == {"seed", "device", "threads"}
+    assert set(results.summary) - known - names == {"seeds", "seed_errors", "paired_seeds"}
+
+
+@pytest.mark.parametrize("measure", in_group("details"), ids=lambda measure: measure.key)
+def test_a_measure_of_the_details_is_in_the_table_and_in_both_documents(run: RunFolder, measure: Any) -> None:
+    json_file, csv_file, reading, page = (path.read_text() for path in write_report(run).files[:4])
+    document, lines = json.loads(json_file), csv.DictReader(csv_file.splitlines())
+    assert all(measure.key in row for row in (*document["trials"], *document["summary"], *lines))
+    if measure.key != "training_digits":  # which is left out, as all have the same
+        assert f" {measure.heading} |" in reading
+        assert f">{measure.heading}</th>" in page
+
+
+def test_seeds_without_a_number_are_left_out_of_the_mean_and_without_any_there_is_none() -> None:
+    told = mean_with_interval("a", seeds(a=[1.0, None, 3.0]))
+    assert told is not None
+    assert (told.value, told.low < 1, told.high > 3) == (2.0, True, True)
+    assert mean_with_interval("a", seeds(a=[None, None])) is None
+
+
+def test_a_mean_of_what_some_of_the_measured_seeds_lack_is_not_told() -> None:
+    assert mean_with_interval("a", seeds(a=[1.0, None], b=[1.0, 1.0]), among="b") is None
+    told = mean_with_interval("a", seeds(a=[1.0, None], b=[1.0, None]), among="b")
+    assert told is not None
+    assert told.value == 1.0
+
+
+def test_the_interval_of_a_percentage_stays_within_0_and_100() -> None:
+    told = mean_share("a", seeds(a=[99.0, 100.0]))
+    assert told is not None
+    assert (told.value, told.high) == (99.5, 100.0)
+    assert 0 <= told.low < 99.5
+
+
+def test_a_number_is_written_with_its_interval_where_that_has_a_width() -> None:
+    assert with_interval({"a": 0.571, "a_low": 0.434, "a_high": 0.742}, "a") == "0.57 [0.43, 0.74]"
+    assert with_interval({"a": 0.571, "a_low": 0.571, "a_high": 0.571}, "a") == "0.57"
+    assert with_interval({"a": 62, "a_low": 58, "a_high": 66}, "a", BY_KEY["iou"].text) == "62 % [58, 66]"
+    assert with_interval({"a": None}, "a") == ""
+
+
+def test_balanced_accuracy_counts_each_class_alike_and_leaves_out_those_without_images(run: RunFolder) -> None:
+    assert balanced_accuracy(np.array([[90, 10, 0], [5, 5, 0], [0, 0, 0]])) == pytest.approx((90 + 50) / 2)
+    table = results_of(run).summary
+    assert table["balanced_accuracy"].tolist() == pytest.approx((100 - table["error"]).tolist()), (
+        "classes are alike here"
+    )
+
+
+def test_training_and_help_import_no_pandas_and_no_matplotlib() -> None:
+    code = (
+        "import sys, stn_train.cli, stn_train.cli.run, stn_train.cli.progress, stn_train.experiment.run\n"
+        "from stn_train.report.diagnostics import warnings_of\n"
+        "sys.exit(bool({'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
