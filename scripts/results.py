@@ -137,7 +137,7 @@ def finished_in(run: RunFolder, kept: Sequence[Trial]) -> list[Trial]:
     experiment = run.load_experiment()
     if experiment.name not in CONFIGS:
         raise UserError(f"{run.path} is a run of {experiment.name}, and the page shows those of {', '.join(CONFIGS)}")
-    trials = read_trials(run)
+    trials = read_trials(run, run.load_experiment())
     if not trials:
         raise UserError(f"{run.path} has nothing to keep yet: none of its trials has finished")
     return [as_kept(run, trial, kept) for trial in trials]

@@ -51,7 +51,7 @@ class Run:
         """Everything that a report shows. Raises UserError where nothing has finished, or a file is damaged."""
         from stn_train.report.results import results_of
 
-        return results_of(self.folder)
+        return results_of(self.folder, self.experiment)
 
     @property
     def trials(self) -> "pd.DataFrame":
@@ -153,7 +153,7 @@ def run(
     with _undisturbed():
         root = str(data_root) if data_root else experiment.data_root
         runtime = open_runtime(device, threads, root, experiment.prebuilt)
-        open_run(experiment, trials, folder, runtime)
+        everything = open_run(experiment, trials, folder, runtime)
         with tqdm(total=sum(trial.training.epochs for trial in trials), unit="epoch", disable=quiet) as bar:
             for progress in run_trials(trials, folder, runtime):
                 bar.set_description(progress.trial.key)
@@ -163,7 +163,7 @@ def run(
                     failed.append(f"{progress.trial.key}: {progress.failure.why}")
         if failed:
             raise TrialError("; ".join(failed))
-        report_run(folder)
+        report_run(folder, everything)
     return Run(folder.path)
 
 

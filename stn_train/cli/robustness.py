@@ -55,7 +55,7 @@ def robustness(
                     _tell(progress, quiet)
         except Stopped:
             raise stopped("what was measured is saved", stopping()) from None
-    found = report_run(folder).results.robustness
+    found = report_run(folder, experiment).results.robustness
     if found is None:
         raise failed[0]
     typer.echo(in_words(found))

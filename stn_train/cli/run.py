@@ -77,7 +77,7 @@ def run(
         from stn_train.cli.results import report_text
         from stn_train.report.write import report_run
 
-        typer.echo(report_text(report_run(folder)))
+        typer.echo(report_text(report_run(folder, everything)))
         typer.echo(f"\nreport: {folder.path / 'report.html'}")
     if failed:
         typer.echo(f"failed: {', '.join(failed)}; the same command tries again", err=True)

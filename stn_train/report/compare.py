@@ -65,7 +65,7 @@ def trials_by_digits(folders: Sequence[RunFolder]) -> pd.DataFrame:
 
 
 def _read(folder: RunFolder) -> list[Trial]:
-    trials = read_trials(folder)
+    trials = read_trials(folder, folder.load_experiment())
     if not trials:
         raise UserError(f"{folder.path} has nothing to compare yet: none of its trials has finished")
     return trials

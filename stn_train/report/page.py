@@ -52,6 +52,11 @@ def markdown(title: str, body: str | Template, **values: Any) -> str:
     return tidy(environment().get_template("page.md.j2").render(title=title, body=body, **values))
 
 
+def first_screen(results: "Results") -> str:
+    """The top of a run's report, as HTML to stand in a notebook."""
+    return environment().get_template("screen.html.j2").render(r=results)
+
+
 def tidy(text: str) -> str:
     """Markdown with one blank line between two blocks."""
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -22,7 +22,7 @@ from stn_train.report.diagnostics import TransformerWarning, warnings_of
 from stn_train.report.measures import MEASURES, Measure, TrialFiles
 from stn_train.report.robustness import Robust, robust
 from stn_train.run_folder import RunFolder
-from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names, trials_of
+from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names
 from stn_train.statistics import Comparison, compare, corrected
 
 _MOST_DIGITS = 1_000_000
@@ -101,7 +101,7 @@ class Results:
 
 def finished_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[TrialSpec]:
     """The trials of `experiment` that have a result in `folder`, dataset by dataset and model by model."""
-    finished = [trial for trial in trials_of(experiment) if folder.trial(trial).result.exists()]
+    finished = folder.finished(experiment)
     datasets, models = ([entry.name for entry in entries] for entries in (experiment.datasets, experiment.models))
     return sorted(finished, key=lambda one: (datasets.index(one.dataset.name), models.index(one.model.name)))
 
@@ -143,9 +143,8 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
     return Trial(row, label, predicted, digit, trial, warnings, curves)
 
 
-def read_trials(folder: RunFolder) -> list[Trial]:
+def read_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[Trial]:
     """The finished trials of a run. Raises UserError where a file is missing or damaged."""
-    experiment = folder.load_experiment()
     baselines = {model.name: baseline_of(model, experiment.models) for model in experiment.models}
     return [
         read_trial(folder, trial, baseline.name if (baseline := baselines[trial.model.name]) else None)
@@ -153,20 +152,18 @@ def read_trials(folder: RunFolder) -> list[Trial]:
     ]
 
 
-def results_of(folder: RunFolder) -> Results:
-    """What a run has found so far.
+def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> Results:
+    """What a run has found so far; `experiment` is the folder's, where it has been read already.
 
     Raises UserError where a file is missing or damaged, where the trials of one dataset were not evaluated on the same
     images, or where none has finished.
     """
-    experiment, trials = folder.load_experiment(), read_trials(folder)
+    experiment = experiment or folder.load_experiment()
+    trials = read_trials(folder, experiment)
     if not trials:
         raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
-    return replace(
-        tabulate(trials),
-        experiment=experiment,
-        robustness=robust(folder, experiment, finished_trials(folder, experiment)),
-    )
+    measured = robust(folder, experiment, [trial.spec for trial in trials if trial.spec])
+    return replace(tabulate(trials), experiment=experiment, robustness=measured)
 
 
 def tabulate(trials: Sequence[Trial]) -> Results:

@@ -37,23 +37,23 @@ class Picture:
     words: str
 
 
-def report_run(folder: RunFolder) -> Report:
+def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> Report:
     """Write a run's report, as `write_report` does, while no other process writes at the top of its folder."""
-    folder.load_experiment()  # before a folder is made where there is no run
+    experiment = experiment or folder.load_experiment()  # before a folder is made where there is no run
     with folder_lock(folder.path, stop=lambda: False):
         check_links(folder.path)
         clear_leftovers(folder.path, "report.*")
         clear_leftovers(folder.figures)
-        return write_report(folder)
+        return write_report(folder, experiment)
 
 
-def write_report(folder: RunFolder) -> Report:
+def write_report(folder: RunFolder, experiment: ExperimentSpec) -> Report:
     """Write report.json, report.csv, report.md, report.html and the figures from what has finished in `folder`.
 
     The same files give the same report, byte for byte. Raises UserError where no trial has finished, or where a file
     is missing or damaged.
     """
-    results, experiment = results_of(folder), folder.load_experiment()
+    results = results_of(folder, experiment)
     environment = load_environment(folder.environment)
     pictures = []
     for drawing in _drawings(folder, experiment, results):

@@ -22,7 +22,7 @@ from stn_train.report.measures import (
     with_interval,
 )
 from stn_train.report.results import results_of
-from stn_train.report.write import write_report
+from stn_train.report.write import report_run
 from stn_train.run_folder import RunFolder
 
 
@@ -56,7 +56,7 @@ def test_every_column_of_numbers_is_a_measure_or_an_end_of_its_interval(run: Run
 
 @pytest.mark.parametrize("measure", in_group("details"), ids=lambda measure: measure.key)
 def test_a_measure_of_the_details_is_in_the_table_and_in_both_documents(run: RunFolder, measure: Any) -> None:
-    json_file, csv_file, reading, page = (path.read_text() for path in write_report(run).files[:4])
+    json_file, csv_file, reading, page = (path.read_text() for path in report_run(run).files[:4])
     document, lines = json.loads(json_file), csv.DictReader(csv_file.splitlines())
     assert all(measure.key in row for row in (*document["trials"], *document["summary"], *lines))
     if measure.key != "training_digits":  # which is left out, as all have the same

@@ -17,7 +17,7 @@ from stn_train.report.plots import confusions, learning_curves, residual_curves
 from stn_train.report.results import results_of
 from stn_train.report.snapshots import KINDS
 from stn_train.report.text import status, status_text, summary
-from stn_train.report.write import write_report
+from stn_train.report.write import report_run
 from stn_train.run_folder import EpochRecord, RunFolder
 from stn_train.storage import folder_lock
 
@@ -65,7 +65,7 @@ def test_differences_are_over_the_seeds_that_both_have_finished(tmp_path: Path) 
     assert comparison["mcnemar"] == (2 / 2**30, 2 / 2**40), "each seed's pair by itself"
     assert np.sum(results_of(folder).confusions["rts", "cnn"]) == 3 * IMAGES, "confusion is summed over the seeds"
     assert cnn["training_seconds"] == 101
-    assert "Only 5 of 6 trials" in write_report(folder).files[2].read_text()
+    assert "Only 5 of 6 trials" in report_run(folder).files[2].read_text()
 
 
 def test_a_model_without_its_baseline_is_reported_alone(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_summary_is_an_aligned_table_and_the_verdict(one_seed: RunFolder) -> Non
 
 def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None:
     storage.write_record(one_seed.environment, {"device": "cpu", "versions": {"python": "3.11", "torch": "2.6"}})
-    report = write_report(one_seed)
+    report = report_run(one_seed)
     names = [path.relative_to(one_seed.path).as_posix() for path in report.files]
     gallery = [f"{kind}_st_cnn@rts.{shown.ending}" for kind, shown in KINDS.items()]
     figures = [
@@ -131,7 +131,7 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
 def test_report_says_from_where_relative_paths_count(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, prebuilt="prebuilt", data_root="/digits")
     finish(folder, trials[0], errors=1)
-    text = write_report(folder).files[2].read_text()
+    text = report_run(folder).files[2].read_text()
     assert "Relative paths (prebuilt: prebuilt) are relative to where it is run." in text
 
 
@@ -147,7 +147,7 @@ def test_a_model_has_the_same_colour_in_all_curves(one_seed: RunFolder) -> None:
 
 
 def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
-    json_file, csv_file, *_ = write_report(one_seed).files
+    json_file, csv_file, *_ = report_run(one_seed).files
     document = json.loads(json_file.read_text())
     assert (document["format"], document["finished"], document["planned"]) == (6, 2, 2)
     assert [trial["error"] for trial in document["trials"]] == [5.0, 2.0]
@@ -161,7 +161,7 @@ def test_report_for_programs_holds_every_number(one_seed: RunFolder) -> None:
 
 
 def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder) -> None:
-    json_file, csv_file, reading = (path.read_text() for path in write_report(one_seed).files[:3])
+    json_file, csv_file, reading = (path.read_text() for path in report_run(one_seed).files[:3])
     assert (
         "- rts: st_cnn removes 75 % of the variation in rotation and 95 % of the variation in translation between two "
         "random distortions of the same digit."
@@ -186,7 +186,7 @@ def test_evidence_from_before_all_of_this_was_measured_is_read(one_seed: RunFold
     record = json.loads(storage.read_checked(path, ""))
     del record["pose_of_a_digit"], record["within_classes"], record["residual_curves"]
     storage.write_record(path, record)
-    reading = write_report(one_seed).files[2].read_text()
+    reading = report_run(one_seed).files[2].read_text()
     assert "| st_cnn | 50 % (26.0 to 13.0 °)" in reading
     assert (
         "st_cnn removes 50 % of the variation in rotation and 90 % of the variation in translation among all digits"
@@ -236,7 +236,7 @@ def test_what_is_undone_has_an_interval_over_the_seeds(tmp_path: Path) -> None:
     removed = row["removed_rotation"]
     assert (row["before_rotation"], row["after_rotation"], removed) == pytest.approx((26, 10.4, 60))
     assert row["removed_rotation_high"] - removed == pytest.approx(4.302653 * 10 / 3**0.5)
-    assert "60 % [35, 85] (26.0 to 10.4 °)" in write_report(folder).files[2].read_text()
+    assert "60 % [35, 85] (26.0 to 10.4 °)" in report_run(folder).files[2].read_text()
 
 
 def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_controls_tell_where_the_gain_comes_from(tmp_path: Path) -> None:
     assert [[*part] for part in parts] == [["st_cnn"]] * 4
     assert [part["st_cnn"]["difference"] for part in parts] == pytest.approx([-2, -3, -2, -1])
     assert [row["baseline"] for row in summary_of(folder)[2:]] == ["cnn"] * 3
-    text = write_report(folder).files[2].read_text()
+    text = report_run(folder).files[2].read_text()
     assert "## Where does the gain come from?" in text
     assert "rts: st_cnn against cnn, in points of error: -2.00 [-3.07, -1.30] with the size of its output alone" in text
     assert ", -3.00 [" in text
@@ -280,7 +280,7 @@ def test_of_a_few_datasets_the_verdicts_come_first_in_words_of_many_in_a_table(t
     for (folder, trials), said in ((few, 2), (many, 0)):
         for trial in trials:
             finish(folder, trial, errors=3 if trial.model.transformer else 5)
-        first = write_report(folder).files[2].read_text().split("| model |")[0]
+        first = report_run(folder).files[2].read_text().split("| model |")[0]
         assert first.count("classifies 2.00 percentage points more of the images") == said
 
 
@@ -296,7 +296,7 @@ def test_without_a_true_pose_there_is_a_gain_and_no_ceiling(tmp_path: Path) -> N
     for trial, errors in zip(trials, (9, 4, 7), strict=True):
         finish(folder, trial, errors)
     assert [[*compared(folder, part)] for part in ("size", "supervised", "oracle")] == [["st_cnn"], [], []]
-    text = write_report(folder).files[2].read_text()
+    text = report_run(folder).files[2].read_text()
     assert "Controls stand beside each model" in text
     assert "the true pose" not in text
 
@@ -306,14 +306,14 @@ def test_transformers_whose_pose_cannot_be_told_are_named(tmp_path: Path) -> Non
     folder, trials = begin(tmp_path, models=["st_cnn", deep])
     for trial in trials:
         finish(folder, trial, errors=3)
-    assert "No pose metrics for deep on rts:" in write_report(folder).files[2].read_text()
+    assert "No pose metrics for deep on rts:" in report_run(folder).files[2].read_text()
 
 
 def test_the_papers_figure_stands_beside_ours(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, datasets=["tc"], models=["cnn", "cnn_paper", "st_cnn_paper"])
     for trial in trials:
         finish(folder, trial, errors=3)
-    report = write_report(folder)
+    report = report_run(folder)
     header, *lines = summary(report.results).split("\n\n")[0].splitlines()
     beside = header.index("paper %")
     assert [line[beside:].split()[0] for line in lines] == ["-", "3.5", "1.7"]
@@ -326,7 +326,7 @@ def test_the_papers_figure_stands_beside_ours(tmp_path: Path) -> None:
 
 
 def test_without_the_papers_figures_nothing_speaks_of_them(one_seed: RunFolder) -> None:
-    report = write_report(one_seed)
+    report = report_run(one_seed)
     assert "paper" not in summary(report.results) + report.files[2].read_text()
 
 
@@ -355,7 +355,7 @@ def test_any_mixture_of_datasets_is_reported(tmp_path: Path, keys: dict[str, Any
     storage.write_record(
         folder.environment, {"device": "cpu", "threads": 2, "commit": None, "versions": {"python": "3"}}
     )
-    report = write_report(folder)
+    report = report_run(folder)
     json_file, csv_file, reading, page = (path.read_text() for path in report.files[:4])
     cells = {(trial.dataset.name, trial.model.name): trial.dataset.classes for trial in trials[:finished]}
     rows = json.loads(json_file, parse_constant=pytest.fail)["summary"]
@@ -375,7 +375,7 @@ def test_any_mixture_of_datasets_is_reported(tmp_path: Path, keys: dict[str, Any
 
 def test_what_is_not_known_of_the_machine_is_left_out(one_seed: RunFolder) -> None:
     storage.write_record(one_seed.environment, {"device": "cpu", "commit": None})
-    reading = write_report(one_seed).files[2].read_text()
+    reading = report_run(one_seed).files[2].read_text()
     assert "- device: cpu" in reading
     assert "commit" not in reading
 
@@ -387,7 +387,7 @@ def test_the_error_of_each_seed_is_shown_so_that_one_that_collapsed_is_seen(
     folder, trials = begin(tmp_path, datasets=datasets, seeds=[0, 1, 2])
     for trial in trials:
         finish(folder, trial, errors=89 if (trial.model.name, trial.seed) == ("st_cnn", 2) else 3 + trial.seed)
-    report = write_report(folder)
+    report = report_run(folder)
     text, reading, page = summary(report.results), *(path.read_text() for path in report.files[2:4])
     names = [f"{dataset} " if len(datasets) > 1 else "" for dataset in datasets]
     for model, errors in (("cnn", "3.00, 4.00, 5.00"), ("st_cnn", "3.00, 4.00, 89.00")):
@@ -396,7 +396,7 @@ def test_the_error_of_each_seed_is_shown_so_that_one_that_collapsed_is_seen(
 
 
 def test_of_one_seed_nothing_is_said_seed_by_seed(one_seed: RunFolder) -> None:
-    report = write_report(one_seed)
+    report = report_run(one_seed)
     assert "seed by seed" not in summary(report.results)
     assert "of each seed" not in report.files[2].read_text()
 
@@ -405,7 +405,7 @@ def test_a_report_on_several_datasets_has_the_papers_layout_and_every_detail(tmp
     folder, trials = begin(tmp_path, datasets=["r", "rts"], models=["cnn_paper", "st_cnn_paper"])
     for trial, errors in zip(trials[:-1], (5, 2, 6), strict=True):
         finish(folder, trial, errors)
-    text = write_report(folder).files[2].read_text()
+    text = report_run(folder).files[2].read_text()
     assert "| model | seeds | r (paper) | rts (paper) |" in text
     assert "| cnn_paper | 1 | 5.00 (1.2) | 6.00 (0.8) |\n| st_cnn_paper | 1 | 2.00 (0.7) | – |" in text
     assert "| r | st_cnn_paper | cnn_paper | fewer errors | 1 | -3.00 [-4.25, -2.11] | < 0.001 |" in text
@@ -414,14 +414,14 @@ def test_a_report_on_several_datasets_has_the_papers_layout_and_every_detail(tmp
 
 
 def test_report_is_the_same_twice(one_seed: RunFolder) -> None:
-    first, second = ([path.read_bytes() for path in write_report(one_seed).files] for _ in range(2))
+    first, second = ([path.read_bytes() for path in report_run(one_seed).files] for _ in range(2))
     assert first == second
 
 
 def test_report_says_that_validation_errors_are_to_tune_by(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, validation=True)
     finish(folder, trials[0], errors=5)
-    text = write_report(folder).files[2].read_text()
+    text = report_run(folder).files[2].read_text()
     assert "held out of the training set" in text
     assert "1,000 validation images" in text
 
@@ -434,7 +434,7 @@ def test_who_is_asked_about_turned_images_is_named_and_no_network_of_the_papers(
     folder, trials = begin(tmp_path, models=["cnn_paper", *models])
     for trial in trials:
         finish(folder, trial, errors=5)
-    report = write_report(folder)
+    report = report_run(folder)
     reading = report.files[2].read_text()
     assert "rotated clockwise by -15 and 15 degrees" in reading
     assert "(test-time augmentation), by sure and st;" in reading
@@ -452,14 +452,14 @@ def test_nothing_finished_is_nothing_to_report(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path)
     train(folder, trials[0], epochs=2)
     with pytest.raises(UserError, match="none of its trials has finished"):
-        write_report(folder)
+        report_run(folder)
     assert not (tmp_path / "report.json").exists()
 
 
 def test_damaged_environment_is_told(one_seed: RunFolder) -> None:
     one_seed.environment.write_text("{")
     with pytest.raises(UserError, match=r"environment\.json is damaged"):
-        write_report(one_seed)
+        report_run(one_seed)
 
 
 def test_status_tells_done_running_interrupted_and_pending_apart(tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def test_a_transformer_between_layers_has_no_picture(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, models=["cnn", deep])
     for trial in trials:
         finish(folder, trial, errors=3)
-    report = write_report(folder)
+    report = report_run(folder)
     assert [path.name for path in report.files if path.suffix == ".png"] == [
         "learning_curves@rts.png",
         "confusions@rts.png",
@@ -496,7 +496,7 @@ def test_a_classifier_without_a_width_is_reported_without_one(tmp_path: Path) ->
     finish(folder, trials[0], errors=3)
     files = folder.trial(trials[0])
     storage.write_record(files.result, files.load_result().model_copy(update={"width": None}).model_dump(mode="json"))
-    line = next(line for line in write_report(folder).files[2].read_text().splitlines() if line.startswith("| mine "))
+    line = next(line for line in report_run(folder).files[2].read_text().splitlines() if line.startswith("| mine "))
     assert "| – |" in line
 
 

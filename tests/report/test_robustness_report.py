@@ -10,7 +10,7 @@ from stn_train.evaluation.metrics import LEVELS, Crossed, Point, Robustness
 from stn_train.report.plots import robustness_curves
 from stn_train.report.results import results_of
 from stn_train.report.text import WIDTH, robustness
-from stn_train.report.write import write_report
+from stn_train.report.write import report_run
 from stn_train.run_folder import RunFolder
 from stn_train.specs import DatasetSpec, TrialSpec
 
@@ -65,7 +65,7 @@ def test_the_cross_table_has_the_own_error_on_its_diagonal(two_seeds: RunFolder)
 
 
 def test_it_stands_in_the_report_and_fits_the_terminal(two_seeds: RunFolder) -> None:
-    files = {path.name: path for path in write_report(two_seeds).files}
+    files = {path.name: path for path in report_run(two_seeds).files}
     assert {"robustness@r.png", "robustness@rts.png"} <= files.keys()
     text = files["report.md"].read_text()
     assert "| trained on | model | tested on r, % | tested on rts, % |" in text
@@ -79,11 +79,11 @@ def test_one_dataset_has_nothing_to_cross_and_nothing_measured_is_told(tmp_path:
     folder, trials = begin(tmp_path)
     finish(folder, trials[0], errors=4)
     assert results_of(folder).robustness is None
-    assert "Not measured yet" in write_report(folder).files[2].read_text()
+    assert "Not measured yet" in report_run(folder).files[2].read_text()
     measure(folder, trials[0], [])
     found = results_of(folder).robustness
     assert found is not None
     assert found.crossed == ()
-    text = write_report(folder).files[2].read_text()
+    text = report_run(folder).files[2].read_text()
     assert "Not measured yet" not in text
     assert "trained on" not in text.split("## How robust is it?")[1].split("##")[0]
