@@ -73,7 +73,7 @@ def rotation_sweep(title: str, seen: Mapping[str, Array]) -> bytes:
 
 def training(title: str, seen: Mapping[str, Array]) -> bytes:
     """A GIF of the same images epoch by epoch. seen: the arrays of training.npz (see Gallery)."""
-    epochs = seen.get("epoch", np.arange(len(seen["predicted"])))  # of each frame; 0 is before training
+    epochs = seen["epoch"]  # of each frame; 0 is before training
     shown = np.unique(np.linspace(0, len(epochs) - 1, _STEPS).round().astype(int))
     frames, margin = [], _margin(seen)
     for frame in shown:

@@ -114,21 +114,18 @@ RECIPES: dict[str, dict[str, Any]] = {
 """Recipes by name; `paper` is appendix A's: 150 k iterations are 640 epochs of 60 k digits."""
 
 
-_FACTOR = " (a factor of lr)"
-
-
 def divergence_advice(recipe: TrainingSpec, transforms: bool) -> str:
     """What to try where a training diverges, by what is set: what is above the recipe's own value comes first."""
     usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]
     keys = ("lr", *(["localisation_lr"] if transforms else []))
     above = [
-        f"a training.{key}{_FACTOR * (key != 'lr')} below {getattr(recipe, key):g} (the recipe has {usual[key]:g})"
+        f"a training.{key} below {getattr(recipe, key):g} ({'' if key == 'lr' else 'a factor of lr; '}the recipe has {usual[key]:g})"
         for key in keys
         if getattr(recipe, key) > usual[key]
     ]
     if above:
         return "try " + " and ".join(above)
-    tries = [f"a training.localisation_lr{_FACTOR} below {recipe.localisation_lr:g}"] * transforms
+    tries = [f"a training.localisation_lr below {recipe.localisation_lr:g} (a factor of lr)"] * transforms
     tries += ["training.grad_clip=1"] * (recipe.grad_clip is None)
     return "try " + " or ".join([*tries, f"a training.lr below {recipe.lr:g}"])
 
@@ -138,4 +135,4 @@ def stillness_advice(recipe: TrainingSpec) -> str:
     usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]
     if recipe.lr < usual["lr"]:
         return f"try a training.lr above {recipe.lr:g} (the recipe has {usual['lr']:g})"
-    return f"try a training.localisation_lr{_FACTOR} above {recipe.localisation_lr:g}, or more training.epochs"
+    return f"try a training.localisation_lr above {recipe.localisation_lr:g} (a factor of lr), or more training.epochs"

@@ -106,6 +106,7 @@ def made_up_gallery() -> dict[Gallery, dict[str, np.ndarray]]:
     outline, label, predicted = np.tile(SQUARE, (3, 1, 1)), np.array([1, 2, 3]), np.array([1, 2, 5])
     seen = {"image": image, "output": output, "outline": outline, "label": label, "predicted": predicted}
     each = {name: np.stack([seen[name]] * (EPOCHS + 1)) for name in ("output", "outline", "predicted")}
+    each["epoch"] = np.arange(EPOCHS + 1)
     means = {
         "image": np.full((CLASSES, 1, 42, 42), 40, np.uint8),
         "output": np.full((CLASSES, 1, 28, 28), 80, np.uint8),

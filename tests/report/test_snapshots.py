@@ -80,7 +80,8 @@ def test_an_animation_has_a_step_for_each_epoch_and_at_most_thirty():
         seen = dict(SEEN["training"])
         brightness = np.linspace(0, 255, epochs + 1).astype(np.uint8)[:, None, None, None, None]
         seen["output"] = np.broadcast_to(brightness, (epochs + 1, 3, 1, 28, 28))
-        return seen | {name: np.stack([seen[name][0]] * (epochs + 1)) for name in ("outline", "predicted")}
+        each = {name: np.stack([seen[name][0]] * (epochs + 1)) for name in ("outline", "predicted")}
+        return seen | each | {"epoch": np.arange(epochs + 1)}
 
     assert verified("training", stepped(EPOCHS)).n_frames == EPOCHS + 1
     assert verified("training", stepped(100)).n_frames == 30
@@ -90,7 +91,9 @@ def test_an_animation_of_some_epochs_tells_which_they_are():
     seen = SEEN["training"]
     frames = {name: seen[name][:3] for name in ("output", "outline", "predicted")}
     frames["output"] = frames["output"] + np.arange(3, dtype=np.uint8)[:, None, None, None, None] * 60
-    some, each = (verified("training", seen | frames | more) for more in ({"epoch": np.array([0, 2, 9])}, {}))
+    some, each = (
+        verified("training", seen | frames | {"epoch": np.array(epochs)}) for epochs in ([0, 2, 9], [0, 1, 2])
+    )
     assert some.n_frames == each.n_frames == 3
     for picture in (some, each):
         picture.seek(2)
