@@ -267,6 +267,9 @@ def _sample_channel(
     linear = _linear(rotation, scale, shear)
     shift = np.empty((len(digit), 2))
     for axis, pixels in enumerate((spec.canvas[1], spec.canvas[0])):
+        if spec.placement == "frame":
+            shift[:, axis] = _place_frame(spec, pixels, scale, shares[:, 3 + axis])
+            continue
         low, high = ink.extent(linear[:, axis], digit)
         low, high = -(pixels - 1) / 2 - low, (pixels - 1) / 2 - high
         share = None if spec.translation is None else between(spec.translation, 3 + axis, 0.0)
@@ -309,6 +312,22 @@ def _place(low: Array, high: Array, share: Array | None) -> Array:
     if share is None:
         return np.where(low > high, middle, np.clip(0.0, low, np.maximum(low, high)))
     return middle + share * np.maximum(high - low, 0) / 2
+
+
+def _place_frame(spec: DatasetSpec, pixels: int, scale: Array, share: Array) -> Array:
+    """The shift along one axis, in pixels, of frames of round(28 scale) pixels that stay on a canvas of so many.
+
+    `share`: uniform in [0, 1). In whole pixels, each place that the translation allows is as likely as any other. A
+    frame larger than the canvas is placed in its middle.
+    """
+    frame = np.rint(DIGIT * scale)
+    room = np.maximum(pixels - frame, 0.0)
+    low, high = ((1 + end) / 2 * room for end in spec.translation or (0.0, 0.0))
+    place = low + (high - low) * share
+    if spec.whole_pixels:
+        first, last = np.ceil(low - _SLACK), np.floor(high + _SLACK)
+        place = np.where(first <= last, first + np.floor((last - first + 1) * share), np.floor(place))
+    return np.where(frame > pixels, 0.0, place + (frame - pixels) / 2)
 
 
 def _canvas_to_digit(linear: Array, shift: Array, canvas: tuple[int, int]) -> Array:
