@@ -362,8 +362,12 @@ def elastic_places(
 
 def perspective_matrices(spec: PerspectiveSpec, canvas: tuple[int, int], count: int, source: RandomKey) -> Array:
     """The projective maps, M x 3 x 3, that read the canvas's corners where they were before they moved."""
-    moves = source.stream(RandomStream.BEND).standard_normal((count, 4, 2)) * spec.std * _pixel(canvas)
-    return homographies(_CORNERS + (np.sign(_CORNERS) * np.abs(moves) if spec.stretch_only else moves))
+    moves = source.stream(RandomStream.BEND).standard_normal((count, 4, 2)) * spec.std
+    if spec.direction == "outward":
+        moves = np.sign(_CORNERS) * np.abs(moves)
+    elif spec.direction == "diagonal":
+        moves = np.sign(_CORNERS) * moves[:, :, :1] / np.sqrt(2)
+    return homographies(_CORNERS + moves * _pixel(canvas))
 
 
 def _pixel(canvas: tuple[int, int]) -> Array:

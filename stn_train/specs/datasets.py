@@ -23,7 +23,11 @@ class PerspectiveSpec(Spec):
     """Each corner of the canvas moved by a normal; the image follows projectively (paper, appendix A, P)."""
 
     std: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
-    stretch_only: bool = Field(False, description="corners move only away from the middle: the image is stretched")
+    direction: Literal["any", "diagonal", "outward"] = Field(
+        "any",
+        description="any: a normal along each axis; diagonal: one along the corner's diagonal, to or from the middle; "
+        "outward: along each axis, and only away from the middle",
+    )
 
 
 class ElasticSpec(Spec):
@@ -124,7 +128,8 @@ DATASETS: dict[str, dict[str, Any]] = {
     "rts": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], **_PLACED},
     "rts_wide": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
     "p_literal": {"scale": [0.75, 1.0], "perspective": {"std": 5}},
-    "p": {"scale": [0.75, 1.0], "perspective": {"std": 5, "stretch_only": True}},
+    "p_outward": {"scale": [0.75, 1.0], "perspective": {"std": 5, "direction": "outward"}},
+    "p": {"scale": [0.75, 1.0], "perspective": {"std": 5, "direction": "diagonal"}},
     "e": {"scale": [0.75, 1.0], "elastic": {"std": 1.5}},
     "tc": {"canvas": 60, **_PLACED, "clutter": {"patches": 6, "size": 6, "blend": "add"}},
     "tc_wide": {"canvas": 60, "translation": 1, "clutter": {"patches": 6, "size": 6}},
@@ -132,4 +137,5 @@ DATASETS: dict[str, dict[str, Any]] = {
     "addition_wide": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},
 }
 """The distortions by name; r, rts, p, e, tc and addition are the paper's (appendix A). What is `wide` places digits by
-their ink, up to the canvas's edge and at fractions of a pixel: see docs/protocol.md."""
+their ink, up to the canvas's edge and at fractions of a pixel; p_literal and p_outward are other readings of p: see
+docs/protocol.md."""
