@@ -23,7 +23,7 @@ from stn_train.data.distortion import (
 from stn_train.data.randomness import Split, order
 from stn_train.data.sources import Digits
 from stn_train.geometry import bilinear_sampler, thin_plate_spline
-from stn_train.specs import DIGIT, DatasetSpec
+from stn_train.specs import DIGIT, ClutterSpec, DatasetSpec
 
 
 class Batch(NamedTuple):
@@ -190,7 +190,7 @@ def render(spec: DatasetSpec, digits: Digits, draws: tuple[Distortion, ...], ind
     channels = bilinear_sampler(sources, grid).view(len(draws), len(index), height, width)
     for channel, drawn in zip(channels, draws, strict=True):
         if spec.clutter is not None and drawn.clutter is not None:
-            add_clutter(channel, digits, drawn.clutter[index], spec.clutter.size)
+            add_clutter(channel, digits, drawn.clutter[index], spec.clutter)
     return channels.movedim(0, 1)
 
 
@@ -200,9 +200,9 @@ def labels_of(digits: Digits, draws: tuple[Distortion, ...]) -> Tensor:
     return torch.stack([digits.labels[digit] for digit in shown]).sum(dim=0)
 
 
-def add_clutter(images: Tensor, digits: Digits, clutter: Clutter, size: int) -> None:
-    """Lay patches over images (B x H x W), in place; where two meet, the brighter pixel stays."""
-    device, (count, _, width) = images.device, images.shape
+def add_clutter(images: Tensor, digits: Digits, clutter: Clutter, spec: ClutterSpec) -> None:
+    """Lay patches over images (B x H x W), in place; where two meet, as the specification's `blend` has it."""
+    device, size, (count, _, width) = images.device, spec.size, images.shape
     inside = torch.arange(size, device=device)
     rows, columns = inside[:, None], inside
 
@@ -213,4 +213,5 @@ def add_clutter(images: Tensor, digits: Digits, clutter: Clutter, size: int) -> 
     cut = pixels(clutter.from_y, clutter.from_x, DIGIT) + (clutter.digit.to(device) * DIGIT**2)[:, :, None, None]
     values = digits.images.view(-1)[cut].float() / 255
     put = pixels(clutter.to_y, clutter.to_x, width)
-    images.view(count, -1).scatter_reduce_(1, put.view(count, -1), values.view(count, -1), "amax")
+    blend = {"max": "amax", "add": "sum"}[spec.blend]
+    images.view(count, -1).scatter_reduce_(1, put.view(count, -1), values.view(count, -1), blend).clamp_(max=1)

@@ -270,6 +270,9 @@ def _sample_channel(
     linear = _linear(rotation, scale, shear)
     shift = np.empty((len(digit), 2))
     for axis, pixels in enumerate((spec.canvas[1], spec.canvas[0])):
+        if spec.placement == "frame":
+            shift[:, axis] = _place_frame(spec, pixels, scale, shares[:, 3 + axis])
+            continue
         low, high = ink.extent(linear[:, axis], digit)
         low, high = -(pixels - 1) / 2 - low, (pixels - 1) / 2 - high
         share = None if spec.translation is None else between(spec.translation, 3 + axis, 0.0)
@@ -314,6 +317,22 @@ def _place(low: Array, high: Array, share: Array | None) -> Array:
     return middle + share * np.maximum(high - low, 0) / 2
 
 
+def _place_frame(spec: DatasetSpec, pixels: int, scale: Array, share: Array) -> Array:
+    """The shift along one axis, in pixels, of frames of round(28 scale) pixels that stay on a canvas of so many.
+
+    `share`: uniform in [0, 1). In whole pixels, each place that the translation allows is as likely as any other. A
+    frame larger than the canvas is placed in its middle.
+    """
+    frame = np.rint(DIGIT * scale)
+    room = np.maximum(pixels - frame, 0.0)
+    low, high = ((1 + end) / 2 * room for end in spec.translation or (0.0, 0.0))
+    place = low + (high - low) * share
+    if spec.whole_pixels:
+        first, last = np.ceil(low - _SLACK), np.floor(high + _SLACK)
+        place = np.where(first <= last, first + np.floor((last - first + 1) * share), np.floor(place))
+    return np.where(frame > pixels, 0.0, place + (frame - pixels) / 2)
+
+
 def _canvas_to_digit(linear: Array, shift: Array, canvas: tuple[int, int]) -> Array:
     """The inverse of digit -> linear digit + shift, in normalised coordinates: M x 2 x 3."""
     (a, b), (c, d) = linear[:, 0].T, linear[:, 1].T
@@ -346,8 +365,12 @@ def elastic_places(
 
 def perspective_matrices(spec: PerspectiveSpec, canvas: tuple[int, int], count: int, source: RandomKey) -> Array:
     """The projective maps, M x 3 x 3, that read the canvas's corners where they were before they moved."""
-    moves = source.stream(RandomStream.BEND).standard_normal((count, 4, 2)) * spec.std * _pixel(canvas)
-    return homographies(_CORNERS + (np.sign(_CORNERS) * np.abs(moves) if spec.stretch_only else moves))
+    moves = source.stream(RandomStream.BEND).standard_normal((count, 4, 2)) * spec.std
+    if spec.direction == "outward":
+        moves = np.sign(_CORNERS) * np.abs(moves)
+    elif spec.direction == "diagonal":
+        moves = np.sign(_CORNERS) * moves[:, :, :1] / np.sqrt(2)
+    return homographies(_CORNERS + moves * _pixel(canvas))
 
 
 def _pixel(canvas: tuple[int, int]) -> Array:

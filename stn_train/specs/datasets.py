@@ -1,6 +1,6 @@
 """Datasets: how digits are distorted, and the distortions by name."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,10 @@ class ClutterSpec(Spec):
 
     patches: int = Field(6, ge=1, le=64, description="number of patches")
     size: int = Field(6, ge=1, le=DIGIT, description="height and width of a patch, in pixels")
+    blend: Literal["max", "add"] = Field(
+        "max",
+        description="where ink meets ink: max, the brighter pixel stays; add, both are added and cut off at white",
+    )
     avoid_digit: bool = Field(False, description="keep the patches off the box of the digit's ink, where there is room")
 
 
@@ -19,7 +23,11 @@ class PerspectiveSpec(Spec):
     """Each corner of the canvas moved by a normal; the image follows projectively (paper, appendix A, P)."""
 
     std: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
-    stretch_only: bool = Field(False, description="corners move only away from the middle: the image is stretched")
+    direction: Literal["any", "diagonal", "outward"] = Field(
+        "any",
+        description="any: a normal along each axis; diagonal: one along the corner's diagonal, to or from the middle; "
+        "outward: along each axis, and only away from the middle",
+    )
 
 
 class ElasticSpec(Spec):
@@ -41,7 +49,14 @@ class DatasetSpec(Spec):
     scale: Factors | None = Field(None, description="factor, the same for height and width")
     shear: ShearDegrees | None = Field(None, description="degrees, horizontal")
     translation: Share | None = Field(
-        None, description="share of the room that the ink has on the canvas: -1 touches left or top, 1 right or bottom"
+        None,
+        description="share of the room that the digit has on the canvas: -1 touches left or top, 1 right or bottom",
+    )
+    placement: Literal["ink", "frame"] = Field(
+        "ink", description="what stays on the canvas: every inked pixel, or the whole scaled 28 x 28 frame"
+    )
+    whole_pixels: bool = Field(
+        False, description="with placement frame: move by whole pixels, so that nothing is blurred by moving it"
     )
     perspective: PerspectiveSpec | None = None
     elastic: ElasticSpec | None = None
@@ -88,6 +103,10 @@ class DatasetSpec(Spec):
 
     @model_validator(mode="after")
     def _goes_together(self) -> "DatasetSpec":
+        if self.whole_pixels and self.placement != "frame":
+            raise ValueError(
+                "whole_pixels is for placement: frame, whose pixels are counted; leave it out, or add that"
+            )
         if self.perspective is not None and self.elastic is not None:
             raise ValueError(
                 "perspective and elastic do not go together: no single family undoes both; leave one of them out"
@@ -97,6 +116,8 @@ class DatasetSpec(Spec):
         return self
 
 
+_PLACED = {"translation": 1, "placement": "frame", "whole_pixels": True}
+
 DATASETS: dict[str, dict[str, Any]] = {
     "plain": {},
     "rotation": {"rotation": 45},
@@ -104,11 +125,17 @@ DATASETS: dict[str, dict[str, Any]] = {
     "scale": {"canvas": 42, "scale": [0.5, 1.5]},
     "shear": {"canvas": 42, "shear": 45},
     "r": {"rotation": 90},
-    "rts": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
+    "rts": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], **_PLACED},
+    "rts_wide": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
     "p_literal": {"scale": [0.75, 1.0], "perspective": {"std": 5}},
-    "p": {"scale": [0.75, 1.0], "perspective": {"std": 5, "stretch_only": True}},
+    "p_outward": {"scale": [0.75, 1.0], "perspective": {"std": 5, "direction": "outward"}},
+    "p": {"scale": [0.75, 1.0], "perspective": {"std": 5, "direction": "diagonal"}},
     "e": {"scale": [0.75, 1.0], "elastic": {"std": 1.5}},
-    "tc": {"canvas": 60, "translation": 1, "clutter": {"patches": 6, "size": 6}},
-    "addition": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},
+    "tc": {"canvas": 60, **_PLACED, "clutter": {"patches": 6, "size": 6, "blend": "add"}},
+    "tc_wide": {"canvas": 60, "translation": 1, "clutter": {"patches": 6, "size": 6}},
+    "addition": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], **_PLACED, "addition": True},
+    "addition_wide": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},
 }
-"""The distortions by name; r, rts, p, e, tc and addition are the paper's (appendix A)."""
+"""The distortions by name; r, rts, p, e, tc and addition are the paper's (appendix A). What is `wide` places digits by
+their ink, up to the canvas's edge and at fractions of a pixel; p_literal and p_outward are other readings of p: see
+docs/protocol.md."""

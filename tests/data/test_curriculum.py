@@ -51,7 +51,7 @@ def test_a_distortion_is_shortened_to_its_share():
     assert rts.translation == (-0.25, 0.25)
     assert spec_of("shear").eased(0.5).shear == (-22.5, 22.5)
     corners, elastic = spec_of("p").eased(0.5).perspective, spec_of("e").eased(0.5).elastic
-    assert corners == PerspectiveSpec(std=2.5, stretch_only=True)
+    assert corners == PerspectiveSpec(std=2.5, direction="diagonal")
     assert elastic == ElasticSpec(std=0.75)
     assert spec_of("tc").eased(0.5).clutter == spec_of("tc").clutter
 

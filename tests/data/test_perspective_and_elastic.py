@@ -92,10 +92,19 @@ def test_a_trapezium_worked_by_hand():
 
 def test_outwards_every_corner_moves_as_far_but_away_from_the_middle(real_digits):
     digits = first(real_digits[0], 300)
-    both, out = (draw_of(spec_of(perspective={"std": 5, "stretch_only": way}), digits) for way in (False, True))
+    both, out = (draw_of(spec_of(perspective={"std": 5, "direction": way}), digits) for way in ("any", "outward"))
     moves, away = (corners_of(drawn.theta, (28, 28)) - (CORNERS + 1) * 14 for drawn in (both, out))
     assert np.allclose(away, np.sign(CORNERS) * np.abs(moves), rtol=0, atol=1e-3)
     assert (moves * CORNERS < 0).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_along_the_diagonal_every_corner_moves_to_or_from_the_middle_by_one_normal(real_digits):
+    drawn = draw_of(spec_of(perspective={"std": 5, "direction": "diagonal"}), first(real_digits[0], 1000))
+    outwards = (corners_of(drawn.theta, (28, 28)) - (CORNERS + 1) * 14) * CORNERS
+    assert np.allclose(outwards[:, :, 0], outwards[:, :, 1], rtol=0, atol=1e-2)
+    along = outwards[:, :, 0] * np.sqrt(2)
+    assert along.mean() == pytest.approx(0, abs=0.3)
+    assert along.std() == pytest.approx(5, abs=0.25)
 
 
 def test_an_images_bend_does_not_depend_on_how_many_are_drawn(real_digits):
