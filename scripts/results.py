@@ -52,9 +52,6 @@ CONFIGS = {
 }
 """The configuration of each experiment that the page shows, by its name, in this order."""
 
-WIDE = {"rts": "rts_wide", "tc": "tc_wide", "addition": "addition_wide"}
-"""The names under which datasets are kept that were trained on under another."""
-
 MADE_ON = ("device_name", "torch", "commit")
 """The columns that tell where a trial was trained, and by what."""
 
@@ -132,7 +129,7 @@ def key_of(row: dict[str, Any]) -> str:
     return f"{row['experiment']}/{row['dataset']}/{row['model']}/seed-{row['seed']}"
 
 
-def finished_in(run: RunFolder, kept: Sequence[Trial]) -> list[Trial]:
+def finished_in(run: RunFolder) -> list[Trial]:
     """A run's finished trials, as they are kept. Raises UserError where a file is missing or damaged."""
     experiment = run.load_experiment()
     if experiment.name not in CONFIGS:
@@ -140,11 +137,11 @@ def finished_in(run: RunFolder, kept: Sequence[Trial]) -> list[Trial]:
     trials = read_trials(run, run.load_experiment())
     if not trials:
         raise UserError(f"{run.path} has nothing to keep yet: none of its trials has finished")
-    return [as_kept(run, trial, kept) for trial in trials]
+    return [as_kept(run, trial) for trial in trials]
 
 
-def as_kept(run: RunFolder, trial: Trial, kept: Sequence[Trial]) -> Trial:
-    """The trial with its configuration and its machine, under the name of its dataset among those that are kept."""
+def as_kept(run: RunFolder, trial: Trial) -> Trial:
+    """The trial with its configuration and its machine."""
     assert trial.spec is not None  # it was read from a run
     folder = run.trial(trial.spec)
     machine = load_environment(folder.environment)
@@ -156,14 +153,10 @@ def as_kept(run: RunFolder, trial: Trial, kept: Sequence[Trial]) -> Trial:
     commit, *dirty = (machine["commit"] or "").split("-")
     made_on = (machine["device"], machine["versions"]["torch"], "-".join([commit[:7], *dirty]) or None)
     configuration = trial.spec.model_dump(mode="json", exclude_defaults=True)
-    wide = {**configuration["dataset"], "name": WIDE.get(trial.row["dataset"], "")}
-    if any(json.loads(other.row["configuration"])["dataset"] == wide for other in kept):
-        configuration["dataset"] = wide
     row = {
         **trial.row,
         **dict(zip(MADE_ON, made_on, strict=True)),
         "experiment": run.load_experiment().name,
-        "dataset": configuration["dataset"]["name"],
         "configuration": json.dumps(configuration, separators=(",", ":")),
     }
     return Trial(row, trial.label, trial.predicted, trial.digit)
@@ -212,13 +205,13 @@ def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def place_of(trial: Trial) -> tuple[int, int, int, int]:
+def place_of(trial: Trial) -> tuple[int, int, bool, int, int]:
     """Where it stands: as its configuration has experiments, datasets and models; what that lacks comes last."""
     experiment, dataset, model = cell_of(trial)
     datasets, models = (list(dict.fromkeys(names)) for names in zip(*cells_in(CONFIGS[experiment]), strict=True))
-    known = dataset if dataset in datasets else dataset.removesuffix("_wide")
-    places = ([*CONFIGS].index(experiment), [*datasets, known].index(known), [*models, model].index(model))
-    return *places, trial.row["seed"]
+    known = dataset if dataset in datasets else dataset.split("_")[0]  # another reading of it, as rts_wide
+    places = ([*CONFIGS].index(experiment), [*datasets, known].index(known), dataset != known)
+    return *places, [*models, model].index(model), trial.row["seed"]
 
 
 @cache
@@ -233,7 +226,7 @@ def kept_of(name: str, trials: Sequence[Trial]) -> Kept:
     made_on: dict[tuple[str, str], list[Machine]] = {}
     for trial in mine:
         made_on.setdefault(trial.cell, []).append(Machine(*(trial.row[key] for key in MADE_ON)))
-    models = list(dict.fromkeys(trial.row["model"] for trial in sorted(mine, key=lambda one: place_of(one)[2])))
+    models = list(dict.fromkeys(trial.row["model"] for trial in sorted(mine, key=lambda one: place_of(one)[3])))
     planned = len(cells_in(CONFIGS[name])) * len({trial.row["seed"] for trial in mine})
     return Kept(CONFIGS[name], tabulate(mine), models, planned, made_on)
 
@@ -256,7 +249,7 @@ def main(runs: Sequence[str]) -> None:
     before, _, after = around(README, BEGIN, END)
     trials = load()
     for run in map(RunFolder, map(Path, runs)):
-        trials = joined(trials, finished_in(run, trials), run)
+        trials = joined(trials, finished_in(run), run)
     if runs:
         save(trials)
     kept = [kept_of(name, trials) for name in CONFIGS if any(trial.row["experiment"] == name for trial in trials)]
