@@ -49,20 +49,18 @@ _LOCALISATION = {"fcn": "fc_paper", "cnn_paper": "conv_paper"}
 def paper_error(trial: TrialSpec) -> float | None:
     """The paper's test error, in percent, for what a trial measures; None where the paper has no such experiment.
 
-    It has one where the digits are MNIST's test digits, the dataset is a preset of the paper's name, or of another
-    reading of what the paper says (rts_wide, p_outward, ...), unchanged, and
+    It has one where the digits are MNIST's test digits, the dataset is the preset of the paper's name, unchanged, and
     the network is the paper's: its classifier, with its localisation network and its family at the input, and not asked
     about turned images. Parameters, recipe, seeds and the transformer's output are the trial's own.
     """
     dataset, transformer = trial.dataset, trial.model.transformer
     if trial.source != "mnist" or trial.validation or trial.model.tta_angles or not _is_preset(dataset):
         return None
-    name = dataset.name.split("_")[0]
     if transformer is None:
-        return _ERRORS.get((name, (trial.model.classifier, None, 0)))
+        return _ERRORS.get((dataset.name, (trial.model.classifier, None, 0)))
     if not _is_the_papers(transformer, trial.model.classifier):
         return None
-    return _ERRORS.get((name, (trial.model.classifier, transformer.family, transformer.parallel)))
+    return _ERRORS.get((dataset.name, (trial.model.classifier, transformer.family, transformer.parallel)))
 
 
 def _is_preset(dataset: DatasetSpec) -> bool:

@@ -117,10 +117,10 @@ RECIPES: dict[str, dict[str, Any]] = {
 def divergence_advice(recipe: TrainingSpec, transforms: bool) -> str:
     """What to try where a training diverges, by what is set: what is above the recipe's own value comes first."""
     usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]
-    keys = ("lr", *(["localisation_lr"] if transforms else []))
+    said = {"lr": "", **({"localisation_lr": "a factor of lr; "} if transforms else {})}
     above = [
-        f"a training.{key} below {getattr(recipe, key):g} ({'' if key == 'lr' else 'a factor of lr; '}the recipe has {usual[key]:g})"
-        for key in keys
+        f"a training.{key} below {getattr(recipe, key):g} ({what}the recipe has {usual[key]:g})"
+        for key, what in said.items()
         if getattr(recipe, key) > usual[key]
     ]
     if above:
