@@ -107,7 +107,7 @@ class EpochRecord(Spec):
     epoch: Count
     loss: float = Field(description="mean over the epoch's training images")
     error: float = Field(
-        description="percent, of the weights that are evaluated, on the split that the trial reports on"
+        description="percent, of the weights that are evaluated, on the trial's split"
     )
     lr: float = Field(description="learning rate at the epoch's end")
     transformers: Annotated[tuple[Diagnostics, ...], Field(strict=False)] = Field(
