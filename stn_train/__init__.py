@@ -3,6 +3,7 @@
 What one would call from a notebook is importable from here; torch is imported only when such a name is first used.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(home), name)
+            with warnings.catch_warnings():  # libraries add filters when they are imported
+                return getattr(import_module(home), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,10 +1,11 @@
 """The door for notebooks: run, load, build and evaluate, and leave everything of the caller's as it was.
 
-Every function here is also `stn_train.NAME`. None of them changes torch's random generators, number of threads or way
-with denormal numbers, `sys.path`, matplotlib's backend or the warnings' filters for whoever calls it.
+Every function here is also `stn_train.NAME`. None of them changes the random generators, torch's number of threads or
+way with denormal numbers, `sys.path`, matplotlib's backend or the warnings' filters for whoever calls it.
 """
 
 import json
+import random
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +43,7 @@ Split = Literal["train", "test"]
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Inside, anything may be drawn, imported or set; afterwards the caller's process is as it was."""
-    threads, path = torch.get_num_threads(), list(sys.path)
+    threads, path, drawn = torch.get_num_threads(), list(sys.path), random.getstate()
     flushes = float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0
     try:
         with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
@@ -51,6 +52,7 @@ def _undisturbed() -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(flushes)
         sys.path[:] = path
+        random.setstate(drawn)  # rich draws from it when it is imported
 
 
 insert_transformer = _undisturbed()(insert.insert_transformer)
