@@ -3,11 +3,12 @@
     python scripts/results.py runs/table1 runs/tc_paper    # keeps what these runs have finished, then writes the tables
     python scripts/results.py                              # writes the tables from what is kept
 
-What stands above MARK in the page stays, and in README.md all that does not stand between BEGIN and END. Two files are
-kept: docs/results.csv has a row for each trial, with its measures (see stn_train.report.measures), where it was trained
-and, as JSON without what is a default, its configuration; docs/results.npz has the images' `label/DATASET` (M) and
-`digit/DATASET` (M, or M x 2), and `predicted/EXPERIMENT/DATASET/MODEL/seed-K` (M), from which comparisons are made.
-A measure that a trial does not have, as when it is older than the measure, is empty.
+What stands above MARK in the page and not between BEGIN and END stays, and in README.md all that does not stand between
+these two. Two files are kept: docs/results.csv has a row for each trial, with its measures (see
+stn_train.report.measures), where it was trained and, as JSON without what is a default, its configuration;
+docs/results.npz has the images' `label/DATASET` (M) and `digit/DATASET` (M, or M x 2), and
+`predicted/EXPERIMENT/DATASET/MODEL/seed-K` (M), from which comparisons are made. A measure that a trial does not have,
+as when it is older than the measure, is empty.
 """
 
 import csv
@@ -28,6 +29,7 @@ from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.report.measures import MEASURES
 from stn_train.report.page import environment, tidy
+from stn_train.report.paper import paper_error
 from stn_train.report.results import Results, Trial, read_trials, tabulate
 from stn_train.report.write import load_environment
 from stn_train.run_folder import RunFolder
@@ -51,6 +53,9 @@ CONFIGS = {
     "best_longer": "best_longer",
 }
 """The configuration of each experiment that the page shows, by its name, in this order."""
+
+PAPERS = ("paper/table1", "paper/tc", "paper/addition")
+"""The configurations of the paper's own tables."""
 
 MADE_ON = ("device_name", "torch", "commit")
 """The columns that tell where a trial was trained, and by what."""
@@ -231,6 +236,36 @@ def kept_of(name: str, trials: Sequence[Trial]) -> Kept:
     return Kept(CONFIGS[name], tabulate(mine), models, planned, made_on)
 
 
+@dataclass(frozen=True)
+class PaperCell:
+    """A cell of the paper: its `error` and, where there is one, `ours`, of this `reading` of the dataset."""
+
+    dataset: str
+    model: str
+    error: float
+    reading: str | None
+    ours: float | None
+
+
+def papers_cells(kept: Sequence[Kept]) -> list[PaperCell]:
+    """Every cell of the paper; ours is of the dataset of the paper's own name where that is kept, else of another
+    reading of it, as rts_wide of rts."""
+    errors = {
+        (run.config, row["dataset"], row["model"]): row["error"]
+        for run in kept
+        for row in run.results.summary.to_dict("records")
+    }
+    cells = []
+    for config in PAPERS:
+        for trial in (trial for trial in trials_of(load_config(config)) if trial.seed == 0):
+            if (error := paper_error(trial)) is not None:
+                dataset, model = trial.dataset.name, trial.model.name
+                known = [key[1] for key in errors if (key[0], key[2]) == (config, model)]
+                reading = min((one for one in known if one.split("_")[0] == dataset), key=len, default=None)
+                cells.append(PaperCell(dataset, model, error, reading, errors.get((config, reading or "", model))))
+    return cells
+
+
 def around(path: Path, *marks: str) -> list[str]:
     """What stands in a page before, between and after the marks. Raises UserError where they are not there in order."""
     text, parts = path.read_text(encoding="utf-8"), []
@@ -245,7 +280,7 @@ def around(path: Path, *marks: str) -> list[str]:
 def main(runs: Sequence[str]) -> None:
     """Keep what these runs have finished, and write the tables of all that is kept. Raises UserError, and writes
     nothing, where a run does not fit or a page has no place for them."""
-    page, _ = around(PAGE, MARK)
+    top, _, page, _ = around(PAGE, BEGIN, END, MARK)
     before, _, after = around(README, BEGIN, END)
     trials = load()
     for run in map(RunFolder, map(Path, runs)):
@@ -255,7 +290,8 @@ def main(runs: Sequence[str]) -> None:
     kept = [kept_of(name, trials) for name in CONFIGS if any(trial.row["experiment"] == name for trial in trials)]
     template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
     whole, short = (tidy(template.render(runs=kept, short=each)) for each in (False, True))
-    write_text(PAGE, f"{page}{MARK}\n\n{whole}")
+    counted = tidy(template.render(cells=papers_cells(kept)))
+    write_text(PAGE, f"{top}{BEGIN}\n\n{counted}\n{END}{page}{MARK}\n\n{whole}")
     write_text(README, f"{before}{BEGIN}\n\n{short}\n{END}{after}")
 
 

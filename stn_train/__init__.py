@@ -3,9 +3,7 @@
 What one would call from a notebook is importable from here; torch is imported only when such a name is first used.
 """
 
-import os
-import sys
-from contextlib import suppress
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -14,16 +12,25 @@ if TYPE_CHECKING:
     from stn_train.data.datasets import render
     from stn_train.data.distortion import sample_distortion
     from stn_train.data.sources import load_digits
-    from stn_train.experiment.load import load_network
     from stn_train.geometry import FAMILIES, Family, bilinear_sampler, thin_plate_spline
     from stn_train.models.localisation import LOCALISATIONS
     from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
-    from stn_train.notebook import Run, build_model, evaluate, insert_transformer, load_run, make_dataset, run
+    from stn_train.notebook import (
+        Run,
+        build_model,
+        evaluate,
+        insert_transformer,
+        load_network,
+        load_run,
+        make_dataset,
+        run,
+    )
     from stn_train.specs import DatasetSpec
 
 _HOMES = {
-    "stn_train.notebook": ["Run", "build_model", "evaluate", "insert_transformer", "load_run", "make_dataset", "run"],
-    "stn_train.experiment.load": ["load_network"],
+    "stn_train.notebook": [
+        *("Run", "build_model", "evaluate", "insert_transformer", "load_network", "load_run", "make_dataset", "run"),
+    ],
     "stn_train.geometry": ["FAMILIES", "Family", "bilinear_sampler", "thin_plate_spline"],
     "stn_train.models.localisation": ["LOCALISATIONS"],
     "stn_train.models.transformer": ["ParallelTransformers", "SpatialTransformer"],
@@ -61,26 +68,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(home), name)
+            with warnings.catch_warnings():  # libraries add filters when they are imported
+                return getattr(import_module(home), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-def _import_matplotlib(backend: str) -> None:
-    """Import matplotlib, which otherwise refuses to be imported where MPLBACKEND names a backend that is not installed.
-
-    What is drawn here needs none; a caller's own is chosen afterwards, as matplotlib would have.
-    """
-    del os.environ["MPLBACKEND"]
-    import matplotlib
-
-    os.environ["MPLBACKEND"] = backend
-    with suppress(ValueError):
-        matplotlib.rcParams["backend"] = backend
-
-
-if os.environ.get("MPLBACKEND") and "matplotlib" not in sys.modules:
-    _import_matplotlib(os.environ["MPLBACKEND"])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -20,6 +20,8 @@ from stn_train.yaml_nodes import Dumper, Loc, YamlValues, dotted, override, read
 
 if TYPE_CHECKING:
     from stn_train.colocalisation.spec import ColocalisationSpec
+
+S = TypeVar("S", bound=Spec)
 
 
 def load_config(config: str, overrides: Sequence[str] = (), called: Mapping[str, str] | None = None) -> ExperimentSpec:
@@ -108,6 +110,16 @@ def shipped() -> dict[str, Path]:
     inside, beside = Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs"
     root = inside if inside.is_dir() else beside  # in the wheel, or in a checkout
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
+
+
+def validated(kind: type[S], value: object) -> S:
+    """A spec from what an entry of a configuration would say. Raises UserError, a sentence for each mistake."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        found = _causes(error.errors(include_url=False))
+        wrong = (f"{dotted(one['loc'])}: {_wrong(kind, one, one['loc'], one['input'])}" for one in found)
+        raise UserError(*(sentence.removeprefix(": ") for sentence in wrong)) from None
 
 
 def dump(spec: Spec) -> str:
@@ -207,7 +219,7 @@ def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
             return f"this key is missing; add for instance `{key}: {_EXAMPLES.get(str(key), '...')}`"
         case "extra_forbidden":
             return f"there is no key {show(loc[-1])} here{_where_it_belongs(kind, loc)}"
-        case "model_type" if isinstance(loc[-1], int):
+        case "model_type" if not loc or isinstance(loc[-1], int):
             return f"expected a preset's name or a mapping, not {shown}"
         case "model_type":
             return f"expected a mapping, not {shown}; its keys are {', '.join(_spec_at(kind, loc).model_fields)}"

@@ -1,33 +1,34 @@
 """The door for notebooks: run, load, build and evaluate, and leave everything of the caller's as it was.
 
-Every function here is also `stn_train.NAME`. None of them changes torch's random generator or number of threads,
-`sys.path`, matplotlib's backend or the warnings' filters for whoever calls it.
+Every function here is also `stn_train.NAME`. None of them changes the random generators, torch's number of threads or
+way with denormal numbers, `sys.path`, matplotlib's backend or the warnings' filters for whoever calls it.
 """
 
 import json
+import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import nn
 
-from stn_train.data.datasets import FixedDataset, make_fixed_dataset
+from stn_train.config import validated
+from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
 from stn_train.data.sources import load_split
-from stn_train.errors import TrialError, UserError
-from stn_train.experiment.load import load_network
-from stn_train.geometry import Family
+from stn_train.errors import TrialError, UserError, did_you_mean
+from stn_train.experiment import load
 from stn_train.models import build, insert
 from stn_train.models.network import Network
 from stn_train.run_folder import RunFolder, TrialFolder, unnumbered
-from stn_train.specs import DatasetSpec, ExperimentSpec, ModelSpec, Source, Spec, TrialSpec, trials_of
+from stn_train.specs import DatasetSpec, ExperimentSpec, ModelSpec, Source, TrialSpec, trials_of
 from stn_train.statistics import Estimate, error_over_seeds
 
 if TYPE_CHECKING:
@@ -35,8 +36,27 @@ if TYPE_CHECKING:
 
     from stn_train.report.results import Results
 
-S = TypeVar("S", bound=Spec)
 Size = tuple[int, int]
+Split = Literal["train", "test"]
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Inside, anything may be drawn, imported or set; afterwards the caller's process is as it was."""
+    threads, path, drawn = torch.get_num_threads(), list(sys.path), random.getstate()
+    flushes = float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())), warnings.catch_warnings():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes)
+        sys.path[:] = path
+        random.setstate(drawn)  # rich draws from it when it is imported
+
+
+insert_transformer = _undisturbed()(insert.insert_transformer)
+load_network = _undisturbed()(load.load_network)
 
 
 class Run:
@@ -47,6 +67,7 @@ class Run:
         self.experiment: ExperimentSpec = self.folder.load_experiment()
 
     @cached_property
+    @_undisturbed()
     def results(self) -> "Results":
         """Everything that a report shows. Raises UserError where nothing has finished, or a file is damaged."""
         from stn_train.report.results import results_of
@@ -68,6 +89,7 @@ class Run:
         """A row for each model and its baseline: the difference in percentage points, its 95 % interval, p."""
         return self.results.comparisons
 
+    @_undisturbed()
     def predictions(self, dataset: str, model: str, seed: int = 0) -> "pd.DataFrame":
         """Of each fixed image its label, the predicted class, the digit it shows, and theta of each transformer.
 
@@ -99,6 +121,7 @@ class Run:
             raise UserError(f"{self.folder.path} has no trial {key}; it has {', '.join(list(trials)[:8])}")
         return trials[key], self.folder.trial(trials[key])
 
+    @_undisturbed()
     def _repr_html_(self) -> str:
         """The report's first screen."""
         from stn_train.report.page import first_screen
@@ -115,6 +138,7 @@ def _columns(name: str, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
     return {name: values} if values.ndim == 1 else {f"{name}_{index}": column for index, column in enumerate(values.T)}
 
 
+@_undisturbed()
 def run(
     config: str | Path,
     *,
@@ -149,21 +173,20 @@ def run(
     if not trials:
         raise UserError(f"only={only!r} matches no dataset/model of {config}")
     folder = RunFolder(Path(output_dir) if output_dir else Path("runs") / experiment.name)
+    root = str(data_root) if data_root else experiment.data_root
+    runtime = open_runtime(device, threads, root, experiment.prebuilt)
+    everything = open_run(experiment, trials, folder, runtime)
     failed = []
-    with _undisturbed():
-        root = str(data_root) if data_root else experiment.data_root
-        runtime = open_runtime(device, threads, root, experiment.prebuilt)
-        everything = open_run(experiment, trials, folder, runtime)
-        with tqdm(total=sum(trial.training.epochs for trial in trials), unit="epoch", disable=quiet) as bar:
-            for progress in run_trials(trials, folder, runtime):
-                bar.set_description(progress.trial.key)
-                done = progress.trial.training.epochs if progress.skipped else int(progress.record is not None)
-                bar.update(done)
-                if progress.failure is not None:
-                    failed.append(f"{progress.trial.key}: {progress.failure.why}")
-        if failed:
-            raise TrialError("; ".join(failed))
+    with tqdm(total=sum(trial.training.epochs for trial in trials), unit="epoch", disable=quiet) as bar:
+        for progress in run_trials(trials, folder, runtime):
+            bar.set_description(progress.trial.key)
+            bar.update(progress.trial.training.epochs if progress.skipped else int(progress.record is not None))
+            if progress.failure is not None:
+                failed.append(f"{progress.trial.key}: {progress.failure.why}")
+    if folder.finished(everything):
         report_run(folder, everything)
+    if failed:
+        raise TrialError("; ".join(failed))
     return Run(folder.path)
 
 
@@ -172,9 +195,10 @@ def load_run(path: str | Path) -> Run:
     return Run(path)
 
 
+@_undisturbed()
 def make_dataset(
     dataset: str | Mapping[str, Any] | DatasetSpec,
-    split: Literal["train", "test"] = "test",
+    split: Split = "test",
     source: Source = "mnist",
     data_root: str | Path | None = None,
     seed: int | None = None,
@@ -187,14 +211,16 @@ def make_dataset(
     the canvas to the digit's frame, normalised) hold all of them. Raises UserError for an unknown dataset, and where
     the digits cannot be had.
     """
-    from stn_train.data.datasets import TEST_SEED
-
-    spec = _validated(DatasetSpec, dataset)
+    for kind, name, known in (("source", source, get_args(Source)), ("split", split, get_args(Split))):
+        if name not in known:
+            raise UserError(f"there is no {kind} {name!r}{did_you_mean(name, known)}")
+    spec = validated(DatasetSpec, dataset)
     digits = load_split(source, split, None if data_root is None else str(data_root))
     drawn = seed if seed is not None else TEST_SEED if split == "test" else 0
     return make_fixed_dataset(spec, digits, split, drawn)[0]
 
 
+@_undisturbed()
 def build_model(
     model: str | Mapping[str, Any] | ModelSpec,
     size: Size = (28, 28),
@@ -210,28 +236,9 @@ def build_model(
     fitted to, within 2 %. seed: that of its weights. Its parts are `transformer`, where it has one at the input, and
     `classifier`. Raises UserError for an unknown model, and where it cannot be built for such images.
     """
-    spec = _validated(ModelSpec, model)
-    with _undisturbed():
-        torch.manual_seed(seed)
-        return build.build_model(spec, size, parameters, channels, classes)
-
-
-def insert_transformer(
-    model: nn.Module,
-    *,
-    image: tuple[int, int, int],
-    before: str = "",
-    family: str | Family = "affine",
-    localisation: "str | nn.Module | Callable[[Family, Size, int], nn.Module] | None" = None,
-    output_size: Size | None = None,
-) -> nn.Module:
-    with _undisturbed():
-        return insert.insert_transformer(
-            model, image=image, before=before, family=family, localisation=localisation, output_size=output_size
-        )
-
-
-insert_transformer.__doc__ = insert.insert_transformer.__doc__
+    spec = validated(ModelSpec, model)
+    torch.manual_seed(seed)
+    return build.build_model(spec, size, parameters, channels, classes)
 
 
 @dataclass(frozen=True)
@@ -251,47 +258,28 @@ class Scores:
         return f"accuracy {one.value:.2f} % [{one.low:.2f}, {one.high:.2f}] of {len(self.predicted):,} images"
 
 
-def evaluate(network: nn.Module, data: FixedDataset, device: str | None = None) -> Scores:
+@_undisturbed()
+def evaluate(network: nn.Module, data: FixedDataset) -> Scores:
     """Classify the images of a dataset, as `make_dataset` gives them, in float32; see Scores.
 
-    network: any that maps N x C x H x W, float32 from 0 to 1, to logits, N x classes. device: that of the network's
-    parameters if not given. Counts digits and not images: one that is shown ten times tells little more than one.
+    network: any that maps N x C x H x W, float32 from 0 to 1, on the device of its parameters, to logits, N x classes.
+    It reads each image once, without a model's `tta_angles`, and gets no poses: an oracle stays at the identity. The
+    intervals count digits and not images: one that is shown ten times tells little more than one. Raises UserError
+    where the network has fewer classes than the dataset.
     """
     from stn_train.evaluation.classify import classify
 
-    parameter = next(network.parameters(), torch.empty(0))
+    device = next(network.parameters(), torch.empty(0)).device
     training = {module: module.training for module in network.modules()}
     try:
-        found = classify(network, data.images, torch.device(device) if device else parameter.device, "float32")
+        found = classify(network, data.images, device, "float32")
     finally:
         for module, was in training.items():
             module.training = was
+    classes = found.logits.shape[1]
+    if (most := int(data.labels.max())) >= classes:
+        raise UserError(f"the network tells {classes} classes apart, and the dataset has labels up to {most}")
     wrong = (found.predicted != data.labels).numpy()
     error = error_over_seeds(wrong[None], data.digit.numpy())
     accuracy = Estimate(100 - error.value, 100 - error.high, 100 - error.low)
-    confusion = found.confusion(data.labels, found.logits.shape[1]).numpy()
-    return Scores(accuracy, error, confusion, found.predicted.numpy())
-
-
-def _validated(kind: type[S], value: object) -> S:
-    """A spec from what a configuration would say. Raises UserError with what is wrong."""
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}") from None
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Inside, anything may be drawn, imported or set; afterwards the caller's process is as it was."""
-    threads, path = torch.get_num_threads(), list(sys.path)
-    flushes = float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(flushes)
-        sys.path[:] = path
+    return Scores(accuracy, error, found.confusion(data.labels, classes).numpy(), found.predicted.numpy())

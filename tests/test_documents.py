@@ -16,6 +16,7 @@ import typer
 from stn_train import SpatialTransformer
 from stn_train.cli import app
 from stn_train.config import load_any
+from stn_train.data.sources import load_digits
 from stn_train.specs import ExperimentSpec, trials_of
 
 ROOT = Path(__file__).parents[1]
@@ -63,16 +64,33 @@ def test_every_script_exists(script):
     assert (ROOT / script).is_file()
 
 
-def test_readmes_python_does_what_it_says():
+def test_readmes_python_does_what_it_says(tmp_path, monkeypatch):
+    """All of it, in order, in one folder; of the bundled digits, few are enough."""
+    training, test = (digits.subset(torch.arange(480)) for digits in load_digits("digits"))
+    monkeypatch.setattr("stn_train.data.sources._scikit_digits", lambda: (training, test))
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in BLOCKS:
         exec(block, names)
-    assert "# 8 x 1 x 28 x 28, and 8 x 6" in BLOCKS[0]
+    assert len(names["data"]) == len(names["scores"].predicted) == len(names["run"].predictions("rts", "st_cnn_paper"))
+    assert names["untrained"](names["data"][0][0][None]).shape == (1, 10)
+    assert "# 8 x 1 x 28 x 28, and 8 x 6" in README
     assert (names["warped"].shape, names["theta"].shape) == ((8, 1, 28, 28), (8, 6))
     model = names["model"].eval()
     places = {name for name, module in model.named_modules() if isinstance(module, SpatialTransformer)}
     assert places == {"transformer", "module.layer2.transformer"}, "in front of all of it, and before layer2"
     assert model(torch.rand(1, 3, 224, 224)).shape == (1, 1000)
+
+
+ROOMS = re.findall(r"^  ([\w.]+/?) {2,}\S", README, re.MULTILINE)
+
+
+def test_readme_names_every_room():
+    package = ROOT / "stn_train"
+    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    files = {path.name for path in package.glob("*.py") if not path.name.startswith("__")} - {"yaml_nodes.py"}
+    assert set(ROOMS) == rooms | files
+    assert {name for name in re.findall(r"\b\w+\.py\b", README) if not any(ROOT.rglob(name))} == set()
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ training: {epochs: 1, train_size: 100}
 MARK = "<!-- From here on written by scripts/results.py -->"
 BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
 CNN, ST_CNN = "r/cnn_paper", "r/st_cnn_paper"
+PAGE = "docs/results.md"
 TABLE, ARCHIVE = Path("docs/results.csv"), Path("docs/results.npz")
 
 
@@ -49,7 +50,7 @@ def reported(run: str) -> dict[str, Any]:
 
 
 def page() -> str:
-    return Path("docs/results.md").read_text()
+    return Path(PAGE).read_text()
 
 
 def lines_of(*names: str) -> list[list[str]]:
@@ -77,7 +78,7 @@ def results(tmp_path, monkeypatch) -> Callable[..., None]:
     for folder in ("scripts", "docs"):
         (tmp_path / folder).mkdir()
     script, _ = (shutil.copy(SCRIPTS / name, tmp_path / "scripts") for name in ("results.py", "results.md.j2"))
-    (tmp_path / "docs/results.md").write_text(f"By hand.\n{MARK}\nof before\n")
+    (tmp_path / "docs/results.md").write_text(f"By hand.\n{BEGIN}\nof before\n{END}\nMore.\n{MARK}\nof before\n")
     (tmp_path / "README.md").write_text(f"Before.\n{BEGIN}\n\nof before\n{END}\nAfter.\n")
 
     def run(*runs: str) -> None:
@@ -117,7 +118,8 @@ def test_what_is_kept_and_what_the_page_says(train, results):
         ):
             assert arrays[key].dtype == np.uint8
             assert np.array_equal(arrays[key], whole[name])
-    assert page().startswith(f"By hand.\n{MARK}\n\n## paper/table1")
+    assert page().startswith(f"By hand.\n{BEGIN}\n\n**Of the paper's 44 cells")
+    assert f"\n{END}\nMore.\n{MARK}\n\n## paper/table1" in page()
     row, _ = reported(run)["summary"]
     (line,) = lines_of(CNN)
     assert (line[1], line[2], line[-1]) == (f"{row['seed_errors'][0]:.2f}", f"{row['parameters']:,}", "1")
@@ -194,7 +196,9 @@ def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results):
     assert both_files() == files, "what is kept stays, with its machine"
 
 
-@pytest.mark.parametrize(("file", "mark"), [("docs/results.md", MARK), ("README.md", BEGIN), ("README.md", END)])
+@pytest.mark.parametrize(
+    ("file", "mark"), [(PAGE, MARK), (PAGE, BEGIN), (PAGE, END), ("README.md", BEGIN), ("README.md", END)]
+)
 def test_a_page_without_its_marks_is_left_as_it_is(train, results, file, mark):
     run = train("table1", "--only", CNN)
     page = Path(file)
@@ -289,6 +293,23 @@ def test_cells_above_the_papers_figure_are_named(train, results, monkeypatch):
     assert Path("README.md").read_text() == f"Before.\n{short}\nAfter.\n"
     papers(100.0, 100.0)
     assert "No cell is above the paper's figure." in page()
+
+
+def test_the_papers_cells_are_counted_each_under_its_own_name_or_that_of_another_reading(train, results, monkeypatch):
+    """`r` has its own cell and another reading's, which does not count; of `rts` there is only another reading."""
+    run = train(
+        "table1", "--set", "datasets=[r, {name: r_mild, base: r, rotation: 20}, rts_wide]", "--only", "*/cnn_paper"
+    )
+    results(run)
+    error = {row["dataset"]: row["error"] for row in reported(run)["summary"]}
+    figures = {"r": round(error["r"], 1), "rts": round(error["rts_wide"] - 0.1, 1)}
+    monkeypatch.setattr("stn_train.report.paper.paper_error", lambda trial: figures.get(trial.dataset.name))
+    results()
+    (said,) = re.findall(rf"{BEGIN}\n\n(.*)\n\n{END}", page())
+    assert f"the paper's {2 * 8} cells, 1 are at or below" in said, "the networks of table1 on r and rts"
+    above = f"rts/cnn_paper ({error['rts_wide']:.2f} against {figures['rts']})"
+    assert f"Above it: {above}. Not trained yet: r/fcn," in said
+    assert "stand in: rts_wide for rts." in said
 
 
 def test_where_a_gain_comes_from_is_told_of_networks_with_controls(train, results):
