@@ -66,7 +66,7 @@ def test_every_script_exists(script):
 
 def test_readmes_python_does_what_it_says(tmp_path, monkeypatch):
     """All of it, in order, in one folder; of the bundled digits, few are enough."""
-    training, test = (digits.subset(torch.arange(480)) for digits in load_digits("digits"))
+    training, test = (digits.subset(torch.arange(400)) for digits in load_digits("digits"))
     monkeypatch.setattr("stn_train.data.sources._scikit_digits", lambda: (training, test))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
