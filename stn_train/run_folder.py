@@ -12,7 +12,7 @@ runs/<experiment>/
                                        theta_1, theta_2, ... of the transformers, where there are any, in the order of
                                        the forward pass
     examples.npz, means.npz, rotation_sweep.npz, training.npz
-                                       what pictures are drawn from, only with a transformer at the input: see Gallery
+                                       what pictures are drawn from, only with a localisation network at the input
     alignment.json    AlignmentMetrics only with one digit an image, and a transformer at the input or several in a row
     robustness.json   Robustness       only after `stn-train robustness`
     checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
@@ -34,7 +34,8 @@ from pydantic import Field, ValidationError, model_validator
 from stn_train import storage
 from stn_train.config import load_config
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics, Robustness
+from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics
+from stn_train.evaluation.robustness import Robustness
 from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec, trials_of
 from stn_train.storage import arrays_in, check_axes
 
@@ -73,7 +74,7 @@ class TrialResult(Spec):
     trial: TrialSpec
     parameters: Count
     width: float | None = Field(description="of the classifier; none where it has no such parameter")
-    macs: Count = Field(description="of convolutions and matrix products, for one image in all its turns")
+    macs: Count = Field(description="of convolutions and matrix products, for one image at all TTA angles")
     precision: Literal["bfloat16", "float32"]
     split: Literal["test", "validation"]
     training_digits: Count
@@ -105,7 +106,9 @@ class EpochRecord(Spec):
 
     epoch: Count
     loss: float = Field(description="mean over the epoch's training images")
-    error: float = Field(description="percent, averaged weights, on the split that the trial reports on")
+    error: float = Field(
+        description="percent, of the weights that are evaluated, on the trial's split"
+    )
     lr: float = Field(description="learning rate at the epoch's end")
     transformers: Annotated[tuple[Diagnostics, ...], Field(strict=False)] = Field(
         (), description="the health of each, in the order of the forward pass"

@@ -14,8 +14,12 @@ from stn_train.specs.training import RECIPES, TrainingSpec
 _Class = Annotated[int, Field(ge=0, le=9)]
 
 
+_PLACED = {"name", "canvas", "translation", "placement", "whole_pixels", "clutter"}
+"""What does not distort a digit, of the keys of a dataset."""
+
+
 def _only_moved(dataset: DatasetSpec) -> DatasetSpec:
-    distorted = {key for key, value in dataset if value} - {"name", "canvas", "translation", "clutter"}
+    distorted = {key for key, value in dataset if value} - _PLACED
     if distorted or dataset.canvas[0] != dataset.canvas[1]:
         raise ValueError(
             "what is scored is a digit's upright box, so a dataset of a co-localisation has translation and clutter on "

@@ -41,7 +41,7 @@ class TrainingData(Protocol):
         """Images in an epoch."""
 
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
-        """An epoch's batches, only whole ones."""
+        """An epoch's whole batches; one that is smaller where there are too few images for that."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,13 @@ _BATCH = 1000
 class FixedDataset(Dataset[tuple[Tensor, int]]):
     """A split of the digits, distorted once: M images of N digits. Its items are (image, label), as torch wants them.
 
-    An item's image is C x H x W, float32 from 0 to 1. `images` (M x C x H x W, uint8) holds all of them, `labels` (M,
-    int64) theirs; the numbers of the digits that they show, `digit` (M, int64), and `theta` of the dataset's family,
-    from the canvas to the digit's frame (M x p, float32), both with an axis of length C after the first for several
-    channels; `sources` (N x 28 x 28, uint8), the digits themselves; how many images lost ink at the canvas's edge.
+    An item's image is C x H x W, float32 from 0 to 1. Of all of them:
+
+    - images: M x C x H x W, uint8; labels: M, int64.
+    - digit: which of the digits each shows, M, int64, counted from 0 (M x C for several channels).
+    - theta: of the dataset's family, from the canvas to the digit's frame: M x p, float32 (M x C x p).
+    - sources: the digits themselves, N x 28 x 28, uint8.
+    - clipped: how many images lost ink at the canvas's edge.
     """
 
     images: Tensor

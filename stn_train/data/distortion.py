@@ -61,13 +61,13 @@ class InkExtent:
         middle = (DIGIT - 1) / 2
         return InkExtent(left - middle, right - middle, filled - middle)
 
-    def extent(self, row: Array, digit: NDArray[np.int64]) -> tuple[Array, Array]:
+    def extent(self, row: Array, digit: Places) -> tuple[Array, Array]:
         """The lowest and the highest value of row . (x, y) over each digit's ink; `row` is M x 2, `digit` M."""
         along, across = row[:, :1], row[:, 1:] * self.y[digit]
         one, other = along * self.left[digit] + across, along * self.right[digit] + across
         return np.minimum(one, other).min(axis=1), np.maximum(one, other).max(axis=1)
 
-    def points(self, digit: NDArray[np.int64]) -> Array:
+    def points(self, digit: Places) -> Array:
         """The ends of the rows of these digits: M x 56 x 2, (x, y)."""
         x = np.concatenate([self.left[digit], self.right[digit]], axis=1)
         return np.stack([x, np.concatenate([self.y[digit]] * 2, axis=1)], axis=2)
@@ -149,7 +149,7 @@ class Clutter:
 def sample_clutter(
     spec: ClutterSpec,
     canvas: tuple[int, int],
-    digit: NDArray[np.int64],
+    digit: Places,
     boxes: Array | None,
     source: RandomKey,
 ) -> Clutter:
@@ -159,7 +159,7 @@ def sample_clutter(
     somewhere else, drawn for all patches at once; where there is no room, after 100 rounds, the last place stays.
     """
 
-    def anywhere(attempt: int) -> NDArray[np.int64]:
+    def anywhere(attempt: int) -> Places:
         shares = source.stream(RandomStream.CLUTTER, attempt).random((len(digit), spec.patches, 5))
         return np.moveaxis((shares * choices).astype(np.int64), 2, 0)
 
@@ -173,12 +173,12 @@ def sample_clutter(
 
 
 def _apart(
-    to_y: NDArray[np.int64],
-    to_x: NDArray[np.int64],
+    to_y: Places,
+    to_x: Places,
     size: int,
     boxes: Array,
-    anywhere: Callable[[int], NDArray[np.int64]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    anywhere: Callable[[int], Places],
+) -> tuple[Places, Places]:
     """The places of patches (M x P), drawn again until no pixel of a patch comes within one of its image's box."""
     left, top, right, bottom = (boxes[:, side, None] for side in range(4))
     for attempt in range(1, _ROUNDS):
@@ -212,7 +212,7 @@ class Distortion:
     it is placed to that of the digit in the file.
     """
 
-    digit: NDArray[np.int64]
+    digit: Places
     theta: Tensor
     rotation: Array
     scale: Array
@@ -256,7 +256,7 @@ def sample_distortion(
 
 
 def _sample_channel(
-    spec: DatasetSpec, ink: InkExtent, digit: NDArray[np.int64], source: RandomKey, elastic_augmentation: float
+    spec: DatasetSpec, ink: InkExtent, digit: Places, source: RandomKey, elastic_augmentation: float
 ) -> Distortion:
     shares = source.stream(RandomStream.POSE).random((len(digit), 5))
 

@@ -53,5 +53,8 @@ def order(count: int, seed: int, epoch: int) -> Tensor:
 
 
 def chosen(count: int, total: int, seed: int) -> Tensor:
-    """The numbers of the `count` training digits, out of `total`, that a seed chooses: fewer are among more."""
+    """The numbers of the `count` training digits, out of `total`, that a seed chooses.
+
+    A smaller choice is part of a larger one.
+    """
     return torch.from_numpy(RandomKey(seed, "train").stream(RandomStream.SUBSET).permutation(total)[:count])

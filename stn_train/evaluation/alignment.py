@@ -183,7 +183,7 @@ def residual_curves(residual: PoseResidual) -> tuple[ResidualCurve, ...]:
     pairs: dict[Component, tuple[Tensor, Tensor]]
     pairs = _about_canonical(*residual.matrices()) if residual.is_affine else {"translation": _middles(residual)}
     told = (_residual_curve(name, *pair) for name, pair in pairs.items())
-    return tuple(response for response in told if response is not None)
+    return tuple(curve for curve in told if curve is not None)
 
 
 def _residual_curve(component: Component, before: Tensor, after: Tensor) -> ResidualCurve | None:

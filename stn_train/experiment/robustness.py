@@ -8,7 +8,7 @@ import torch
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, UserError
-from stn_train.evaluation.metrics import LEVELS, Crossed, Factor, Point, Robustness, held, others
+from stn_train.evaluation.robustness import LEVELS, Crossed, Factor, Point, Robustness, held, others
 from stn_train.experiment.load import load_trained, predict
 from stn_train.experiment.runtime import Runtime, fixed_digits
 from stn_train.run_folder import RunFolder, TrialFolder
@@ -43,7 +43,7 @@ def measure_robustness(
     number = 0
     for dataset in experiment.datasets:
         crossed = others(dataset, experiment.datasets)
-        exams: _Exams | None = None
+        images: _Images | None = None
         for trial in (trial for trial in finished if trial.dataset.name == dataset.name):
             number += 1
             files = folder.trial(trial)
@@ -51,11 +51,11 @@ def measure_robustness(
             if _is_measured(files, asked):
                 yield RobustnessProgress(trial, number, len(finished), skipped=True)
                 continue
-            exams = exams or _Exams.of(trial, crossed, runtime)
+            images = images or _Images.of(trial, crossed, runtime)
             with folder_lock(files.path):
                 clear_leftovers(files.path)
                 try:
-                    found = exams.take(files, asked, runtime)
+                    found = images.errors_of(files, asked, runtime)
                 except UserError as error:  # of this checkpoint alone
                     yield RobustnessProgress(trial, number, len(finished), failure=error)
                     continue
@@ -72,14 +72,14 @@ def _is_measured(files: TrialFolder, asked: list[DatasetSpec]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Exams:
+class _Images:
     """Images for all networks of one dataset: by the quantity that is held and its level; and of other datasets."""
 
     points: dict[tuple[Factor, float], FixedDataset]
     crossed: list[tuple[DatasetSpec, FixedDataset]]
 
     @staticmethod
-    def of(trial: TrialSpec, crossed: list[DatasetSpec], runtime: Runtime) -> "_Exams":
+    def of(trial: TrialSpec, crossed: list[DatasetSpec], runtime: Runtime) -> "_Images":
         """For the networks of a trial's dataset."""
         digits, split = fixed_digits(trial, runtime)
         few = Digits(digits.images, digits.labels).subset(torch.arange(0, len(digits), -(-len(digits) // _IMAGES)))
@@ -88,9 +88,9 @@ class _Exams:
             for factor, levels in LEVELS.items()
             for level in levels
         }
-        return _Exams(points, [(other, make_fixed_dataset(other, digits, split)[0]) for other in crossed])
+        return _Images(points, [(other, make_fixed_dataset(other, digits, split)[0]) for other in crossed])
 
-    def take(self, files: TrialFolder, asked: list[DatasetSpec], runtime: Runtime) -> Robustness:
+    def errors_of(self, files: TrialFolder, asked: list[DatasetSpec], runtime: Runtime) -> Robustness:
         """What the network of a trial gets wrong, of other datasets as far as they are `asked` about."""
         trained = load_trained(files.checkpoint, runtime)
 

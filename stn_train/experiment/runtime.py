@@ -25,7 +25,7 @@ _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where computing happens and where data comes from; nothing here changes what a trial finds on one machine.
+    """Where computing happens and where data comes from: none of it is part of a trial's identity.
 
     `allow_imports` says that classifiers which a checkpoint names may be imported. `loaded` keeps what was read, and
     the fixed images that were distorted last: trials that follow one another share them.

@@ -116,7 +116,7 @@ def _seen(trial: TrialSpec, network: Network, images: Tensor, labels: Tensor, ru
 
 
 def _chosen(predictions: Predictions, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The numbers of the best images, of typical ones (of as many classes as there are), and of the worst mistakes.
+    """The numbers of the best images, of typical ones (one each of at most 8 classes), and of the worst mistakes.
 
     By the loss: lowest of those classified rightly, nearest to the median of all, highest of those classified wrongly.
     """

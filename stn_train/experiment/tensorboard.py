@@ -57,7 +57,7 @@ def _begin(folder: Path) -> "SummaryWriter":
 
 
 def _write(writer: "SummaryWriter", records: Iterable[EpochRecord]) -> None:
-    """The epochs' `error`, `loss` and `rate`, and of each transformer `transformer_1/outside` and so on."""
+    """The epochs' `error`, `loss` and `lr`, and of each transformer `transformer_1/outside` and so on."""
     for record in records:
         for name in ("error", "loss", "lr"):
             writer.add_scalar(name, getattr(record, name), record.epoch)

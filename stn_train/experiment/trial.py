@@ -65,8 +65,8 @@ def run_trial(
     """Train a trial from its checkpoint, or from the start, and write its files; yields a record after each epoch.
 
     `after_step` is told the epochs done, a fraction, and says whether to stop: then the checkpoint is written and
-    Stopped is raised. Of an epoch's files the checkpoint is written last: what is beyond it is written again. Of a
-    trial's, `result.json` is. Raises UserError where the checkpoint is another's.
+    Stopped is raised. Each epoch writes its checkpoint last, so after a kill newer records are written again;
+    `result.json` is the trial's last file. Raises UserError where the checkpoint is another's.
     """
     from stn_train.evaluation.classify import classify
 

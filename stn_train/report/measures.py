@@ -22,7 +22,7 @@ from stn_train.statistics import Estimate, error_over_seeds, mean_over_seeds
 if TYPE_CHECKING:
     from stn_train.report.results import Trial
 
-CLASSES = 19
+MOST_CLASSES = 19
 """The most classes that a dataset has: sums of two digits."""
 
 TRANSFORMERS = 8
@@ -333,7 +333,7 @@ MEASURES: tuple[Measure, ...] = (
     _within("output", "what the classifier reads"),
     _within("digits", "undistorted digits"),
     *(_diagnostic_measure(name, number) for number in range(1, TRANSFORMERS + 1) for name in _DIAGNOSTICS),
-    *(_class(label) for label in range(CLASSES)),
+    *(_class(label) for label in range(MOST_CLASSES)),
 )
 """In the order of the columns."""
 

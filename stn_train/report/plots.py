@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from stn_train.evaluation.metrics import LEAST, Factor, ResidualCurve
+from stn_train.evaluation.metrics import LEAST, ResidualCurve
+from stn_train.evaluation.robustness import Factor
 from stn_train.report.measures import COMPONENTS
 from stn_train.report.robustness import Curve
 from stn_train.run_folder import EpochRecord
@@ -148,10 +149,10 @@ def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[C
 def residual_curves(title: str, models: Mapping[str, Sequence[ResidualCurve]]) -> Figure:
     """What is left of each component against what there was of it, a panel for each, a line for each model.
 
-    A model without courses has none, and yet a colour, so that a model's is the same in all figures. A band holds a
+    A model without residual curves has no line, and keeps its colour. A band holds a
     standard deviation of the images to either side. A transformer that removes nothing leaves the dashed line.
     """
-    components = [one for one in LEAST if any(one == course.component for each in models.values() for course in each)]
+    components = [one for one in LEAST if any(one == curve.component for each in models.values() for curve in each)]
     columns = min(len(components), 3)
     rows = -(-len(components) // columns)
     figure = Figure(figsize=(1 + 4 * columns, 0.5 + 3.6 * rows), layout="constrained")
@@ -160,8 +161,8 @@ def residual_curves(title: str, models: Mapping[str, Sequence[ResidualCurve]]) -
         axes.set_axis_off()
     for axes, component in zip(panels, components, strict=False):
         for number, (model, of_model) in enumerate(models.items()):
-            for course in (each for each in of_model if each.component == component):
-                _draw_residual_curve(axes, course, model, number)
+            for curve in (each for each in of_model if each.component == component):
+                _draw_residual_curve(axes, curve, model, number)
         axes.axline((0, 0), slope=1, color="0.6", linestyle="--", linewidth=1, zorder=0, label="removes nothing")
         axes.axhline(0, color="0.6", linewidth=0.8, zorder=0, label="removes all")
         axes.legend(frameon=False)
@@ -169,12 +170,12 @@ def residual_curves(title: str, models: Mapping[str, Sequence[ResidualCurve]]) -
     return figure
 
 
-def _draw_residual_curve(axes: Axes, course: ResidualCurve, model: str, number: int) -> None:
-    after, varies = np.array(course.after), np.array(course.varies)
-    axes.plot(course.before, after, color=f"C{number}", linewidth=1.2, marker=".", markersize=5, label=model)
-    axes.fill_between(course.before, after - varies, after + varies, color=f"C{number}", alpha=0.15, linewidth=0)
-    _, unit = LEAST[course.component]
-    axes.set_xlabel(f"{COMPONENTS[course.component]}{f' ({unit})' if unit else ''}, as distorted")
+def _draw_residual_curve(axes: Axes, curve: ResidualCurve, model: str, number: int) -> None:
+    after, varies = np.array(curve.after), np.array(curve.varies)
+    axes.plot(curve.before, after, color=f"C{number}", linewidth=1.2, marker=".", markersize=5, label=model)
+    axes.fill_between(curve.before, after - varies, after + varies, color=f"C{number}", alpha=0.15, linewidth=0)
+    _, unit = LEAST[curve.component]
+    axes.set_xlabel(f"{COMPONENTS[curve.component]}{f' ({unit})' if unit else ''}, as distorted")
     axes.set_ylabel("left after the transformer")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -161,7 +161,7 @@ def control_names(model: str) -> tuple[str, str, str]:
 
 
 def baseline_of(model: ModelSpec, models: tuple[ModelSpec, ...]) -> ModelSpec | None:
-    """The model that `model` is compared with: the first of the same classifier and turns without a transformer."""
+    """The model that `model` is compared with: the first with its classifier and `tta_angles`, without transformer."""
     if model.transformer is None:
         return None
     alike = (other for other in models if (other.classifier, other.tta_angles) == (model.classifier, model.tta_angles))

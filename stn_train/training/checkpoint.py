@@ -1,6 +1,7 @@
 """Checkpoints: the whole state of a training, written atomically, loaded as data and never as code."""
 
 import io
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -151,8 +152,9 @@ def tensors_like(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> M
         raise ValueError("its tensors have other names")
     for name, tensor in wanted.items():
         one = found[name]
-        if (one.shape, one.dtype) != (tensor.shape, tensor.dtype):
-            raise ValueError(f"{name} is {_words(one)}; expected {_words(tensor)}")
+        if (one.layout, one.shape, one.dtype) != (tensor.layout, tensor.shape, tensor.dtype):
+            shape = " x ".join(map(str, tensor.shape)) or "one number"
+            raise ValueError(f"{name} is not {shape} of {str(tensor.dtype).removeprefix('torch.')}")
         if not (torch.isfinite(one) | (one == tensor.cpu())).all():
             raise ValueError(f"{name} holds numbers that are not finite")
     return found
@@ -163,17 +165,24 @@ def optimizer_state(found: Mapping[str, Any], optimizer: torch.optim.Optimizer) 
 
     Raises ValueError, or what Python does of other structures, where `found` is another's state.
     """
+    kinds = [_names_of(optimizer, group) for group in optimizer.param_groups for _ in group["params"]]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, entry in found["state"].items():
         kept = {name: value for name, value in entry.items() if value is not None}
-        tensors_like(kept, {name: parameters[index] if name != "step" else torch.zeros(()) for name in kept})
+        names = kinds[index] if kept else ()
+        tensors_like(kept, {name: torch.zeros(()) if name == "step" else parameters[index] for name in names})
     groups = optimizer.state_dict()["param_groups"]
     rates = [float(group["lr"]) for group in found["param_groups"]]
+    if not all(map(math.isfinite, rates)):
+        raise ValueError("a learning rate is not finite")
     return {
         "state": found["state"],
         "param_groups": [{**group, "lr": rate} for group, rate in zip(groups, rates, strict=True)],
     }
 
 
-def _words(tensor: Tensor) -> str:
-    return f"{' x '.join(map(str, tensor.shape)) or 'one'} of {str(tensor.dtype).removeprefix('torch.')}"
+def _names_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an optimizer remembers of a parameter of this group."""
+    if group["orthogonal"]:
+        return "momentum", "step"
+    return ("step", "exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.AdamW) else ()

@@ -49,7 +49,7 @@ class TrainingState:
 
 
 def steps_per_epoch(data: TrainingData, recipe: TrainingSpec) -> int:
-    """How many whole batches an epoch has."""
+    """How many batches an epoch has: all that are whole, and at least one."""
     return max(len(data) // recipe.batch_size, 1)
 
 

@@ -78,8 +78,8 @@ def one_cycle(highest: float, progress: float, warmup: float) -> float:
 def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: float) -> None:
     """Give every group of parameters its rate when a share `progress`, from 0 to 1, of all steps is done.
 
-    That of the schedule times the group's factor; during the classifier delay, all else learns
-    slowly. A classifier that has learnt to read digits as they lie no longer asks for them to be turned.
+    That of the schedule times the group's factor; during `classifier_delay`, all but the localisation networks have a
+    tenth of theirs. A classifier that has learnt to read digits as they lie no longer asks for them to be turned.
     """
     rate = scheduled_lr(recipe, progress)
     for group in optimizer.param_groups:

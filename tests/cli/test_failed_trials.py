@@ -88,7 +88,7 @@ def test_a_mistake_of_ours_keeps_its_traceback_and_stops_no_other(stn, monkeypat
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a mistake of ours")
 
-    monkeypatch.setattr(trial, "write_final_evaluation", fail)
+    monkeypatch.setattr(trial, "_write_results", fail)
     ended = stn("run", "--config", "small.yaml", "-q", "--set", "training.epochs=1")
     assert ended.code == 1
     assert ended.err.count("Traceback (most recent call last)") == 2

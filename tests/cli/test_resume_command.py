@@ -115,7 +115,7 @@ def test_a_second_signal_ends_it_at_once_and_harms_nothing(finished, start, tmp_
     command = start(*RUN, "--only", "r/cnn", drag=0.2)
     trial = Path("trials/r/cnn/seed-0")
     checkpoint = tmp_path / "runs/small" / trial / "checkpoint.pt"
-    command.wait_for(f"runs/small/{trial}/metrics.jsonl")
+    command.wait_for(f"runs/small/{trial}/checkpoint.pt")
     command.send(signal.SIGINT)
     command.wait_for(f"runs/small/{trial}/.checkpoint.pt.*.tmp")
     before = checkpoint.read_bytes()

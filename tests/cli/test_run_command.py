@@ -255,7 +255,7 @@ def test_some_cells_of_a_table_of_the_papers(stn):
         (("--seeds", "a"), "--seeds a: expected whole numbers separated by commas, such as 0,1,2"),
         (("--seeds", "1,,2"), "--seeds 1,,2: expected whole numbers"),
         (("--seeds=-1",), "--seeds -1: seeds.0: must be at least 0, not -1"),
-        (("--seeds", "1,1"), "--seeds 1,1: seeds: the seed 1 appears twice; "),
+        (("--seeds", "1,1"), "--seeds 1,1: seeds: 1 appears twice; "),
         (("--only", "rts/*"), "--only rts/* matches no dataset/model of small.yaml, which has for instance r/cnn"),
         (("--set", "parameters=1_000"), "model cnn cannot have 1,000 parameters"),
         (("--set", "training.epoch=1"), "--set training.epoch=1: training.epoch: there is no key 'epoch' here; "),
@@ -272,7 +272,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(stn, arguments, told):
 def test_a_model_that_cannot_be_built_is_found_before_another_is_trained(stn):
     changes = ("models=[cnn, cnn_paper]", "datasets=[{name: tiny, base: r, canvas: 12}]", "parameters=null")
     ended = stn(*RUN, *(part for change in changes for part in ("--set", change)))
-    assert ended.sentence.startswith("model cnn_paper cannot be built for a canvas of 12 x 12 pixels: ")
+    assert ended.sentence.startswith("model cnn_paper cannot be built for images of 12 x 12 pixels: ")
     assert not Path("runs").exists()
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from made_up import draw_of, outline_of
 
+from stn_train.data import datasets as datasets_module
 from stn_train.data import prebuilt as prebuilt_module
 from stn_train.data.datasets import OnlineDataset, make_fixed_dataset, render
 from stn_train.data.prebuilt import build_prebuilt, load_prebuilt
@@ -60,7 +61,7 @@ def test_the_fixed_images_and_poses_do_not_depend_on_the_number_of_threads(real_
 def test_the_fixed_images_are_rounded_to_grey_values_and_do_not_depend_on_batches(real_digits, monkeypatch):
     spec, digits = spec_of(), splits(real_digits)["train"]
     variant, draws, _ = make_fixed_dataset(spec, digits, "test")
-    monkeypatch.setattr(prebuilt_module, "_BATCH", 7)
+    monkeypatch.setattr(datasets_module, "_BATCH", 7)
     assert torch.equal(make_fixed_dataset(spec, digits, "test")[0].images, variant.images)
     assert variant.images.dtype == torch.uint8
     assert torch.equal(variant.digit, torch.arange(60) % 30)

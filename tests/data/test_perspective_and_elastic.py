@@ -115,7 +115,7 @@ def test_an_images_bend_does_not_depend_on_how_many_are_drawn(real_digits):
         assert torch.equal(once.theta[:10], thrice.theta[:10])
 
 
-@pytest.mark.parametrize("spec", [spec_of("p"), spec_of(elastic={"std": 2})], ids=["perspective", "elastic"])
+@pytest.mark.parametrize("spec", [spec_of("p_outward"), spec_of(elastic={"std": 2})], ids=["perspective", "elastic"])
 def test_what_is_clipped_is_what_a_wider_canvas_still_shows(real_digits, spec):
     """Sampled by hand on a canvas five times as wide and high, in whose middle is the real one.
 
