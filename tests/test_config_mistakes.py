@@ -246,7 +246,7 @@ def test_a_mistake_in_an_override_is_told_of_the_override(written, override, mea
         ("rate=0.1", "called training.lr now"),
         ("training.optimiser=sgd", "called 'optimizer' now"),
         ("training.built=here", "called prebuilt now"),
-        ("outward=true", "called datasets.0.perspective.stretch_only now"),
+        ("outward=true", "called datasets.0.perspective.direction now"),
     ],
 )
 def test_a_key_at_the_wrong_level_or_of_an_old_name_is_told_its_place_and_its_name(written, override, belongs):
