@@ -106,9 +106,7 @@ class EpochRecord(Spec):
 
     epoch: Count
     loss: float = Field(description="mean over the epoch's training images")
-    error: float = Field(
-        description="percent, of the weights that are evaluated, on the trial's split"
-    )
+    error: float = Field(description="percent, of the weights that are evaluated, on the trial's split")
     lr: float = Field(description="learning rate at the epoch's end")
     transformers: Annotated[tuple[Diagnostics, ...], Field(strict=False)] = Field(
         (), description="the health of each, in the order of the forward pass"

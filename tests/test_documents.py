@@ -66,14 +66,14 @@ def test_every_script_exists(script):
 
 def test_readmes_python_does_what_it_says(tmp_path, monkeypatch):
     """All of it, in order, in one folder; of the bundled digits, few are enough."""
-    training, test = (digits.subset(torch.arange(480)) for digits in load_digits("digits"))
+    training, test = (digits.subset(torch.arange(400)) for digits in load_digits("digits"))
     monkeypatch.setattr("stn_train.data.sources._scikit_digits", lambda: (training, test))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in BLOCKS:
         exec(block, names)
     assert len(names["data"]) == len(names["scores"].predicted) == len(names["run"].predictions("rts", "st_cnn_paper"))
-    assert names["untrained"](names["data"][0][0][None]).shape == (1, 10)
+    assert names["untrained"].eval()(names["data"][0][0][None]).shape == (1, 10)
     assert "# 8 x 1 x 28 x 28, and 8 x 6" in README
     assert (names["warped"].shape, names["theta"].shape) == ((8, 1, 28, 28), (8, 6))
     model = names["model"].eval()
