@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stn_train.data.distortion import true_poses
-from stn_train.errors import Stopped, TrialError, UserError, first_line
+from stn_train.errors import Stopped, TrialError, first_line
 from stn_train.experiment.runtime import Runtime, TrialData, environment, load_trial_data
 from stn_train.experiment.snapshots import Arrays, extended, frames_until, gallery, snapshot
 from stn_train.models.build import ModelSize, build_model, measure_model
@@ -75,8 +75,8 @@ def run_trial(
     frames = snapshot(trial, runtime, state.final, data.fixed)
     records: list[EpochRecord] = []
     if folder.checkpoint.exists():
-        restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
-        records = _records_until(state.epoch, folder)
+        told = restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
+        records = [EpochRecord.model_validate_json(record) for record in told]
         frames = frames_until(state.epoch, folder, frames)
         _write_epochs(folder, records, frames)
     poses = true_poses(trial.dataset, data.fixed.theta) if trial.model.pose == "oracle" else None
@@ -84,6 +84,9 @@ def run_trial(
     def classified() -> "Predictions":
         precision = precision_on(runtime.device, recipe)
         return classify(state.final, data.fixed.images, runtime.device, precision, poses, trial.model.tta_angles)
+
+    def save() -> None:
+        save_checkpoint(folder.checkpoint, trial, state, [record.model_dump_json() for record in records])
 
     predictions: Predictions | None = None
     steps = steps_per_epoch(data.training, recipe)
@@ -101,26 +104,12 @@ def run_trial(
             records.append(_record(trial, state, data, loss, predictions))
             frames = extended(frames, snapshot(trial, runtime, state.final, data.fixed), state.epoch)
             _write_epochs(folder, records, frames)
-            save_checkpoint(folder.checkpoint, trial, state)
+            save()
             yield records[-1]
     except Stopped:
-        save_checkpoint(folder.checkpoint, trial, state)
+        save()
         raise
     _write_results(trial, folder, runtime, state, data, predictions or classified())
-
-
-def _records_until(epoch: int, folder: TrialFolder) -> list[EpochRecord]:
-    """The records that a trial's folder has up to the checkpoint's epoch. Raises UserError where it lacks one."""
-    try:
-        records = folder.load_metrics()[:epoch]
-    except UserError:  # it is damaged
-        records = []
-    if len(records) < epoch:
-        raise UserError(
-            f"{folder.metrics} is damaged or lacks epochs that {folder.checkpoint} has; delete {folder.path} and give "
-            "the run's command again, which trains it anew"
-        )
-    return records
 
 
 def _write_epochs(folder: TrialFolder, records: list[EpochRecord], frames: Arrays) -> None:

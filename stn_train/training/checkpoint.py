@@ -3,7 +3,7 @@
 import io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from stn_train.errors import UserError, first_line
 from stn_train.specs import Spec, TrialSpec
 from stn_train.training.loop import TrainingState
 
-FORMAT = 6
+FORMAT = 7
 
 
 class _Progress(Spec, extra="ignore"):
@@ -25,10 +25,11 @@ class _Progress(Spec, extra="ignore"):
     epoch: int = Field(ge=0)
     seconds: float = Field(ge=0)
     step_losses: Annotated[tuple[float, ...], Field(strict=False)]
+    records: Annotated[tuple[str, ...], Field(strict=False)]
 
 
-def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState) -> None:
-    """Write the state of a trial's training, as plain values and tensors.
+def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, records: Sequence[str] = ()) -> None:
+    """Write the state of a trial's training, as plain values and tensors; `records` are its epochs', as JSON.
 
     The checkpoint that stood there is kept: see `previous_checkpoint`.
     """
@@ -38,6 +39,7 @@ def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState) -> None:
         "epoch": state.epoch,
         "seconds": state.seconds,
         "step_losses": [float(loss) for loss in state.step_losses],
+        "records": list(records),
         "network": state.network.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "average": None if state.average is None else state.average.state_dict(),
@@ -126,8 +128,8 @@ def way_out(path: Path) -> str:
     return f"{delete}give the run's command again, which trains it anew"
 
 
-def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> None:
-    """Bring a fresh state to where a checkpoint left it. Raises UserError for another model's."""
+def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """Bring a fresh state to where a checkpoint left it; the epochs' records. Raises UserError for another model's."""
     try:
         if (content["average"] is None) != (state.average is None):
             raise ValueError("its weights are averaged, or not, against the recipe")
@@ -141,6 +143,7 @@ def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> Non
     state.epoch, state.seconds = progress.epoch, progress.seconds
     device = next(state.network.parameters()).device
     state.step_losses = [torch.tensor(loss, device=device) for loss in progress.step_losses]
+    return progress.records
 
 
 def tensors_like(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -109,8 +109,10 @@ def test_eval_knows_the_datasets_of_the_run_and_where_its_digits_lie(trained, st
     config["data_root"] = "/where/they/lie"
     Path(trained, "config.yaml").write_text(yaml.safe_dump(config))
     asked = []
-    load = runtime.load_digits
-    monkeypatch.setattr(runtime, "load_digits", lambda source, root: asked.append(root) or load(source, root))
+    load = runtime.load_split
+    monkeypatch.setattr(
+        runtime, "load_split", lambda source, split, root: asked.append(root) or load(source, split, root)
+    )
     (found,) = json.loads(stn("eval", TRIAL, "--dataset", "mild", "--json").out)
     assert found["dataset"]["rotation"] == [-5, 5]
     assert stn("eval", TRIAL, "--dataset", "mild", "--data-root", "elsewhere").code == 0
@@ -120,9 +122,8 @@ def test_eval_knows_the_datasets_of_the_run_and_where_its_digits_lie(trained, st
 
 @pytest.mark.filterwarnings("error")
 def test_eval_where_a_class_has_no_images(trained, stn, monkeypatch):
-    load = runtime.load_digits
-    without_3 = [digits.subset(digits.labels != 3) for digits in load("digits", None)]
-    monkeypatch.setattr(runtime, "load_digits", lambda source, root: without_3)
+    test = runtime.load_split("digits", "test", None)
+    monkeypatch.setattr(runtime, "load_split", lambda source, split, root: test.subset(test.labels != 3))
     for one in json.loads(stn("eval", trained, "--json").out, parse_constant=pytest.fail):
         assert [label for label, error in enumerate(one["class_errors"]) if error is None] == [3]
         assert sum(one["confusion"][3]) == 0

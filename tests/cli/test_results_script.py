@@ -238,16 +238,6 @@ def test_other_images_of_the_same_name_are_refused(train, results, contents):
     assert contents(Path("docs")) == before
 
 
-def test_a_dataset_that_was_kept_under_another_name_keeps_that(train, results):
-    rts = ("--set", "datasets=[rts]", "--only", "rts/*")
-    results(train("first", *rts))
-    TABLE.write_text(TABLE.read_text().replace("table1,rts,", "table1,rts_wide,").replace('""rts""', '""rts_wide""'))
-    with np.load(ARCHIVE) as arrays:
-        np.savez_compressed(ARCHIVE, **{name.replace("rts", "rts_wide"): array for name, array in arrays.items()})
-    results(train("second", *rts, "--seeds", "1"))
-    assert (kept("rts/cnn_paper", 1), kept("rts_wide/cnn_paper", 1) is None) == (None, False)
-
-
 def test_what_cannot_be_kept_is_refused(train, results, contents):
     run = train("table1", "--only", CNN)
     results(run)
