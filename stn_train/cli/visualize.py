@@ -70,7 +70,8 @@ def visualize(
         raise failed[0]
     else:
         raise UserError(
-            f"{target} has no such picture: {', '.join(wanted)}; transformers at the input have all of them"
+            f"{target} has no such picture: {', '.join(wanted)}; transformers at the input have all of them, and the "
+            "animation of a training lies beside its checkpoint"
         )
 
 
@@ -93,16 +94,14 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
         title = f"Learning curves of {model} on {dataset}"
         figure = learning_curves(title, split, {model: [records]})
         yield Drawing(title, f"curves_{model}@{dataset}.png", f"{split} error and training loss", png(figure))
-    if "training" in wanted:
-        yield from drawings(trial, files.load_gallery(["training"]))
-    if not {*KINDS, "confusion"} - {"training"} & set(wanted):
-        return
-    runtime, _ = run_of(checkpoint, runtime)
-    fixed = load_fixed(trial, trial.dataset, runtime)
-    predictions = predict(trained, trial.dataset, fixed, runtime)
-    if set(KINDS) & set(wanted):
-        seen = gallery(trial, runtime, trained.network, fixed, predictions)
-        yield from drawings(trial, {kind: arrays for kind, arrays in seen.items() if kind in wanted})
+    seen = files.load_gallery(["training"]) if "training" in wanted else {}
+    if {*KINDS, "confusion"} - {"training"} & set(wanted):
+        runtime, _ = run_of(checkpoint, runtime)
+        fixed = load_fixed(trial, trial.dataset, runtime)
+        predictions = predict(trained, trial.dataset, fixed, runtime)
+        if set(KINDS) & set(wanted):
+            seen = gallery(trial, runtime, trained.network, fixed, predictions) | seen
+    yield from drawings(trial, {kind: arrays for kind, arrays in seen.items() if kind in wanted})
     if "confusion" in wanted:
         title = f"Confusion of {model} on {dataset}"
         counts = predictions.confusion(fixed.labels, trial.dataset.classes).numpy()

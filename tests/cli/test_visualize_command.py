@@ -31,9 +31,18 @@ def test_some_pictures_of_one_checkpoint_into_a_folder(trained, stn, target):
 
 
 def test_a_training_that_has_not_ended_has_its_pictures(trained, stn):
+    (TRIAL / "result.json").unlink()
+    assert stn("visualize", str(TRIAL), "--only", "training").code == 0
+    drawn = TRIAL / "training_st_cnn@r.gif"
+    assert drawn.read_bytes() == Path(trained, "figures/training_st_cnn@r.gif").read_bytes()
+
+
+def test_a_checkpoint_by_itself_has_all_pictures_but_those_that_lie_beside_it(trained, stn):
     shutil.copy(TRIAL / "checkpoint.pt", "mine.pt")
-    assert stn("visualize", "mine.pt", "--only", "training").code == 0
-    assert Path("training_st_cnn@r.gif").read_bytes() == Path(trained, "figures/training_st_cnn@r.gif").read_bytes()
+    assert stn("visualize", "mine.pt", "--only", "training").sentence.startswith("mine.pt has no such picture")
+    assert stn("visualize", "mine.pt").code == 0
+    drawn = {path.name.split("_st_cnn")[0] for path in Path().glob("*_st_cnn@r.*")}
+    assert drawn == {"examples", "means", "rotation_sweep", "confusion"}
 
 
 def test_what_cannot_be_drawn_is_told(trained, stn):
