@@ -151,7 +151,7 @@ def test_the_order_of_an_epoch_is_a_permutation_of_its_own():
 # --- where the ink comes to lie -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", ["plain", "r", "rts", "translation", "scale", "shear", "rotation", "tc"])
+@pytest.mark.parametrize("preset", ["plain", "r", "rts_wide", "translation", "scale", "shear", "rotation", "tc"])
 def test_every_inked_pixel_stays_on_the_canvas(real_digits, preset):
     digits, spec = first(real_digits[0], 300), spec_of(preset)
     drawn = draw_of(spec, digits)

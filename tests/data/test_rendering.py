@@ -209,7 +209,7 @@ def test_built_images_are_shown_in_another_order_every_epoch_and_stay_as_they_ar
     assert not torch.equal(*shown)
 
 
-@pytest.mark.parametrize("name", ["rts", "shear", "tc", "p"])
+@pytest.mark.parametrize("name", ["rts", "shear", "tc", "p_outward"])
 def test_the_true_pose_brings_every_digit_back(real_digits, name):
     """Sampled with it, images are the digits again, but for what a second interpolation blurs."""
     digits, spec = first(real_digits[0], 40), spec_of(name)
