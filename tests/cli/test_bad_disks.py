@@ -92,7 +92,7 @@ def test_a_variant_that_finds_no_room(start, tmp_path):
 @pytest.mark.slow
 def test_what_vanishes_while_training_is_written_again(start, finished, tmp_path, lost):
     command = start(*RUN, drag=0.2)
-    command.wait_for(f"{TRIAL}/metrics.jsonl")
+    command.wait_for(f"{TRIAL}/checkpoint.pt")
     shutil.rmtree(tmp_path / TRIAL) if lost == "." else os.unlink(tmp_path / TRIAL / lost)
     assert command.end().code == 0
     assert_undisturbed(tmp_path / TRIAL, finished[0] / TRIAL.relative_to("runs/small"))
