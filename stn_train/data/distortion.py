@@ -17,7 +17,6 @@ from stn_train.data.randomness import RandomKey, RandomStream, Split
 from stn_train.data.sources import Digits
 from stn_train.geometry import (
     AFFINE,
-    HOMOGRAPHY,
     PROJECTIVE,
     ROTATION,
     SCALE,
@@ -299,10 +298,10 @@ def _sample_channel(
 
 def _linear(rotation: Array, scale: Array, shear: Array) -> Array:
     """R S H, M x 2 x 2, from angles in degrees and a factor: the families that also undo them, in centred pixels."""
-    turn = ROTATION.to_matrix(torch.from_numpy(np.radians(rotation)[:, None]))
-    grow = SCALE.to_matrix(torch.from_numpy(scale[:, None]))
+    turn = ROTATION.matrix(torch.from_numpy(np.radians(rotation)[:, None]))
+    grow = SCALE.matrix(torch.from_numpy(scale[:, None]))
     slant = np.stack([np.tan(np.radians(shear)), np.zeros_like(shear)], axis=1)
-    return (turn @ grow @ SHEAR.to_matrix(torch.from_numpy(slant)))[:, :2, :2].numpy()
+    return (turn @ grow @ SHEAR.matrix(torch.from_numpy(slant)))[:, :2, :2].numpy()
 
 
 def _place(low: Array, high: Array, share: Array | None) -> Array:
@@ -401,4 +400,5 @@ def true_poses(spec: DatasetSpec, theta: Tensor) -> Tensor:
     """
     family = distortion_family(spec)
     assert isinstance(family, MatrixFamily)
-    return HOMOGRAPHY.theta_of(torch.linalg.inv(family.matrix(theta.double()))).float()
+    poses: Tensor = torch.linalg.inv(family.matrix(theta.double())).flatten(1).float()
+    return poses

@@ -27,7 +27,7 @@ from stn_train.geometry.families import (
     Family,
     MatrixFamily,
 )
-from stn_train.geometry.grid import apply_matrix, bilinear_sampler, matrix_grid, pixel_grid, precise, without_autocast
+from stn_train.geometry.grid import apply_matrix, bilinear_sampler, pixel_grid, precise, without_autocast
 from stn_train.geometry.tps import ThinPlateSpline, thin_plate_spline
 
 TPS = thin_plate_spline(4)
@@ -55,7 +55,6 @@ __all__ = [
     "ThinPlateSpline",
     "apply_matrix",
     "bilinear_sampler",
-    "matrix_grid",
     "pixel_grid",
     "precise",
     "thin_plate_spline",

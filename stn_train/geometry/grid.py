@@ -30,12 +30,10 @@ def precise(compute: Callable[P, Tensor]) -> Callable[P, Tensor]:
     def widened(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
-
-        def wide(value: Any) -> Any:
-            return value.to(dtype) if isinstance(value, Tensor) else value
-
+        wide: Any = [value.to(dtype) if isinstance(value, Tensor) else value for value in args]
+        named: Any = {name: value.to(dtype) if isinstance(value, Tensor) else value for name, value in kwargs.items()}
         with without_autocast(tensors[0]):
-            return compute(*map(wide, args), **{name: wide(value) for name, value in kwargs.items()})
+            return compute(*wide, **named)
 
     return widened
 
@@ -59,41 +57,10 @@ def pixel_grid(size: tuple[int, int], like: Tensor) -> Tensor:
 
 
 @precise
-def matrix_grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where each output pixel reads: N x H x W x 2, (x, y) in normalised source coordinates (paper, equation 1).
-
-    `matrix` is N x 3 x 3, affine (its last row is taken to be 0 0 1), target to source; `size` is the output's (H, W).
-    """
-    return _linear(matrix[:, :2], size)
-
-
-@precise
-def projective_grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
-    """As `matrix_grid`, for any N x 3 x 3 matrix: the third coordinate, the depth, divides the other two."""
-    return perspective_divide(_linear(matrix, size))
-
-
-@precise
 def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
     """Where points, (N x) M x 2, go under N x 3 x 3 matrices of any kind: N x M x 2."""
-    return perspective_divide(points @ matrix[:, :, :2].mT + matrix[:, None, :, 2])
-
-
-def perspective_divide(homogeneous: Tensor) -> Tensor:
-    """From (..., 3) homogeneous to (..., 2) plain coordinates."""
+    homogeneous = points @ matrix[:, :, :2].mT + matrix[:, None, :, 2]
     return homogeneous[..., :2] / homogeneous[..., 2:].clamp(min=HORIZON)
-
-
-def _linear(rows: Tensor, size: tuple[int, int]) -> Tensor:
-    """The product of `rows`, N x k x 3, with every output pixel's (x, y, 1): N x H x W x k.
-
-    The sum of a column's share and a row's share, by broadcasting: one pass over the grid and no matrix product. Lies
-    in memory as k planes, H x W each: a CPU adds long rows many times as fast as pairs.
-    """
-    height, width = size
-    across = rows[:, :, 0, None] * pixel_centres(width, rows)
-    down = rows[:, :, 1, None] * pixel_centres(height, rows) + rows[:, :, 2, None]
-    return (down[:, :, :, None] + across[:, :, None]).movedim(1, -1)
 
 
 @precise
