@@ -8,7 +8,8 @@ import math
 import os
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.data.randomness import chosen
 from stn_train.errors import UserError
 from stn_train.specs import DIGIT, Source
 from stn_train.storage import at_home
@@ -46,6 +46,27 @@ class Digits:
         """The digits of these numbers."""
         return Digits(self.images[index], self.labels[index], self.repeats)
 
+    def to(self, device: torch.device) -> "Digits":
+        """The same digits on a device."""
+        return Digits(self.images.to(device), self.labels.to(device), self.repeats)
+
+    @cached_property
+    def ink(self) -> NDArray[np.float64]:
+        """N x 56 x 2, (x, y) in centred pixels: of each of the 28 rows the leftmost, then the rightmost inked pixel.
+
+        Inked is what has a value above 0. A row without ink repeats the digit's first inked row, which changes no
+        extent; a digit without any counts as one inked pixel in the middle of its frame. Among these points are the
+        corners of the ink's convex hull.
+        """
+        inked = self.images.cpu().numpy() > 0
+        inked[~inked.any(axis=(1, 2)), DIGIT // 2, DIGIT // 2] = True
+        rows = inked.any(axis=2)
+        y = np.where(rows, np.arange(DIGIT), rows.argmax(axis=1)[:, None])
+        left = np.take_along_axis(inked.argmax(axis=2), y, axis=1)
+        right = np.take_along_axis(DIGIT - 1 - inked[:, :, ::-1].argmax(axis=2), y, axis=1)
+        ends = [np.concatenate([left, right], axis=1), np.concatenate([y, y], axis=1)]
+        return np.stack(ends, axis=2) - (DIGIT - 1) / 2
+
 
 def load_digits(source: Source, data_root: str | None = None) -> tuple[Digits, Digits]:
     """The training and the test split of a source: see `load_split`."""
@@ -64,24 +85,6 @@ def load_split(source: Source, split: Literal["train", "test"], data_root: str |
     root = at_home(data_root or os.environ.get(DATA_VARIABLE) or _cache())
     files = find_files(source, root) or _download(source, root)
     return _read_split(source, files, "train" if split == "train" else "t10k")
-
-
-def hold_out(digits: Digits) -> tuple[Digits, Digits]:
-    """Split training digits into the first five sixths, to train on, and the last sixth, to tune on.
-
-    Neighbours in MNIST's training digits tend to be of one writer: of every sixth digit the rest would know the hand.
-    """
-    held = torch.arange(len(digits)) >= len(digits) - len(digits) // 6
-    return digits.subset(~held), digits.subset(held)
-
-
-def seeded_subset(digits: Digits, count: int, seed: int) -> Digits:
-    """`count` of the training digits, chosen by the seed, and repeated so that an epoch is about as long as before.
-
-    What a seed chooses of fewer is among what it chooses of more.
-    """
-    repeats = max(round(len(digits) * digits.repeats / count), 1)
-    return replace(digits.subset(chosen(count, len(digits), seed)), repeats=repeats)
 
 
 def training_size(source: Source, validation: bool) -> int:
@@ -238,8 +241,11 @@ def _scikit_digits() -> tuple[Digits, Digits]:
     """
     from sklearn.datasets import load_digits as load_scikit_digits
 
+    # Enlarged bilinearly, edge pixels repeated, by a 20 x 8 matrix in tenths: in whole numbers, since many pixels end
+    # half-way between two grey values, where machines round floats differently.
+    position = (4 * np.arange(_BOX) - 3).clip(0, 10 * (_SMALL - 1))
+    enlarge = np.maximum(0, 10 - np.abs(position[:, None] - 10 * np.arange(_SMALL)))
     bunch = load_scikit_digits()
-    enlarge = _enlargement()
     boxes = ((enlarge @ bunch.images.astype(np.int64) @ enlarge.T * 255 + 800) // 1600).astype(np.uint8)
     images = np.zeros((len(boxes), DIGIT, DIGIT), np.uint8)
     mass = boxes.sum(axis=(1, 2), dtype=np.int64)
@@ -258,13 +264,3 @@ def _scikit_digits() -> tuple[Digits, Digits]:
     everything = Digits(torch.from_numpy(images), torch.from_numpy(labels), _REPEATS)
     tested = torch.from_numpy(order_in_class % 4 == 3)
     return everything.subset(~tested), everything.subset(tested)
-
-
-def _enlargement() -> NDArray[np.int64]:
-    """The 20 x 8 matrix that enlarges a column of pixels bilinearly, edge pixels repeated, in tenths.
-
-    In whole numbers, since many pixels end half-way between two grey values, where machines round floats differently.
-    """
-    position = (4 * np.arange(_BOX) - 3).clip(0, 10 * (_SMALL - 1))
-    weights: NDArray[np.int64] = np.maximum(0, 10 - np.abs(position[:, None] - 10 * np.arange(_SMALL)))
-    return weights

@@ -12,10 +12,16 @@ from typing import Any, Literal
 
 import torch
 
-from stn_train.data.datasets import FixedDataset, OnlineDataset, TrainingData, make_fixed_dataset
-from stn_train.data.distortion import true_poses
-from stn_train.data.randomness import Split
-from stn_train.data.sources import Digits, hold_out, load_split, seeded_subset
+from stn_train.data.datasets import (
+    FixedDataset,
+    OnlineDataset,
+    TrainingData,
+    hold_out,
+    make_fixed_dataset,
+    seeded_subset,
+)
+from stn_train.data.distortion import Split, true_poses
+from stn_train.data.sources import Digits, load_split
 from stn_train.errors import UserError, first_line
 from stn_train.specs import DatasetSpec, Source, TrialSpec
 from stn_train.storage import at_home
@@ -114,7 +120,7 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> TrialData:
         digits, _ = hold_out(digits)
     if recipe.train_size is not None:
         digits = seeded_subset(digits, recipe.train_size, trial.seed)
-    online = OnlineDataset.of(dataset, digits, runtime.device, posed, recipe.elastic_augmentation, recipe.grown)
+    online = OnlineDataset(dataset, digits.to(runtime.device), posed, recipe.elastic_augmentation, recipe.grown)
     return TrialData(online, len(digits), load_fixed(trial, dataset, runtime))
 
 

@@ -16,7 +16,8 @@ from sklearn.datasets import load_digits as load_scikit_digits
 from torch.nn import functional as F
 
 from stn_train.data import sources as digits_module
-from stn_train.data.sources import hold_out, load_digits, seeded_subset
+from stn_train.data.datasets import hold_out, seeded_subset
+from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
