@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -60,16 +60,6 @@ class Batch(NamedTuple):
     poses: Tensor | None
 
 
-class TrainingData(Protocol):
-    """Training images, in an order of their own for every epoch."""
-
-    def __len__(self) -> int:
-        """Images in an epoch."""
-
-    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
-        """An epoch's whole batches; one that is smaller where there are too few images for that."""
-
-
 @dataclass(frozen=True)
 class OnlineDataset:
     """Digits that are distorted afresh for every epoch, on the device where they lie.
@@ -88,7 +78,10 @@ class OnlineDataset:
         return len(self.digits) * self.digits.repeats
 
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
-        """See TrainingData. The distortions depend on seed and epoch alone."""
+        """An epoch's whole batches; one that is smaller where there are too few images for that.
+
+        Order and distortions depend on seed and epoch alone.
+        """
         spec = self.spec if epoch >= self.grown else self.spec.eased(epoch / self.grown)
         draws = sample_distortion(spec, self.digits, seed, "train", epoch, self.elastic_augmentation)
         shown = torch.stack([drawn.digit for drawn in draws], dim=1)
@@ -97,6 +90,28 @@ class OnlineDataset:
             images = render(spec, self.digits, draws, index)
             poses = true_poses(spec, draws[0].theta[index]) if self.posed else None
             yield Batch(images, labels[index.to(labels.device)], poses)
+
+
+@dataclass(frozen=True)
+class PrebuiltDataset:
+    """Images that were distorted once, and stay as they are: M x C x H x W, uint8, with M labels and M x 9 poses."""
+
+    images: Tensor
+    labels: Tensor
+    poses: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
+        """As an OnlineDataset's."""
+        for index in whole_batches(len(self), seed, epoch, size):
+            index = index.to(self.images.device)
+            poses = None if self.poses is None else self.poses[index.cpu()]
+            yield Batch(self.images[index].float() / 255, self.labels[index], poses)
+
+
+TrainingData = OnlineDataset | PrebuiltDataset
 
 
 def whole_batches(count: int, seed: int, epoch: int, size: int) -> Iterator[Tensor]:

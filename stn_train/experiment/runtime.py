@@ -15,6 +15,7 @@ import torch
 from stn_train.data.datasets import (
     FixedDataset,
     OnlineDataset,
+    PrebuiltDataset,
     TrainingData,
     hold_out,
     make_fixed_dataset,
@@ -108,7 +109,7 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> TrialData:
     """Load a trial's digits, or its prebuilt dataset, and distort what is distorted once."""
     dataset, recipe, posed = trial.dataset, trial.training, trial.model.pose in ("supervised", "oracle")
     if runtime.prebuilt is not None:
-        from stn_train.data.prebuilt import PrebuiltDataset, load_prebuilt
+        from stn_train.data.prebuilt import load_prebuilt
 
         prebuilt = load_prebuilt(dataset, trial.source, at_home(runtime.prebuilt))
         train, test = prebuilt["train"], prebuilt["test"]

@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.geometry.families import Family
-from stn_train.geometry.grid import pixel_grid, precise
+from stn_train.geometry.families import Family, pixel_grid, precise
 
 Array = NDArray[np.float64]
 

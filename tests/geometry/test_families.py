@@ -30,7 +30,7 @@ from stn_train.geometry import (
     pixel_grid,
     thin_plate_spline,
 )
-from stn_train.geometry.grid import HORIZON
+from stn_train.geometry.families import HORIZON
 from stn_train.specs import TransformerSpec
 
 EVERY = {**FAMILIES, "homography": HOMOGRAPHY, "tps_3": thin_plate_spline(3)}
