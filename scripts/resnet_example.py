@@ -69,7 +69,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spec = DatasetSpec.model_validate(asked.dataset)
     training, test = (split.subset(torch.arange(len(split))[: asked.digits]) for split in load_digits(asked.source))
-    data = OnlineDataset.of(spec, training, device)
+    data = OnlineDataset(spec, training.to(device))
     variant, *_ = make_fixed_dataset(spec, test, "test")
     for transformed in (False, True):
         torch.manual_seed(0)

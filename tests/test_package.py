@@ -43,7 +43,7 @@ USES = {
     "SpatialTransformer": "assert transformer(images).shape == (5, 1, 28, 28)",
     "bilinear_sampler": "assert st.bilinear_sampler(images, affine.grid(torch.zeros(5, 6), (3, 4))).shape[3] == 4",
     "build_model": "assert st.build_model('st_cnn', (42, 42), parameters=60_000)(images).shape == (5, 10)",
-    "sample_distortion": "assert len(st.sample_distortion(dataset, test, 1, 'train')[0]) == len(test) * test.repeats",
+    "sample_distortion": "assert len(st.sample_distortion(dataset, test, 1, 'train')[0].theta) == 10 * len(test)",
     "insert_transformer": "assert st.insert_transformer(torch.nn.ReLU(), image=(1, 42, 42))(images).ndim == 4",
     "load_config": "assert st.load_config('quickstart').name == 'quickstart'",
     "load_digits": "assert test.images.shape[1:] == (28, 28)",

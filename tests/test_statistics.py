@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import binomtest, norm, t, ttest_1samp
 
-from stn_train.data.randomness import RandomKey, RandomStream
+from stn_train.data.distortion import random_stream
 from stn_train.statistics import (
     Comparison,
     Estimate,
@@ -334,7 +334,7 @@ def test_mcnemars_test_is_left_out_where_a_digit_stands_in_two_images() -> None:
 def test_errors_and_differences_on_pairs_of_digits_lie_in_their_intervals() -> None:
     """600 repeats of 1000 images that show each digit twice, in the order of addition; most depends on the digits."""
     random = np.random.default_rng(8)
-    digit = np.stack([ONCE, RandomKey(20_150_605, "test").stream(RandomStream.PARTNER).permutation(ONCE)], axis=1)
+    digit = np.stack([ONCE, random_stream("partner", 20_150_605, "test").permutation(ONCE)], axis=1)
     errors = differences = 0
     for _ in range(600):
         shared, own = random.standard_normal(1000), random.standard_normal((2, 1000))

@@ -41,7 +41,7 @@ class PilDigits(Dataset[tuple[Any, int]]):
 
 def _epochs(setting: Setting, name: str, digits: Digits) -> Work:
     """Makes the images of one epoch after another, as a training does."""
-    data = OnlineDataset.of(DatasetSpec.model_validate(name), digits, setting.runtime.device)
+    data = OnlineDataset(DatasetSpec.model_validate(name), digits.to(setting.runtime.device))
     epochs = count()
 
     def epoch() -> None:
@@ -100,7 +100,7 @@ def _bare(spec: DatasetSpec, digits: Digits, drawn: Distortion, device: torch.de
     the values do not matter here.
     """
     size = spec.canvas
-    sources = digits.images[torch.from_numpy(drawn.digit[:_BATCH])].to(device)[:, None].float() / 255
+    sources = digits.images[drawn.digit[:_BATCH]].to(device)[:, None].float() / 255
     family, theta = distortion_family(spec), drawn.theta[:_BATCH].to(device)
     ready = family.grid(theta, size)
     if spec.name == "rts":

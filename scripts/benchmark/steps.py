@@ -36,9 +36,8 @@ _EVALUATED = 3000
 
 def data_of(trial: TrialSpec, setting: Setting) -> OnlineDataset:
     """What a trial trains on."""
-    return OnlineDataset.of(
-        trial.dataset, setting.digits, setting.runtime.device, elastic_augmentation=trial.training.elastic_augmentation
-    )
+    digits = setting.digits.to(setting.runtime.device)
+    return OnlineDataset(trial.dataset, digits, elastic_augmentation=trial.training.elastic_augmentation)
 
 
 def evaluation_images(trial: TrialSpec, setting: Setting, count: int) -> Tensor:

@@ -93,7 +93,7 @@ def _our_way(setting: Setting, batch_size: int) -> Work:
     digits = setting.digits.subset(torch.arange(_IMAGES))
     network = Network(None, TutorialNetwork()).to(device).to(memory_format=torch.channels_last)
     state = TrainingState.start(network, recipe)
-    data = OnlineDataset.of(DatasetSpec.model_validate("plain"), digits, device)
+    data = OnlineDataset(DatasetSpec.model_validate("plain"), digits.to(device))
     epochs = train(state, data, recipe, 0, device)
     return lambda: next(epochs)
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stn_train.data.datasets import TEST_SEED, render, to_device, whole_batches
-from stn_train.data.distortion import InkExtent, sample_distortion
-from stn_train.data.randomness import Split
+from stn_train.data.datasets import TEST_SEED, render, whole_batches
+from stn_train.data.distortion import Split, sample_distortion
 from stn_train.data.sources import Digits
 from stn_train.specs import DatasetSpec
 
@@ -19,7 +18,6 @@ class OneClass:
 
     spec: DatasetSpec
     digits: Digits
-    ink: InkExtent
     members: Tensor
     """The numbers of the images of the class, on the CPU."""
 
@@ -27,13 +25,13 @@ class OneClass:
     def of(spec: DatasetSpec, digits: Digits, label: int, device: torch.device) -> "OneClass":
         """From digits of all classes on the CPU."""
         members = (digits.labels == label).repeat(digits.repeats).nonzero()[:, 0]
-        return OneClass(spec, to_device(digits, device), InkExtent.of(digits), members)
+        return OneClass(spec, digits.to(device), members)
 
     def batches(self, seed: int, size: int) -> Iterator[Tensor]:
         """Batches without end, distorted afresh in every epoch: B x 1 x H x W, float32 from 0 to 1."""
         epoch = 0
         while True:
-            draws = sample_distortion(self.spec, self.digits, seed, "train", epoch, ink=self.ink)
+            draws = sample_distortion(self.spec, self.digits, seed, "train", epoch)
             for index in whole_batches(len(self.members), seed, epoch, size):
                 yield render(self.spec, self.digits, draws, self.members[index])
             epoch += 1
@@ -43,7 +41,7 @@ class OneClass:
 
         They are those of the dataset's test (or validation) variant, all on the CPU.
         """
-        (drawn,) = draws = sample_distortion(self.spec, self.digits, TEST_SEED, split, ink=self.ink)
+        (drawn,) = draws = sample_distortion(self.spec, self.digits, TEST_SEED, split)
         images = (render(self.spec, self.digits, draws, self.members) * 255).round().byte().cpu()
         shift = torch.from_numpy(drawn.shift)[self.members].float()
         return images, shift, self.members % len(self.digits)

@@ -14,7 +14,8 @@ from stn_train.colocalisation.report import CellResult, ColocalisationFolder
 from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.colocalisation.training import train_localiser
 from stn_train.config import dump, load_colocalisation
-from stn_train.data.sources import Digits, hold_out, load_digits
+from stn_train.data.datasets import hold_out
+from stn_train.data.sources import Digits, load_digits
 from stn_train.errors import Stopped, TrialError, UserError
 from stn_train.experiment.load import load_network
 from stn_train.experiment.plan import differences

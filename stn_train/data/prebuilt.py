@@ -12,20 +12,16 @@
 With two channels, images and all parameters but the label have an axis of length 2 after the first.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stn_train import storage
-from stn_train.data.datasets import TEST_SEED, Batch, FixedDataset, joined, make_fixed_dataset, whole_batches
-from stn_train.data.distortion import Distortion, Outline, distortion_family
-from stn_train.data.randomness import Split
+from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
+from stn_train.data.distortion import Distortion, Outline, Split, distortion_family
 from stn_train.data.sources import Digits
 from stn_train.errors import UserError
 from stn_train.specs import DIGIT, DatasetSpec, Source, Spec
@@ -35,25 +31,6 @@ BUILD_SEED = 0
 """The seed of built training images: those of epoch 0 of a training with this seed."""
 _SPLITS: tuple[Split, ...] = ("train", "test")
 _FILES = ("images.npy", "digits.npy", "parameters.npz")
-
-
-@dataclass(frozen=True)
-class PrebuiltDataset:
-    """Images that were distorted once, and stay as they are: M x C x H x W, uint8, with M labels and M x 9 poses."""
-
-    images: Tensor
-    labels: Tensor
-    poses: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
-        """See TrainingData."""
-        for index in whole_batches(len(self), seed, epoch, size):
-            index = index.to(self.images.device)
-            poses = None if self.poses is None else self.poses[index.cpu()]
-            yield Batch(self.images[index].float() / 255, self.labels[index], poses)
 
 
 class Manifest(Spec):
@@ -89,33 +66,32 @@ def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits]
     for split, of_split in digits.items():
         variant, draws, outlines = make_fixed_dataset(spec, of_split, split, seeds[split])
         counts[split] = len(variant.images)
-        channels = [_parameters(spec, *channel) for channel in zip(draws, outlines, strict=True)]
-        arrays: dict[str, Any] = {name: joined([channel[name] for channel in channels]) for name in channels[0]}
+        channels = [_parameters(*channel) for channel in zip(draws, outlines, strict=True)]
+        # One channel has no axis of its own in the files.
+        arrays: dict[str, Any] = {"label": variant.labels.numpy()}
+        for name in channels[0]:
+            arrays[name] = torch.stack([channel[name] for channel in channels], dim=1).squeeze(1).numpy()
         with storage.atomic(target / split / "images.npy") as file:
-            np.save(file, joined(list(variant.images.numpy().swapaxes(0, 1))))
+            np.save(file, variant.images.squeeze(1).numpy())
         with storage.atomic(target / split / "digits.npy") as file:
             np.save(file, variant.sources.numpy())
         with storage.atomic(target / split / "parameters.npz") as file:
-            np.savez(file, label=variant.labels.numpy(), **arrays)
+            np.savez(file, **arrays)
         for name in _FILES:
             files[f"{split}/{name}"] = storage.sha256(target / split / name)
     family = distortion_family(spec).name
     return Manifest(source=source, dataset=spec, family=family, seeds=seeds, images=counts, files=files)
 
 
-def _parameters(spec: DatasetSpec, drawn: Distortion, lies: Outline) -> dict[str, NDArray[np.generic]]:
+def _parameters(drawn: Distortion, lies: Outline) -> dict[str, Tensor]:
     """What is true of one channel of the images, by the names in the file."""
-    values = asdict(drawn)
-    clutter = values.pop("clutter") or {}
-    del values["elastic_theta"]  # fixed images show the digits of the file as they are
-    values |= {
-        "frame": lies.frame,
-        "frame_box": lies.frame_box,
-        "ink_box": lies.ink,
-        "clipped": lies.clipped(spec.canvas),
-    }
-    values |= {f"clutter_{name}": places for name, places in clutter.items()}
-    return {name: np.asarray(value) for name, value in values.items()}
+    frame_box = np.concatenate([lies.frame.min(axis=1), lies.frame.max(axis=1)], axis=1)
+    values = {name: getattr(drawn, name) for name in ("digit", "theta", "rotation", "scale", "shear", "shift")}
+    values |= {"frame": lies.frame, "frame_box": frame_box, "ink_box": lies.ink, "clipped": lies.clipped}
+    if drawn.clutter is not None:
+        names = ("clutter_digit", "clutter_from_y", "clutter_from_x", "clutter_to_y", "clutter_to_x")
+        values |= dict(zip(names, drawn.clutter.unbind(-1), strict=True))
+    return {name: torch.as_tensor(value) for name, value in values.items()}
 
 
 def read_manifest(spec: DatasetSpec, source: Source, folder: Path) -> Manifest:

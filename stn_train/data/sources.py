@@ -8,7 +8,8 @@ import math
 import os
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.data.randomness import chosen
 from stn_train.errors import UserError
 from stn_train.specs import DIGIT, Source
 from stn_train.storage import at_home
@@ -46,6 +46,27 @@ class Digits:
         """The digits of these numbers."""
         return Digits(self.images[index], self.labels[index], self.repeats)
 
+    def to(self, device: torch.device) -> "Digits":
+        """The same digits on a device."""
+        return Digits(self.images.to(device), self.labels.to(device), self.repeats)
+
+    @cached_property
+    def ink(self) -> NDArray[np.float64]:
+        """N x 56 x 2, (x, y) in centred pixels: of each of the 28 rows the leftmost, then the rightmost inked pixel.
+
+        Inked is what has a value above 0. A row without ink repeats the digit's first inked row, which changes no
+        extent; a digit without any counts as one inked pixel in the middle of its frame. Among these points are the
+        corners of the ink's convex hull.
+        """
+        inked = self.images.cpu().numpy() > 0
+        inked[~inked.any(axis=(1, 2)), DIGIT // 2, DIGIT // 2] = True
+        rows = inked.any(axis=2)
+        y = np.where(rows, np.arange(DIGIT), rows.argmax(axis=1)[:, None])
+        left = np.take_along_axis(inked.argmax(axis=2), y, axis=1)
+        right = np.take_along_axis(DIGIT - 1 - inked[:, :, ::-1].argmax(axis=2), y, axis=1)
+        ends = [np.concatenate([left, right], axis=1), np.concatenate([y, y], axis=1)]
+        return np.stack(ends, axis=2) - (DIGIT - 1) / 2
+
 
 def load_digits(source: Source, data_root: str | None = None) -> tuple[Digits, Digits]:
     """The training and the test split of a source: see `load_split`."""
@@ -61,27 +82,24 @@ def load_split(source: Source, split: Literal["train", "test"], data_root: str |
     """
     if source == "digits":
         return _scikit_digits()[split == "test"]
-    root = at_home(data_root or os.environ.get(DATA_VARIABLE) or _cache())
+    cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "stn-train")
+    root = at_home(data_root or os.environ.get(DATA_VARIABLE) or cache)
     files = find_files(source, root) or _download(source, root)
-    return _read_split(source, files, "train" if split == "train" else "t10k")
-
-
-def hold_out(digits: Digits) -> tuple[Digits, Digits]:
-    """Split training digits into the first five sixths, to train on, and the last sixth, to tune on.
-
-    Neighbours in MNIST's training digits tend to be of one writer: of every sixth digit the rest would know the hand.
-    """
-    held = torch.arange(len(digits)) >= len(digits) - len(digits) // 6
-    return digits.subset(~held), digits.subset(held)
-
-
-def seeded_subset(digits: Digits, count: int, seed: int) -> Digits:
-    """`count` of the training digits, chosen by the seed, and repeated so that an epoch is about as long as before.
-
-    What a seed chooses of fewer is among what it chooses of more.
-    """
-    repeats = max(round(len(digits) * digits.repeats / count), 1)
-    return replace(digits.subset(chosen(count, len(digits), seed)), repeats=repeats)
+    of_images, of_labels = _FILES[split]
+    count = _COUNTS[split]
+    # To delete a file is told only of one that we have downloaded.
+    mend = f"put {source}'s own file there, or name another folder by --data-root"
+    if files[of_labels].is_relative_to(at_home(cache)):
+        mend = "delete it to have it downloaded again"
+    images = _read_idx(source, of_images, files[of_images], (count, DIGIT, DIGIT), mend)
+    labels = _read_idx(source, of_labels, files[of_labels], (count,), mend)
+    if labels.max() >= CLASSES:
+        wrong = int((labels >= CLASSES).argmax())
+        raise UserError(
+            f"{files[of_labels]} is damaged: image {wrong}, counted from 0, has the label {labels[wrong]}, and labels "
+            f"are from 0 to {CLASSES - 1}; {mend}"
+        )
+    return Digits(torch.from_numpy(images), torch.from_numpy(labels).long())
 
 
 def training_size(source: Source, validation: bool) -> int:
@@ -90,14 +108,14 @@ def training_size(source: Source, validation: bool) -> int:
     return count - count // 6 if validation else count
 
 
-def _cache() -> str:
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "stn-train")
-
-
 # --- torchvision's sources: MNIST, Fashion-MNIST, KMNIST ----------------------------------------------------------
 
 _FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
-_COUNTS = {"train": 60_000, "t10k": 10_000}
+_COUNTS = {"train": 60_000, "test": 10_000}
+_FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
 _MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -113,16 +131,15 @@ def find_files(source: Source, root: Path) -> dict[str, Path] | None:
     before idx, as in train-images.idx3-ubyte.
     """
     for folder in _folders(source, root):
-        found = {name: path for name in _MNIST_MD5 if (path := _find_file(folder, name))}
-        if len(found) == len(_MNIST_MD5):
-            return found
+        found = {}
+        for name in _MNIST_MD5:
+            dotted = name.replace("-idx", ".idx")
+            paths = (folder / spelling for spelling in (name, dotted, f"{name}.gz", f"{dotted}.gz"))
+            found[name] = next((path for path in paths if path.is_file()), None)
+        there = {name: path for name, path in found.items() if path is not None}
+        if len(there) == len(found):
+            return there
     return None
-
-
-def _find_file(folder: Path, name: str) -> Path | None:
-    spellings = (name, name.replace("-idx", ".idx"))
-    paths = (folder / f"{spelling}{ending}" for ending in ("", ".gz") for spelling in spellings)
-    return next((path for path in paths if path.is_file()), None)
 
 
 def _folders(source: Source, root: Path) -> list[Path]:
@@ -145,43 +162,26 @@ def _download(source: Source, root: Path) -> dict[str, Path]:
             with contextlib.suppress(OSError):
                 each.rmdir()
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        instead = ""
+        for other in _folders(source, root):
+            names = sorted(path.name for path in other.iterdir()) if other.is_dir() else []
+            if names:
+                more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+                wanted = ", ".join(_MNIST_MD5)
+                instead = f": {other} has {', '.join(names[:8])}{more}, not {wanted}, each with or without .gz"
+                break
         raise UserError(
-            f"{source} is not in {root} and could not be downloaded ({reason}){_found_instead(source, root)}; name the "
-            f"folder that holds {_FOLDERS[source]}/raw by --data-root, by data_root in the configuration or by "
-            f"{DATA_VARIABLE}, or start with `stn-train run --config quickstart`, which needs no download"
+            f"{source} is not in {root} and could not be downloaded ({reason}){instead}; name the folder that holds "
+            f"{_FOLDERS[source]}/raw by --data-root, by data_root in the configuration or by {DATA_VARIABLE}, or start "
+            "with `stn-train run --config quickstart`, which needs no download"
         ) from None
     return {name: folder / name for name in _MNIST_MD5}
 
 
-def _found_instead(source: Source, root: Path) -> str:
-    """The part of a sentence on what lies where a source's files are looked for; empty where nothing does."""
-    for folder in filter(Path.is_dir, _folders(source, root)):
-        names = sorted(path.name for path in folder.iterdir())
-        if names:
-            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            return f": {folder} has {', '.join(names[:8])}{more}, not {', '.join(_MNIST_MD5)}, each with or without .gz"
-    return ""
-
-
-def _read_split(source: Source, files: dict[str, Path], split: str) -> Digits:
-    count = _COUNTS[split]
-    images = _read_idx(source, files, f"{split}-images-idx3-ubyte", (count, DIGIT, DIGIT))
-    name = f"{split}-labels-idx1-ubyte"
-    labels = _read_idx(source, files, name, (count,))
-    if labels.max() >= CLASSES:
-        wrong = int((labels >= CLASSES).argmax())
-        raise UserError(
-            f"{files[name]} is damaged: image {wrong}, counted from 0, has the label {labels[wrong]}, and labels are "
-            f"from 0 to {CLASSES - 1}; {_mend(source, files[name])}"
-        )
-    return Digits(torch.from_numpy(images), torch.from_numpy(labels).long())
-
-
-def _read_idx(source: Source, files: dict[str, Path], name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _read_idx(source: Source, name: str, path: Path, shape: tuple[int, ...], mend: str) -> NDArray[np.uint8]:
     """The values of an IDX file, gzipped or not, that holds bytes of just this shape; any other is refused by name."""
-    path, mend = files[name], _mend(source, files[name])
-    start = 4 + 4 * len(shape)
-    size = start + math.prod(shape)
+    header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
+    size = len(header) + math.prod(shape)
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -191,40 +191,16 @@ def _read_idx(source: Source, files: dict[str, Path], name: str, shape: tuple[in
         raise UserError(f"{path} is damaged: {error}; {mend}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    declared = _declared(content)
-    length = 4 + 4 * len(declared) + math.prod(declared)
-    if declared not in (shape, ()) and len(content) == min(length, size + 1):
+    if len(content) != size or not content.startswith(header):
+        found = f"over {size:,}" if len(content) > size else f"{len(content):,}"
         raise UserError(
-            f"{path} holds {_by(declared)} bytes, and {source}'s file {_by(shape)}: no command reads images of "
-            f"your own; {mend}"
+            f"{path} is damaged or is not {source}'s: expected the header of {' x '.join(map(str, shape))} bytes and "
+            f"{size:,} bytes in all, found {found}; no command reads images of your own; {mend}"
         )
-    if len(content) != size:
-        found = f"over {size}" if len(content) > size else len(content)
-        raise UserError(f"{path} is damaged: it has {found} bytes, not {size}; {mend}")
-    if declared != shape:
-        raise UserError(f"{path} is damaged: its header is not that of {shape[0]} {source} entries; {mend}")
     if (hashlib.md5(content, usedforsecurity=False).hexdigest() == _MNIST_MD5[name]) != (source == "mnist"):
         why = "is damaged: its checksum is not MNIST's" if source == "mnist" else f"is MNIST's and not {source}'s"
         raise UserError(f"{path} {why}; {mend}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
-
-
-def _declared(content: bytes) -> tuple[int, ...]:
-    """The shape that an IDX file of bytes says it has; () where it is none."""
-    axes = int.from_bytes(content[3:4]) if content.startswith(b"\0\0\x08") else 0
-    sizes = content[4 : 4 + 4 * axes]
-    return struct.unpack(f">{axes}I", sizes) if len(sizes) == 4 * axes else ()
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(f"{size:,}" for size in shape)
-
-
-def _mend(source: Source, path: Path) -> str:
-    """What helps against a file that is not a source's own; to delete it only where we have downloaded it."""
-    if path.is_relative_to(at_home(_cache())):
-        return "delete it to have it downloaded again"
-    return f"put {source}'s own file there, or name another folder by --data-root"
+    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape).copy()
 
 
 # --- the embedded source: scikit-learn's digits -------------------------------------------------------------------
@@ -238,8 +214,11 @@ def _scikit_digits() -> tuple[Digits, Digits]:
     """
     from sklearn.datasets import load_digits as load_scikit_digits
 
+    # Enlarged bilinearly, edge pixels repeated, by a 20 x 8 matrix in tenths: in whole numbers, since many pixels end
+    # half-way between two grey values, where machines round floats differently.
+    position = (4 * np.arange(_BOX) - 3).clip(0, 10 * (_SMALL - 1))
+    enlarge = np.maximum(0, 10 - np.abs(position[:, None] - 10 * np.arange(_SMALL)))
     bunch = load_scikit_digits()
-    enlarge = _enlargement()
     boxes = ((enlarge @ bunch.images.astype(np.int64) @ enlarge.T * 255 + 800) // 1600).astype(np.uint8)
     images = np.zeros((len(boxes), DIGIT, DIGIT), np.uint8)
     mass = boxes.sum(axis=(1, 2), dtype=np.int64)
@@ -258,13 +237,3 @@ def _scikit_digits() -> tuple[Digits, Digits]:
     everything = Digits(torch.from_numpy(images), torch.from_numpy(labels), _REPEATS)
     tested = torch.from_numpy(order_in_class % 4 == 3)
     return everything.subset(~tested), everything.subset(tested)
-
-
-def _enlargement() -> NDArray[np.int64]:
-    """The 20 x 8 matrix that enlarges a column of pixels bilinearly, edge pixels repeated, in tenths.
-
-    In whole numbers, since many pixels end half-way between two grey values, where machines round floats differently.
-    """
-    position = (4 * np.arange(_BOX) - 3).clip(0, 10 * (_SMALL - 1))
-    weights: NDArray[np.int64] = np.maximum(0, 10 - np.abs(position[:, None] - 10 * np.arange(_SMALL)))
-    return weights

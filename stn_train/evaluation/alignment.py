@@ -14,7 +14,7 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
-from stn_train.data.datasets import FixedDataset, distorted_again
+from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
 from stn_train.data.distortion import distortion_family, true_poses
 from stn_train.evaluation.classify import classify, edge
 from stn_train.evaluation.metrics import (
@@ -410,7 +410,7 @@ def alignment_metrics(
     residual = _pose_residual(dataset, stages, fixed.theta, thetas)
     found = regions(residual, fixed.sources, fixed.digit)
     of_class = [(fixed.labels == label).nonzero()[:, 0] for label in range(dataset.classes)]
-    again = distorted_again(dataset, fixed)
+    again, *_ = make_fixed_dataset(dataset, fixed.digits, "test", TEST_SEED + 1)  # each digit once more, otherwise
     given = [true_poses(dataset, each.theta) if network.pose == "oracle" else None for each in (fixed, again)]
     read = classify(network, again.images, device, precision, given[1]).thetas
     both = tuple(torch.cat(pair) for pair in zip(thetas, read, strict=True))
@@ -431,7 +431,7 @@ def _within_classes(
 ) -> WithinClasses:
     network.eval()
     images, output = within_classes(network.front, fixed.images, fixed.labels, dataset.classes, device, poses)
-    digits, _ = within_classes(nn.Identity(), fixed.sources[:, None], fixed.source_labels, dataset.classes, device)
+    digits, _ = within_classes(nn.Identity(), fixed.sources[:, None], fixed.digits.labels, dataset.classes, device)
     return WithinClasses(digits=digits, images=images, output=output)
 
 

@@ -31,7 +31,7 @@ def rotated_poses(poses: Tensor, degrees: float, aspect: float) -> Tensor:
     now where turning has put that point.
     """
     turn = ROTATION.matrix(torch.tensor([[math.radians(degrees)]], dtype=torch.float64), aspect)
-    return HOMOGRAPHY.theta_of(turn @ HOMOGRAPHY.matrix(poses.double())).to(poses.dtype)
+    return (turn @ HOMOGRAPHY.matrix(poses.double())).flatten(1).to(poses.dtype)
 
 
 @dataclass(frozen=True)

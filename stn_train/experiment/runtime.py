@@ -12,10 +12,17 @@ from typing import Any, Literal
 
 import torch
 
-from stn_train.data.datasets import FixedDataset, OnlineDataset, TrainingData, make_fixed_dataset
-from stn_train.data.distortion import true_poses
-from stn_train.data.randomness import Split
-from stn_train.data.sources import Digits, hold_out, load_split, seeded_subset
+from stn_train.data.datasets import (
+    FixedDataset,
+    OnlineDataset,
+    PrebuiltDataset,
+    TrainingData,
+    hold_out,
+    make_fixed_dataset,
+    seeded_subset,
+)
+from stn_train.data.distortion import Split, true_poses
+from stn_train.data.sources import Digits, load_split
 from stn_train.errors import UserError, first_line
 from stn_train.specs import DatasetSpec, Source, TrialSpec
 from stn_train.storage import at_home
@@ -102,7 +109,7 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> TrialData:
     """Load a trial's digits, or its prebuilt dataset, and distort what is distorted once."""
     dataset, recipe, posed = trial.dataset, trial.training, trial.model.pose in ("supervised", "oracle")
     if runtime.prebuilt is not None:
-        from stn_train.data.prebuilt import PrebuiltDataset, load_prebuilt
+        from stn_train.data.prebuilt import load_prebuilt
 
         prebuilt = load_prebuilt(dataset, trial.source, at_home(runtime.prebuilt))
         train, test = prebuilt["train"], prebuilt["test"]
@@ -114,7 +121,7 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> TrialData:
         digits, _ = hold_out(digits)
     if recipe.train_size is not None:
         digits = seeded_subset(digits, recipe.train_size, trial.seed)
-    online = OnlineDataset.of(dataset, digits, runtime.device, posed, recipe.elastic_augmentation, recipe.grown)
+    online = OnlineDataset(dataset, digits.to(runtime.device), posed, recipe.elastic_augmentation, recipe.grown)
     return TrialData(online, len(digits), load_fixed(trial, dataset, runtime))
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
-from stn_train.data.sources import Digits
 from stn_train.errors import UserError
 from stn_train.evaluation.classify import Predictions, classify, outputs_and_outlines
 from stn_train.evaluation.variance import class_means
@@ -139,10 +138,9 @@ def _one_of_a_class(rank: Tensor, labels: Tensor) -> Tensor:
 
 def _rotation_sweep(trial: TrialSpec, fixed: FixedDataset, network: Network, runtime: Runtime) -> Arrays:
     """One digit rotated by 360 degrees in steps, distorted for the rest as the dataset's first image is."""
-    labels = fixed.source_labels
-    shown = (labels == _UNMISTAKABLE).int().argmax()
-    others = torch.arange(len(labels))[:_FEW]  # to cut clutter from
-    few = Digits(fixed.sources, labels).subset(torch.cat([shown[None], others]))
+    shown = (fixed.digits.labels == _UNMISTAKABLE).int().argmax()
+    others = torch.arange(len(fixed.sources))[:_FEW]  # to cut clutter from
+    few = fixed.digits.subset(torch.cat([shown[None], others]))
     images = []
     for angle in _ANGLES:
         degrees = angle if angle <= 180 else angle - 360

@@ -26,8 +26,13 @@ from stn_train.geometry.families import (
     TRANSLATION,
     Family,
     MatrixFamily,
+    apply_matrix,
+    bilinear_sampler,
+    pixel_centres,
+    pixel_grid,
+    precise,
+    without_autocast,
 )
-from stn_train.geometry.grid import apply_matrix, bilinear_sampler, matrix_grid, pixel_grid, precise, without_autocast
 from stn_train.geometry.tps import ThinPlateSpline, thin_plate_spline
 
 TPS = thin_plate_spline(4)
@@ -55,7 +60,7 @@ __all__ = [
     "ThinPlateSpline",
     "apply_matrix",
     "bilinear_sampler",
-    "matrix_grid",
+    "pixel_centres",
     "pixel_grid",
     "precise",
     "thin_plate_spline",

@@ -1,13 +1,82 @@
-"""Transform families: how parameters theta become a map, and a sampling grid, from target to source."""
+"""Transform families, target to source; the grids that they generate, and the sampler: in float32 or wider.
+
+A family says how parameters theta become a map, and where each output pixel reads; the sampler what it reads there.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import reduce, wraps
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from stn_train.geometry.grid import apply_matrix, matrix_grid, precise, projective_grid
+P = ParamSpec("P")
+
+HORIZON = 0.01
+"""The least depth that a projective map divides by.
+
+What lies at the horizon or behind it reads far outside, but for the few points whose numerators are as small.
+"""
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """A context in which what is computed with `tensor` keeps its precision, on any device.
+
+    Also on `meta`, where shapes are found without computing, and which knows no autocast.
+    """
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
+
+
+def precise(compute: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """`compute` in the widest type of the tensors that it is given, float32 at least, also under autocast.
+
+    In bfloat16 a coordinate would be off by a tenth of a pixel.
+    """
+
+    @wraps(compute)
+    def widened(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+        wide: Any = [value.to(dtype) if isinstance(value, Tensor) else value for value in args]
+        named: Any = {name: value.to(dtype) if isinstance(value, Tensor) else value for name, value in kwargs.items()}
+        with without_autocast(tensors[0]):
+            return compute(*wide, **named)
+
+    return widened
+
+
+def pixel_centres(count: int, like: Tensor) -> Tensor:
+    """Normalised coordinates of the centres of `count` pixels in a row, as dtype and device of `like`."""
+    return (2 * torch.arange(count, dtype=like.dtype, device=like.device) + 1) / count - 1
+
+
+def pixel_grid(size: tuple[int, int], like: Tensor) -> Tensor:
+    """Normalised (x, y) of the centres of all pixels of an image of size (H, W): H x W x 2."""
+    rows, columns = (pixel_centres(count, like) for count in size)
+    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+
+
+@precise
+def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
+    """Where points, (N x) M x 2, go under N x 3 x 3 matrices of any kind: N x M x 2."""
+    homogeneous = points @ matrix[:, :, :2].mT + matrix[:, None, :, 2]
+    return homogeneous[..., :2] / homogeneous[..., 2:].clamp(min=HORIZON)
+
+
+@precise
+def bilinear_sampler(images: Tensor, grid: Tensor) -> Tensor:
+    """Read `images` (N x C x H x W) at `grid` (N x h x w x 2, normalised source coordinates): N x C x h x w.
+
+    Bilinear, with zeros outside the image (paper, equation 5). The result is float32 or wider, as all is here.
+    """
+    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+
+
+# --- the families ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -46,20 +115,30 @@ class Family(ABC):
 class MatrixFamily(Family):
     """A family whose maps are 3 x 3 matrices.
 
-    `to_matrix(theta)` gives the matrices (N x 3 x 3) for parameters theta (N x p), and `from_matrix` theta for
-    matrices of the family; None where theta cannot be read off them. Both speak of a frame whose two axes have the same
-    unit, half the image's height, unless `normalised`: then of normalised coordinates, whatever the aspect.
+    `numbers` names what theta holds, and `entries` says where it stands in the matrix, row by row: one of these names,
+    its negative, or a constant; of an angle its `cos` and `sin`. It speaks of a frame whose two axes have the same
+    unit, half the image's height, unless `normalised`: then of normalised coordinates, whatever the aspect. The last
+    row of one that is not `projective` is 0 0 1.
     """
 
-    to_matrix: Callable[[Tensor], Tensor]
-    from_matrix: Callable[[Tensor], Tensor] | None
+    numbers: str
+    entries: str
     normalised: bool = False
     projective: bool = False
 
     @precise
     def matrix(self, theta: Tensor, aspect: float = 1.0) -> Tensor:
         """The matrices, N x 3 x 3, for theta, N x p, in normalised coordinates."""
-        return self._reframed(self.to_matrix(theta), aspect)
+        entry = dict(zip(self.numbers.split(), theta.unbind(-1), strict=True))
+        if "angle" in entry:
+            entry |= {"cos": torch.cos(entry["angle"]), "sin": torch.sin(entry["angle"])}
+        entry |= {"0": torch.zeros_like(theta[:, 0]), "1": torch.ones_like(theta[:, 0])}
+        nine = [-entry[name[1:]] if name[0] == "-" else entry[name] for name in self.entries.split()]
+        matrix = torch.stack(nine, dim=-1).view(-1, 3, 3)
+        if aspect == 1.0 or self.normalised:
+            return matrix
+        unit = matrix.new_tensor([aspect, 1.0, 1.0])
+        return matrix * unit / unit[:, None]
 
     def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
         """See Family."""
@@ -69,154 +148,41 @@ class MatrixFamily(Family):
         """See Family. Raises torch.linalg.LinAlgError where there is no inverse."""
         return apply_matrix(torch.linalg.inv(self.matrix(theta, aspect)), source)
 
+    @precise
     def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
-        """See Family."""
-        return (projective_grid if self.projective else matrix_grid)(self.matrix(theta, aspect), size)
+        """See Family.
 
-    @property
-    def closure(self) -> "MatrixFamily":
-        """The family in which the inverses and compositions of this one lie.
-
-        Itself but of shears, whose is the affine one, and of projective maps, whose is that of all homographies: what
-        one of them sends the middle of its target to may lie behind the other's horizon.
+        The product of the matrix and every output pixel's (x, y, 1), as the sum of a column's share and a row's share,
+        by broadcasting: one pass over the grid and no matrix product. Lies in memory as planes, H x W each: a CPU adds
+        long rows many times as fast as pairs.
         """
-        if self.projective:
-            return HOMOGRAPHY
-        return self if self.from_matrix else AFFINE
-
-    @precise
-    def inverse(self, theta: Tensor, aspect: float = 1.0) -> Tensor:
-        """Theta, N x p of the `closure`, of the inverse maps. Raises torch.linalg.LinAlgError where there is none."""
-        return self.closure.theta_of(torch.linalg.inv(self.matrix(theta, aspect)), aspect)
-
-    @precise
-    def compose(self, outer: Tensor, inner: Tensor, aspect: float = 1.0) -> Tensor:
-        """Theta, N x p of the `closure`, of first `inner`, then `outer`, both N x p: x -> outer(inner(x)).
-
-        An image that is sampled through `outer`, and the result through `inner`, is sampled through this.
-        """
-        return self.closure.theta_of(self.matrix(outer, aspect) @ self.matrix(inner, aspect), aspect)
-
-    @precise
-    def theta_of(self, matrix: Tensor, aspect: float = 1.0) -> Tensor:
-        """Theta, N x p, of normalised matrices, N x 3 x 3, that belong to this family.
-
-        Raises TypeError for a family that has no way back from its matrices, and ValueError for projective ones with a
-        matrix whose last entry is not positive: HOMOGRAPHY has that.
-        """
-        if self.from_matrix is None:
-            raise TypeError(f"theta of the family {self.name} cannot be read off a matrix; its closure's can")
-        return self.from_matrix(self._reframed(matrix, 1 / aspect))
-
-    def _reframed(self, matrix: Tensor, aspect: float) -> Tensor:
-        """A matrix of the frame with equal units in the normalised one; with 1 / aspect, the way back."""
-        if aspect == 1.0 or self.normalised:
-            return matrix
-        unit = matrix.new_tensor([aspect, 1.0, 1.0])
-        return matrix * unit / unit[:, None]
+        matrix = self.matrix(theta, aspect)
+        rows = matrix if self.projective else matrix[:, :2]
+        across = rows[:, :, 0, None] * pixel_centres(size[1], rows)
+        down = rows[:, :, 1, None] * pixel_centres(size[0], rows) + rows[:, :, 2, None]
+        grid = (down[:, :, :, None] + across[:, :, None]).movedim(1, -1)
+        return grid[..., :2] / grid[..., 2:].clamp(min=HORIZON) if self.projective else grid
 
 
-def _matrix(*entries: Tensor | float) -> Tensor:
-    """N x 3 x 3 matrices from their entries row by row, each N or one number; six entries leave the last row 0 0 1."""
-    like = next(entry for entry in entries if isinstance(entry, Tensor))
-    nine = entries if len(entries) == 9 else (*entries, 0.0, 0.0, 1.0)
-    columns = [entry if isinstance(entry, Tensor) else torch.full_like(like, entry) for entry in nine]
-    return torch.stack(columns, dim=-1).view(-1, 3, 3)
-
-
-def _translation(theta: Tensor) -> Tensor:
-    x, y = theta.unbind(-1)
-    return _matrix(1.0, 0.0, x, 0.0, 1.0, y)
-
-
-def _scale(theta: Tensor) -> Tensor:
-    (s,) = theta.unbind(-1)
-    return _matrix(s, 0.0, 0.0, 0.0, s, 0.0)
-
-
-def _rotation(theta: Tensor) -> Tensor:
-    (angle,) = theta.unbind(-1)
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    return _matrix(cos, -sin, 0.0, sin, cos, 0.0)
-
-
-def _angle(matrix: Tensor) -> Tensor:
-    return torch.atan2(matrix[:, 1, 0], matrix[:, 0, 0])[:, None]
-
-
-def _shear(theta: Tensor) -> Tensor:
-    horizontal, vertical = theta.unbind(-1)
-    return _matrix(1.0, horizontal, 0.0, vertical, 1.0, 0.0)
-
-
-def _attention(theta: Tensor) -> Tensor:
-    s, x, y = theta.unbind(-1)
-    return _matrix(s, 0.0, x, 0.0, s, y)
-
-
-def _similarity(theta: Tensor) -> Tensor:
-    a, b, x, y = theta.unbind(-1)
-    return _matrix(a, -b, x, b, a, y)
-
-
-def _affine(theta: Tensor) -> Tensor:
-    return _matrix(*theta.unbind(-1))
-
-
-def _projective(theta: Tensor) -> Tensor:
-    return _matrix(*theta.unbind(-1), 1.0)
-
-
-def _projective_theta(matrix: Tensor) -> Tensor:
-    last = matrix[:, 2, 2]
-    if not bool((last > 0).all()):
-        raise ValueError(
-            f"a matrix whose last entry is {last.min():.4g} has the middle of its target behind the horizon, or on it; "
-            "theta of the projective family, 8 numbers, cannot say that, and theta of HOMOGRAPHY, 9 numbers, can"
-        )
-    return (matrix / matrix[:, 2:, 2:]).flatten(1)[:, :8]
-
-
-def _homography(theta: Tensor) -> Tensor:
-    return theta.view(-1, 3, 3)
-
-
-@dataclass(frozen=True)
-class _Entries:
-    """Reads theta off the entries of matrices at these places; not a closure, so that families can be pickled."""
-
-    rows: tuple[int, ...]
-    columns: tuple[int, ...]
-
-    def __call__(self, matrix: Tensor) -> Tensor:
-        return matrix[:, self.rows, self.columns]
-
-
-TRANSLATION = MatrixFamily("translation", (0.0, 0.0), _translation, _Entries((0, 1), (2, 2)))
+TRANSLATION = MatrixFamily("translation", (0.0, 0.0), "x y", "1 0 x  0 1 y  0 0 1")
 """theta = (t_x, t_y): source = target + t."""
-SCALE = MatrixFamily("scale", (1.0,), _scale, _Entries((0,), (0,)))
+SCALE = MatrixFamily("scale", (1.0,), "s", "s 0 0  0 s 0  0 0 1")
 """theta = (s): source = s target. Below 1 the output shows a smaller part, enlarged."""
-ROTATION = MatrixFamily("rotation", (0.0,), _rotation, _angle)
+ROTATION = MatrixFamily("rotation", (0.0,), "angle", "cos -sin 0  sin cos 0  0 0 1")
 """theta = (angle in radians): source = R(angle) target, clockwise as seen."""
-SHEAR = MatrixFamily("shear", (0.0, 0.0), _shear, None)
+SHEAR = MatrixFamily("shear", (0.0, 0.0), "h v", "1 h 0  v 1 0  0 0 1")
 """theta = (h, v): source = (x + h y, v x + y)."""
-ATTENTION = MatrixFamily("attention", (1.0, 0.0, 0.0), _attention, _Entries((0, 0, 1), (0, 2, 2)))
+ATTENTION = MatrixFamily("attention", (1.0, 0.0, 0.0), "s x y", "s 0 x  0 s y  0 0 1")
 """theta = (s, t_x, t_y): source = s target + t (paper, equation 2)."""
-SIMILARITY = MatrixFamily("similarity", (1.0, 0.0, 0.0, 0.0), _similarity, _Entries((0, 1, 0, 1), (0, 0, 2, 2)))
+SIMILARITY = MatrixFamily("similarity", (1.0, 0.0, 0.0, 0.0), "a b x y", "a -b x  b a y  0 0 1")
 """theta = (a, b, t_x, t_y): source = (a x - b y, b x + a y) + t: scaled by |(a, b)|, turned by atan2(b, a)."""
-AFFINE = MatrixFamily(
-    "affine",
-    (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
-    _affine,
-    _Entries((0, 0, 0, 1, 1, 1), (0, 1, 2, 0, 1, 2)),
-    normalised=True,
-)
+AFFINE = MatrixFamily("affine", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "a b c d e f", "a b c  d e f  0 0 1", normalised=True)
 """theta = the matrix's two upper rows, one after the other (paper, equation 1)."""
 PROJECTIVE = MatrixFamily(
     "projective",
     (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
-    _projective,
-    _projective_theta,
+    "a b c d e f g h",
+    "a b c  d e f  g h 1",
     normalised=True,
     projective=True,
 )
@@ -225,10 +191,11 @@ horizon."""
 HOMOGRAPHY = MatrixFamily(
     "homography",
     (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-    _homography,
-    _Entries((0, 0, 0, 1, 1, 1, 2, 2, 2), (0, 1, 2) * 3),
+    "a b c d e f g h i",
+    "a b c  d e f  g h i",
     normalised=True,
     projective=True,
 )
 """theta = all nine entries of the matrix row by row, whose positive multiples are one map: inverses and compositions of
-projective maps, also where the middle of the target is behind the horizon. Not for a transformer to predict."""
+all families of matrices, also where the middle of the target is behind the horizon. Not for a transformer to predict.
+"""

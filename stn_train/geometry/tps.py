@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.geometry.families import Family
-from stn_train.geometry.grid import pixel_grid, precise
+from stn_train.geometry.families import Family, pixel_grid, precise
 
 Array = NDArray[np.float64]
 
@@ -84,7 +83,8 @@ class ThinPlateSpline(Family):
         closer: finds the only one where the map does not fold, one of several where it does.
         """
         source = source.expand(theta.shape[0], *source.shape[-2:])
-        found = self._affine_inverse(theta, source)
+        affine = torch.linalg.pinv(_with_one(_control_grid(self.control_points, theta))) @ self.points_of(theta)
+        found: Tensor = (source - affine[:, :1]) @ torch.linalg.pinv(affine[:, 1:])
         missing = self.points(theta, found, aspect) - source
         for _ in range(_NEWTON_STEPS):
             left = (missing.abs() > _CLOSE).flatten(1).any(dim=1)
@@ -93,19 +93,18 @@ class ThinPlateSpline(Family):
             found[left], missing[left] = self._step(theta[left], source[left], found[left], missing[left], aspect)
         return found.masked_fill((missing.abs() > _FOUND).any(-1, keepdim=True), torch.nan)
 
-    def _affine_inverse(self, theta: Tensor, source: Tensor) -> Tensor:
-        """`source` under the inverse of the affine map that fits the control points best."""
-        regular = _control_grid(self.control_points, theta)
-        fitted = torch.linalg.pinv(_with_one(regular)) @ self.points_of(theta)
-        shift, linear = fitted[:, :1], fitted[:, 1:]
-        target: Tensor = (source - shift) @ torch.linalg.pinv(linear)
-        return target
-
     def _step(
         self, theta: Tensor, source: Tensor, found: Tensor, missing: Tensor, aspect: float
     ) -> tuple[Tensor, Tensor]:
-        """A step of Newton's method, halved where it would not lead closer; where it led, and what is missing there."""
-        step = _solved(self.jacobian(theta, found, aspect), missing)
+        """A step of Newton's method, halved where it would not lead closer; where it led, and what is missing there.
+
+        By Cramer's rule, which leads far away where a Jacobian has no inverse.
+        """
+        (a, b), (c, d) = (row.unbind(-1) for row in self.jacobian(theta, found, aspect).unbind(-2))
+        x, y = missing.unbind(-1)
+        determinant = a * d - b * c
+        determinant = torch.where(determinant.abs() < _TINY, _TINY, determinant)
+        step = torch.stack([d * x - b * y, a * y - c * x], dim=-1) / determinant[..., None]
         before = _squared_length(missing)
         for _ in range(_HALVINGS):
             tried = found - step
@@ -123,15 +122,6 @@ def thin_plate_spline(control_points: int) -> ThinPlateSpline:
     """The family of thin plate splines with control x control points; its identity leaves each where it is."""
     identity = _control_grid(control_points, torch.empty(0, dtype=torch.float64, device="cpu")).flatten().tolist()
     return ThinPlateSpline("tps" if control_points == 4 else f"tps_{control_points}", tuple(identity), control_points)
-
-
-def _solved(matrices: Tensor, values: Tensor) -> Tensor:
-    """The solutions of ... x 2 x 2 systems by Cramer's rule, far away where there is none."""
-    (a, b), (c, d) = matrices[..., 0, :].unbind(-1), matrices[..., 1, :].unbind(-1)
-    u, v = values.unbind(-1)
-    determinant = a * d - b * c
-    determinant = torch.where(determinant.abs() < _TINY, _TINY, determinant)
-    return torch.stack([d * u - b * v, a * v - c * u], dim=-1) / determinant[..., None]
 
 
 def _control_grid(control_points: int, like: Tensor) -> Tensor:

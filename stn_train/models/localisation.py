@@ -9,8 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import Family, precise
-from stn_train.geometry.grid import pixel_centres
+from stn_train.geometry import Family, pixel_centres, precise
 from stn_train.models.blocks import Expected, check_size, conv_block
 from stn_train.models.transformer import ThetaHead
 

@@ -136,7 +136,7 @@ def test_images_of_a_class_are_those_of_the_whole_dataset_clutter_of_other_class
     same = (batch[:, None] == everything).flatten(2).all(dim=2)
     assert same.sum(dim=0).tolist() == same.sum(dim=1).tolist() == [1] * len(members)  # each once, in some order
     assert drawn.clutter is not None
-    assert {int(digits.labels[digit]) for digit in drawn.clutter.digit[members].flatten()} > {3}
+    assert {int(digits.labels[digit]) for digit in drawn.clutter[members, :, 0].flatten()} > {3}
 
 
 def test_every_epoch_is_distorted_afresh(real_digits):

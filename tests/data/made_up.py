@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from stn_train.data.distortion import Distortion, InkExtent, Outline, distortion_family, outline, sample_distortion
+from torch import Tensor
+
+from stn_train.data.datasets import whole_batches
+from stn_train.data.distortion import Distortion, Outline, outline, sample_distortion
 from stn_train.data.sources import Digits
 from stn_train.specs import DatasetSpec
 
@@ -28,4 +31,10 @@ def draw_of(spec: DatasetSpec, digits: Digits, **origin: Any) -> Distortion:
 
 
 def outline_of(spec: DatasetSpec, digits: Digits, drawn: Distortion) -> Outline:
-    return outline(distortion_family(spec), drawn.theta, spec.canvas, InkExtent.of(digits).points(drawn.digit))
+    return outline(spec, drawn.theta, digits.ink[drawn.digit.numpy()])
+
+
+def order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order in which an epoch shows so many images."""
+    (everything,) = whole_batches(count, seed, epoch, count)
+    return everything

@@ -15,7 +15,7 @@ NAMES = ["r", "rts", "shear", "p", "e", "tc", "addition"]
 
 
 def images(spec, digits, epoch, **options):
-    together, *_ = OnlineDataset.of(spec, digits, CPU, **options).batches(0, epoch, len(digits))
+    together, *_ = OnlineDataset(spec, digits, **options).batches(0, epoch, len(digits))
     return together.images
 
 

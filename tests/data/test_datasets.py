@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_up import draw_of, outline_of
+from made_up import draw_of, order, outline_of
 
 from stn_train.data import datasets as datasets_module
 from stn_train.data import prebuilt as prebuilt_module
 from stn_train.data.datasets import OnlineDataset, make_fixed_dataset, render
 from stn_train.data.prebuilt import build_prebuilt, load_prebuilt
-from stn_train.data.randomness import order
 from stn_train.data.sources import Digits
 from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec
@@ -92,7 +91,7 @@ def test_built_training_images_are_those_that_seed_0_sees_in_its_first_epoch(rea
     spec, digits = spec_of(), splits(real_digits)
     build_prebuilt(spec, "digits", digits, tmp_path)
     built = load_prebuilt(spec, "digits", tmp_path)["train"]
-    fresh = OnlineDataset.of(spec, digits["train"], torch.device("cpu"))
+    fresh = OnlineDataset(spec, digits["train"])
     ((images, labels, _),) = fresh.batches(seed=0, epoch=0, size=60)
     index = order(60, 0, 0)
     assert torch.equal(built.images[index], (images * 255).round().byte())
@@ -118,11 +117,12 @@ def test_numpy_alone_opens_the_files(real_digits, tmp_path):
     with np.load(tmp_path / "made_up/train/parameters.npz", allow_pickle=False) as parameters:
         for name in ("theta", "rotation", "scale", "shear", "shift", "digit"):
             assert np.array_equal(parameters[name], getattr(drawn, name))
-        found = (lies.frame, lies.frame_box, lies.ink, lies.clipped(spec.canvas))
-        for name, values in zip(("frame", "frame_box", "ink_box", "clipped"), found, strict=True):
+        for name, values in (("frame", lies.frame), ("ink_box", lies.ink), ("clipped", lies.clipped)):
             assert np.array_equal(parameters[name], values)
-        for name in ("digit", "from_y", "from_x", "to_y", "to_x"):
-            assert np.array_equal(parameters[f"clutter_{name}"], getattr(drawn.clutter, name))
+        corners = parameters["frame_box"].reshape(-1, 2, 2)
+        assert np.array_equal(corners, np.stack([lies.frame.min(axis=1), lies.frame.max(axis=1)], axis=1))
+        for column, name in enumerate(("digit", "from_y", "from_x", "to_y", "to_x")):
+            assert np.array_equal(parameters[f"clutter_{name}"], drawn.clutter[..., column])
         assert np.array_equal(parameters["digit"], np.arange(60) % 30)
         assert np.array_equal(parameters["label"], digits["train"].labels.repeat(2))
 

@@ -16,7 +16,7 @@ REGULAR = torch.tensor(thin_plate_spline(4).identity)
 
 def images_of(spec, digits, elastic_augmentation, seed=0, epoch=0):
     draws = sample_distortion(spec, digits, seed, "train", epoch, elastic_augmentation)
-    return render(spec, digits, draws, torch.arange(len(draws[0])))
+    return render(spec, digits, draws, torch.arange(len(draws[0].theta)))
 
 
 def test_control_points_are_off_by_a_normal_of_so_many_pixels(real_digits):
@@ -71,7 +71,7 @@ def test_every_seed_epoch_channel_and_showing_has_a_hand_of_its_own(real_digits)
 
 @pytest.mark.parametrize("name", ["rts", "p", "e"])
 def test_images_are_the_same_under_autocast(real_digits, name):
-    data = OnlineDataset.of(spec_of(name), first(real_digits[0], 20), CPU, elastic_augmentation=1.0)
+    data = OnlineDataset(spec_of(name), first(real_digits[0], 20), elastic_augmentation=1.0)
     plain, *_ = data.batches(0, 0, 20)
     with torch.autocast("cpu", torch.bfloat16):
         under, *_ = data.batches(0, 0, 20)
@@ -80,10 +80,10 @@ def test_images_are_the_same_under_autocast(real_digits, name):
 
 @pytest.mark.parametrize("name", ["rts", "addition"])
 def test_training_reads_the_same_bent_images_whatever_the_batch(real_digits, name):
-    data = OnlineDataset.of(spec_of(name), first(real_digits[0], 60), CPU, elastic_augmentation=1.0)
+    data = OnlineDataset(spec_of(name), first(real_digits[0], 60), elastic_augmentation=1.0)
     together, *_ = data.batches(0, 0, 60)
     parts = torch.cat([batch.images for batch in data.batches(0, 0, 7)])
     assert torch.equal(together.images[: len(parts)], parts)
-    plain, *_ = OnlineDataset.of(spec_of(name), first(real_digits[0], 60), CPU).batches(0, 0, 60)
+    plain, *_ = OnlineDataset(spec_of(name), first(real_digits[0], 60)).batches(0, 0, 60)
     assert torch.equal(plain.labels, together.labels)
     assert not torch.equal(plain.images, together.images)

@@ -91,12 +91,8 @@ def test_clutter_is_blended_as_asked(blend, real_digits):
     (drawn,) = sample_distortion(spec, digits, 20_150_605, "test")
     for number in range(len(digits)):
         laid = without[number].clone()
-        places = drawn.clutter
         for patch in range(6):
-            source, top, left, to_y, to_x = (
-                int(values[number, patch])
-                for values in (places.digit, places.from_y, places.from_x, places.to_y, places.to_x)
-            )
+            source, top, left, to_y, to_x = drawn.clutter[number, patch].tolist()
             piece = digits.images[source, top : top + 12, left : left + 12].int()
             here = laid[to_y : to_y + 12, to_x : to_x + 12]
             here[:] = here + piece if blend == "add" else torch.maximum(here, piece)

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from made_up import draw_of, draws_of, first, outline_of, spec_of
+from made_up import draw_of, draws_of, first, order, outline_of, spec_of
 from torch import Tensor
 
-from stn_train.data.datasets import OnlineDataset, labels_of, make_fixed_dataset, render
+from stn_train.data.datasets import OnlineDataset, PrebuiltDataset, make_fixed_dataset, render
 from stn_train.data.distortion import true_poses
-from stn_train.data.prebuilt import PrebuiltDataset
-from stn_train.data.randomness import order
 from stn_train.geometry import HOMOGRAPHY, bilinear_sampler
 
 CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 5, "size": 7}}
@@ -60,10 +58,7 @@ def test_clutter_is_the_sources_pixels_laid_over_the_image_where_they_are_bright
     assert drawn.clutter is not None
     for number in range(100):
         for patch in range(5):
-            digit, from_y, from_x, to_y, to_x = (
-                int(getattr(drawn.clutter, name)[number, patch])
-                for name in ("digit", "from_y", "from_x", "to_y", "to_x")
-            )
+            digit, from_y, from_x, to_y, to_x = drawn.clutter[number, patch].tolist()
             for y in range(7):
                 for x in range(7):
                     there = expected[number, 0, to_y + y, to_x + x]
@@ -77,23 +72,24 @@ def test_clutter_comes_from_every_other_digit_and_every_place_lands_everywhere_a
     clutter = draw_of(spec, digits).clutter
     assert clutter is not None
     own = torch.arange(5000) % 20
+    digit, from_y, from_x, to_y, to_x = clutter.unbind(-1)
     for number in range(20):
-        assert clutter.digit[own == number].unique().tolist() == [other for other in range(20) if other != number]
-    assert clutter.from_y.unique().tolist() == clutter.from_x.unique().tolist() == list(range(28 - 7 + 1))
-    assert clutter.to_y.unique().tolist() == list(range(30 - 7 + 1))
-    assert clutter.to_x.unique().tolist() == list(range(40 - 7 + 1))
+        assert digit[own == number].unique().tolist() == [other for other in range(20) if other != number]
+    assert from_y.unique().tolist() == from_x.unique().tolist() == list(range(28 - 7 + 1))
+    assert to_y.unique().tolist() == list(range(30 - 7 + 1))
+    assert to_x.unique().tolist() == list(range(40 - 7 + 1))
 
 
-@pytest.mark.parametrize("name", ["digit", "from_y", "from_x", "to_y", "to_x"])
-def test_each_of_clutters_numbers_is_uniform_and_independent_of_the_others(real_digits, name):
+@pytest.mark.parametrize("column", range(5))
+def test_each_of_clutters_numbers_is_uniform_and_independent_of_the_others(real_digits, column):
     digits, spec = first(real_digits[0], 20, repeats=250), spec_of(**CLUTTERED)
     clutter = draw_of(spec, digits).clutter
-    values = getattr(clutter, name).double().flatten()
+    values = clutter[..., column].double().flatten()
     counts = values.long().bincount().double()
     chi_squared = ((counts - counts.mean()) ** 2 / counts.mean()).sum()
     assert chi_squared < len(counts) + 4 * (2 * len(counts)) ** 0.5
-    for other in {"digit", "from_y", "from_x", "to_y", "to_x"} - {name}:
-        pair = torch.stack([values, getattr(clutter, other).double().flatten()])
+    for other in set(range(5)) - {column}:
+        pair = torch.stack([values, clutter[..., other].double().flatten()])
         assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.03
 
 
@@ -105,16 +101,16 @@ def test_apart_patches_do_not_meet_the_digits_ink(real_digits, elastic_augmentat
     drawn = draw_of(apart, digits)
     assert drawn.clutter is not None
     left, top, right, bottom = torch.from_numpy(outline_of(apart, digits, drawn).ink).T[..., None]
-    for number, place in enumerate(zip(drawn.clutter.to_x, drawn.clutter.to_y, strict=True)):
+    for number, place in enumerate(zip(drawn.clutter[..., 4], drawn.clutter[..., 3], strict=True)):
         for x, y in zip(*place, strict=True):
             across = x + 5 >= left[number] and x <= right[number]
             down = y + 5 >= top[number] and y <= bottom[number]
             assert not (across and down)
     anywhere = draw_of(spec_of(**keys, clutter={"patches": 4, "size": 6}), digits).clutter
     assert anywhere is not None
-    kept = (anywhere.to_x == drawn.clutter.to_x) & (anywhere.to_y == drawn.clutter.to_y)
+    kept = (anywhere == drawn.clutter)[..., 3:].all(dim=-1)
     assert 0.3 < kept.double().mean() < 0.95
-    assert torch.equal(anywhere.digit, drawn.clutter.digit)
+    assert torch.equal(anywhere[..., :3], drawn.clutter[..., :3])
 
 
 def test_patches_without_room_stay_where_they_fell(real_digits):
@@ -133,7 +129,8 @@ def test_addition_shows_two_digits_in_a_channel_each_and_their_sum_as_label(real
     assert draws[0].digit.tolist() == [*range(200)] * 2
     assert sorted(draws[1].digit.tolist()) == sorted(draws[0].digit.tolist())
     sums = digits.labels[draws[0].digit] + digits.labels[draws[1].digit]
-    assert torch.equal(labels_of(digits, draws), sums)
+    variant, *_ = make_fixed_dataset(spec, digits, "train", seed=0)
+    assert torch.equal(variant.labels, sums)
     assert sums.unique().tolist() == list(range(19))
     images = render(spec, digits, draws, torch.arange(400))
     for channel, drawn in enumerate(draws):
@@ -151,10 +148,10 @@ def test_the_two_digits_of_an_addition_are_drawn_apart(real_digits):
 
 def test_an_epoch_of_additions_gives_each_image_its_own_sum(real_digits):
     digits, spec = first(real_digits[0], 40), spec_of("addition")
-    ((images, labels, _),) = OnlineDataset.of(spec, digits, torch.device("cpu")).batches(0, 0, 40)
+    ((images, labels, _),) = OnlineDataset(spec, digits).batches(0, 0, 40)
     draws, index = draws_of(spec, digits), order(40, 0, 0)
     assert torch.equal(images, render(spec, digits, draws, index))
-    assert torch.equal(labels, labels_of(digits, draws)[index])
+    assert labels.tolist() == [sum(int(digits.labels[drawn.digit[j]]) for drawn in draws) for j in index]
 
 
 # --- batches ------------------------------------------------------------------------------------------------------
@@ -162,7 +159,7 @@ def test_an_epoch_of_additions_gives_each_image_its_own_sum(real_digits):
 
 def test_an_epoch_shows_each_digits_distortions_once_with_its_label(real_digits):
     digits, spec = first(real_digits[0], 40, repeats=3), spec_of("r")
-    data = OnlineDataset.of(spec, digits, torch.device("cpu"))
+    data = OnlineDataset(spec, digits)
     assert len(data) == 120
     every = render(spec, digits, draws_of(spec, digits, seed=5, epoch=2), torch.arange(120))
     numbers = order(120, 5, 2).split(30)
@@ -178,14 +175,14 @@ def test_an_epoch_shows_each_digits_distortions_once_with_its_label(real_digits)
 )
 def test_only_whole_batches_are_shown_but_at_least_one(real_digits, size, batches):
     digits = first(real_digits[0], 120)
-    fresh = OnlineDataset.of(spec_of("plain"), digits, torch.device("cpu"))
+    fresh = OnlineDataset(spec_of("plain"), digits)
     built = PrebuiltDataset(digits.images[:, None], digits.labels)
     for data in (fresh, built):
         assert [len(images) for images, *_ in data.batches(0, 0, size)] == batches
 
 
 def test_every_epoch_and_seed_distorts_and_orders_afresh(real_digits):
-    data = OnlineDataset.of(spec_of("r"), first(real_digits[0], 50), torch.device("cpu"))
+    data = OnlineDataset(spec_of("r"), first(real_digits[0], 50))
     epochs = {origin: next(data.batches(*origin, 50)) for origin in ((0, 0), (0, 1), (1, 0))}
     again, *_ = next(data.batches(0, 1, 50))
     assert torch.equal(again, epochs[0, 1][0])
@@ -213,7 +210,7 @@ def test_built_images_are_shown_in_another_order_every_epoch_and_stay_as_they_ar
 def test_the_true_pose_brings_every_digit_back(real_digits, name):
     """Sampled with it, images are the digits again, but for what a second interpolation blurs."""
     digits, spec = first(real_digits[0], 40), spec_of(name)
-    data = OnlineDataset.of(spec.model_copy(update={"clutter": None}), digits, torch.device("cpu"), posed=True)
+    data = OnlineDataset(spec.model_copy(update={"clutter": None}), digits, posed=True)
     images, _, poses = next(data.batches(0, 0, 40))
     back = bilinear_sampler(images, HOMOGRAPHY.grid(poses, (28, 28)))[:, 0]
     originals = digits.images[order(40, 0, 0)].float() / 255
@@ -226,6 +223,6 @@ def test_built_images_come_with_the_same_poses(real_digits):
     digits, spec = first(real_digits[0], 40), spec_of("rts")
     variant, *_ = make_fixed_dataset(spec, digits, "train", seed=0)
     built = PrebuiltDataset(variant.images, variant.labels, true_poses(spec, variant.theta))
-    fresh = OnlineDataset.of(spec, digits, torch.device("cpu"), posed=True)
+    fresh = OnlineDataset(spec, digits, posed=True)
     for mine, theirs in zip(built.batches(0, 0, 10), fresh.batches(0, 0, 10), strict=True):
         assert torch.equal(mine.poses, theirs.poses)

@@ -9,7 +9,7 @@ from stn_train.data.datasets import render
 from stn_train.data.distortion import Distortion, true_poses
 from stn_train.data.sources import Digits
 from stn_train.geometry import PROJECTIVE, pixel_grid
-from stn_train.geometry.grid import HORIZON
+from stn_train.geometry.families import HORIZON
 from stn_train.models.build import build_model
 from stn_train.specs import ModelSpec
 
@@ -63,7 +63,7 @@ def test_where_a_frame_is_in_sight_its_pose_reads_and_where_it_is_not_nothing_is
 def test_every_digit_that_is_in_sight_comes_back_like_itself(distorted):
     digits, drawn = distorted
     poses = true_poses(SPEC, drawn.theta)
-    parts = torch.arange(len(drawn)).split(1000)
+    parts = torch.arange(len(drawn.theta)).split(1000)
     back = torch.cat([posed(render(SPEC, digits, (drawn,), index), poses[index]) for index in parts])
     originals = digits.images.repeat(digits.repeats, 1, 1).float() / 255
     whole = ((shown(poses) > 0.999) | (originals == 0)).flatten(1).all(dim=1)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from stn_train.data.datasets import OnlineDataset
-from stn_train.data.sources import hold_out, load_digits
+from stn_train.data.datasets import OnlineDataset, hold_out
+from stn_train.data.sources import load_digits
 from stn_train.experiment.runtime import Runtime, TrialData, load_trial_data
 from stn_train.specs import ExperimentSpec, trials_of
 

@@ -42,7 +42,7 @@ def recipe_of(**changes: Any) -> TrainingSpec:
 def data(real_digits):
     """Six batches an epoch."""
     digits = Digits(real_digits[0].images[: 3 * SIZE + 2], real_digits[0].labels[: 3 * SIZE + 2], repeats=2)
-    return OnlineDataset.of(DatasetSpec.model_validate("r"), digits, CPU)
+    return OnlineDataset(DatasetSpec.model_validate("r"), digits)
 
 
 def small_network(seed: int = 0, pose: Pose = "predicted") -> Network:
