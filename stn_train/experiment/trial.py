@@ -12,8 +12,8 @@ from stn_train.errors import Stopped, TrialError, first_line
 from stn_train.experiment.runtime import Runtime, TrialData, environment, load_trial_data
 from stn_train.experiment.snapshots import Arrays, extended, frames_until, gallery, snapshot
 from stn_train.models.build import ModelSize, build_model, measure_model
+from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
-from stn_train.models.user_classifier import line_of
 from stn_train.run_folder import EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import TrialSpec
 from stn_train.storage import write_arrays, write_record, write_records
