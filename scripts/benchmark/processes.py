@@ -51,7 +51,7 @@ def short_run(source: Source, data_root: str | None, device: str, threads: int) 
     images, data = evaluation_images(trial, setting, _EVALUATED), data_of(trial, setting)
     state = TrainingState.start(network_of(trial, runtime), trial.training)
     with suppress(Stopped):
-        next(train(state, data, trial.training, 0, runtime.device, lambda: len(state.step_losses) == _STEPS))
+        next(train(state, data, trial.training, 0, runtime.device, lambda epochs: len(state.step_losses) == _STEPS))
     classify(state.final, images, runtime.device, precision_on(runtime.device, trial.training))
 
 

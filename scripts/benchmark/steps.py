@@ -12,7 +12,7 @@ from stn_train.data.datasets import Batch, OnlineDataset, make_fixed_dataset
 from stn_train.evaluation.classify import BATCH, classify
 from stn_train.experiment.runtime import Runtime
 from stn_train.experiment.trial import network_of
-from stn_train.models.network import autocast, precision_on
+from stn_train.models.network import precision_on
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.training.loop import TrainingState, train
 
@@ -57,11 +57,11 @@ def bare_step(trial: TrialSpec, runtime: Runtime, batch: Batch) -> Work:
     network, optimizer, average = state.network, state.optimizer, state.average
     assert recipe.grad_clip is not None
     assert average is not None
-    clip, precision = recipe.grad_clip, precision_on(device, recipe)
+    clip, mixed = recipe.grad_clip, precision_on(device, recipe) == "bfloat16"
     images = batch.images.to(memory_format=torch.channels_last)
 
     def step() -> None:
-        with autocast(device, precision):
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             loss = F.cross_entropy(network(images).float(), batch.labels)
         optimizer.zero_grad()
         loss.backward()
@@ -81,7 +81,7 @@ def _loop(setting: Setting) -> list[float]:
     state = TrainingState.start(network_of(trial, runtime), trial.training)
 
     def epoch(pause: Work) -> None:
-        next(train(state, data, trial.training, trial.seed, runtime.device, lambda: bool(pause())))
+        next(train(state, data, trial.training, trial.seed, runtime.device, lambda epochs: bool(pause())))
 
     return [pair.slowdown for pair in in_pauses(epoch, bare, setting.clock)]
 
@@ -108,7 +108,7 @@ def _evaluation(setting: Setting) -> list[float]:
 
     @torch.no_grad()
     def baseline() -> None:
-        with autocast(device, precision):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             for batch in ready:
                 network(batch)
 

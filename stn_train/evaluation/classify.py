@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.geometry import HOMOGRAPHY, ROTATION, bilinear_sampler
-from stn_train.models.network import Precision, autocast
+from stn_train.models.network import Precision
 from stn_train.models.transformer import SpatialTransformer
 
 BATCH = 500
@@ -71,7 +71,7 @@ def classify(
     network.eval()
     logits: list[Tensor] = []
     thetas: list[list[Tensor]] = []
-    with autocast(device, precision):
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH].to(device).float() / 255
             given = () if poses is None else (poses[start : start + BATCH],)

@@ -17,8 +17,8 @@ from stn_train.experiment.plan import check_import
 from stn_train.experiment.runtime import Runtime, load_fixed
 from stn_train.experiment.trial import network_of
 from stn_train.models.blocks import warn_of_range
+from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
-from stn_train.models.user_classifier import line_of
 from stn_train.run_folder import RunFolder
 from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec
 from stn_train.training.checkpoint import read_checkpoint, restore

@@ -9,7 +9,7 @@ from stn_train.errors import Stopped, UserError
 from stn_train.experiment.plan import differences, joined
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import Failure, run_trial, size_of
-from stn_train.models.user_classifier import line_of
+from stn_train.models.classifiers import line_of
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, write_record, write_text

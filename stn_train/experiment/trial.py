@@ -12,13 +12,13 @@ from stn_train.errors import Stopped, TrialError, first_line
 from stn_train.experiment.runtime import Runtime, TrialData, environment, load_trial_data
 from stn_train.experiment.snapshots import Arrays, extended, frames_until, gallery, snapshot
 from stn_train.models.build import ModelSize, build_model, measure_model
+from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
-from stn_train.models.user_classifier import line_of
 from stn_train.run_folder import EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import TrialSpec
 from stn_train.storage import write_arrays, write_record, write_records
 from stn_train.training.checkpoint import previous_checkpoint, read_checkpoint, restore, save_checkpoint
-from stn_train.training.loop import TrainingState, steps_per_epoch, train
+from stn_train.training.loop import TrainingState, train
 from stn_train.training.recipe import scheduled_lr
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def run_trial(
     frames = snapshot(trial, runtime, state.final, data.fixed)
     records: list[EpochRecord] = []
     if folder.checkpoint.exists():
-        told = restore(state, read_checkpoint(folder.checkpoint), folder.checkpoint)
-        records = [EpochRecord.model_validate_json(record) for record in told]
+        content = read_checkpoint(folder.checkpoint)
+        restore(state, content, folder.checkpoint)
+        records = [EpochRecord.model_validate_json(record) for record in content["records"]]
         frames = frames_until(state.epoch, folder, frames)
         _write_epochs(folder, records, frames)
     poses = true_poses(trial.dataset, data.fixed.theta) if trial.model.pose == "oracle" else None
@@ -89,17 +90,8 @@ def run_trial(
         save_checkpoint(folder.checkpoint, trial, state, [record.model_dump_json() for record in records])
 
     predictions: Predictions | None = None
-    steps = steps_per_epoch(data.training, recipe)
-    epochs = train(
-        state,
-        data.training,
-        recipe,
-        trial.seed,
-        runtime.device,
-        lambda: after_step(state.epoch + len(state.step_losses) / steps),
-    )
     try:
-        for loss in epochs:
+        for loss in train(state, data.training, recipe, trial.seed, runtime.device, after_step):
             predictions = classified()
             records.append(_record(trial, state, data, loss, predictions))
             frames = extended(frames, snapshot(trial, runtime, state.final, data.fixed), state.epoch)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +41,16 @@ def by(lengths: Sequence[object]) -> str:
     return " x ".join(map(str, lengths))
 
 
-def check_images(reader: str, images: object, channels: int | None = None, size: tuple[int, int] | None = None) -> None:
-    """Raise UserError where images are not N x C x H x W and floating point, or not of these channels and this size."""
-    wanted = (None, channels, *(size or (None, None)))
+def check_images(
+    reader: str, channels: int | None, size: tuple[int, int] | None, module: nn.Module, given: tuple[object, ...]
+) -> None:
+    """Raise UserError where what a module is given is not N x C x H x W and floating point, of these channels and size.
+
+    Its first three arguments, of which None allows any, make it a forward pre-hook: `partial(check_images, ...)`.
+    """
+    if not given:
+        return
+    wanted, images = (None, channels, *(size or (None, None))), given[0]
     if not isinstance(images, Tensor):
         found = f"a {type(images).__name__}"
     elif images.ndim != 4 or any(length not in (None, has) for length, has in zip(wanted, images.shape, strict=True)):
@@ -55,19 +61,6 @@ def check_images(reader: str, images: object, channels: int | None = None, size:
         return
     expected = by([letter if length is None else length for letter, length in zip("NCHW", wanted, strict=True)])
     raise UserError(f"{reader} expects a floating-point tensor of {expected}, and was given {found}")
-
-
-@dataclass(frozen=True)
-class Expected:
-    """A forward pre-hook that refuses what a module was not made for: see `check_images`."""
-
-    reader: str
-    channels: int
-    size: tuple[int, int] | None
-
-    def __call__(self, module: nn.Module, given: tuple[object, ...]) -> None:
-        if given:
-            check_images(self.reader, given[0], self.channels, self.size)
 
 
 def warn_of_range(module: nn.Module, given: tuple[Tensor, ...]) -> None:

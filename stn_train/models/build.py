@@ -1,9 +1,8 @@
 """From a model's specification to a network, its width fitted to a parameter budget."""
 
 import inspect
-from bisect import bisect_left
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import nn
@@ -12,17 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stn_train.errors import UserError, first_line
 from stn_train.geometry import FAMILIES, Family, thin_plate_spline
-from stn_train.models.blocks import Expected, by
-from stn_train.models.classifiers import CLASSIFIERS
+from stn_train.models.blocks import by, check_images
+from stn_train.models.classifiers import CLASSIFIERS, Classifier, line_of, load_classifier
 from stn_train.models.localisation import LOCALISATIONS
 from stn_train.models.network import Network
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
-from stn_train.models.user_classifier import Classifier, line_of, load_classifier
-from stn_train.specs import ModelSpec, TransformerSpec
+from stn_train.specs import ModelSpec
 
 TOLERANCE = 0.02
 _MOST_EIGHTHS = 40_000
-
 
 Image = tuple[int, int, int]
 """Channels, height and width."""
@@ -41,23 +38,6 @@ class ModelSize:
     any_size: bool
 
 
-def family_of(spec: TransformerSpec) -> Family:
-    """The family that a transformer's specification names."""
-    return thin_plate_spline(spec.control_points) if spec.family == "tps" else FAMILIES[spec.family]
-
-
-def supersampling_of(spec: TransformerSpec, size: tuple[int, int]) -> int:
-    """How many points along each side a pixel of the output is the mean of, for images of this size (H, W).
-
-    `auto` is as many as the image has pixels for one of the output, to the nearest whole number from 1 to 4, of the
-    side where there are more: 2 for the paper's RTS, TC and addition, 1 for its other datasets.
-    """
-    if spec.supersampling != "auto":
-        return spec.supersampling
-    pixels = max(have / put_out for have, put_out in zip(size, spec.output_size, strict=True))
-    return min(max(int(pixels + 0.5), 1), 4)
-
-
 def build_model(
     spec: ModelSpec, size: tuple[int, int], parameters: int | None = None, channels: int = 1, classes: int = 10
 ) -> Network:
@@ -69,8 +49,10 @@ def build_model(
     """
     measured = measure_model(spec, size, parameters, channels, classes)
     width = None if parameters is None else measured.width
-    network = _build(spec, _classifier(spec), width, (channels, *size), classes)
-    network.register_forward_pre_hook(Expected("the network", channels, None if measured.any_size else size))
+    classifier = CLASSIFIERS.get(spec.classifier) or load_classifier(spec.classifier)
+    network = _build(spec, classifier, width, (channels, *size), classes)
+    expected = None if measured.any_size else size
+    network.register_forward_pre_hook(partial(check_images, "the network", channels, expected))
     return network
 
 
@@ -82,69 +64,50 @@ def measure_model(
     Raises UserError where no width meets the budget, where a part of the network cannot work on so small an image, or
     where a classifier of the user's cannot be had, or not be trained.
     """
-    # A control has the width of the model that it is a control of.
-    model = spec
-    if spec.transformer is not None and spec.pose != "predicted":
-        model = spec.changed(transformer=spec.transformer.changed(pose="predicted"))
     try:
-        classifier, image = _classifier(spec), (channels, *size)
-        width = None if parameters is None else _fitted_width(model, classifier, image, parameters, classes)
-        found = _measure(model, classifier, image, width, classes)
-        measured = found if model is spec else _measure(spec, classifier, image, width, classes)
+        classifier = CLASSIFIERS.get(spec.classifier) or load_classifier(spec.classifier)
+        measured, budgeted = _measure(spec, classifier, (channels, *size), parameters, classes)
     except (Exception, SystemExit) as error:
-        raise _explained(spec, size, error) from error
-    if parameters is not None and abs(found.parameters - parameters) > TOLERANCE * parameters:
-        why = (
-            "its classifier takes no width, and so it has" if width is None else "the nearest that its width allows is"
-        )
+        reason, ours = first_line(error), spec.classifier in CLASSIFIERS
+        if not isinstance(error, UserError | RuntimeError):
+            if ours:
+                raise  # a mistake of ours
+            reason = f"{type(error).__name__}: {reason}"
         raise UserError(
-            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {why} "
-            f"{found.parameters:,}"
+            f"model {spec.name} cannot be built for images of {size[0]} x {size[1]} pixels: {reason}"
+            f"{line_of(spec.classifier, error)}"
+        ) from error
+    if parameters is not None and abs(budgeted - parameters) > TOLERANCE * parameters:
+        fixed = measured.width is None
+        why = "its classifier takes no width, and so it has" if fixed else "the nearest that its width allows is"
+        raise UserError(
+            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {why} {budgeted:,}"
         )
     return measured
 
 
-def _explained(spec: ModelSpec, size: tuple[int, int], error: BaseException) -> BaseException:
-    """What keeps a model from being built, as a UserError; a mistake of ours as it is."""
-    reason = first_line(error)
-    if not isinstance(error, UserError | RuntimeError):
-        if spec.classifier in CLASSIFIERS:
-            return error
-        reason = f"{type(error).__name__}: {reason}"
-    return UserError(
-        f"model {spec.name} cannot be built for images of {size[0]} x {size[1]} pixels: {reason}"
-        f"{line_of(spec.classifier, error)}"
-    )
-
-
-def _classifier(spec: ModelSpec) -> Classifier:
-    return CLASSIFIERS[spec.classifier] if spec.classifier in CLASSIFIERS else load_classifier(spec.classifier)
-
-
 @lru_cache(maxsize=1024)
-def _fitted_width(spec: ModelSpec, classifier: Classifier, image: Image, parameters: int, classes: int) -> float | None:
-    """The width, in eighths, whose network's parameter count is nearest to the budget; the count rises with it.
+def _measure(
+    spec: ModelSpec, classifier: Classifier, image: Image, parameters: int | None, classes: int
+) -> tuple[ModelSize, int]:
+    """A model's size, and how many parameters the model has whose width it has: itself, or what it is a control of.
 
-    None for a classifier that has none.
+    Ours are measured on `meta`, which computes nothing; a user's on the CPU, where anybody's code runs.
     """
-    if "width" not in inspect.signature(classifier).parameters:
-        return None
-
-    def missing(eighths: int) -> int:
-        with torch.device("meta"):
-            return parameters - _count(_build(spec, classifier, eighths / 8, image, classes))
-
-    above = bisect_left(range(_MOST_EIGHTHS), 0, lo=8, key=lambda eighths: -missing(eighths))
-    return min((max(above - 1, 8), above), key=lambda eighths: abs(missing(eighths))) / 8
-
-
-@lru_cache(maxsize=1024)
-def _measure(spec: ModelSpec, classifier: Classifier, image: Image, width: float | None, classes: int) -> ModelSize:
-    """Ours are measured on `meta`, which computes nothing; a user's on the CPU, where anybody's code runs."""
-    told = _natural_width(classifier) if width is None else width
-    ours, larger = spec.classifier in CLASSIFIERS, (1, image[0], 2 * image[1], 2 * image[2])
+    model, ours = spec, spec.classifier in CLASSIFIERS
+    if spec.transformer is not None and spec.pose != "predicted":
+        model = spec.changed(transformer=spec.transformer.changed(pose="predicted"))
+    has_width = inspect.signature(classifier).parameters.get("width")
+    width = default = None
+    if has_width is not None and parameters is not None:
+        width = _fitted_width(model, classifier, image, parameters, classes)
+    elif has_width is not None and has_width.default is inspect.Parameter.empty:
+        raise UserError("its classifier has no default for width; give it one, or the experiment a budget: parameters")
+    elif has_width is not None and isinstance(has_width.default, int | float):
+        default = float(has_width.default)
     with torch.random.fork_rng(devices=[]), torch.device("meta" if ours else "cpu"):
         network = _build(spec, classifier, width, image, classes)
+        fitted = network if model is spec else _build(model, classifier, width, image, classes)
         if not ours:
             _check_trainable(network, image, classes)
         network.eval()
@@ -153,78 +116,76 @@ def _measure(spec: ModelSpec, classifier: Classifier, image: Image, width: float
             with FlopCounterMode(display=False) as counter:
                 network(torch.zeros(1, *image))
             try:
-                network(torch.zeros(larger))
+                network(torch.zeros(1, image[0], 2 * image[1], 2 * image[2]))
                 any_size = True
             except (Exception, SystemExit):  # whatever a classifier of the user's raises
                 any_size = False
     macs = counter.get_total_flops() // 2 * (1 + len(spec.tta_angles))
-    return ModelSize(told, _count(network), macs, any_size)
+    count, budgeted = (sum(parameter.numel() for parameter in each.parameters()) for each in (network, fitted))
+    return ModelSize(default if width is None else width, count, macs, any_size), budgeted
 
 
-def _natural_width(classifier: Classifier) -> float | None:
-    """The width that a classifier has where none is asked for: its default, or None where that is no number.
-
-    Raises UserError where it has to be given one.
-    """
-    width = inspect.signature(classifier).parameters.get("width")
-    if width is not None and width.default is inspect.Parameter.empty:
-        raise UserError("its classifier has no default for width; give it one, or the experiment a budget: parameters")
-    return float(width.default) if width is not None and isinstance(width.default, int | float) else None
+def _fitted_width(spec: ModelSpec, classifier: Classifier, image: Image, parameters: int, classes: int) -> float:
+    """The width, in eighths, whose network's parameter count is nearest to the budget; the count rises with it."""
+    lowest, highest = 8, _MOST_EIGHTHS
+    missing: dict[int, int] = {}
+    while lowest < highest:
+        eighths = (lowest + highest) // 2
+        with torch.device("meta"):
+            network = _build(spec, classifier, eighths / 8, image, classes)
+        missing[eighths] = parameters - sum(parameter.numel() for parameter in network.parameters())
+        if missing[eighths] > 0:
+            lowest = eighths + 1
+        else:
+            highest = eighths
+    return min((abs(missing[eighths]), eighths) for eighths in (lowest - 1, lowest) if eighths in missing)[1] / 8
 
 
 def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: Image, classes: int) -> Network:
-    transformer, (channels, *size) = spec.transformer, image
-    height, breadth = size
-    stages: list[nn.Module] = []
-    if transformer is not None:
-        for _ in range(transformer.before.count(0)):
-            stages.append(_stage(transformer, (height, breadth), channels))
-            (height, breadth), channels = transformer.output_size, channels * transformer.parallel
-    front = (stages[0] if len(stages) == 1 else nn.Sequential(*stages)) if stages else None
+    channels, height, breadth = image
     wide = {} if width is None else {"width": width}
+    transformer = spec.transformer
+    if transformer is None:
+        return Network(None, classifier(size=(height, breadth), channels=channels, classes=classes, **wide))
+    tps = transformer.family == "tps"
+    family = thin_plate_spline(transformer.control_points) if tps else FAMILIES[transformer.family]
+    localise, output = LOCALISATIONS[transformer.localisation], transformer.output_size
+    stages: list[nn.Module] = []
+    for _ in range(transformer.before.count(0)):
+        # auto: the image's pixels for one of the output, of the side where there are more
+        pixels = min(max(int(max(height / output[0], breadth / output[1]) + 0.5), 1), 4)
+        asked = transformer.supersampling
+        supersampling = pixels if isinstance(asked, str) else asked
+        parallel = [
+            SpatialTransformer(
+                localise(family, (height, breadth), channels), family, output, supersampling=supersampling
+            )
+            for _ in range(transformer.parallel)
+        ]
+        stages.append(parallel[0] if len(parallel) == 1 else ParallelTransformers(parallel))
+        (height, breadth), channels = output, channels * len(parallel)
+    front = (stages[0] if len(stages) == 1 else nn.Sequential(*stages)) if stages else None
     network = Network(front, classifier(size=(height, breadth), channels=channels, classes=classes, **wide), spec.pose)
-    if transformer is not None:
-        for layer in filter(None, transformer.before):
-            _insert(network, transformer, layer, image)
+    for layer in filter(None, transformer.before):
+        _insert(network, family, transformer.localisation, layer, image)
     return network
 
 
-def _insert(network: Network, spec: TransformerSpec, layer: int, image: Image) -> None:
+def _insert(network: Network, family: Family, localisation: str, layer: int, image: Image) -> None:
     """Put a transformer before the k-th layer, the k-th part in order of definition, of the network's classifier."""
     from stn_train.models.insert import NoPlaceError, insert_transformer
 
     layers = [name for name, _ in network.classifier.named_children()]
     if layer >= len(layers):
         raise UserError(f"transformer.before is {layer}, and the classifier's layers are 0 to {len(layers) - 1}")
+    before = f"classifier.{layers[layer]}"
     try:
-        insert_transformer(
-            network,
-            image=image,
-            before=f"classifier.{layers[layer]}",
-            family=family_of(spec),
-            localisation=spec.localisation,
-        )
+        insert_transformer(network, image=image, before=before, family=family, localisation=localisation)
     except NoPlaceError as error:
         raise UserError(
             f"transformer.before is {layer}, and no transformer can stand before layer {layer} of the classifier: "
             f"{error.reason}; choose another of its layers, of which 0 is the input"
         ) from error
-
-
-def _stage(spec: TransformerSpec, size: tuple[int, int], channels: int) -> nn.Module:
-    """One transformer at the input, or several in parallel, for images of this size (H, W)."""
-    family, localise = family_of(spec), LOCALISATIONS[spec.localisation]
-    transformers = [
-        SpatialTransformer(
-            localise(family, size, channels), family, spec.output_size, supersampling=supersampling_of(spec, size)
-        )
-        for _ in range(spec.parallel)
-    ]
-    return transformers[0] if len(transformers) == 1 else ParallelTransformers(transformers)
-
-
-def _count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _check_trainable(network: nn.Module, image: Image, classes: int) -> None:

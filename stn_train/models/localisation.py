@@ -5,12 +5,13 @@ small for it.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from stn_train.geometry import Family, pixel_centres, precise
-from stn_train.models.blocks import Expected, check_size, conv_block
+from stn_train.models.blocks import check_images, check_size, conv_block
 from stn_train.models.transformer import ThetaHead
 
 Localisation = Callable[[Family, tuple[int, int], int], nn.Module]
@@ -111,7 +112,7 @@ def fc_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Sequent
 def _made_for(channels: int, size: tuple[int, int] | None, *layers: nn.Module) -> nn.Sequential:
     """Layers in a row that refuse other channels, and other sizes (H, W) where they are made for one."""
     network = nn.Sequential(*layers)
-    network.register_forward_pre_hook(Expected("the localisation network", channels, size))
+    network.register_forward_pre_hook(partial(check_images, "the localisation network", channels, size))
     return network
 
 

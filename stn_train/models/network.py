@@ -33,7 +33,7 @@ class Network(nn.Module):
         if pose == "identity":
             transformer.localisation.requires_grad_(False)
         elif pose == "oracle":
-            transformer.localisation, transformer.family = _Identity(), HOMOGRAPHY
+            transformer.localisation, transformer.family = nn.Identity(), HOMOGRAPHY
 
     def front(self, images: Tensor, poses: Tensor | None = None) -> Tensor:
         """What the classifier reads, N x C' x h x w, of images, N x C x H x W.
@@ -43,7 +43,11 @@ class Network(nn.Module):
         """
         if self.transformer is None:
             return images
-        given = (poses.to(images.device),) if poses is not None and self.pose == "oracle" else ()
+        given: list[Tensor] = []
+        if self.pose == "oracle":
+            if poses is None:
+                poses = torch.tensor([HOMOGRAPHY.identity]).expand(len(images), -1)
+            given = [poses.to(images.device)]
         read: Tensor = self.transformer(images, *given)
         return read
 
@@ -65,13 +69,6 @@ class Network(nn.Module):
         loss = None if poses is None else pose_loss(self.transformer.family, theta, poses, aspect)
         logits: Tensor = self.classifier(self.transformer(images, theta.detach()))
         return logits, loss
-
-
-class _Identity(nn.Module):
-    """Stands where a localisation network stood: theta, N x 9, of the identity."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.tensor([HOMOGRAPHY.identity], device=images.device).expand(images.shape[0], -1)
 
 
 def pose_loss(family: Family, theta: Tensor, poses: Tensor, aspect: float) -> Tensor:
@@ -103,8 +100,3 @@ def precision_on(device: torch.device, recipe: TrainingSpec) -> Precision:
         checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         native = device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in checks)
     return "bfloat16" if native else "float32"
-
-
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """A context in which networks compute in this precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn_train.errors import UserError, first_line
-from stn_train.geometry import Family, bilinear_sampler, precise, without_autocast
+from stn_train.geometry import Family, bilinear_sampler, without_autocast
 from stn_train.models.blocks import by, check_images
 
 
@@ -77,37 +77,28 @@ class SpatialTransformer(nn.Module):
         `theta`, where it is given, stands in for the localisation network's. Raises UserError for images that are not
         N x C x H x W and floating point, and for a theta that is not N x p.
         """
-        check_images("the spatial transformer", images)
-        theta = self._theta(images) if theta is None else theta
-        self._check_theta(theta, images)
-        sampled = self.sampler(images, self._grid(theta, images.shape[-1] / images.shape[-2]))
-        if self.supersampling > 1:
-            sampled = F.avg_pool2d(sampled, self.supersampling)
-        return sampled.to(images.dtype), theta
-
-    def _theta(self, images: Tensor) -> Tensor:
-        try:
-            theta: Tensor = self.localisation(images)
-            return theta
-        except RuntimeError as error:
-            if type(error) is not RuntimeError:
-                raise  # not of shapes: memory, a device
-            raise UserError(
-                f"the localisation network does not take {by(images.shape)}, {images.dtype}: {first_line(error)}"
-            ) from error
-
-    def _check_theta(self, theta: Tensor, images: Tensor) -> None:
+        check_images("the spatial transformer", None, None, self, (images,))
+        if theta is None:
+            try:
+                theta = self.localisation(images)
+            except RuntimeError as error:
+                if type(error) is not RuntimeError:
+                    raise  # not of shapes: memory, a device
+                raise UserError(
+                    f"the localisation network does not take {by(images.shape)}, {images.dtype}: {first_line(error)}"
+                ) from error
         wanted = (images.shape[0], self.family.parameters)
         if theta.shape != wanted:
             raise UserError(
                 f"the localisation network gives {by(theta.shape)} for {by(images.shape)}, and {by(wanted)} is needed: "
                 f"theta of the family {self.family.name} has {wanted[1]} parameters"
             )
-
-    @precise
-    def _grid(self, theta: Tensor, aspect: float) -> Tensor:
-        height, width = self.output_size
-        return self.family.grid(theta, (height * self.supersampling, width * self.supersampling), aspect)
+        (height, width), k = self.output_size, self.supersampling
+        grid = self.family.grid(theta, (height * k, width * k), images.shape[-1] / images.shape[-2])
+        sampled = self.sampler(images, grid)
+        if k > 1:
+            sampled = F.avg_pool2d(sampled, k)
+        return sampled.to(images.dtype), theta
 
 
 class ParallelTransformers(nn.Module):

@@ -5,27 +5,17 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from stn_train import storage
 from stn_train.errors import UserError, first_line
-from stn_train.specs import Spec, TrialSpec
+from stn_train.specs import TrialSpec
 from stn_train.training.loop import TrainingState
 
 FORMAT = 7
-
-
-class _Progress(Spec, extra="ignore"):
-    """How far a training is."""
-
-    epoch: int = Field(ge=0)
-    seconds: float = Field(ge=0)
-    step_losses: Annotated[tuple[float, ...], Field(strict=False)]
-    records: Annotated[tuple[str, ...], Field(strict=False)]
 
 
 def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, records: Sequence[str] = ()) -> None:
@@ -86,7 +76,7 @@ def fall_back(path: Path) -> str | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU; its `trial` is a TrialSpec.
+    """A checkpoint's content, on the CPU, as `save_checkpoint` describes it; but its `trial` is a TrialSpec.
 
     Raises UserError where there is none or the file is somebody else's, DamagedError where it is not as it was written.
     """
@@ -98,15 +88,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         storage.check_format(path, content["format"], FORMAT, mend)
         if storage.verified(stored, storage.ARCHIVE) is None:
             raise ValueError
         trial = TrialSpec.model_validate_json(content["trial"])
-        progress = _Progress.model_validate(content)
-        if progress.epoch > trial.training.epochs:
+        content |= {
+            "trial": trial,
+            "epoch": int(content["epoch"]),
+            "seconds": float(content["seconds"]),
+            "step_losses": [float(loss) for loss in content["step_losses"]],
+            "records": [str(record) for record in content["records"]],
+        }
+        if not 0 <= content["epoch"] <= trial.training.epochs:
             raise ValueError
-        return {**content, "trial": trial}
+        return content
     except UserError:
         raise
     except Exception:  # what torch, zipfile and pickle raise, of many kinds
@@ -128,8 +124,8 @@ def way_out(path: Path) -> str:
     return f"{delete}give the run's command again, which trains it anew"
 
 
-def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    """Bring a fresh state to where a checkpoint left it; the epochs' records. Raises UserError for another model's."""
+def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> None:
+    """Bring a fresh state to where `read_checkpoint`'s content left it. Raises UserError for another model's."""
     try:
         if (content["average"] is None) != (state.average is None):
             raise ValueError("its weights are averaged, or not, against the recipe")
@@ -137,13 +133,11 @@ def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> tup
         state.optimizer.load_state_dict(optimizer_state(content["optimizer"], state.optimizer))
         if state.average is not None:
             state.average.load_state_dict(tensors_like(content["average"], state.average.state_dict()))
-        progress = _Progress.model_validate(content)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} belongs to another model, or is damaged: {first_line(error)}") from None
-    state.epoch, state.seconds = progress.epoch, progress.seconds
+    state.epoch, state.seconds = content["epoch"], content["seconds"]
     device = next(state.network.parameters()).device
-    state.step_losses = [torch.tensor(loss, device=device) for loss in progress.step_losses]
-    return progress.records
+    state.step_losses = [torch.tensor(loss, device=device) for loss in content["step_losses"]]
 
 
 def tensors_like(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -168,24 +162,17 @@ def optimizer_state(found: Mapping[str, Any], optimizer: torch.optim.Optimizer) 
 
     Raises ValueError, or what Python does of other structures, where `found` is another's state.
     """
-    kinds = [_names_of(optimizer, group) for group in optimizer.param_groups for _ in group["params"]]
+    names: list[tuple[str, ...]] = []  # of what is remembered of each parameter
+    for group in optimizer.param_groups:
+        adam = ("step", "exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.AdamW) else ()
+        names += [("momentum", "step") if group["orthogonal"] else adam] * len(group["params"])
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, entry in found["state"].items():
         kept = {name: value for name, value in entry.items() if value is not None}
-        names = kinds[index] if kept else ()
-        tensors_like(kept, {name: torch.zeros(()) if name == "step" else parameters[index] for name in names})
-    groups = optimizer.state_dict()["param_groups"]
+        wanted = names[index] if kept else ()
+        tensors_like(kept, {name: torch.zeros(()) if name == "step" else parameters[index] for name in wanted})
     rates = [float(group["lr"]) for group in found["param_groups"]]
     if not all(map(math.isfinite, rates)):
         raise ValueError("a learning rate is not finite")
-    return {
-        "state": found["state"],
-        "param_groups": [{**group, "lr": rate} for group, rate in zip(groups, rates, strict=True)],
-    }
-
-
-def _names_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> tuple[str, ...]:
-    """What an optimizer remembers of a parameter of this group."""
-    if group["orthogonal"]:
-        return "momentum", "step"
-    return ("step", "exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.AdamW) else ()
+    groups = zip(optimizer.state_dict()["param_groups"], rates, strict=True)
+    return {"state": found["state"], "param_groups": [{**group, "lr": rate} for group, rate in groups]}

@@ -1,11 +1,9 @@
-"""A recipe's parts: the optimizer, the schedule of its rate, and the average of the weights."""
+"""A recipe's optimizer, and the schedule of its rate."""
 
 import math
-from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
 
 from stn_train.models.transformer import ThetaHead
 from stn_train.specs import TrainingSpec
@@ -18,7 +16,7 @@ def make_optimizer(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
 
     The localisation networks' rate has a factor of its own; only weights decay, not biases or normalisation. Each
     group's `factor` multiplies the scheduled rate, and `localising` says whose it is. Muon turns the weights of hidden
-    layers, those between the image and the classification layer or theta.
+    layers: all linear and convolutional ones but those that put out theta and, the last that is defined, the logits.
     """
     localising = {
         id(parameter)
@@ -26,11 +24,13 @@ def make_optimizer(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
         if name.endswith("localisation")
         for parameter in module.parameters()
     }
-    hidden = _hidden_weights(network) if recipe.optimizer == "muon" else set()
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
+    hidden = {id(layer.weight) for layer in layers[:-1] if not isinstance(layer, ThetaHead)}
     groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((id(parameter) in localising, decay, id(parameter) in hidden), []).append(parameter)
+        orthogonal = recipe.optimizer == "muon" and id(parameter) in hidden
+        groups.setdefault((id(parameter) in localising, decay, orthogonal), []).append(parameter)
     described = [
         {
             "params": parameters,
@@ -47,15 +47,6 @@ def make_optimizer(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
         return Muon(described, lr=recipe.lr, fused=True)
     kind = torch.optim.SGD if recipe.optimizer == "sgd" else torch.optim.AdamW
     return kind(described, lr=recipe.lr, fused=True)
-
-
-def _hidden_weights(network: nn.Module) -> set[int]:
-    """The identities of the weights of all linear and convolutional layers but those that put out theta and the logits.
-
-    The layer that puts out the logits is taken to be the last that is defined.
-    """
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
-    return {id(layer.weight) for layer in layers[:-1] if not isinstance(layer, ThetaHead)}
 
 
 def scheduled_lr(recipe: TrainingSpec, progress: float) -> float:
@@ -85,18 +76,3 @@ def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: flo
     for group in optimizer.param_groups:
         held = progress < recipe.classifier_delay and not group["localising"]
         group["lr"] = rate * group["factor"] * (_HELD if held else 1.0)
-
-
-def make_average(network: nn.Module, recipe: TrainingSpec) -> AveragedModel | None:
-    """The exponential average of the weights, or None where the recipe has none.
-
-    Its decay warms up, so that the first steps do not linger in it.
-    """
-    if not recipe.ema_decay:
-        return None
-
-    def average(averages: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        decay = min(recipe.ema_decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(list(averages), list(current), 1 - decay)
-
-    return AveragedModel(network, multi_avg_fn=average)

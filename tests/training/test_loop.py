@@ -21,7 +21,7 @@ from stn_train.models.transformer import SpatialTransformer, ThetaHead
 from stn_train.specs import RECIPES, DatasetSpec, ExperimentSpec, TrainingSpec, trials_of
 from stn_train.training import loop
 from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
-from stn_train.training.loop import TrainingState, steps_per_epoch, train, update_batch_norm
+from stn_train.training.loop import TrainingState, train, update_batch_norm
 from stn_train.training.recipe import scheduled_lr
 
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def run(
     data: TrainingData,
     recipe: TrainingSpec,
     seed: int = 3,
-    after_step: Callable[[], bool] = lambda: False,
+    after_step: Callable[[float], bool] = lambda epochs: False,
     losses: list[float] | None = None,
 ) -> TrainingState:
     """The state at the end; each epoch's loss is put into `losses`."""
@@ -98,9 +98,9 @@ class SameAgain:
             yield Batch(torch.full((SIZE, 1, 28, 28), value), torch.zeros(SIZE, dtype=torch.int64), None)
 
 
-def stop_after(steps: int) -> Callable[[], bool]:
+def stop_after(steps: int) -> Callable[[float], bool]:
     count = iter(range(1, steps + 1))
-    return lambda: next(count) == steps
+    return lambda epochs: next(count) == steps
 
 
 def everything_in(state: TrainingState) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def test_stopped_after_every_step_a_training_ends_the_same_to_the_last_bit(data,
     state, stops = TrainingState.start(small_network(), recipe), 0
     while state.epoch < recipe.epochs:
         try:
-            run(state, data, recipe, after_step=lambda: True, losses=losses)
+            run(state, data, recipe, after_step=lambda epochs: True, losses=losses)
         except Stopped:
             state, stops = resumed(state, recipe, tmp_path / "checkpoint.pt"), stops + 1
     assert stops == 2 * STEPS
@@ -222,7 +222,7 @@ def test_every_step_has_the_rate_of_its_place_in_the_schedule(data):
     state = TrainingState.start(small_network(), recipe)
     rates: list[set[tuple[float, float]]] = []
 
-    def look() -> bool:
+    def look(epochs: float) -> bool:
         rates.append({(group["factor"], group["lr"]) for group in state.optimizer.param_groups})
         return False
 
@@ -253,7 +253,7 @@ def test_no_step_moves_the_weights_further_than_the_clipped_gradient_allows(data
         state = TrainingState.start(small_network(), recipe)
         trace = [weights(state.network)]
 
-        def look() -> bool:
+        def look(epochs: float) -> bool:
             trace.append(weights(state.network))
             return False
 
@@ -269,10 +269,12 @@ def test_no_step_moves_the_weights_further_than_the_clipped_gradient_allows(data
     assert longest_move(unclipped * 10) == pytest.approx(unclipped, rel=1e-6)
 
 
-def test_an_epoch_has_as_many_steps_as_it_has_whole_batches(data):
-    for size in (2, 7, SIZE, 100, 1000):
-        recipe = recipe_of(batch_size=size)
-        assert steps_per_epoch(data, recipe) == len(list(data.batches(0, 0, size)))
+@pytest.mark.parametrize("size", [2, 7, SIZE, 100, 1000])
+def test_after_each_step_it_is_told_which_share_of_the_epochs_is_done(data, size):
+    recipe, told = recipe_of(**PAPER, batch_size=size), []
+    run(TrainingState.start(small_network(), recipe), data, recipe, after_step=lambda epochs: bool(told.append(epochs)))
+    steps = len(list(data.batches(0, 0, size)))
+    assert told == pytest.approx([step / steps for step in range(1, 2 * steps + 1)])
 
 
 # --- the average --------------------------------------------------------------------------------------------------
@@ -283,7 +285,7 @@ def test_the_average_follows_every_step(data):
     state = TrainingState.start(small_network(), recipe)
     trace: list[list[Tensor]] = []
 
-    def look() -> bool:
+    def look(epochs: float) -> bool:
         trace.append(weights(state.network))
         return False
 

@@ -1,4 +1,4 @@
-"""A recipe's parts: the rate over time, who decays and who has a rate of its own, and the average of the weights."""
+"""A recipe's parts: the rate over time, who decays and who has a rate of its own."""
 
 from collections import OrderedDict
 from itertools import pairwise
@@ -13,7 +13,7 @@ from stn_train.models.build import build_model
 from stn_train.models.insert import insert_transformer
 from stn_train.models.transformer import SpatialTransformer, ThetaHead
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
-from stn_train.training.recipe import make_average, make_optimizer, scheduled_lr, set_lr
+from stn_train.training.recipe import make_optimizer, scheduled_lr, set_lr
 
 
 def recipe_of(**changes: Any) -> TrainingSpec:
@@ -152,27 +152,3 @@ def test_only_weights_shrink_under_weight_decay():
     optimizer.step()
     for name, parameter in network.named_parameters():
         assert torch.allclose(parameter, before[name] * (0.5 if parameter.ndim > 1 else 1.0)), name
-
-
-# --- the average of the weights -----------------------------------------------------------------------------------
-
-
-def test_the_average_is_an_exponential_one_whose_decay_warms_up():
-    network = nn.Linear(3, 2)
-    average = make_average(network, recipe_of(ema_decay=0.4))
-    assert average is not None
-    weights: list[float] = []
-    expected: list[float] = []
-    for step in range(12):
-        nn.init.normal_(network.weight)
-        average.update_parameters(network)
-        weights = network.weight.flatten().tolist()
-        decay = min(0.4, (1 + step) / (10 + step)) if step else 0.0
-        mixed = [decay * old + (1 - decay) * new for old, new in zip(expected or weights, weights, strict=True)]
-        expected = mixed
-        assert average.module.weight.flatten().tolist() == pytest.approx(expected, abs=1e-6)
-    assert expected != pytest.approx(weights, abs=1e-2)
-
-
-def test_a_recipe_without_averaging_has_no_average():
-    assert make_average(nn.Linear(3, 2), recipe_of(ema_decay=0)) is None
