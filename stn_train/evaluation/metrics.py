@@ -51,28 +51,6 @@ class ResidualCurve(Spec):
     varies: _Numbers = Field(description="the standard deviation of the latter within each part")
 
 
-class Overlap(Spec):
-    """How well regions that were sampled cover the digits' frames: means over images."""
-
-    images: int
-    iou: float = Field(description="intersection over union of the sampled region with the digit's 28 x 28 frame")
-    iou_found: float = Field(description="share of images in which that is above 0.5")
-    aligned: float = Field(description="the same, of the region that holds a frame once the common pose is taken off")
-    aligned_found: float = Field(description="share of images in which that is above 0.5")
-    ink: float = Field(description="share of the digit's ink inside the sampled region")
-
-
-class WithinClasses(Spec):
-    """Of what varies among images, the share that lies within classes; None where all images are one.
-
-    0 where all images of a class are alike, 1 where no class has anything of its own.
-    """
-
-    digits: float | None = Field(description="among the digits, not distorted")
-    images: float | None = Field(description="among the images")
-    output: float | None = Field(description="among what the transformer puts out")
-
-
 class Diagnostics(Spec):
     """How a transformer does on a batch of training images; distances are normalised: 2 is the whole image."""
 
@@ -90,19 +68,24 @@ _Spreads = Annotated[tuple[Spread, ...], Field(strict=False)]
 class AlignmentMetrics(Spec):
     """Whether a transformer at the input removes the distortion, and whether it finds the digit.
 
-    `pose_of_a_digit` is of images of one and the same digit, between which nothing varies but the distortion, and the
-    clutter about the digit. It, `within_classes` and `residual_curves` are None in files that were written before there
-    was such a thing. Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that
-    are matrices and do not project, the components are rotation, scale, aspect, shear and translation; of others,
-    translation and non_affine. Residual curves are told of components that vary among the images (see LEAST) and have a
-    sign, as non_affine has not.
+    Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that are matrices and
+    do not project, the components are rotation, scale, aspect, shear and translation; of others, translation and
+    non_affine. Residual curves are told of components that vary among the images (see LEAST) and have a sign, as
+    non_affine has not. What lies within classes is a share of what varies among images: 0 where all images of a class
+    are alike, 1 where no class has anything of its own, None where all images are one.
     """
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     pose: _Spreads
-    pose_by_class: Annotated[tuple[_Spreads, ...], Field(strict=False)]
-    pose_of_a_digit: _Spreads | None = None
-    within_classes: WithinClasses | None = None
-    residual_curves: Annotated[tuple[ResidualCurve, ...], Field(strict=False)] | None = None
-    overlap: Overlap
-    overlap_by_class: Annotated[tuple[Overlap | None, ...], Field(strict=False)]
+    pose_of_a_digit: _Spreads = Field(
+        description="among images of one and the same digit, between which only the distortion and the clutter vary"
+    )
+    residual_curves: Annotated[tuple[ResidualCurve, ...], Field(strict=False)]
+    iou: float = Field(description="intersection over union of the sampled region with the digit's 28 x 28 frame: mean")
+    iou_found: float = Field(description="share of images in which that is above 0.5")
+    aligned: float = Field(description="the same, of the region that holds a frame once the common pose is taken off")
+    aligned_found: float = Field(description="share of images in which that is above 0.5")
+    ink: float = Field(description="share of the digit's ink inside the sampled region")
+    within_classes_digits: float | None = Field(description="among the digits, not distorted")
+    within_classes_images: float | None = Field(description="among the images")
+    within_classes_output: float | None = Field(description="among what the transformer puts out")
