@@ -12,19 +12,17 @@ the report says how much is removed; `residual_curves` is what is left of small 
 whether it finds the digit, and `within_classes` how much images of a class look alike once they are aligned.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import isfinite
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stn_train.data.datasets import FixedDataset, distorted_again
 from stn_train.data.distortion import distortion_family, true_poses
-from stn_train.evaluation.classify import BATCH, classify
-from stn_train.evaluation.diagnostics import edge
+from stn_train.evaluation.classify import classify, edge, within_classes
 from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, ResidualCurve, Spread
 from stn_train.geometry import Family, MatrixFamily, pixel_grid
 from stn_train.models.network import Network, Precision
@@ -41,10 +39,6 @@ _HARDLY = 1e-3
 _OVERLAPS = 0.5
 _STEPS_WHERE_BENT = 16
 _CHUNK = 500
-_BLANK = 1e-6
-"""The least norm of an image that is not blank."""
-_ALIKE = 1e-6
-"""The least variance among images that differ."""
 
 Components = dict[Component, tuple[Tensor, Tensor]]
 """Of M images, by component, what there was of the distortion and what is left of it, M x k each."""
@@ -357,60 +351,3 @@ def inside(polygon: Tensor, points: Tensor) -> Tensor:
             odd ^= ((from_y > y) != (to_y > y)) & (x < crossing)
         found.append(odd)
     return torch.cat(found)
-
-
-# --- how much do images of a class look alike? ------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def class_means(
-    front: Callable[..., Tensor],
-    images: Tensor,
-    labels: Tensor,
-    classes: int,
-    device: torch.device,
-    poses: Tensor | None = None,
-    unit: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """The mean of each class, of uint8 `images` (M x C x H x W, read from 0 to 1) and of what `front` makes of them.
-
-    classes x C x H x W and classes x C' x h x w, on the CPU; zeros for a class without images. Sharp where all images
-    have one pose. `poses` (M x 9), where given, are passed on; with `unit`, every image is first brought to the norm 1.
-    """
-    shares = F.one_hot(labels, classes).float()
-    shares = (shares / shares.sum(dim=0).clamp(min=1)).T.to(device)
-    totals: list[Tensor] = []
-    for numbers in torch.arange(len(images)).split(BATCH):
-        batch = images[numbers].to(device).float() / 255
-        both = [batch, front(batch) if poses is None else front(batch, poses[numbers])]
-        if unit:
-            both = [each / each.flatten(1).norm(dim=1).clamp(min=_BLANK)[:, None, None, None] for each in both]
-        parts = [torch.einsum("kn,nchw->kchw", shares[:, numbers.to(device)], each) for each in both]
-        totals = [total + part for total, part in zip(totals, parts, strict=True)] if totals else parts
-    before, after = (total.cpu() for total in totals)
-    return before, after
-
-
-def within_classes(
-    front: Callable[..., Tensor],
-    images: Tensor,
-    labels: Tensor,
-    classes: int,
-    device: torch.device,
-    poses: Tensor | None = None,
-) -> tuple[float | None, float | None]:
-    """Of what varies among uint8 `images` (M x C x H x W), the share within classes; and among what `front` makes.
-
-    From 0, where all images of a class are one, to 1, where no class has anything of its own: the variance about the
-    mean of each class, over that about the mean of all. Images are brought to the norm 1 before, so that neither their
-    brightness nor their size counts; a blank one counts as having nothing in common with any. None where all images
-    are one.
-    """
-    share = (torch.bincount(labels, minlength=classes) / len(labels)).double()
-    found: list[float | None] = []
-    for means in class_means(front, images, labels, classes, device, poses, unit=True):
-        vectors = means.flatten(1).double()
-        total = 1 - (share @ vectors).square().sum()
-        found.append(float((1 - share @ vectors.square().sum(dim=1)) / total) if total > _ALIKE else None)
-    before, after = found
-    return before, after

@@ -11,9 +11,7 @@ from torch.nn import functional as F
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.sources import Digits
 from stn_train.errors import UserError
-from stn_train.evaluation.alignment import class_means
-from stn_train.evaluation.classify import Predictions, classify
-from stn_train.evaluation.diagnostics import outputs_and_outlines
+from stn_train.evaluation.classify import Predictions, class_means, classify, outputs_and_outlines
 from stn_train.experiment.runtime import Runtime
 from stn_train.models.network import Network, precision_on
 from stn_train.run_folder import Gallery, TrialFolder, numbered

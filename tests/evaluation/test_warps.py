@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.evaluation.diagnostics import outputs_and_outlines, recorded_warps
+from stn_train.evaluation.classify import outputs_and_outlines, recorded_warps
 from stn_train.geometry import AFFINE, FAMILIES, PROJECTIVE, TPS, Family
 from stn_train.models.build import build_model
 from stn_train.models.insert import insert_transformer
