@@ -34,8 +34,7 @@ from pydantic import Field, ValidationError, model_validator
 from stn_train import storage
 from stn_train.config import load_config
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics
-from stn_train.evaluation.robustness import Robustness
+from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics, Robustness
 from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec, trials_of
 from stn_train.storage import arrays_in, check_axes
 

@@ -1,19 +1,26 @@
-"""What a network makes of a set of images: classes, thetas, confusion; with test-time augmentation where asked."""
+"""What a network makes of a set of images: classes, what its transformers do to them, and the means of classes."""
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stn_train.geometry import HOMOGRAPHY, ROTATION, bilinear_sampler
 from stn_train.models.network import Precision
 from stn_train.models.transformer import SpatialTransformer
 
 BATCH = 500
+_STEPS = 16
+"""Into so many pieces each side of an outline is cut, so that a bent one is seen."""
+_BLANK = 1e-6
+"""The least norm of an image that is not blank."""
+_ALIKE = 1e-6
+"""The least variance among images that differ."""
 
 
 def rotated_images(images: Tensor, degrees: float) -> Tensor:
@@ -36,17 +43,13 @@ def rotated_poses(poses: Tensor, degrees: float, aspect: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Predictions:
-    """`logits` (M x classes, float32); `thetas` (each M x p) of every transformer, in the order of the forward pass,
-    for the images as they are; `seconds` it took."""
+    """`logits` (M x classes, float32) and the classes `predicted` (M, int64); `thetas` (each M x p) of every
+    transformer, in the order of the forward pass, for the images as they are; `seconds` it took."""
 
     logits: Tensor
+    predicted: Tensor
     thetas: tuple[Tensor, ...]
     seconds: float
-
-    @property
-    def predicted(self) -> Tensor:
-        """The classes: M, int64."""
-        return self.logits.argmax(1)
 
     def confusion(self, labels: Tensor, classes: int) -> Tensor:
         """How often each true class (row) was predicted as each class (column): classes x classes."""
@@ -76,35 +79,25 @@ def classify(
             batch = images[start : start + BATCH].to(device).float() / 255
             given = () if poses is None else (poses[start : start + BATCH],)
             with recorded_warps(network) as warps:
-                answers = [_logits(network, batch, *given)]
+                answers = [network(batch.to(memory_format=torch.channels_last), *given)]
             thetas.append([warp.theta.cpu() for warp in warps])
-            answers += [_logits(network, *_rotated(degrees, batch, *given)) for degrees in tta_angles]
-            logits.append(_mean(answers))
+            for degrees in tta_angles:
+                turned = rotated_images(batch, degrees).to(memory_format=torch.channels_last)
+                given_turned = (rotated_poses(each, degrees, batch.shape[-1] / batch.shape[-2]) for each in given)
+                answers.append(network(turned, *given_turned))
+            answers = [answer.float().cpu() for answer in answers]
+            if tta_angles:
+                answers = [answer.log_softmax(dim=1) for answer in answers]
+                logits.append(torch.stack(answers).logsumexp(dim=0) - math.log(len(answers)))
+            else:
+                logits += answers
     seconds = time.perf_counter() - began
+    of_all = torch.cat(logits)
     of_each = tuple(torch.cat(batches) for batches in zip(*thetas, strict=True))
-    return Predictions(torch.cat(logits), of_each, seconds)
+    return Predictions(of_all, of_all.argmax(1), of_each, seconds)
 
 
-def _logits(network: nn.Module, batch: Tensor, *poses: Tensor) -> Tensor:
-    logits: Tensor = network(batch.to(memory_format=torch.channels_last), *poses)
-    return logits.float().cpu()
-
-
-def _rotated(degrees: float, batch: Tensor, *poses: Tensor) -> list[Tensor]:
-    aspect = batch.shape[-1] / batch.shape[-2]
-    return [rotated_images(batch, degrees), *(rotated_poses(each, degrees, aspect) for each in poses)]
-
-
-def _mean(answers: list[Tensor]) -> Tensor:
-    """The logarithm of the mean of the probabilities; a single answer as it is."""
-    if len(answers) == 1:
-        return answers[0]
-    return torch.stack([answer.log_softmax(dim=1) for answer in answers]).logsumexp(dim=0) - math.log(len(answers))
-
-
-# --- what transformers do while a network runs ----------------------------------------------------------------------
-
-_STEPS = 16
+# --- what transformers do while a network runs ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -116,15 +109,27 @@ class Warp:
     theta: Tensor
     output: Tensor
 
-    def outline(self) -> Tensor:
-        """Where the edge of the output lies on what was read: N x V x 2, (x, y) in pixels, to be closed to a polygon.
 
-        Clockwise on the output, from its top left corner, with as many points on each side as a bent side needs to be
-        seen. The centre of the first pixel that was read is (0, 0).
-        """
-        height, width = self.images.shape[-2:]
-        points = self.transformer.family.points(self.theta.float(), edge(self.theta.float(), _STEPS), width / height)
-        return ((points + 1) * points.new_tensor([width, height]) - 1) / 2
+@contextmanager
+def recorded_warps(network: nn.Module) -> Iterator[list[Warp]]:
+    """Inside, what each transformer of `network` does is added to the list, in the order of the forward pass."""
+    warps: list[Warp] = []
+    thetas: list[Tensor] = []
+
+    def record(module: nn.Module, read: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, SpatialTransformer):
+            images, *given = read  # theta, where it does not come from the localisation network
+            warps.append(Warp(module, images, given[0] if given else thetas.pop(), output))
+        else:
+            thetas.append(output)
+
+    transformers = [module for module in network.modules() if isinstance(module, SpatialTransformer)]
+    hooks = [module.register_forward_hook(record) for each in transformers for module in (each.localisation, each)]
+    try:
+        yield warps
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def edge(like: Tensor, steps: int) -> Tensor:
@@ -135,37 +140,81 @@ def edge(like: Tensor, steps: int) -> Tensor:
     return torch.cat([top, right, -top, -right])
 
 
-@contextmanager
-def recorded_warps(network: nn.Module) -> Iterator[list[Warp]]:
-    """Inside, what each transformer of `network` does is added to the list, in the order of the forward pass."""
-    warps: list[Warp] = []
-    thetas: list[Tensor] = []
-
-    def localised(localisation: nn.Module, read: tuple[Tensor, ...], theta: Tensor) -> None:
-        thetas.append(theta)
-
-    def warped(transformer: SpatialTransformer, read: tuple[Tensor, ...], output: Tensor) -> None:
-        images, *given = read  # theta, where it does not come from the localisation network
-        warps.append(Warp(transformer, images, given[0] if given else thetas.pop(), output))
-
-    transformers = [module for module in network.modules() if isinstance(module, SpatialTransformer)]
-    hooks = [each.localisation.register_forward_hook(localised) for each in transformers]
-    hooks += [each.register_forward_hook(warped) for each in transformers]
-    try:
-        yield warps
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 @torch.no_grad()
 def outputs_and_outlines(front: nn.Module, images: Tensor, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
     """What each transformer of what stands at a network's input makes of uint8 `images`, S x C x H x W.
 
-    Its output, S x C x h x w, and the output's outline on the images, S x V x 2; None for one that reads what another
-    has warped. In the order of the forward pass, in float32 and on the CPU.
+    Its output, S x C x h x w, and where the output's edge lies on the images: S x V x 2, (x, y) in pixels, clockwise on
+    the output from its top left corner, to be closed to a polygon; the centre of the first pixel is (0, 0). None for
+    one that reads what another has warped. In the order of the forward pass, in float32 and on the CPU.
     """
     batch = images.to(device).float() / 255
     with recorded_warps(front.eval()) as warps:
         front(batch)
-    return [(warp.output.cpu(), warp.outline().cpu() if warp.images is batch else None) for warp in warps]
+    height, width = images.shape[-2:]
+    found: list[tuple[Tensor, Tensor | None]] = []
+    for warp in warps:
+        outline = None
+        if warp.images is batch:
+            theta = warp.theta.float()
+            points = warp.transformer.family.points(theta, edge(theta, _STEPS), width / height)
+            outline = (((points + 1) * points.new_tensor([width, height]) - 1) / 2).cpu()
+        found.append((warp.output.cpu(), outline))
+    return found
+
+
+# --- how much images of a class look alike, before and after a transformer --------------------------------------------
+
+
+@torch.no_grad()
+def class_means(
+    front: Callable[..., Tensor],
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    device: torch.device,
+    poses: Tensor | None = None,
+    unit: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The mean of each class, of uint8 `images` (M x C x H x W, read from 0 to 1) and of what `front` makes of them.
+
+    classes x C x H x W and classes x C' x h x w, on the CPU; zeros for a class without images. Sharp where all images
+    have one pose. `poses` (M x 9), where given, are passed on; with `unit`, every image is first brought to the norm 1.
+    """
+    shares = F.one_hot(labels, classes).float()
+    shares = (shares / shares.sum(dim=0).clamp(min=1)).T.to(device)
+    totals: list[Tensor] = []
+    for numbers in torch.arange(len(images)).split(BATCH):
+        batch = images[numbers].to(device).float() / 255
+        both = [batch, front(batch) if poses is None else front(batch, poses[numbers])]
+        if unit:
+            both = [each / each.flatten(1).norm(dim=1).clamp(min=_BLANK)[:, None, None, None] for each in both]
+        parts = [torch.einsum("kn,nchw->kchw", shares[:, numbers.to(device)], each) for each in both]
+        totals = [total + part for total, part in zip(totals, parts, strict=True)] if totals else parts
+    before, after = (total.cpu() for total in totals)
+    return before, after
+
+
+def within_classes(
+    front: Callable[..., Tensor],
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    device: torch.device,
+    poses: Tensor | None = None,
+) -> tuple[float | None, float | None]:
+    """Of what varies among uint8 `images` (M x C x H x W), the share within classes; and among what `front` makes.
+
+    From 0, where all images of a class are one, to 1, where no class has anything of its own: the variance about the
+    mean of each class, over that about the mean of all. Images are brought to the norm 1 before, so that neither their
+    brightness nor their size counts; a blank one counts as having nothing in common with any. None where all images
+    are one.
+    """
+    share = (torch.bincount(labels, minlength=classes) / len(labels)).double()
+    found: list[float | None] = []
+    for means in class_means(front, images, labels, classes, device, poses, unit=True):
+        vectors = means.flatten(1).double()
+        total = 1 - (share @ vectors).square().sum()
+        found.append(float((1 - share @ vectors.square().sum(dim=1)) / total) if total > _ALIKE else None)
+    before, after = found
+    return before, after

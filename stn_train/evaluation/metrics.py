@@ -1,10 +1,12 @@
-"""What the fixed images say about a trial's transformer, as plain records that are saved and reported. Torch-free."""
+"""What is measured of a trial's network, as plain records that are saved and reported. Torch-free."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stn_train.specs import Spec
+from stn_train.specs import ChangeError, ClutterSpec, Count, DatasetSpec, Spec
 
 Component = Literal["rotation", "scale", "aspect", "shear", "translation", "non_affine"]
 
@@ -51,28 +53,6 @@ class ResidualCurve(Spec):
     varies: _Numbers = Field(description="the standard deviation of the latter within each part")
 
 
-class Overlap(Spec):
-    """How well regions that were sampled cover the digits' frames: means over images."""
-
-    images: int
-    iou: float = Field(description="intersection over union of the sampled region with the digit's 28 x 28 frame")
-    iou_found: float = Field(description="share of images in which that is above 0.5")
-    aligned: float = Field(description="the same, of the region that holds a frame once the common pose is taken off")
-    aligned_found: float = Field(description="share of images in which that is above 0.5")
-    ink: float = Field(description="share of the digit's ink inside the sampled region")
-
-
-class WithinClasses(Spec):
-    """Of what varies among images, the share that lies within classes; None where all images are one.
-
-    0 where all images of a class are alike, 1 where no class has anything of its own.
-    """
-
-    digits: float | None = Field(description="among the digits, not distorted")
-    images: float | None = Field(description="among the images")
-    output: float | None = Field(description="among what the transformer puts out")
-
-
 class Diagnostics(Spec):
     """How a transformer does on a batch of training images; distances are normalised: 2 is the whole image."""
 
@@ -90,19 +70,105 @@ _Spreads = Annotated[tuple[Spread, ...], Field(strict=False)]
 class AlignmentMetrics(Spec):
     """Whether a transformer at the input removes the distortion, and whether it finds the digit.
 
-    `pose_of_a_digit` is of images of one and the same digit, between which nothing varies but the distortion, and the
-    clutter about the digit. It, `within_classes` and `residual_curves` are None in files that were written before there
-    was such a thing. Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that
-    are matrices and do not project, the components are rotation, scale, aspect, shear and translation; of others,
-    translation and non_affine. Residual curves are told of components that vary among the images (see LEAST) and have a
-    sign, as non_affine has not.
+    Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that are matrices and
+    do not project, the components are rotation, scale, aspect, shear and translation; of others, translation and
+    non_affine. Residual curves are told of components that vary among the images (see LEAST) and have a sign, as
+    non_affine has not. What lies within classes is a share of what varies among images: 0 where all images of a class
+    are alike, 1 where no class has anything of its own, None where all images are one.
     """
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     pose: _Spreads
-    pose_by_class: Annotated[tuple[_Spreads, ...], Field(strict=False)]
-    pose_of_a_digit: _Spreads | None = None
-    within_classes: WithinClasses | None = None
-    residual_curves: Annotated[tuple[ResidualCurve, ...], Field(strict=False)] | None = None
-    overlap: Overlap
-    overlap_by_class: Annotated[tuple[Overlap | None, ...], Field(strict=False)]
+    pose_of_a_digit: _Spreads = Field(
+        description="among images of one and the same digit, between which only the distortion and the clutter vary"
+    )
+    residual_curves: Annotated[tuple[ResidualCurve, ...], Field(strict=False)]
+    iou: float = Field(description="intersection over union of the sampled region with the digit's 28 x 28 frame: mean")
+    iou_found: float = Field(description="share of images in which that is above 0.5")
+    aligned: float = Field(description="the same, of the region that holds a frame once the common pose is taken off")
+    aligned_found: float = Field(description="share of images in which that is above 0.5")
+    ink: float = Field(description="share of the digit's ink inside the sampled region")
+    within_classes_digits: float | None = Field(description="among the digits, not distorted")
+    within_classes_images: float | None = Field(description="among the images")
+    within_classes_output: float | None = Field(description="among what the transformer puts out")
+
+
+# --- robustness: how the error grows with one quantity of the distortion ----------------------------------------------
+
+Factor = Literal["rotation", "scale", "translation", "clutter"]
+
+LEVELS: dict[Factor, tuple[float, ...]] = {
+    "rotation": tuple(range(-180, 181, 30)),
+    "scale": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6),
+    "translation": (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0),
+    "clutter": (0, 2, 4, 6, 8, 12, 16),
+}
+"""The levels at which each quantity is held.
+
+Degrees; a factor; the share of the room along both axes (-1: the upper left corner, 1: the lower right one); patches.
+"""
+
+
+class Point(Spec):
+    """What a network gets wrong where one quantity is the same for every image."""
+
+    factor: Factor
+    level: float
+    errors: Count
+    clipped: Count = Field(description="images that lose ink at the canvas's edge")
+
+
+class Crossed(Spec):
+    """What a network gets wrong on the fixed images of a dataset that it was not trained on, drawn on its canvas."""
+
+    dataset: DatasetSpec
+    images: Count = Field(ge=1)
+    errors: Count
+
+
+class Robustness(Spec):
+    """What a trained network gets wrong where images differ from those that it was trained on."""
+
+    format: Literal[3] = 3
+    images: Count = Field(ge=1, description="of each point")
+    points: Annotated[tuple[Point, ...], Field(strict=False)]
+    crossed: Annotated[tuple[Crossed, ...], Field(strict=False)]
+
+
+def others(own: DatasetSpec, datasets: Sequence[DatasetSpec]) -> list[DatasetSpec]:
+    """The other datasets that networks of this one can be asked about, on the canvas that they know, if they fit it."""
+    found = []
+    for other in datasets:
+        if other.name != own.name and (other.channels, other.classes) == (own.channels, own.classes):
+            with suppress(ChangeError):
+                found.append(other.changed(canvas=own.canvas))
+    return found
+
+
+def held(dataset: DatasetSpec, factor: Factor, level: float) -> DatasetSpec:
+    """The dataset with one quantity the same for every image; everything else is drawn as before."""
+    match factor:
+        case "rotation":
+            return dataset.changed(rotation=(level, level))
+        case "scale":
+            return dataset.changed(scale=(level, level))
+        case "translation":
+            return dataset.changed(translation=(level, level))
+        case "clutter":
+            clutter = dataset.clutter or ClutterSpec.model_validate({})
+            patches = clutter.changed(patches=int(level)) if level else None
+            return dataset.changed(clutter=patches)
+
+
+def trained_range(dataset: DatasetSpec, factor: Factor) -> tuple[float, float]:
+    """From where to where training has seen a quantity."""
+    match factor:
+        case "rotation":
+            return dataset.rotation or (0.0, 0.0)
+        case "scale":
+            return dataset.scale or (1.0, 1.0)
+        case "translation":
+            return dataset.translation or (0.0, 0.0)
+        case "clutter":
+            patches = dataset.clutter.patches if dataset.clutter else 0
+            return patches, patches

@@ -8,7 +8,7 @@ import torch
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, UserError
-from stn_train.evaluation.robustness import LEVELS, Crossed, Factor, Point, Robustness, held, others
+from stn_train.evaluation.metrics import LEVELS, Crossed, Factor, Point, Robustness, held, others
 from stn_train.experiment.load import load_trained, predict
 from stn_train.experiment.runtime import Runtime, fixed_digits
 from stn_train.run_folder import RunFolder, TrialFolder

@@ -10,7 +10,7 @@ import torch
 from stn_train.data.distortion import true_poses
 from stn_train.errors import Stopped, TrialError, first_line
 from stn_train.experiment.runtime import Runtime, TrialData, environment, load_trial_data
-from stn_train.experiment.snapshots import Arrays, extended, frames_until, gallery, snapshot
+from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapshot
 from stn_train.models.build import ModelSize, build_model, measure_model
 from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
@@ -72,7 +72,7 @@ def run_trial(
 
     data, recipe = load_trial_data(trial, runtime), trial.training
     state = TrainingState.start(network_of(trial, runtime), recipe)
-    frames = snapshot(trial, runtime, state.final, data.fixed)
+    frames = snapshot(trial, runtime, state.final, data.fixed, 0, {})
     records: list[EpochRecord] = []
     if folder.checkpoint.exists():
         content = read_checkpoint(folder.checkpoint)
@@ -94,7 +94,7 @@ def run_trial(
         for loss in train(state, data.training, recipe, trial.seed, runtime.device, after_step):
             predictions = classified()
             records.append(_record(trial, state, data, loss, predictions))
-            frames = extended(frames, snapshot(trial, runtime, state.final, data.fixed), state.epoch)
+            frames = snapshot(trial, runtime, state.final, data.fixed, state.epoch, frames)
             _write_epochs(folder, records, frames)
             save()
             yield records[-1]

@@ -267,13 +267,13 @@ def _of_components() -> list[Measure]:
 
 
 def _overlap(key: str, heading: str, description: str) -> Measure:
-    read = _aligned(lambda alignment: 100 * float(getattr(alignment.overlap, key)))
+    read = _aligned(lambda alignment: 100 * float(getattr(alignment, key)))
     return Measure(key, heading, f"percent: {description}", read, mean_share, percent, "overlap")
 
 
 def _within(name: str, heading: str) -> Measure:
     def read(alignment: AlignmentMetrics) -> float | None:
-        found: float | None = getattr(alignment.within_classes, name, None)
+        found: float | None = getattr(alignment, f"within_classes_{name}")
         return None if found is None else 100 * found
 
     told = f"percent of the variance that lies within classes: {heading}"

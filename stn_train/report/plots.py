@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from stn_train.evaluation.metrics import LEAST, ResidualCurve
-from stn_train.evaluation.robustness import Factor
+from stn_train.evaluation.metrics import LEAST, Factor, ResidualCurve
 from stn_train.report.measures import COMPONENTS
 from stn_train.report.robustness import Curve
 from stn_train.run_folder import EpochRecord

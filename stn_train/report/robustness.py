@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stn_train.evaluation.robustness import LEVELS, Factor, Robustness, others, trained_range
+from stn_train.evaluation.metrics import LEVELS, Factor, Robustness, others, trained_range
 from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec
 

@@ -15,7 +15,7 @@ from stn_train.config import load_colocalisation, load_config
 from stn_train.data.prebuilt import load_prebuilt
 from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
-from stn_train.evaluation.robustness import Point, Robustness
+from stn_train.evaluation.metrics import Point, Robustness
 from stn_train.report.snapshots import KINDS
 from stn_train.report.write import load_environment
 from stn_train.run_folder import TrialFolder

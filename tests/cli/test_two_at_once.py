@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stn_train import storage
-from stn_train.evaluation.robustness import Point, Robustness
+from stn_train.evaluation.metrics import Point, Robustness
 from stn_train.storage import folder_lock
 
 RUN = ("run", "--config", "small.yaml", "--threads", "1", "--only", "r/cnn", "-q")

@@ -7,7 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_train.evaluation.alignment import Map, PoseResidual, canonical, is_singular, residual_curves, spreads, unshrunk
+from stn_train.evaluation.alignment import (
+    Map,
+    is_singular,
+    pose_components,
+    poses_of,
+    read_points,
+    residual_curves,
+    spreads,
+)
+from stn_train.evaluation.metrics import ResidualCurve, Spread
 from stn_train.geometry import (
     AFFINE,
     ATTENTION,
@@ -23,9 +32,9 @@ from stn_train.geometry import (
 )
 
 COUNT = 90
-CANVAS = (40, 60)
-SQUARE = (40, 40)
-OUTPUT = (16, 16)
+CANVAS = 60 / 40
+"""Width over height of what is read."""
+SQUARE = 1.0
 AFFINES = [family for family in FAMILIES.values() if isinstance(family, MatrixFamily) and not family.projective]
 
 
@@ -38,8 +47,20 @@ def same_for_all(theta: Tensor) -> Tensor:
     return theta[:1].expand(COUNT, -1)
 
 
-def scores(residual: PoseResidual) -> dict[str, float]:
-    return {spread.component: spread.score for spread in spreads(residual) if spread.score is not None}
+def spreads_of(maps: list[Map], digit: Tensor | None = None) -> tuple[Spread, ...]:
+    return spreads(pose_components(maps, digit), digit)
+
+
+def curves_of(maps: list[Map]) -> tuple[ResidualCurve, ...]:
+    return residual_curves(pose_components(maps))
+
+
+def scores(maps: list[Map], digit: Tensor | None = None) -> dict[str, float]:
+    return {spread.component: spread.score for spread in spreads_of(maps, digit) if spread.score is not None}
+
+
+def some_of(maps: list[Map], index: list[int]) -> list[Map]:
+    return [Map(one.family, one.theta[index], one.aspect) for one in maps]
 
 
 @dataclass(frozen=True)
@@ -58,15 +79,14 @@ class InverseSpline(Family):
         return self.spline.points(theta, source, aspect)
 
 
-def pair(family: Family) -> PoseResidual:
-    """A distortion of the family, and transformers that undo it exactly up to a canonical pose K, in two stages."""
+def pair(family: Family) -> list[Map]:
+    """A distortion of the family, and two transformers in a row that undo it exactly up to a canonical pose K."""
     done = Map(family, near_identity(family, 0.05), CANVAS)
     pose = Map(AFFINE, same_for_all(near_identity(AFFINE, 0.2, seed=1)), CANVAS)
     if isinstance(family, MatrixFamily):
-        inverse = torch.linalg.inv(done.matrix()).flatten(1)
-        return PoseResidual(done, (Map(HOMOGRAPHY, inverse, CANVAS), pose))
+        return [done, Map(HOMOGRAPHY, torch.linalg.inv(done.matrix()).flatten(1), CANVAS), pose]
     spline = InverseSpline("inverse", family.identity, family)
-    return PoseResidual(done, (Map(spline, done.theta, CANVAS), pose))
+    return [done, Map(spline, done.theta, CANVAS), pose]
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -81,7 +101,7 @@ def test_what_undoes_the_distortion_up_to_a_common_pose_scores_100(family):
 def test_what_does_the_same_to_every_image_scores_0(family, transformer):
     done = Map(family, near_identity(family, 0.1), CANVAS)
     constant = Map(transformer, same_for_all(near_identity(transformer, 0.1, seed=1)), CANVAS)
-    found = scores(PoseResidual(done, (constant,)))
+    found = scores([done, constant])
     assert found
     assert all(score == pytest.approx(0, abs=1e-6) for score in found.values())
 
@@ -96,20 +116,18 @@ def test_the_share_of_the_angle_that_is_turned_back_is_the_score(name, share):
         "similarity": torch.cat([turn.cos(), turn.sin(), 0 * turn, 0 * turn], dim=1),
         "affine": ROTATION.matrix(turn)[:, :2].flatten(1),
     }[name]
-    found = scores(PoseResidual(Map(ROTATION, angle, SQUARE), (Map(FAMILIES[name], theta, SQUARE),)))
+    found = scores([Map(ROTATION, angle, SQUARE), Map(FAMILIES[name], theta, SQUARE)])
     assert found == {"rotation": pytest.approx(100 * (1 - abs(1 - share)))}
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_a_pose_of_each_digits_own_counts_among_digits_and_not_among_draws_of_one(family):
     digit = torch.arange(COUNT) % (COUNT // 3)
-    undone = pair(family)
-    own = Map(AFFINE, near_identity(AFFINE, 0.2, seed=2)[digit], CANVAS)
-    residual = PoseResidual(undone.distortion, (*undone.stages, own))
-    of_a_digit = {spread.component: spread.score for spread in spreads(residual, digit) if spread.score is not None}
+    maps = [*pair(family), Map(AFFINE, near_identity(AFFINE, 0.2, seed=2)[digit], CANVAS)]
+    of_a_digit = scores(maps, digit)
     assert of_a_digit
     assert all(score == pytest.approx(100, abs=1e-4) for score in of_a_digit.values())
-    assert any(scores(residual)[component] < 50 for component in of_a_digit)
+    assert any(scores(maps)[component] < 50 for component in of_a_digit)
 
 
 @pytest.mark.parametrize("lies", ["as it was written", "anywhere", "upside down, of each tenth"])
@@ -126,8 +144,8 @@ def test_what_is_left_between_draws_does_not_depend_on_how_a_digit_lies(lies, pr
     }[lies][digit]
     flat = ROTATION.matrix(left + own - angle)
     flat[:, 2, 0] = projects
-    residual = PoseResidual(Map(ROTATION, angle, SQUARE), (Map(HOMOGRAPHY, flat.flatten(1), SQUARE),))
-    found = {spread.component: spread for spread in spreads(residual, digit)}
+    maps = [Map(ROTATION, angle, SQUARE), Map(HOMOGRAPHY, flat.flatten(1), SQUARE)]
+    found = {spread.component: spread for spread in spreads_of(maps, digit)}
     if projects:
         radius = 14 * ((torch.arange(5) - 2.0) * 0.4).square().mean().mul(2).sqrt().item()
         assert found["non_affine"].after == pytest.approx(0.09 * radius, rel=0.1)
@@ -141,12 +159,12 @@ def test_what_two_draws_of_each_digit_leave_is_what_many_would():
     angle = 0.1 * torch.randn(2 * many, 1, generator=generator, dtype=torch.float64)
     digit = torch.arange(2 * many) % many
     untouched = Map(AFFINE, torch.tensor(AFFINE.identity, dtype=torch.float64).expand(2 * many, -1), SQUARE)
-    angles, *_ = spreads(PoseResidual(Map(ROTATION, angle, SQUARE), (untouched,)), digit)
+    angles, *_ = spreads_of([Map(ROTATION, angle, SQUARE), untouched], digit)
     assert (angles.before, angles.after) == (pytest.approx(math.degrees(0.1), rel=0.03),) * 2
 
 
 def test_digits_that_are_drawn_once_leave_nothing_to_compare():
-    assert spreads(pair(AFFINE), torch.arange(COUNT)) == ()
+    assert spreads_of(pair(AFFINE), torch.arange(COUNT)) == ()
 
 
 def test_half_the_shift_the_size_and_the_shear_score_50():
@@ -156,21 +174,17 @@ def test_half_the_shift_the_size_and_the_shear_score_50():
         "translation": (TRANSLATION, torch.cat([2 * half, half], 1), torch.cat([-half, -half / 2], 1)),
         "shear": (FAMILIES["shear"], torch.cat([2 * half, 0 * half], 1), torch.cat([-half, 0 * half], 1)),
     }.items():
-        found = scores(PoseResidual(Map(family, whole, CANVAS), (Map(family, theta, CANVAS),)))
+        found = scores([Map(family, whole, CANVAS), Map(family, theta, CANVAS)])
         assert found == {component: pytest.approx(50)}
 
 
 def test_spreads_are_in_degrees_logarithms_and_the_digits_own_pixels():
     # two kinds of images: turned by 10 degrees and small, turned back and large; shown through an output that is 3 zoom
     sign = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(COUNT // 2)[:, None]
-    identity = Map(ATTENTION, torch.tensor([[1 / 3, 0.1, 0.0]], dtype=torch.float64).expand(COUNT, 3), (28, 28))
+    identity = Map(ATTENTION, torch.tensor([[1 / 3, 0.1, 0.0]], dtype=torch.float64).expand(COUNT, 3), SQUARE)
 
     def before(family, theta):
-        (found,) = [
-            spread
-            for spread in spreads(PoseResidual(Map(family, theta, (28, 28)), (identity,)))
-            if spread.score is not None
-        ]
+        (found,) = [spread for spread in spreads_of([Map(family, theta, SQUARE), identity]) if spread.score is not None]
         assert found.after == pytest.approx(found.before)
         return found.component, found.before
 
@@ -187,9 +201,7 @@ def test_angles_are_compared_around_the_circle():
     """Digits upside down, some a little to the left, some to the right: they vary by a little, not by 360 degrees."""
     angle = math.pi + torch.linspace(-0.1, 0.1, COUNT, dtype=torch.float64)[:, None]
     identity = Map(ROTATION, torch.zeros(COUNT, 1, dtype=torch.float64), SQUARE)
-    (found,) = [
-        spread for spread in spreads(PoseResidual(Map(ROTATION, angle, SQUARE), (identity,))) if spread.before > 0.1
-    ]
+    (found,) = [spread for spread in spreads_of([Map(ROTATION, angle, SQUARE), identity]) if spread.before > 0.1]
     assert found.before == pytest.approx(math.degrees(float(angle.std(correction=0))))
 
 
@@ -202,7 +214,7 @@ def test_shrinking_to_a_dot_does_not_score(distortion):
         matrix = AFFINE.matrix(done.theta)
         middle = -torch.linalg.solve(matrix[:, :2, :2], matrix[:, :2, 2:])[:, :, 0]
     dot = torch.cat([torch.full((COUNT, 1), 1e-3, dtype=torch.float64), middle], 1)
-    found = scores(PoseResidual(done, (Map(ATTENTION, dot, SQUARE),)))
+    found = scores([done, Map(ATTENTION, dot, SQUARE)])
     place = found.pop("translation")
     assert place == pytest.approx(100 if distortion is AFFINE else 0, abs=1)
     assert found
@@ -212,40 +224,42 @@ def test_shrinking_to_a_dot_does_not_score(distortion):
 def test_a_point_has_no_pose():
     dot = torch.tensor([[0.0, 0.1, 0.1]], dtype=torch.float64).expand(COUNT, 3)
     for distortion in (AFFINE, PROJECTIVE, TPS):
-        residual = PoseResidual(Map(distortion, near_identity(distortion), CANVAS), (Map(ATTENTION, dot, CANVAS),))
-        assert is_singular(canonical(residual.poses()))
-        assert spreads(residual) == ()
+        maps = [Map(distortion, near_identity(distortion), CANVAS), Map(ATTENTION, dot, CANVAS)]
+        assert is_singular(poses_of(maps).mean(dim=0))
+        assert spreads_of(maps) == ()
 
 
 def test_one_image_has_no_spread():
-    assert spreads(pair(AFFINE)[torch.tensor([3])]) == ()
+    assert spreads_of(some_of(pair(AFFINE), [3])) == ()
 
 
 def test_a_transformer_that_turns_what_was_upright_is_not_scored_but_told():
     angle = torch.linspace(-0.2, 0.2, COUNT, dtype=torch.float64)[:, None]
     upright = Map(ROTATION, torch.zeros(COUNT, 1, dtype=torch.float64), SQUARE)
-    angles = spreads(PoseResidual(upright, (Map(ROTATION, angle, SQUARE),)))[0]
+    angles = spreads_of([upright, Map(ROTATION, angle, SQUARE)])[0]
     assert (angles.component, angles.score) == ("rotation", None)
     assert angles.after == pytest.approx(math.degrees(float(angle.std(correction=0))))
 
 
 def test_stages_compose_in_the_order_of_the_forward_pass():
     shift = torch.cat([near_identity(TRANSLATION, 0.3), near_identity(ATTENTION, 0.2, seed=3)], 1)
-    stages = (Map(TRANSLATION, shift[:, :2], CANVAS), Map(ATTENTION, shift[:, 2:], OUTPUT))
-    residual = PoseResidual(Map(PROJECTIVE, near_identity(PROJECTIVE), CANVAS), stages)
+    stages = (Map(TRANSLATION, shift[:, :2], CANVAS), Map(ATTENTION, shift[:, 2:], SQUARE))
+    maps = [Map(PROJECTIVE, near_identity(PROJECTIVE), CANVAS), *stages]
     points = torch.rand(COUNT, 7, 2, dtype=torch.float64) * 2 - 1
     zoomed = points * shift[:, None, 2:3] + shift[:, None, 3:]
     # on a canvas of 40 x 60 a step to the right is half the canvas's height
     expected = zoomed + shift[:, None, :2] * torch.tensor([40 / 60, 1.0])
-    torch.testing.assert_close(residual.on_canvas(points), expected)
+    torch.testing.assert_close(read_points(maps[1:], points), expected)
 
 
 @pytest.mark.parametrize("family", AFFINES, ids=lambda family: family.name)
-def test_matrices_are_what_points_do(family):
-    residual = pair(family)
+def test_poses_are_what_points_do(family):
+    maps = pair(family)
     points = torch.rand(9, 2, dtype=torch.float64) * 2 - 1
-    composed = residual.matrices()[1]
-    torch.testing.assert_close(points @ composed[:, :2, :2].mT + composed[:, None, :2, 2], residual.on_digit(points))
+    composed = poses_of(maps)
+    torch.testing.assert_close(
+        points @ composed[:, :2, :2].mT + composed[:, None, :2, 2], read_points(maps, points) * 14
+    )
 
 
 @pytest.mark.parametrize("family", [PROJECTIVE, TPS], ids=lambda family: family.name)
@@ -257,27 +271,20 @@ def test_the_nearest_affine_pose_of_an_affine_map_is_itself(family):
     if family is PROJECTIVE:
         theta = matrix.flatten(1)[:, :8]
     bent = Map(TPS, near_identity(TPS, 0), SQUARE)  # the identity, so that points are asked for
-    poses = PoseResidual(bent, (Map(family, theta, SQUARE),)).poses()
+    poses = poses_of([bent, Map(family, theta, SQUARE)])
     torch.testing.assert_close(poses[:, :2] / 14, matrix[:, :2])
-
-
-def test_turned_poses_have_a_mean_that_is_shrunk_and_one_that_is_not():
-    angle = torch.linspace(-1, 1, COUNT, dtype=torch.float64)[:, None]
-    poses = ROTATION.matrix(angle) * torch.tensor([3.0, 3.0, 1.0], dtype=torch.float64)[:, None]
-    assert float(torch.linalg.det(canonical(poses))) < 8
-    torch.testing.assert_close(unshrunk(poses), torch.diag(torch.tensor([3.0, 3.0, 1.0], dtype=torch.float64)))
 
 
 def test_one_image_shown_as_a_point_leaves_nothing_to_tell():
     """The logarithm of its size is not a number to average."""
     theta = near_identity(ATTENTION, 0.1)
     theta[5, 0] = 0.0
-    assert spreads(PoseResidual(Map(AFFINE, near_identity(AFFINE), SQUARE), (Map(ATTENTION, theta, SQUARE),))) == ()
+    assert spreads_of([Map(AFFINE, near_identity(AFFINE), SQUARE), Map(ATTENTION, theta, SQUARE)]) == ()
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_of_what_is_undone_up_to_a_common_pose_nothing_is_left_of_any_amount(family):
-    found = residual_curves(pair(family))
+    found = curves_of(pair(family))
     assert found
     for response in found:
         assert [*response.before] == sorted(response.before)
@@ -288,7 +295,7 @@ def test_of_what_is_undone_up_to_a_common_pose_nothing_is_left_of_any_amount(fam
 def test_what_does_the_same_to_every_image_leaves_every_amount_as_it_was(family):
     done = Map(family, near_identity(family, 0.1), CANVAS)
     constant = Map(AFFINE, same_for_all(near_identity(AFFINE, 0.1, seed=1)), CANVAS)
-    found = residual_curves(PoseResidual(done, (constant,)))
+    found = curves_of([done, constant])
     assert found
     for response in found:
         assert response.after == pytest.approx(response.before, abs=1e-6)
@@ -300,8 +307,8 @@ def test_an_angle_that_is_turned_back_up_to_an_end_is_left_beyond_it(about):
     angle = about + torch.linspace(-0.9, 0.9, 160, dtype=torch.float64)[:, None]
     end = 0.45  # where a part ends
     turn = -(angle - about).clamp(-end, end)
-    residual = PoseResidual(Map(ROTATION, angle, SQUARE), (Map(ROTATION, turn, SQUARE),))
-    (response,) = residual_curves(residual)
+    maps = [Map(ROTATION, angle, SQUARE), Map(ROTATION, turn, SQUARE)]
+    (response,) = curves_of(maps)
     assert response.component == "rotation"
     assert len(response.before) == 8
     for before, after in zip(response.before, response.after, strict=True):
@@ -313,36 +320,36 @@ def test_how_far_what_is_left_of_an_amount_varies_is_told():
     generator = torch.Generator().manual_seed(0)
     angle = torch.linspace(-0.5, 0.5, 4000, dtype=torch.float64)[:, None]
     own = 0.1 * torch.randn(4000, 1, generator=generator, dtype=torch.float64)
-    (response,) = residual_curves(PoseResidual(Map(ROTATION, angle, SQUARE), (Map(ROTATION, own - angle, SQUARE),)))
+    (response,) = curves_of([Map(ROTATION, angle, SQUARE), Map(ROTATION, own - angle, SQUARE)])
     assert response.varies == pytest.approx([math.degrees(0.1)] * 20, rel=0.2)
     assert response.after == pytest.approx([0] * 20, abs=1.5)
 
 
 def test_of_few_images_no_amounts_are_told():
     angle = torch.linspace(-0.5, 0.5, 79, dtype=torch.float64)[:, None]
-    assert residual_curves(PoseResidual(Map(ROTATION, angle, SQUARE), (Map(ROTATION, -angle, SQUARE),))) == ()
+    assert curves_of([Map(ROTATION, angle, SQUARE), Map(ROTATION, -angle, SQUARE)]) == ()
 
 
 @pytest.mark.parametrize("far", [1e15, 1e18, 1e30])
 def test_of_a_transformer_that_has_diverged_only_numbers_are_told(far):
     theta = far * torch.randn(COUNT, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    residual = PoseResidual(Map(AFFINE, near_identity(AFFINE, 0.1), SQUARE), (Map(TRANSLATION, theta, SQUARE),))
-    assert all(math.isfinite(number) for one in residual_curves(residual) for number in (*one.after, *one.varies))
-    assert all(math.isfinite(one.after) for one in spreads(residual))
+    maps = [Map(AFFINE, near_identity(AFFINE, 0.1), SQUARE), Map(TRANSLATION, theta, SQUARE)]
+    assert all(math.isfinite(number) for one in curves_of(maps) for number in (*one.after, *one.varies))
+    assert all(math.isfinite(one.after) for one in spreads_of(maps))
 
 
 def test_a_turn_is_counted_the_shorter_way_round():
     """Every fifth digit is turned on by 120 degrees, some past half a turn: of no amount is more left for it."""
     angle = torch.linspace(-1.5, 1.5, 10_000, dtype=torch.float64)[:, None]
     turned = math.radians(120) * (torch.arange(10_000)[:, None] % 5 == 0).double()
-    (response,) = residual_curves(PoseResidual(Map(ROTATION, angle, SQUARE), (Map(ROTATION, turned, SQUARE),)))
+    (response,) = curves_of([Map(ROTATION, angle, SQUARE), Map(ROTATION, turned, SQUARE)])
     assert response.after == pytest.approx(response.before, abs=0.5)
 
 
 def test_as_many_parts_lie_on_either_side_of_each_half():
     for count in (80, 199, 300, 10_000):
         angle = torch.linspace(-1, 1, count, dtype=torch.float64)[:, None]
-        (response,) = residual_curves(PoseResidual(Map(ROTATION, angle, SQUARE), (Map(ROTATION, -angle, SQUARE),)))
+        (response,) = curves_of([Map(ROTATION, angle, SQUARE), Map(ROTATION, -angle, SQUARE)])
         assert len(response.before) % 4 == 0
         assert all(len(part) == len(response.before) for part in (response.after, response.varies))
 
@@ -351,10 +358,10 @@ def test_where_most_images_lie_at_the_mean_no_amounts_are_told():
     shift = torch.zeros(100, 2, dtype=torch.float64)
     shift[:, 0] = torch.linspace(-0.5, 0.5, 100)
     still = Map(TRANSLATION, torch.zeros(100, 2, dtype=torch.float64), SQUARE)
-    assert residual_curves(PoseResidual(Map(TRANSLATION, shift, SQUARE), (still,))) == ()
+    assert curves_of([Map(TRANSLATION, shift, SQUARE), still]) == ()
 
 
 @pytest.mark.parametrize("family", [AFFINE, TPS], ids=lambda family: family.name)
 def test_of_no_images_there_is_nothing_to_tell(family):
-    none = pair(family)[torch.tensor([], dtype=torch.int64)]
+    none = pose_components(some_of(pair(family), []))
     assert (spreads(none), residual_curves(none)) == ((), ())

@@ -45,9 +45,10 @@ def small_network(transformed: bool = True) -> nn.Sequential:
 
 def test_rows_of_the_confusion_are_true_classes_and_columns_predicted_ones():
     labels, logits = torch.tensor([0, 0, 0, 1, 2]), torch.eye(3)[[0, 2, 2, 1, 0]]
-    confusion = Predictions(logits, (), 0.0).confusion(labels, classes=3)
+    predictions = Predictions(logits, logits.argmax(1), (), 0.0)
+    confusion = predictions.confusion(labels, classes=3)
     assert confusion.tolist() == [[1, 0, 2], [0, 1, 0], [1, 0, 0]]
-    assert Predictions(logits, (), 0.0).confusion(labels, classes=19).shape == (19, 19)
+    assert predictions.confusion(labels, classes=19).shape == (19, 19)
 
 
 @pytest.mark.parametrize("transformed", [False, True])

@@ -6,7 +6,7 @@ import torch
 
 from stn_train.data.distortion import Distortion, sample_distortion
 from stn_train.data.sources import load_digits
-from stn_train.evaluation.robustness import LEVELS, held, trained_range
+from stn_train.evaluation.metrics import LEVELS, held, trained_range
 from stn_train.specs import DATASETS, DatasetSpec
 
 _, TEST = load_digits("digits")

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from stn_train.evaluation import variance as means
-from stn_train.evaluation.variance import class_means, within_classes
+from stn_train.evaluation import classify
+from stn_train.evaluation.classify import class_means, within_classes
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_means_are_those_of_each_class_before_and_after(monkeypatch, size):
-    monkeypatch.setattr(means, "BATCH", size)
+    monkeypatch.setattr(classify, "BATCH", size)
     images = torch.randint(0, 256, (11, 1, 6, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     labels = torch.arange(11) % 3
     before, after = class_means(nn.AvgPool2d(2), images, labels, 4, CPU)
@@ -35,7 +35,7 @@ def shares(images: torch.Tensor, labels: list[int]) -> tuple[float | None, float
 
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_within_and_between_classes_is_all_that_varies(monkeypatch, size):
-    monkeypatch.setattr(means, "BATCH", size)
+    monkeypatch.setattr(classify, "BATCH", size)
     images = torch.randint(0, 256, (40, 1, 5, 5), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     labels = torch.arange(40) % 4
     share, of_output = within_classes(nn.AvgPool2d(5), images, labels, 4, CPU)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.evaluation.classify import Warp, outputs_and_outlines, recorded_warps
+from stn_train.evaluation.classify import outputs_and_outlines, recorded_warps
 from stn_train.geometry import AFFINE, FAMILIES, PROJECTIVE, TPS, Family
 from stn_train.models.build import build_model
 from stn_train.models.insert import insert_transformer
@@ -30,10 +30,22 @@ def random_images(*shape: int) -> Tensor:
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
+class Constant(nn.Module):
+    """A localisation network that predicts this theta, 1 x p."""
+
+    def __init__(self, theta: list[float]) -> None:
+        super().__init__()
+        self.theta = torch.tensor([theta])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.theta
+
+
 def outline(family: Family, theta: list[float], height: int, width: int) -> Tensor:
-    images = torch.zeros(1, 1, height, width)
-    transformer = SpatialTransformer(nn.Identity(), family, (4, 4))
-    return Warp(transformer, images, torch.tensor([theta]), images).outline()[0]
+    transformer = SpatialTransformer(Constant(theta), family, (4, 4))
+    ((_, found),) = outputs_and_outlines(transformer, torch.zeros(1, 1, height, width, dtype=torch.uint8), CPU)
+    assert found is not None
+    return found[0]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 
 from stn_train import storage
-from stn_train.evaluation.metrics import AlignmentMetrics, Overlap, ResidualCurve, Spread, WithinClasses
+from stn_train.evaluation.metrics import AlignmentMetrics, ResidualCurve, Spread
 from stn_train.report.page import records
 from stn_train.report.results import results_of
 from stn_train.run_folder import EpochRecord, Gallery, RunFolder, Timing, TrialResult
@@ -45,15 +45,18 @@ def made_up_alignment(seed: int) -> AlignmentMetrics:
         after=(-38.0 + seed, -12.0 + seed, 6.0 - seed, 11.0 - seed),
         varies=(5.0, 4.0, 3.0, 4.0),
     )
-    overlap = Overlap(images=IMAGES, iou=0.25, iou_found=0.05, aligned=0.75, aligned_found=0.987, ink=0.999)
     return AlignmentMetrics(
         pose=spreads,
-        pose_by_class=((), *[spreads] * (CLASSES - 1)),
         pose_of_a_digit=tuple(spread.model_copy(update={"after": spread.after / 2}) for spread in spreads),
-        within_classes=WithinClasses(digits=0.75, images=0.95, output=0.8 - 0.05 * seed),
         residual_curves=(response,),
-        overlap=overlap,
-        overlap_by_class=(None, *[overlap] * (CLASSES - 1)),
+        iou=0.25,
+        iou_found=0.05,
+        aligned=0.75,
+        aligned_found=0.987,
+        ink=0.999,
+        within_classes_digits=0.75,
+        within_classes_images=0.95,
+        within_classes_output=0.8 - 0.05 * seed,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from made_up_run import begin, finish
 
 from stn_train import storage
-from stn_train.evaluation.robustness import LEVELS, Crossed, Point, Robustness
+from stn_train.evaluation.metrics import LEVELS, Crossed, Point, Robustness
 from stn_train.report.plots import robustness_curves
 from stn_train.report.results import results_of
 from stn_train.report.text import WIDTH, robustness
