@@ -183,7 +183,7 @@ def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder)
 
 def test_evidence_from_before_all_of_this_was_measured_is_read(one_seed: RunFolder) -> None:
     (path,) = one_seed.path.glob("trials/*/*/*/alignment.json")
-    record = json.loads(storage.read_checked(path, ""))
+    record = json.loads(storage.read_verified(path, storage.JSON, ""))
     del record["pose_of_a_digit"], record["within_classes"], record["residual_curves"]
     storage.write_record(path, record)
     reading = report_run(one_seed).files[2].read_text()
@@ -203,7 +203,7 @@ def test_what_only_some_seeds_have_measured_is_told_of_those(tmp_path: Path) -> 
     for trial in trials:
         finish(folder, trial, errors=2)
     path = folder.trial(trials[0]).alignment
-    record = json.loads(storage.read_checked(path, ""))
+    record = json.loads(storage.read_verified(path, storage.JSON, ""))
     del record["pose_of_a_digit"], record["within_classes"], record["residual_curves"]
     storage.write_record(path, record)
     (row,), (course,) = summary_of(folder), results_of(folder).residual_curves["rts", "st_cnn"]
@@ -222,7 +222,7 @@ def test_where_a_seeds_images_are_all_one_the_share_is_that_of_the_others(tmp_pa
     for trial in trials:
         finish(folder, trial, errors=2)
     path = folder.trial(trials[0]).alignment
-    record = json.loads(storage.read_checked(path, ""))
+    record = json.loads(storage.read_verified(path, storage.JSON, ""))
     record["within_classes"] |= dict.fromkeys(("images", "output", "digits"))
     storage.write_record(path, record)
     assert summary_of(folder)[0]["within_classes_output"] == 75
