@@ -34,7 +34,7 @@ from stn_train.report.results import Results, Trial, read_trials, tabulate
 from stn_train.report.write import load_environment
 from stn_train.run_folder import RunFolder
 from stn_train.specs import trials_of
-from stn_train.storage import write_bytes, write_text
+from stn_train.storage import write
 
 ROOT = Path(__file__).parent.parent
 PAGE, README = ROOT / "docs/results.md", ROOT / "README.md"
@@ -125,8 +125,8 @@ def save(trials: Sequence[Trial]) -> None:
     smallest = {name: each.astype(np.min_scalar_type(int(each.max()))) for name, each in arrays.items()}
     np.savez_compressed(file, **smallest)  # type: ignore[arg-type]
     table = pd.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")
-    write_bytes(ARCHIVE, file.getvalue())
-    write_text(TABLE, table.to_csv(index=False, lineterminator="\n"))
+    write(ARCHIVE, file.getvalue())
+    write(TABLE, table.to_csv(index=False, lineterminator="\n"))
 
 
 def key_of(row: dict[str, Any]) -> str:
@@ -291,8 +291,8 @@ def main(runs: Sequence[str]) -> None:
     template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
     whole, short = (tidy(template.render(runs=kept, short=each)) for each in (False, True))
     counted = tidy(template.render(cells=papers_cells(kept)))
-    write_text(PAGE, f"{top}{BEGIN}\n\n{counted}\n{END}{page}{MARK}\n\n{whole}")
-    write_text(README, f"{before}{BEGIN}\n\n{short}\n{END}{after}")
+    write(PAGE, f"{top}{BEGIN}\n\n{counted}\n{END}{page}{MARK}\n\n{whole}")
+    write(README, f"{before}{BEGIN}\n\n{short}\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ class TrialFolder:
         """The epochs so far; none where training has not begun. Raises UserError where the file is damaged."""
         if not self.metrics.exists():
             return []
-        lines = storage.read_records(self.metrics, self.anew)
+        lines = storage.read_verified(self.metrics, storage.LINES, self.anew).splitlines()
         try:
             return [EpochRecord.model_validate_json(line) for line in lines]
         except ValidationError as error:
@@ -260,7 +260,7 @@ def load_arrays(
 
     `check` raises ValueError where the arrays are not those expected.
     """
-    content = storage.read_archive(path, mend).getvalue()
+    content = storage.read_verified(path, storage.ARCHIVE, mend)
     try:
         arrays = arrays_in(content)
         check(arrays)

@@ -6,7 +6,7 @@ are not independent of each other, so it is the digits that are counted: a digit
 as much as one shown once. All intervals are 95 % intervals; errors are in percent, differences in percentage points.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import hypot, sqrt
 
@@ -39,15 +39,22 @@ def error_over_seeds(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Es
 
     wrong: (S, M); digit: (M) or (M, 2). Raises ValueError with fewer than two distinct digits.
     """
-    digits, seeds = _wilson(wrong, digit), mean_over_seeds(100 * wrong.mean(axis=1))
-    below, above = (hypot(end - seeds.value, seeds.high - seeds.value) for end in (digits.low, digits.high))
+    share, seeds = float(wrong.mean()), mean_over_seeds(100 * wrong.mean(axis=1))
+    images = _independent_images(share * (1 - share), wrong, digit)
+    z = float(norm.isf(_LEVEL / 2))
+    middle = share + z**2 / (2 * images)
+    reach = z * sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)
+    low, high = (100 * (middle + side * reach) / (1 + z**2 / images) for side in (-1, 1))
+    below, above = (hypot(end - seeds.value, seeds.high - seeds.value) for end in (max(low, 0.0), min(high, 100.0)))
     return Estimate(seeds.value, max(seeds.value - below, 0.0), min(seeds.value + above, 100.0))
 
 
-def mean_over_seeds(values: Sequence[float]) -> Estimate:
-    """The mean of one value a seed, with its t interval over the seeds; of a single seed, no more than the value."""
+def mean_over_seeds(values: Sequence[float], level: float = _LEVEL) -> Estimate:
+    """The mean of one value a seed, with its t interval of this level over the seeds; of one seed, only the value."""
     numbers = np.array(values, dtype=float)
-    value, reach = float(numbers.mean()), _reach_over_seeds(numbers, _LEVEL)
+    value, reach = float(numbers.mean()), 0.0
+    if len(numbers) > 1:
+        reach = float(t.isf(level / 2, len(numbers) - 1) * numbers.std(ddof=1) / sqrt(len(numbers)))
     return Estimate(value, value - reach, value + reach)
 
 
@@ -93,19 +100,23 @@ def compare(
     only_model, only_baseline = (float((differences == sign).mean()) for sign in (1, -1))
     images = _independent_images(only_model + only_baseline - value**2, differences, digit)
 
-    def reach(side: int, level: float) -> float:
-        end = _score_end(only_model, only_baseline, images, side, level)
-        return hypot(end - value, _reach_over_seeds(of_seeds, level))
+    def reach(level: float, side: int, beyond: float = 0.0) -> float:
+        """How far `beyond` this distance the interval of a level reaches to the lower (-1) or upper (1) side."""
+        end, seeds = _score_end(only_model, only_baseline, images, side, level), mean_over_seeds(of_seeds, level)
+        return hypot(end - value, seeds.high - seeds.value) - beyond
 
-    ends = (min(max(100 * (value + side * reach(side, _LEVEL)), -100.0), 100.0) for side in (-1, 1))
+    ends = (min(max(100 * (value + side * reach(_LEVEL, side)), -100.0), 100.0) for side in (-1, 1))
     to_zero = -1 if value > 0 else 1
-    p = max(
-        _level_that_reaches(abs(value), lambda level: reach(to_zero, level)),
-        _mcnemar(images * only_model, images * only_baseline),
-    )
+    if reach(1.0, to_zero, abs(value)) >= 0:  # a reach of zero, but for rounding
+        p = 1.0
+    elif reach(_SMALLEST, to_zero, abs(value)) <= 0:
+        p = _SMALLEST
+    else:
+        p = float(brentq(reach, _SMALLEST, 1.0, (to_zero, abs(value))))
+    p = max(p, mcnemar(images * only_model, images * only_baseline))
     exact: tuple[float, ...] = ()
     if len(np.unique(digit)) == digit.size:
-        exact = tuple(mcnemar(*pair) for pair in zip(wrong_model, wrong_baseline, strict=True))
+        exact = tuple(mcnemar((of_seed == 1).sum(), (of_seed == -1).sum()) for of_seed in differences)
     return Comparison(Estimate(100 * value, *ends), p, exact, len(of_seeds), adjusted=p)
 
 
@@ -114,7 +125,7 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
     Then, where nothing differs, the chance that any of them counts as shown is 5 % at most.
     """
-    order = sorted(range(len(comparisons)), key=lambda index: comparisons[index].p)
+    order = np.argsort([comparison.p for comparison in comparisons], kind="stable")
     result, highest = list(comparisons), 0.0
     for rank, index in enumerate(order):
         highest = max(highest, min(1.0, (len(order) - rank) * comparisons[index].p))
@@ -122,28 +133,13 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return result
 
 
-def mcnemar(wrong_model: NDArray[np.bool_], wrong_baseline: NDArray[np.bool_]) -> float:
-    """McNemar's exact p, two-sided, that two networks err equally often on the same images.
+def mcnemar(only_model: float, only_baseline: float) -> float:
+    """McNemar's exact p, two-sided, that two networks err equally often on the same independent images.
 
-    Only where every image shows another digit: images are taken as independent. wrong_model, wrong_baseline: (M).
+    only_model, only_baseline: how many images, not always a whole number, only the one and only the other gets wrong.
     """
-    return _mcnemar(float(np.sum(wrong_model & ~wrong_baseline)), float(np.sum(wrong_baseline & ~wrong_model)))
-
-
-def _mcnemar(only_model: float, only_baseline: float) -> float:
-    """Of as many images, not always a whole number, that only the one and only the other gets wrong."""
     fewer, more = sorted((only_model, only_baseline))
     return min(1.0, 2 * float(betainc(more, fewer + 1, 0.5))) if more else 1.0
-
-
-def _wilson(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Estimate:
-    share = float(wrong.mean())
-    images = _independent_images(share * (1 - share), wrong, digit)
-    z = float(norm.isf(_LEVEL / 2))
-    middle = share + z**2 / (2 * images)
-    reach = z * sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)
-    low, high = ((middle + side * reach) / (1 + z**2 / images) for side in (-1, 1))
-    return Estimate(100 * share, 100 * max(low, 0.0), 100 * min(high, 1.0))
 
 
 def _score_end(only_model: float, only_baseline: float, images: float, side: int, level: float) -> float:
@@ -162,22 +158,6 @@ def _score_end(only_model: float, only_baseline: float, images: float, side: int
 
     near = value + side * _SMALLEST  # at the value itself the test's variance may be zero
     return value if outside(near) >= 0 else float(brentq(outside, near, side))
-
-
-def _reach_over_seeds(values: NDArray[np.floating], level: float) -> float:
-    """Half the width of the t interval of the mean of `values` (S); of a single one, zero."""
-    if len(values) == 1:
-        return 0.0
-    return float(t.isf(level / 2, len(values) - 1) * values.std(ddof=1) / sqrt(len(values)))
-
-
-def _level_that_reaches(distance: float, reach: Callable[[float], float]) -> float:
-    """The level of the interval that ends at this distance; `reach` is how far one of a level goes."""
-    if distance <= reach(1.0):  # which is zero, but for rounding
-        return 1.0
-    if distance >= reach(_SMALLEST):
-        return _SMALLEST
-    return float(brentq(lambda level: reach(level) - distance, _SMALLEST, 1.0))
 
 
 def _independent_images(variance: float, values: NDArray[np.generic], digit: NDArray[np.integer]) -> float:

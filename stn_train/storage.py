@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,13 @@ from stn_train.errors import Stopped, UserError
 from stn_train.specs import Spec
 
 T = TypeVar("T", bound=Spec)
+
+Seal = tuple[bytes, bytes, bytes]
+"""How a kind of file holds a checksum: a plain end, and what stands in its place before, and with, the checksum."""
+JSON: Final[Seal] = b"\n}", b"", b',\n  "sha256": "%b"\n}\n'
+LINES: Final[Seal] = b"", b"", b'{"sha256": "%b"}\n'
+ARCHIVE: Final[Seal] = b"\0\0", b"G\0", b"sha256 %b"
+"""The length of a zip archive's comment, 0 or 71, and the comment."""
 
 
 @contextmanager
@@ -62,25 +69,19 @@ def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
             os.unlink(temporary)
 
 
-def write_bytes(path: Path, content: bytes, before: Path | None = None) -> None:
-    """Write `content` to `path`, atomically; what stood there goes to `before`, where that is given."""
+def write(path: Path, content: bytes | str, seal: Seal | None = None, before: Path | None = None) -> None:
+    """Write bytes, or text in UTF-8, to `path`, atomically; what stood there goes to `before`, where that is given.
+
+    `seal` is one of JSON, LINES and ARCHIVE, where a checksum is wanted; see `with_checksum`.
+    """
+    content = content.encode() if isinstance(content, str) else content
     with atomic(path, before) as file:
-        file.write(content)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` in UTF-8, atomically."""
-    write_bytes(path, text.encode())
+        file.write(with_checksum(content, seal) if seal else content)
 
 
 def json_text(value: Any, only_ascii: bool = False) -> str:
     """A value as JSON, one key a line. Raises ValueError where it holds a number that is not finite: JSON has none."""
     return json.dumps(value, indent=2, ensure_ascii=only_ascii, allow_nan=False)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` as JSON, one key a line, atomically."""
-    write_text(path, json_text(value) + "\n")
 
 
 def at_home(path: str) -> Path:
@@ -94,9 +95,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def clear_leftovers(folder: Path, name: str = "*") -> None:
-    """Delete what a killed process left half-written of the files of this name, a pattern; to be called alone."""
-    for leftover in folder.glob(f".{name}.*.tmp"):
+def clear_leftovers(folder: Path) -> None:
+    """Delete what a killed process left half-written in a folder; to be called by whoever is alone in it."""
+    for leftover in folder.glob(".*.*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
@@ -115,6 +116,7 @@ _LOCK, _AT_WORK = ".lock", ".at-work"  # what is locked, and stays; and what say
 def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[None]:
     """Keep out of a folder, made as needed, every other process that asks here for the same folder.
 
+    Whoever comes in finds nothing there that was left half-written.
     Where one is inside, raises UserError, which says which process it is; or, with `stop`, waits until it has left, and
     raises Stopped as soon as `stop` says so. The system lets go when a process ends, however it ends; where it cannot
     lock (some network drives), nobody is kept out.
@@ -132,9 +134,9 @@ def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterato
                 raise Stopped from None
         except (OSError, NotImplementedError):  # if only the folder refuses, so it will in the next lines, by name
             break
-    clear_leftovers(folder, _AT_WORK)
+    clear_leftovers(folder)
     since = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z}"
-    write_text(at_work, f"process {os.getpid()} on {platform.node()}, since {since}")
+    write(at_work, f"process {os.getpid()} on {platform.node()}, since {since}")
     try:
         yield
     finally:
@@ -153,64 +155,45 @@ def is_locked(folder: Path) -> bool:
         return isinstance(error, Timeout)
 
 
-JSON: Final = b',\n  "sha256": "%b"\n}\n'
-LINES: Final = b'{"sha256": "%b"}\n'
-ARCHIVE: Final = b"sha256 %b"
+def with_checksum(content: bytes, seal: Seal) -> bytes:
+    """What a file holds that ends with the checksum of its content; `seal` is one of JSON, LINES and ARCHIVE."""
+    plain_end, start, end = seal
+    body = content.removesuffix(plain_end) + start
+    return body + end % hashlib.sha256(body).hexdigest().encode()
 
 
-class DamagedError(UserError):
-    """A file is not as it was written."""
-
-
-def with_checksum(body: bytes, seal: bytes) -> bytes:
-    """What a file with this body holds; `seal` is one of JSON, LINES and ARCHIVE."""
-    return body + seal % hashlib.sha256(body).hexdigest().encode()
-
-
-def verified(content: bytes, seal: bytes) -> bytes | None:
-    """The body of a file that was sealed so; None where a single bit is not as it was."""
-    body = content[: -len(with_checksum(b"", seal))]
-    return body if with_checksum(body, seal) == content else None
+def verified(stored: bytes, seal: Seal) -> bytes | None:
+    """The content that `with_checksum` was given; None where a single bit of what is stored is not as it was."""
+    content = stored[: -len(with_checksum(b"", seal))] + seal[0]
+    return content if with_checksum(content, seal) == stored else None
 
 
 def write_record(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a mapping that is not empty to `path` as JSON, one key a line, atomically."""
-    write_bytes(path, with_checksum(json_text(value).removesuffix("\n}").encode(), JSON))
-
-
-def write_records(path: Path, lines: Iterable[str]) -> None:
-    """Write objects in JSON, one a line, to `path`, atomically."""
-    write_bytes(path, with_checksum("".join(f"{line}\n" for line in lines).encode(), LINES))
-
-
-def write_archive(path: Path, archive: bytes, before: Path | None = None) -> None:
-    """Write a zip archive that has no comment to `path`, atomically; what stood there goes to `before`, if given."""
-    length_of_comment = len(with_checksum(b"", ARCHIVE)).to_bytes(2, "little")
-    write_bytes(path, with_checksum(archive[:-2] + length_of_comment, ARCHIVE), before)
+    """Write a mapping that is not empty to `path` as JSON, one key a line, atomically and with a checksum."""
+    write(path, json_text(value), JSON)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays to `path`, an .npz file, atomically."""
+    """Write arrays to `path`, an .npz file, atomically and with a checksum."""
     np.savez(archive := io.BytesIO(), **arrays)
-    write_archive(path, archive.getvalue())
+    write(path, archive.getvalue(), ARCHIVE)
 
 
-def read_checked(path: Path, mend: str) -> bytes:
-    """The text that `write_record` wrote, without its seal.
+def read_verified(path: Path, seal: Seal, mend: str, expected: int | None = None) -> bytes:
+    """The content that `write` sealed so; `expected` is the number of its format, where it has one.
 
-    Raises UserError where it cannot be read, DamagedError where it is not as it was written; `mend` ends the sentence.
+    `mend` ends the sentence of the UserError where it cannot be read, or is not as it was written.
     """
-    return _read_verified(path, JSON, mend) + b"\n}"
-
-
-def read_records(path: Path, mend: str) -> list[bytes]:
-    """The lines that `write_records` wrote, or an error as of `read_checked`."""
-    return _read_verified(path, LINES, mend).splitlines()
-
-
-def read_archive(path: Path, mend: str) -> io.BytesIO:
-    """What `write_archive` wrote, to be read as a file, or an error as of `read_checked`."""
-    return io.BytesIO(with_checksum(_read_verified(path, ARCHIVE, mend), ARCHIVE))
+    try:
+        stored = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; {mend}") from None
+    content = verified(stored, seal)
+    if content is None:
+        if expected is not None:
+            check_format(path, _format_in(stored), expected, mend)
+        raise UserError(f"{path} is damaged: the checksum at its end is not that of its content; {mend}")
+    return content
 
 
 def read_record(kind: type[T], path: Path, mend: str) -> T:
@@ -219,15 +202,11 @@ def read_record(kind: type[T], path: Path, mend: str) -> T:
     `mend` ends the sentence of the UserError where the file is missing, damaged or of another format.
     """
     expected: int = kind.model_fields["format"].default
+    content = read_verified(path, JSON, mend, expected)
     try:
-        text = read_checked(path, mend)
-    except DamagedError:
-        check_format(path, _format_in(path.read_bytes()), expected, mend)
-        raise
-    try:
-        return kind.model_validate_json(text)
+        return kind.model_validate_json(content)
     except ValidationError as error:
-        check_format(path, _format_in(text), expected, mend)
+        check_format(path, _format_in(content), expected, mend)
         raise UserError(f"{path} is damaged: {error.errors()[0]['msg']}; {mend}") from None
 
 
@@ -245,17 +224,6 @@ def _format_in(text: bytes) -> object:
     except (ValueError, RecursionError):
         return None
     return found.get("format") if isinstance(found, dict) and "sha256" not in found else None
-
-
-def _read_verified(path: Path, seal: bytes, mend: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; {mend}") from None
-    body = verified(content, seal)
-    if body is None:
-        raise DamagedError(f"{path} is damaged: the checksum at its end is not that of its content; {mend}")
-    return body
 
 
 def arrays_in(content: bytes) -> dict[str, NDArray[Any]]:

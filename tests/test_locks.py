@@ -67,11 +67,9 @@ def test_where_the_system_cannot_lock_nobody_is_kept_out(tmp_path, monkeypatch):
 
 
 def test_only_what_was_half_written_is_deleted(tmp_path):
-    keep = ("config.yaml", ".other.yaml.abcdefgh.tmp", "mine.tmp", ".config.yaml", ".hidden.tmp")
+    keep = ("config.yaml", "mine.tmp", ".config.yaml", ".hidden.tmp")
     for name in (*keep, ".config.yaml.abcdefgh.tmp", ".config.yaml.x_9.tmp"):
         (tmp_path / name).touch()
-    clear_leftovers(tmp_path, "config.yaml")
-    assert {path.name for path in tmp_path.iterdir()} == set(keep)
     clear_leftovers(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*keep} - {".other.yaml.abcdefgh.tmp"}
+    assert {path.name for path in tmp_path.iterdir()} == set(keep)
     clear_leftovers(tmp_path / "nowhere")

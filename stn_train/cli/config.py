@@ -79,7 +79,7 @@ def copy(
     For instance: stn-train config copy rts mine.yaml
     """
     from stn_train.config import shipped
-    from stn_train.storage import write_bytes
+    from stn_train.storage import write
 
     known = shipped()
     if name not in known:
@@ -89,7 +89,7 @@ def copy(
         target /= known[name].name
     if target.exists() and not force:
         raise UserError(f"{target} is there already; --force overwrites it")
-    write_bytes(target, known[name].read_bytes())
+    write(target, known[name].read_bytes())
     typer.echo(f"wrote {target}")
 
 

@@ -42,7 +42,7 @@ def visualize(
     from stn_train.experiment.load import checkpoints_in
     from stn_train.experiment.runtime import open_runtime
     from stn_train.report.snapshots import KINDS
-    from stn_train.storage import write_bytes
+    from stn_train.storage import write
 
     pictures = ("curves", *KINDS, "confusion")
     wanted = only.split(",") if only is not None else pictures
@@ -59,7 +59,7 @@ def visualize(
         folder = trial if output_dir is None else output_dir / trial.relative_to(above)
         try:
             for drawing in _drawings(checkpoint, wanted, runtime):
-                write_bytes(folder / drawing.name, drawing.content)
+                write(folder / drawing.name, drawing.content)
                 typer.echo(f"wrote {folder / drawing.name}")
                 drawn = True
         except UserError as error:

@@ -26,7 +26,7 @@ from stn_train.report.plots import located, png
 from stn_train.run_folder import OutputFolder, TrialFolder, load_arrays
 from stn_train.specs import DatasetSpec, Spec
 from stn_train.statistics import Estimate, error_over_seeds
-from stn_train.storage import check_axes, write_bytes, write_json, write_text
+from stn_train.storage import check_axes, json_text, write
 
 FOUND = 0.5
 """A digit counts as found where the overlap of the predicted box with the true one is above this (paper, A.2)."""
@@ -122,9 +122,10 @@ def write_colocalisation_report(spec: ColocalisationSpec, folder: Colocalisation
         **{"spec": spec, "rows": rows, "pictures": pictures, "encoder": folder.encoder.load_result()},
         **{"finished": len(results), "planned": len(cells_of(spec)), "threshold": FOUND},
     }
-    write_json(document, {"format": 2, "name": spec.name, "source": spec.source, "rows": [asdict(row) for row in rows]})
-    write_text(page, html(spec.name, "colocalisation.j2", folder.path, **said))
-    write_text(reading, markdown(spec.name, "colocalisation.j2", **said))
+    about = {"format": 2, "name": spec.name, "source": spec.source, "rows": [asdict(row) for row in rows]}
+    write(document, json_text(about) + "\n")
+    write(page, html(spec.name, "colocalisation.j2", folder.path, **said))
+    write(reading, markdown(spec.name, "colocalisation.j2", **said))
     files = [document, reading, page, *(folder.path / path for path in pictures.values())]
     return ColocalisationReport(rows, render("text.j2", "found", rows), files)
 
@@ -166,5 +167,5 @@ def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[s
             if result.cell.dataset.name == dataset
         }
         pictures[dataset] = f"{folder.figures.name}/boxes@{dataset}.png"
-        write_bytes(folder.path / pictures[dataset], png(located(dataset, samples)))
+        write(folder.path / pictures[dataset], png(located(dataset, samples)))
     return pictures

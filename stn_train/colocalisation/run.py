@@ -73,9 +73,9 @@ def run_colocalisation(
     with storage.folder_lock(folder.path):
         storage.check_links(folder.path)
         _check_unchanged(spec, folder)
-        for path in (folder.path, folder.encoder.path, *(folder.cell(cell) for cell in cells)):
+        for path in (folder.encoder.path, *(folder.cell(cell) for cell in cells)):
             storage.clear_leftovers(path)
-        storage.write_text(folder.config, dump(spec))
+        storage.write(folder.config, dump(spec))
         pending = []
         for cell in cells:
             if folder.result(cell).exists():

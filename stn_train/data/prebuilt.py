@@ -52,7 +52,7 @@ def build_prebuilt(spec: DatasetSpec, source: Source, digits: dict[Split, Digits
     """
     target = folder / spec.name
     with storage.folder_lock(target):
-        for part in (target, *(target / split for split in digits)):
+        for part in (target / split for split in digits):
             storage.clear_leftovers(part)
         manifest = _write_splits(spec, source, digits, target)
         storage.write_record(target / "manifest.json", manifest.model_dump(mode="json"))

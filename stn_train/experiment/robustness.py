@@ -13,7 +13,7 @@ from stn_train.experiment.load import load_trained, predict
 from stn_train.experiment.runtime import Runtime, fixed_digits
 from stn_train.run_folder import RunFolder, TrialFolder
 from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec
-from stn_train.storage import check_links, clear_leftovers, folder_lock, write_record
+from stn_train.storage import check_links, folder_lock, write_record
 
 _IMAGES = 1000
 
@@ -53,7 +53,6 @@ def measure_robustness(
                 continue
             images = images or _Images.of(trial, crossed, runtime)
             with folder_lock(files.path):
-                clear_leftovers(files.path)
                 try:
                     found = images.errors_of(files, asked, runtime)
                 except UserError as error:  # of this checkpoint alone

@@ -12,7 +12,7 @@ from stn_train.experiment.trial import Failure, run_trial, size_of
 from stn_train.models.classifiers import line_of
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
-from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, write_record, write_text
+from stn_train.storage import at_home, check_links, folder_lock, write, write_record
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
 
 
@@ -53,9 +53,7 @@ def open_run(
         everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
         for trial in trials_of(everything):
             check_same_trial(trial, folder.trial(trial))
-        for file in (folder.config, folder.environment):
-            clear_leftovers(folder.path, file.name)
-        write_text(folder.config, dump(everything))
+        write(folder.config, dump(everything))
         if pending:
             write_record(folder.environment, environment(runtime))
     return everything
@@ -78,7 +76,6 @@ def run_trials(
             yield RunProgress(trial, number, len(trials), skipped=True)
             continue
         with folder_lock(files.path):
-            clear_leftovers(files.path)
             files.failure.unlink(missing_ok=True)
             yield RunProgress(trial, number, len(trials), warning=fall_back(files.checkpoint))
             try:

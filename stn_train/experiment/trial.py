@@ -16,7 +16,7 @@ from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
 from stn_train.run_folder import EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import TrialSpec
-from stn_train.storage import write_arrays, write_record, write_records
+from stn_train.storage import LINES, write, write_arrays, write_record
 from stn_train.training.checkpoint import previous_checkpoint, read_checkpoint, restore, save_checkpoint
 from stn_train.training.loop import TrainingState, train
 from stn_train.training.recipe import scheduled_lr
@@ -105,7 +105,7 @@ def run_trial(
 
 
 def _write_epochs(folder: TrialFolder, records: list[EpochRecord], frames: Arrays) -> None:
-    write_records(folder.metrics, [record.model_dump_json() for record in records])
+    write(folder.metrics, "".join(f"{record.model_dump_json()}\n" for record in records), LINES)
     if frames:
         write_arrays(folder.gallery("training"), frames)
 

@@ -18,7 +18,7 @@ from stn_train.evaluation.metrics import LEAST, Factor, ResidualCurve
 from stn_train.report.measures import COMPONENTS
 from stn_train.report.robustness import Curve
 from stn_train.run_folder import EpochRecord
-from stn_train.storage import write_bytes
+from stn_train.storage import write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +81,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
     Raises ValueError where matplotlib knows no such format.
     """
-    write_bytes(path, _drawn(figure, path.suffix.lower()))
+    write(path, _drawn(figure, path.suffix.lower()))
 
 
 def _drawn(figure: Figure, ending: str) -> bytes:

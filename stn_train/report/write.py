@@ -14,7 +14,7 @@ from stn_train.report.results import Results, finished_trials, results_of
 from stn_train.report.snapshots import Drawing, drawings
 from stn_train.run_folder import RunFolder
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, TrialSpec, trials_of
-from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, write_bytes, write_json, write_text
+from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, json_text, write
 
 FORMAT = 6
 """The format version of report.json."""
@@ -42,7 +42,6 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
     experiment = experiment or folder.load_experiment()  # before a folder is made where there is no run
     with folder_lock(folder.path, stop=lambda: False):
         check_links(folder.path)
-        clear_leftovers(folder.path, "report.*")
         clear_leftovers(folder.figures)
         return write_report(folder, experiment)
 
@@ -58,13 +57,13 @@ def write_report(folder: RunFolder, experiment: ExperimentSpec) -> Report:
     pictures = []
     for drawing in _drawings(folder, experiment, results):
         pictures.append(Picture(drawing.title, f"{folder.figures.name}/{drawing.name}", drawing.words))
-        write_bytes(folder.figures / drawing.name, drawing.content)
+        write(folder.figures / drawing.name, drawing.content)
     document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
-    write_json(document, json_document(results))
-    write_text(table, csv_document(results))
+    write(document, json_text(json_document(results)) + "\n")
+    write(table, csv_document(results))
     said = {"r": results, "pictures": pictures, "environment": environment, **_again(experiment)}
-    write_text(reading, markdown(experiment.name, "report.j2", **said))
-    write_text(page, html(experiment.name, "report.j2", folder.path, **said))
+    write(reading, markdown(experiment.name, "report.j2", **said))
+    write(page, html(experiment.name, "report.j2", folder.path, **said))
     return Report(results, [document, table, reading, page, *(folder.path / picture.path for picture in pictures)])
 
 
@@ -72,7 +71,9 @@ def load_environment(path: Path) -> dict[str, Any] | None:
     """What is known of the machine, by name; None where there is no such file. Raises UserError where it is damaged."""
     if not path.exists():
         return None
-    environment: dict[str, Any] = json.loads(storage.read_checked(path, "delete it to report without it"))
+    environment: dict[str, Any] = json.loads(
+        storage.read_verified(path, storage.JSON, "delete it to report without it")
+    )
     return environment
 
 

@@ -36,7 +36,7 @@ def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, records:
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    storage.write_archive(path, buffer.getvalue(), before=previous_checkpoint(path))
+    storage.write(path, buffer.getvalue(), storage.ARCHIVE, before=previous_checkpoint(path))
 
 
 def previous_checkpoint(path: Path) -> Path:
@@ -55,9 +55,7 @@ def newest_whole(path: Path) -> Path | None:
             return each
     if len(found) == 2:
         both = " and ".join(map(str, found))
-        raise storage.DamagedError(
-            f"{both} are damaged; delete them and give the run's command again, which trains anew"
-        )
+        raise UserError(f"{both} are damaged; delete them and give the run's command again, which trains anew")
     for each in found:
         read_checkpoint(each)  # which says what is wrong with it
     return None
@@ -78,7 +76,7 @@ def fall_back(path: Path) -> str | None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, on the CPU, as `save_checkpoint` describes it; but its `trial` is a TrialSpec.
 
-    Raises UserError where there is none or the file is somebody else's, DamagedError where it is not as it was written.
+    Raises UserError where there is none, it is somebody else's, or it is not as it was written.
     """
     mend = way_out(path)
     try:
@@ -106,7 +104,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except UserError:
         raise
     except Exception:  # what torch, zipfile and pickle raise, of many kinds
-        raise storage.DamagedError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
+        raise UserError(f"{path} is not a checkpoint of stn-train, or it is damaged; {mend}") from None
 
 
 def way_out(path: Path) -> str:

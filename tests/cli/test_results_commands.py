@@ -35,7 +35,7 @@ def test_eval_finds_again_what_the_run_found(trained, stn):
         assert one["dataset"]["name"] == "r"
         alignment = Path(one["checkpoint"]).with_name("alignment.json")
         assert one["alignment"] == (
-            json.loads(storage.read_checked(alignment, "")) if one["model"] == "st_cnn" else None
+            json.loads(storage.read_verified(alignment, storage.JSON, "")) if one["model"] == "st_cnn" else None
         )
         for label, row in enumerate(result["confusion"]):
             assert one["class_errors"][label] == pytest.approx(100 - 100 * row[label] / sum(row))
@@ -210,7 +210,7 @@ def test_status_tells_what_is_done_interrupted_and_pending(trained, stn):
     done = f"error {100 * result['errors'] / result['images']:.2f} %"
     Path(TRIAL, "result.json").unlink()
     metrics = Path(TRIAL, "metrics.jsonl")
-    storage.write_records(metrics, metrics.read_text().splitlines()[:1])
+    storage.write(metrics, metrics.read_text().splitlines(keepends=True)[0], storage.LINES)
     config = yaml.safe_load(Path(trained, "config.yaml").read_text())
     Path(trained, "config.yaml").write_text(yaml.safe_dump({**config, "seeds": [0, 1]}))
     ended = stn("status", trained)

@@ -100,7 +100,7 @@ def refusal(results: Callable[..., None], *runs: str) -> str:
 def move_to(device: str, run: str, cell: str) -> None:
     """Have a cell of a run been trained on another machine."""
     for path in Path(run, "trials", cell).glob("*/environment.json"):
-        environment = json.loads(storage.read_checked(path, ""))
+        environment = json.loads(storage.read_verified(path, storage.JSON, ""))
         storage.write_record(path, environment | {"device": device, "commit": f"{device}-dirty"})
 
 

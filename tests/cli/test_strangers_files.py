@@ -26,13 +26,13 @@ def write_archive(path: Path, members: dict[str, bytes]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    storage.write_archive(path, file.getvalue())
+    storage.write(path, file.getvalue(), storage.ARCHIVE)
 
 
 def save(content: object, path: Path = CHECKPOINT) -> None:
     file = io.BytesIO()
     torch.save(content, file)
-    storage.write_archive(path, file.getvalue())
+    storage.write(path, file.getvalue(), storage.ARCHIVE)
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_a_record_adds_up_or_is_refused(trained, stn, name, change):
     record = json.loads((TRIAL / name).read_bytes())
     del record["sha256"]
     change(record)
-    (TRIAL / name).write_bytes(storage.with_checksum(json.dumps(record).removesuffix("}").encode(), storage.JSON))
+    (TRIAL / name).write_bytes(storage.with_checksum(json.dumps(record, indent=0).encode(), storage.JSON))
     assert stn("report", "runs/small").sentence.startswith(f"{TRIAL / name} is damaged: ")
 
 

@@ -112,7 +112,7 @@ def test_stopped_after_every_step_it_ends_the_same(undisturbed, tmp_path):
 @pytest.mark.parametrize(
     ("write", "times"),
     [
-        *((write, times) for times in (1, 2) for write in ("write_records", "write_arrays", "save_checkpoint")),
+        *((write, times) for times in (1, 2) for write in ("write", "write_arrays", "save_checkpoint")),
         ("write_arrays", 3),  # after the last epoch, before anything of the result
     ],
 )
@@ -166,8 +166,8 @@ def test_no_training_is_lost_for_its_animation(undisturbed, tmp_path, damage, ep
 def test_no_training_is_lost_for_its_metrics(undisturbed, tmp_path, damage, epoch):
     """The checkpoint has them, too, and metrics.jsonl is written anew."""
     files = killed_after(epoch, tmp_path)
-    lines = files.metrics.read_text().splitlines()
-    damages = {**DAMAGE, "an epoch short": lambda path: storage.write_records(path, lines[: epoch - 1])}
+    lines = files.metrics.read_text().splitlines(keepends=True)
+    damages = {**DAMAGE, "an epoch short": lambda path: storage.write(path, "".join(lines[: epoch - 1]), storage.LINES)}
     damages[damage](files.metrics)
     run(tmp_path)
     assert found(tmp_path) == found(undisturbed)

@@ -187,7 +187,7 @@ def test_report_tells_what_the_transformer_undoes_and_finds(one_seed: RunFolder)
 
 def test_what_cannot_be_told_of_any_seed_is_left_out(one_seed: RunFolder) -> None:
     (path,) = one_seed.path.glob("trials/*/*/*/alignment.json")
-    record = json.loads(storage.read_checked(path, ""))
+    record = json.loads(storage.read_verified(path, storage.JSON, ""))
     record |= UNTOLD
     storage.write_record(path, record)
     reading = report_run(one_seed).files[2].read_text()
@@ -210,7 +210,7 @@ def test_what_can_be_told_of_some_seeds_alone_is_told_of_those(tmp_path: Path) -
     assert curve.after == pytest.approx((-37, -11, 5, 10))
     assert curve.varies == (5, 4, 3, 4)
     path = folder.trial(trials[0]).alignment
-    record = json.loads(storage.read_checked(path, ""))
+    record = json.loads(storage.read_verified(path, storage.JSON, ""))
     record |= UNTOLD
     storage.write_record(path, record)
     (row,) = summary_of(folder)
@@ -228,7 +228,7 @@ def test_where_a_seeds_images_are_all_one_the_share_is_that_of_the_others(tmp_pa
     for trial in trials:
         finish(folder, trial, errors=2)
     path = folder.trial(trials[0]).alignment
-    record = json.loads(storage.read_checked(path, ""))
+    record = json.loads(storage.read_verified(path, storage.JSON, ""))
     record |= dict.fromkeys(WITHIN_CLASSES)
     storage.write_record(path, record)
     assert summary_of(folder)[0]["within_classes_output"] == 75

@@ -82,7 +82,7 @@ def test_a_network_of_any_type_with_infinities_of_its_own_comes_back(tmp_path, o
 def save_sealed(content: Any, path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    storage.write_archive(path, buffer.getvalue())
+    storage.write(path, buffer.getvalue(), storage.ARCHIVE)
 
 
 def refusal(path: Path) -> str:
