@@ -51,36 +51,31 @@ def build_prebuilt(spec: DatasetSpec, source: Source, digits: dict[Split, Digits
     Raises UserError where another process is writing it.
     """
     target = folder / spec.name
+    seeds: dict[str, int] = {split: BUILD_SEED if split == "train" else TEST_SEED for split in digits}
+    counts: dict[str, int] = {}
+    files: dict[str, str] = {}
     with storage.folder_lock(target):
         for part in (target / split for split in digits):
             storage.clear_leftovers(part)
-        manifest = _write_splits(spec, source, digits, target)
+        for split, of_split in digits.items():
+            variant, draws, outlines = make_fixed_dataset(spec, of_split, split, seeds[split])
+            counts[split] = len(variant.images)
+            channels = [_parameters(*channel) for channel in zip(draws, outlines, strict=True)]
+            # One channel has no axis of its own in the files.
+            parameters: dict[str, Any] = {"label": variant.labels.numpy()}
+            for name in channels[0]:
+                parameters[name] = torch.stack([channel[name] for channel in channels], dim=1).squeeze(1).numpy()
+            with storage.atomic(target / split / "images.npy") as file:
+                np.save(file, variant.images.squeeze(1).numpy())
+            with storage.atomic(target / split / "digits.npy") as file:
+                np.save(file, variant.sources.numpy())
+            with storage.atomic(target / split / "parameters.npz") as file:
+                np.savez(file, **parameters)
+            files |= {f"{split}/{name}": storage.sha256(target / split / name) for name in _FILES}
+        family = distortion_family(spec).name
+        manifest = Manifest(source=source, dataset=spec, family=family, seeds=seeds, images=counts, files=files)
         storage.write_record(target / "manifest.json", manifest.model_dump(mode="json"))
     return target
-
-
-def _write_splits(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], target: Path) -> Manifest:
-    seeds: dict[str, int] = {split: BUILD_SEED if split == "train" else TEST_SEED for split in digits}
-    files: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    for split, of_split in digits.items():
-        variant, draws, outlines = make_fixed_dataset(spec, of_split, split, seeds[split])
-        counts[split] = len(variant.images)
-        channels = [_parameters(*channel) for channel in zip(draws, outlines, strict=True)]
-        # One channel has no axis of its own in the files.
-        arrays: dict[str, Any] = {"label": variant.labels.numpy()}
-        for name in channels[0]:
-            arrays[name] = torch.stack([channel[name] for channel in channels], dim=1).squeeze(1).numpy()
-        with storage.atomic(target / split / "images.npy") as file:
-            np.save(file, variant.images.squeeze(1).numpy())
-        with storage.atomic(target / split / "digits.npy") as file:
-            np.save(file, variant.sources.numpy())
-        with storage.atomic(target / split / "parameters.npz") as file:
-            np.savez(file, **arrays)
-        for name in _FILES:
-            files[f"{split}/{name}"] = storage.sha256(target / split / name)
-    family = distortion_family(spec).name
-    return Manifest(source=source, dataset=spec, family=family, seeds=seeds, images=counts, files=files)
 
 
 def _parameters(drawn: Distortion, lies: Outline) -> dict[str, Tensor]:

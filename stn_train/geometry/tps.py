@@ -33,8 +33,13 @@ class ThinPlateSpline(Family):
     @precise
     def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
         """See Family."""
-        source: Tensor = _weights(target, self.control_points, aspect) @ self.points_of(theta)
-        return source
+        away = (target[..., None, :] - _control_grid(self.control_points, target)) * target.new_tensor([aspect, 1.0])
+        squared = _squared_length(away)
+        radial = squared * squared.clamp(min=_TINY).log()
+        solution = torch.from_numpy(_solution(self.control_points, aspect)).to(target)
+        # How much each control point has to say at each target point, (N x) M x n²; sums to 1 at each.
+        weights = torch.cat([radial, _with_one(target)], dim=-1) @ solution
+        return weights @ self.points_of(theta)
 
     @precise
     def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
@@ -140,15 +145,6 @@ def _with_one(points: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(points[..., :1]), points], dim=-1)
 
 
-def _weights(target: Tensor, control_points: int, aspect: float) -> Tensor:
-    """How much each control point has to say at each target point, ... x M x n²; sums to 1 at each."""
-    away = (target[..., None, :] - _control_grid(control_points, target)) * target.new_tensor([aspect, 1.0])
-    squared = _squared_length(away)
-    radial = squared * squared.clamp(min=_TINY).log()
-    solution = torch.from_numpy(_solution(control_points, aspect)).to(target)
-    return torch.cat([radial, _with_one(target)], dim=-1) @ solution
-
-
 # What is kept is NumPy's: no mode of torch's that happens to be on, such as one that traces, gets into it.
 
 
@@ -163,7 +159,7 @@ def _solution(control_points: int, aspect: float) -> Array:
 
 @lru_cache(maxsize=32)
 def _grid_weights(control_points: int, size: tuple[int, int], aspect: float) -> Array:
-    """The weights (see `_weights`) at the centres of all pixels of an output, (H W) x n²."""
+    """The control points' weights (see `points`) at the centres of all pixels of an output, (H W) x n²."""
     rows, columns = ((2 * np.arange(count) + 1) / count - 1 for count in size)
     weights: Array = _terms(columns, rows, control_points, aspect) @ _solution(control_points, aspect)
     return weights
