@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from stn_train.errors import RENAMED, UserError, did_you_mean
-from stn_train.specs import DATASETS, MODELS, RECIPES, DatasetSpec, ExperimentSpec, ModelSpec, Spec
+from stn_train.specs import CLASSIFIERS, DATASETS, MODELS, RECIPES, DatasetSpec, ExperimentSpec, ModelSpec, Spec
 from stn_train.yaml_nodes import Dumper, Loc, YamlValues, dotted, override, read, short, show
 
 if TYPE_CHECKING:
@@ -200,7 +200,8 @@ _SENTENCES = {
     "greater_than_equal": "must be at least {ge:.15g}, not {shown}",
     "less_than": "must be below {lt:.15g}, not {shown}",
     "less_than_equal": "must be at most {le:.15g}, not {shown}",
-    "string_pattern_mismatch": "a name is letters, digits, '.', '_' and '-', a letter or digit first, not {shown}",
+    "string_pattern_mismatch": "a name is letters, digits, '.', '_' and '-', a letter or digit first and no '.' last, "
+    "not {shown}",
     "string_too_long": "at most {max_length} characters are allowed",
     "string_too_short": "expected text, not nothing",
     "too_long": "at most {max_length} entries are allowed, not {shown}",
@@ -230,6 +231,9 @@ def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
             return f"expected a number or a list of two numbers, not {shown}"
         case "string_type":
             return f"expected text, not {shown}" + ("; put it in quotes" if isinstance(value, int | float) else "")
+        case "string_pattern_mismatch" if loc[-1:] == ("classifier",):
+            hint = did_you_mean(value, CLASSIFIERS)
+            return f"there is no classifier {shown} (one of your own is written package.module:function){hint}"
         case "literal_error":
             names = re.findall(r"'([^']*)'", limits["expected"])
             hint = did_you_mean(value, names) if isinstance(value, str) else ""

@@ -132,7 +132,6 @@ VALUES = [
     (A + "scale:\n  - 1\n  - 20" + Z, ":5: datasets.0.scale.1", "at most 10", "20"),
     (A + "scale: [2, 1]" + Z, ":3: datasets.0.scale", "2", "above", "1"),
     (BASE + "name: x y\n", ":3: name", "letters, digits", "'x y'"),
-    (BASE + "name: CON\n", ":3: name", "Windows"),
     (BASE + "name: ../up\n", ":3: name", "letters, digits"),
     (f"datasets: [r]\nmodels: [{{name: {'x' * 60}, base: st_cnn}}]\ncontrols: true\n", ":2: models", "64"),
     (BASE + "seeds: [0, 0]\n", ":3: seeds", "0", "twice"),

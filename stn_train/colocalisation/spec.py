@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from stn_train.specs.datasets import DatasetSpec
-from stn_train.specs.experiments import MOST, Seed, Source, TrialSpec, no_twins
-from stn_train.specs.fields import DIGIT, Folder, Name, Parameters, Spec
+from stn_train.specs.experiments import MOST, RECIPES, Seed, Source, TrainingSpec, TrialSpec
+from stn_train.specs.fields import DIGIT, Folder, Name, Parameters, Spec, no_twins
 from stn_train.specs.models import Localisation, ModelSpec
-from stn_train.specs.training import RECIPES, TrainingSpec
 
 _Class = Annotated[int, Field(ge=0, le=9)]
 

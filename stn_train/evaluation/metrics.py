@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stn_train.specs import ChangeError, ClutterSpec, Count, DatasetSpec, Spec
+from stn_train.errors import UserError
+from stn_train.specs import ClutterSpec, Count, DatasetSpec, Spec
 
 Component = Literal["rotation", "scale", "aspect", "shear", "translation", "non_affine"]
 
@@ -140,7 +141,7 @@ def others(own: DatasetSpec, datasets: Sequence[DatasetSpec]) -> list[DatasetSpe
     found = []
     for other in datasets:
         if other.name != own.name and (other.channels, other.classes) == (own.channels, own.classes):
-            with suppress(ChangeError):
+            with suppress(UserError):
                 found.append(other.changed(canvas=own.canvas))
     return found
 

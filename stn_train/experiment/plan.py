@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from stn_train.errors import UserError
-from stn_train.specs import CLASSIFIERS, ChangeError, ExperimentSpec, ModelSpec, Spec
+from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec
 
 
 def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
@@ -18,7 +18,7 @@ def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
     seeds = tuple(dict.fromkeys((*before.seeds, *now.seeds)))
     try:
         return now.changed(datasets=tuple(datasets.values()), models=tuple(models.values()), seeds=seeds)
-    except ChangeError as error:
+    except UserError as error:
         raise UserError(
             f"this does not fit what the folder holds already: {error}; name another folder by --output-dir"
         ) from None

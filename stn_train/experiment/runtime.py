@@ -121,7 +121,8 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> TrialData:
         digits, _ = hold_out(digits)
     if recipe.train_size is not None:
         digits = seeded_subset(digits, recipe.train_size, trial.seed)
-    online = OnlineDataset(dataset, digits.to(runtime.device), posed, recipe.elastic_augmentation, recipe.grown)
+    grown = min(recipe.curriculum * recipe.epochs, recipe.epochs - 1)
+    online = OnlineDataset(dataset, digits.to(runtime.device), posed, recipe.elastic_augmentation, grown)
     return TrialData(online, len(digits), load_fixed(trial, dataset, runtime))
 
 

@@ -5,8 +5,18 @@ those refusals into sentences with file and line.
 """
 
 from stn_train.specs.datasets import DATASETS, ClutterSpec, DatasetSpec, ElasticSpec, PerspectiveSpec
-from stn_train.specs.experiments import ExperimentSpec, Source, TrialSpec, trials_of
-from stn_train.specs.fields import DIGIT, ChangeError, Count, Spec, TtaAngles, merged
+from stn_train.specs.experiments import (
+    RECIPES,
+    EpochMultiplierSpec,
+    ExperimentSpec,
+    Source,
+    TrainingSpec,
+    TrialSpec,
+    divergence_advice,
+    stillness_advice,
+    trials_of,
+)
+from stn_train.specs.fields import DIGIT, Count, Spec, TtaAngles
 from stn_train.specs.models import (
     CLASSIFIERS,
     MODELS,
@@ -17,7 +27,6 @@ from stn_train.specs.models import (
     baseline_of,
     control_names,
 )
-from stn_train.specs.training import RECIPES, EpochMultiplierSpec, TrainingSpec, divergence_advice, stillness_advice
 
 __all__ = [
     "CLASSIFIERS",
@@ -25,7 +34,6 @@ __all__ = [
     "DIGIT",
     "MODELS",
     "RECIPES",
-    "ChangeError",
     "ClutterSpec",
     "Count",
     "DatasetSpec",
@@ -45,7 +53,6 @@ __all__ = [
     "baseline_of",
     "control_names",
     "divergence_advice",
-    "merged",
     "stillness_advice",
     "trials_of",
 ]

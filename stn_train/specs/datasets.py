@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from stn_train.specs.fields import DIGIT, Degrees, Factors, Name, Share, ShearDegrees, Size, Spec, preset
+from stn_train.specs.fields import DIGIT, Degrees, Factors, Name, Share, ShearDegrees, Size, Spec
 
 
 class ClutterSpec(Spec):
@@ -37,11 +37,38 @@ class ElasticSpec(Spec):
     control_points: int = Field(4, ge=2, le=8, description="control points along each side of the canvas")
 
 
+_PLACED = {"translation": 1, "placement": "frame", "whole_pixels": True}
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rotation": {"rotation": 45},
+    "translation": {"canvas": 42, "translation": 1},
+    "scale": {"canvas": 42, "scale": [0.5, 1.5]},
+    "shear": {"canvas": 42, "shear": 45},
+    "r": {"rotation": 90},
+    "rts": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], **_PLACED},
+    "rts_wide": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
+    "p_literal": {"scale": [0.75, 1.0], "perspective": {"std": 5}},
+    "p_outward": {"scale": [0.75, 1.0], "perspective": {"std": 5, "direction": "outward"}},
+    "p": {"scale": [0.75, 1.0], "perspective": {"std": 5, "direction": "diagonal"}},
+    "e": {"scale": [0.75, 1.0], "elastic": {"std": 1.5}},
+    "tc": {"canvas": 60, **_PLACED, "clutter": {"patches": 6, "size": 6, "blend": "add"}},
+    "tc_wide": {"canvas": 60, "translation": 1, "clutter": {"patches": 6, "size": 6}},
+    "addition": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], **_PLACED, "addition": True},
+    "addition_wide": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},
+}
+"""The distortions by name; r, rts, p, e, tc and addition are the paper's (appendix A). What is `wide` places digits by
+their ink, up to the canvas's edge and at fractions of a pixel; p_literal and p_outward are other readings of p: see
+docs/protocol.md."""
+
+
 class DatasetSpec(Spec):
     """A distortion of the digits: forwards, a digit is sheared, scaled, rotated, placed on the canvas, and bent.
 
     Each quantity is drawn uniformly and independently for every image; one that is absent is not applied.
     """
+
+    presets = DATASETS
 
     name: Name
     canvas: Size = Field((DIGIT, DIGIT), description="height and width of the image, in pixels")
@@ -96,11 +123,6 @@ class DatasetSpec(Spec):
             changes[key] = moved and moved.changed(std=share * moved.std)
         return self.changed(**changes)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _resolve(cls, value: Any) -> Any:
-        return preset(value, DATASETS, "dataset")
-
     @model_validator(mode="after")
     def _goes_together(self) -> "DatasetSpec":
         if self.whole_pixels and self.placement != "frame":
@@ -114,28 +136,3 @@ class DatasetSpec(Spec):
         if self.clutter is not None and self.clutter.size > min(self.canvas):
             raise ValueError(f"patches of {self.clutter.size} pixels do not fit on this canvas; make one of them fit")
         return self
-
-
-_PLACED = {"translation": 1, "placement": "frame", "whole_pixels": True}
-
-DATASETS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "rotation": {"rotation": 45},
-    "translation": {"canvas": 42, "translation": 1},
-    "scale": {"canvas": 42, "scale": [0.5, 1.5]},
-    "shear": {"canvas": 42, "shear": 45},
-    "r": {"rotation": 90},
-    "rts": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], **_PLACED},
-    "rts_wide": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
-    "p_literal": {"scale": [0.75, 1.0], "perspective": {"std": 5}},
-    "p_outward": {"scale": [0.75, 1.0], "perspective": {"std": 5, "direction": "outward"}},
-    "p": {"scale": [0.75, 1.0], "perspective": {"std": 5, "direction": "diagonal"}},
-    "e": {"scale": [0.75, 1.0], "elastic": {"std": 1.5}},
-    "tc": {"canvas": 60, **_PLACED, "clutter": {"patches": 6, "size": 6, "blend": "add"}},
-    "tc_wide": {"canvas": 60, "translation": 1, "clutter": {"patches": 6, "size": 6}},
-    "addition": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], **_PLACED, "addition": True},
-    "addition_wide": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},
-}
-"""The distortions by name; r, rts, p, e, tc and addition are the paper's (appendix A). What is `wide` places digits by
-their ink, up to the canvas's edge and at fractions of a pixel; p_literal and p_outward are other readings of p: see
-docs/protocol.md."""

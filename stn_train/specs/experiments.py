@@ -1,21 +1,147 @@
-"""Experiments, and the trials that they are made of."""
+"""Experiments, the recipes that they train by, and the trials that they are made of."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from stn_train.specs.datasets import DatasetSpec
-from stn_train.specs.fields import Folder, Name, Parameters, Spec, merged
+from stn_train.specs.fields import DIGIT, Folder, Name, Parameters, Spec, no_twins
 from stn_train.specs.models import ModelSpec, controls_of
-from stn_train.specs.training import MOST_EPOCHS, RECIPES, EpochMultiplierSpec, TrainingSpec
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=1000), AfterValidator(no_twins)]
 
 MOST = 100
 """Datasets, or models, of an experiment."""
+MOST_EPOCHS = 10_000
+
+
+class TrainingSpec(Spec):
+    """A recipe: how a model is trained."""
+
+    epochs: int = Field(ge=1, le=MOST_EPOCHS)
+    batch_size: int = Field(ge=2, le=16_384, description="at least 2: batch normalisation compares images")
+    optimizer: Literal["adamw", "muon", "sgd"] = Field(
+        description="muon: for the weights of hidden layers; AdamW for the rest"
+    )
+    lr: float = Field(gt=0, le=100, description="the highest learning rate of the schedule")
+    schedule: Literal["one_cycle", "steps"] = Field(
+        description="one_cycle: up and down once; steps: divided by 10 after each third"
+    )
+    warmup: float = Field(0.2, gt=0, lt=1, description="one_cycle: the share of all steps in which the rate goes up")
+    weight_decay: float = Field(ge=0, le=10)
+    label_smoothing: float = Field(ge=0, lt=1)
+    ema_decay: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
+    grad_clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient")
+    localisation_lr: float = Field(
+        gt=0, le=1000, description="learning rate of localisation networks, as a factor of lr"
+    )
+    classifier_delay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="the share of all steps in which only the localisation networks learn at the full rate, and all "
+        "else at a tenth",
+    )
+    precision: Literal["auto", "float32"] = Field(description="auto: bfloat16 where the hardware computes in it")
+    elastic_augmentation: float = Field(
+        0.0,
+        ge=0,
+        le=DIGIT,
+        description="how far each training digit is bent before it is distorted, in pixels: the standard deviation of "
+        "4 x 4 control points",
+    )
+    curriculum: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="the share of all epochs over which the training digits' distortions grow, from upright in the "
+        "middle to all that the dataset asks for, in the last epoch at the latest; clutter is there from the start",
+    )
+    train_size: int | None = Field(
+        None,
+        ge=100,
+        le=60_000,
+        description="how many of the training digits are used, each shown more often for it; all of them if not given",
+    )
+
+
+_Times = Annotated[int, Field(ge=1, le=1000)]
+
+
+class EpochMultiplierSpec(Spec):
+    """For each of our classifiers, how many times the recipe's epochs it trains: some learn more slowly, and faster."""
+
+    cnn: _Times = 1
+    cnn_paper: _Times = 1
+    fcn: _Times = 1
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {
+        "epochs": 20,
+        "batch_size": 256,
+        "optimizer": "adamw",
+        "lr": 0.003,
+        "schedule": "one_cycle",
+        "warmup": 0.2,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.0,
+        "ema_decay": 0.995,
+        "grad_clip": 1.0,
+        "localisation_lr": 0.05,
+        "classifier_delay": 0.0,
+        "precision": "auto",
+        "elastic_augmentation": 0.0,
+        "curriculum": 0.0,
+    },
+    "paper": {
+        "epochs": 640,
+        "batch_size": 256,
+        "optimizer": "sgd",
+        "lr": 0.01,
+        "schedule": "steps",
+        "warmup": 0.2,
+        "weight_decay": 0.0,
+        "label_smoothing": 0.0,
+        "ema_decay": 0.0,
+        "grad_clip": None,
+        "localisation_lr": 1.0,
+        "classifier_delay": 0.0,
+        "precision": "float32",
+        "elastic_augmentation": 0.0,
+        "curriculum": 0.0,
+    },
+}
+"""Recipes by name; `paper` is appendix A's: 150 k iterations are 640 epochs of 60 k digits."""
+
+
+def divergence_advice(recipe: TrainingSpec, transforms: bool) -> str:
+    """What to try where a training diverges, by what is set: what is above the recipe's own value comes first."""
+    usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]
+    said = {"lr": "", **({"localisation_lr": "a factor of lr; "} if transforms else {})}
+    above = [
+        f"a training.{key} below {getattr(recipe, key):g} ({what}the recipe has {usual[key]:g})"
+        for key, what in said.items()
+        if getattr(recipe, key) > usual[key]
+    ]
+    if above:
+        return "try " + " and ".join(above)
+    tries = [f"a training.localisation_lr below {recipe.localisation_lr:g} (a factor of lr)"] * transforms
+    tries += ["training.grad_clip=1"] * (recipe.grad_clip is None)
+    return "try " + " or ".join([*tries, f"a training.lr below {recipe.lr:g}"])
+
+
+def stillness_advice(recipe: TrainingSpec) -> str:
+    """What to try where a transformer stays at the identity: what is below the recipe's own value comes first."""
+    usual = RECIPES["paper" if recipe.optimizer == "sgd" else "default"]
+    if recipe.lr < usual["lr"]:
+        return f"try a training.lr above {recipe.lr:g} (the recipe has {usual['lr']:g})"
+    return f"try a training.localisation_lr above {recipe.localisation_lr:g} (a factor of lr), or more training.epochs"
 
 
 class ExperimentSpec(Spec):
@@ -27,20 +153,24 @@ class ExperimentSpec(Spec):
     prebuilt: Folder | None = Field(
         None, description="folder of prebuilt data sets to train on, instead of online ones"
     )
-    datasets: Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=MOST)]
+    datasets: Annotated[
+        tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=MOST), AfterValidator(no_twins)
+    ]
     controls: bool = Field(
         False,
         description="add three controls to each model with a transformer at the input: frozen, supervised by the true "
         "pose, and given it",
     )
-    models: Annotated[tuple[ModelSpec, ...], Field(strict=False, min_length=1, max_length=MOST)]
+    models: Annotated[
+        tuple[ModelSpec, ...], Field(strict=False, min_length=1, max_length=MOST), AfterValidator(no_twins)
+    ]
     parameters: Parameters | None = Field(None, description="budget that each model's width is fitted to, within 2 %")
     recipe: Literal["default", "paper"] = "default"
     training: TrainingSpec = Field(description="changes to the recipe")
     epoch_multiplier: EpochMultiplierSpec | None = Field(
         None, description="by classifier: how many times as many epochs its models train, bare or transformed"
     )
-    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=1000)] = (0,)
+    seeds: Seeds = (0,)
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
 
     @model_validator(mode="before")
@@ -51,7 +181,7 @@ class ExperimentSpec(Spec):
         recipe, training = value.get("recipe", "default"), value.get("training", {})
         if not isinstance(recipe, str) or recipe not in RECIPES or not isinstance(training, Mapping):
             return value
-        return {**value, "training": merged(RECIPES[recipe], training)}
+        return {**value, "training": {**RECIPES[recipe], **training}}
 
     @model_validator(mode="after")
     def _goes_together(self) -> "ExperimentSpec":
@@ -68,7 +198,8 @@ class ExperimentSpec(Spec):
                     f"epoch_multiplier gives {model.name} {epochs:,} epochs, and at most {MOST_EPOCHS:,} are allowed; "
                     f"lower epoch_multiplier.{model.classifier} or training.epochs"
                 )
-        if not any(_has_pose(dataset, model) for dataset in self.datasets for model in self.models):
+        posed = any(dataset.has_true_pose for dataset in self.datasets)
+        if not posed and all(model.pose in ("supervised", "oracle") for model in self.models):
             models, datasets = (", ".join(entry.name for entry in entries) for entries in (self.models, self.datasets))
             raise ValueError(
                 f"no trial is left: {models} need the true pose, and images of {datasets} have none that is a matrix; "
@@ -88,28 +219,7 @@ class ExperimentSpec(Spec):
         everything = tuple(entry for model, new in zip(models, added, strict=True) for entry in (model, *new))
         if len(everything) > MOST:
             raise ValueError(f"with their controls these are {len(everything)} models, and at most {MOST} are allowed")
-        return everything
-
-    @field_validator("datasets", "models", "seeds")
-    @classmethod
-    def _no_twins(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
-        no_twins(entries)
-        return entries
-
-
-def no_twins(entries: tuple[Any, ...]) -> None:
-    """Raise ValueError where an entry, or its name, stands in a list twice.
-
-    Names must not differ in their case alone: on some systems folders do not.
-    """
-    seen: dict[str, str] = {}
-    for name in (str(getattr(entry, "name", entry)) for entry in entries):
-        before = seen.get(name.casefold())
-        if before == name:
-            raise ValueError(f"{name} appears twice; leave one of them out, or rename it")
-        if before is not None:
-            raise ValueError(f"the names {before} and {name} differ in case alone, and so would folders; rename one")
-        seen[name.casefold()] = name
+        return no_twins(everything)
 
 
 class TrialSpec(Spec):
@@ -136,33 +246,25 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
     A model that needs the true pose has none on a dataset without such a thing. Seeds come outermost, so that a run
     stopped half-way has whole comparisons.
     """
-    return [
-        TrialSpec(
-            source=experiment.source,
-            prebuilt=experiment.prebuilt is not None,
-            dataset=dataset,
-            model=model,
-            parameters=experiment.parameters,
-            training=_training_of(model, experiment),
-            seed=seed,
-            validation=experiment.validation,
+    trials = []
+    for seed, dataset, model in product(experiment.seeds, experiment.datasets, experiment.models):
+        if not fnmatchcase(f"{dataset.name}/{model.name}", only):
+            continue
+        if model.pose in ("supervised", "oracle") and not dataset.has_true_pose:
+            continue
+        # What concerns localisation networks is no part of the recipe of a model without one.
+        changes = {"localisation_lr": 1.0, "classifier_delay": 0.0} if model.transformer is None else {}
+        epochs = experiment.training.epochs * int(getattr(experiment.epoch_multiplier, model.classifier, 1))
+        trials.append(
+            TrialSpec(
+                source=experiment.source,
+                prebuilt=experiment.prebuilt is not None,
+                dataset=dataset,
+                model=model,
+                parameters=experiment.parameters,
+                training=experiment.training.model_copy(update={"epochs": epochs, **changes}),
+                seed=seed,
+                validation=experiment.validation,
+            )
         )
-        for seed in experiment.seeds
-        for dataset in experiment.datasets
-        for model in experiment.models
-        if fnmatchcase(f"{dataset.name}/{model.name}", only) and _has_pose(dataset, model)
-    ]
-
-
-def _has_pose(dataset: DatasetSpec, model: ModelSpec) -> bool:
-    """Whether there is a true pose where a model needs one."""
-    return dataset.has_true_pose or model.pose not in ("supervised", "oracle")
-
-
-def _training_of(model: ModelSpec, experiment: ExperimentSpec) -> TrainingSpec:
-    """The recipe as far as it concerns a model: without localisation networks, what concerns them is not part of it."""
-    times = int(getattr(experiment.epoch_multiplier, model.classifier, 1))
-    changes: dict[str, Any] = {"epochs": times * experiment.training.epochs}
-    if model.transformer is None:
-        changes |= {"localisation_lr": 1.0, "classifier_delay": 0.0}
-    return experiment.training.changed(**changes)
+    return trials

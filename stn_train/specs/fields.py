@@ -1,23 +1,17 @@
-"""What specs are made of: the record that refuses mistakes, intervals, sizes, names and presets."""
+"""What specs are made of: the record that refuses mistakes, and its numbers, pairs and names."""
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from functools import partial
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from stn_train.errors import UserError, did_you_mean
 
 DIGIT = 28
 """Height and width of a source digit's frame, in pixels."""
+
+T = TypeVar("T", bound=tuple[Any, ...])
 
 
 class Spec(BaseModel):
@@ -25,67 +19,83 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Records of this kind by name, where there are any."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, value: Any) -> Any:
+        """Resolve a preset's name, or `{name: mine, base: preset, ...changes}`, to a full mapping."""
+        if isinstance(value, str) and cls.presets:
+            value = {"base": value}
+        if not cls.presets or not isinstance(value, Mapping) or "base" not in value:
+            return value
+        base, kind = value["base"], cls.__name__.removesuffix("Spec").lower()
+        if not isinstance(base, str) or base not in cls.presets:
+            hint = did_you_mean(str(base), cls.presets)
+            raise ValueError(f"there is no {kind} preset {str(base)[:LONGEST_NAME]!r}{hint}")
+        if len(value) > 1 and "name" not in value:
+            raise ValueError(f"a changed {kind} needs a name of its own beside `base: {base}`")
+        whole = {"name": base, **cls.presets[base]}
+        for key, change in value.items():
+            below = whole.get(key)
+            # A change to a part, such as `clutter: {patches: 3}`, leaves the rest of the part as it is.
+            whole[key] = {**below, **change} if isinstance(below, Mapping) and isinstance(change, Mapping) else change
+        del whole["base"]
+        return whole
+
     def changed(self, **changes: Any) -> Self:
-        """The same record with these values, checked as a file's are. Raises ChangeError where they do not fit."""
+        """The same record with these values, checked as a file's are. Raises UserError where they do not fit."""
         try:
             return type(self).model_validate({**dict(self), **changes})
         except ValidationError as error:
             first = error.errors()[0]
             name, why = getattr(self, "name", type(self).__name__), first["msg"].removeprefix("Value error, ")
             where = "".join(f"{step}: " for step in first["loc"])
-            raise ChangeError(f"{name} with another {' and '.join(changes)}: {where}{why}") from None
+            raise UserError(f"{name} with another {' and '.join(changes)}: {where}{why}") from None
 
 
-class ChangeError(UserError, ValueError):
-    """A record that was right is not with the changes asked for."""
+def pair(value: Any, *, sign: int) -> Any:
+    """A number a as the pair that it stands for: [-a, a] for sign -1, [a, a] for sign 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return tuple(sorted((sign * value, value)))
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _both_ways(value: Any) -> Any:
-    return (-abs(value), abs(value)) if _number(value) else value
-
-
-def _twice(value: Any) -> Any:
-    return (value, value) if _number(value) else value
-
-
-def _in_order(interval: tuple[float, float]) -> tuple[float, float]:
+def in_order(interval: tuple[float, float]) -> tuple[float, float]:
+    """Raises ValueError where the lower end is above the upper end."""
     if interval[0] > interval[1]:
         raise ValueError(f"the lower end {interval[0]:g} is above the upper end {interval[1]:g}")
     return interval
 
 
-def _tta_angles(tta_angles: tuple[float, ...]) -> tuple[float, ...]:
-    """In ascending order. Raises ValueError where one is nothing new."""
-    if 0 in tta_angles:
+def ascending(angles: tuple[float, ...]) -> tuple[float, ...]:
+    """In ascending order. Raises ValueError where 0 is among them, or one appears twice."""
+    if 0 in angles:
         raise ValueError("0 is no rotation: the image itself is always read; leave it out")
-    if len(set(tta_angles)) < len(tta_angles):
+    if len(set(angles)) < len(angles):
         raise ValueError("an angle appears twice; leave one of them out")
-    return tuple(sorted(tta_angles))
+    return tuple(sorted(angles))
 
 
-def _pair_schema(low: float, high: float, alone: str, kind: str = "number") -> WithJsonSchema:
-    number = {"type": kind, "minimum": low, "maximum": high}
-    pair = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
-    return WithJsonSchema({"anyOf": [{**number, "description": alone}, pair]})
+def no_twins(entries: T) -> T:
+    """Raises ValueError where an entry, or its name, appears in a list twice.
 
-
-_KEPT_BY_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
-
-
-def _a_folders_name(name: str) -> str:
-    if _KEPT_BY_WINDOWS.fullmatch(name):
-        raise ValueError(f"{name} cannot be the name of a folder on Windows; choose another")
-    return name
+    Names must not differ in their case alone: on some systems folders do not.
+    """
+    seen: dict[str, str] = {}
+    for name in (str(getattr(entry, "name", entry)) for entry in entries):
+        before = seen.get(name.casefold())
+        if before == name:
+            raise ValueError(f"{name} appears twice; leave one of them out, or rename it")
+        if before is not None:
+            raise ValueError(f"the names {before} and {name} differ in case alone, and so would folders; rename one")
+        seen[name.casefold()] = name
+    return entries
 
 
 LONGEST_NAME = 64
-Name = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST_NAME), AfterValidator(_a_folders_name)
-]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9_-])?$", max_length=LONGEST_NAME)]
 """Names what is trained, and the folder that it is kept in."""
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -98,68 +108,38 @@ _ShearDegrees = Annotated[float, Field(ge=-75, le=75)]
 _Share = Annotated[float, Field(ge=-1, le=1)]
 _Factor = Annotated[float, Field(ge=0.1, le=10)]
 _Pixels = Annotated[int, Field(ge=8, le=256)]
-_Pair = Field(strict=False)
 
-TtaAngles = Annotated[tuple[_Degrees, ...], Field(strict=False, max_length=36), AfterValidator(_tta_angles)]
+TtaAngles = Annotated[tuple[_Degrees, ...], Field(strict=False, max_length=36), AfterValidator(ascending)]
 """Degrees by which images are turned, clockwise: each once, in ascending order."""
 
 # Intervals to draw from uniformly, [low end, high end]; one number stands for [-a, a], or for a factor always applied.
 Degrees = Annotated[
     tuple[_Degrees, _Degrees],
-    _Pair,
-    BeforeValidator(_both_ways),
-    AfterValidator(_in_order),
-    _pair_schema(-180, 180, "a: from -a to a"),
+    Field(strict=False),
+    BeforeValidator(partial(pair, sign=-1), json_schema_input_type=_Degrees | tuple[_Degrees, _Degrees]),
+    AfterValidator(in_order),
 ]
 ShearDegrees = Annotated[
     tuple[_ShearDegrees, _ShearDegrees],
-    _Pair,
-    BeforeValidator(_both_ways),
-    AfterValidator(_in_order),
-    _pair_schema(-75, 75, "a: from -a to a"),
+    Field(strict=False),
+    BeforeValidator(partial(pair, sign=-1), json_schema_input_type=_ShearDegrees | tuple[_ShearDegrees, _ShearDegrees]),
+    AfterValidator(in_order),
 ]
 Share = Annotated[
     tuple[_Share, _Share],
-    _Pair,
-    BeforeValidator(_both_ways),
-    AfterValidator(_in_order),
-    _pair_schema(-1, 1, "a: from -a to a"),
+    Field(strict=False),
+    BeforeValidator(partial(pair, sign=-1), json_schema_input_type=_Share | tuple[_Share, _Share]),
+    AfterValidator(in_order),
 ]
 Factors = Annotated[
     tuple[_Factor, _Factor],
-    _Pair,
-    BeforeValidator(_twice),
-    AfterValidator(_in_order),
-    _pair_schema(0.1, 10, "always this factor"),
+    Field(strict=False),
+    BeforeValidator(partial(pair, sign=1), json_schema_input_type=_Factor | tuple[_Factor, _Factor]),
+    AfterValidator(in_order),
 ]
 Size = Annotated[
     tuple[_Pixels, _Pixels],
-    _Pair,
-    BeforeValidator(_twice),
-    _pair_schema(8, 256, "height and width alike, in pixels", "integer"),
+    Field(strict=False),
+    BeforeValidator(partial(pair, sign=1), json_schema_input_type=_Pixels | tuple[_Pixels, _Pixels]),
 ]
 """Height and width in pixels; one number stands for both."""
-
-
-def preset(value: Any, presets: Mapping[str, Mapping[str, Any]], kind: str) -> Any:
-    """Resolve a preset's name, or `{name: mine, base: preset, ...changes}`, to a full mapping."""
-    if isinstance(value, str):
-        value = {"base": value}
-    if not isinstance(value, Mapping) or "base" not in value:
-        return value
-    like = value["base"]
-    if not isinstance(like, str) or like not in presets:
-        raise ValueError(f"there is no {kind} preset {str(like)[:LONGEST_NAME]!r}{did_you_mean(str(like), presets)}")
-    changes = {key: change for key, change in value.items() if key != "base"}
-    if changes and "name" not in changes:
-        raise ValueError(f"a changed {kind} needs a name of its own beside `base: {like}`")
-    return merged({"name": like, **presets[like]}, changes)
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping."""
-    result = dict(base)
-    for key, change in changes.items():
-        below = result.get(key)
-        result[key] = merged(below, change) if isinstance(below, Mapping) and isinstance(change, Mapping) else change
-    return result

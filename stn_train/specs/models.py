@@ -1,42 +1,43 @@
 """Models: classifiers, the spatial transformers in them, and the models by name."""
 
-import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
-from stn_train.errors import did_you_mean
-from stn_train.specs.fields import DIGIT, LONGEST_NAME, Name, Size, Spec, TtaAngles, preset
+from stn_train.specs.fields import DIGIT, LONGEST_NAME, Name, Size, Spec, TtaAngles
 
 CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
 """Our classifiers; any other is a function of the user's, written `package.module:function`."""
-_OF_A_USER = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
-Pose = Literal["predicted", "identity", "supervised", "oracle"]
+Family = Literal["translation", "scale", "rotation", "shear", "attention", "similarity", "affine", "projective", "tps"]
 Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper"]
-_LONGEST_CLASSIFIER = 256
+Pose = Literal["predicted", "identity", "supervised", "oracle"]
+
+_OF_A_USER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+_CLASSIFIER_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"enum": [*CLASSIFIERS]},
+        {"type": "string", "pattern": f"^{_OF_A_USER}$", "maxLength": 256, "description": "a function of your own"},
+    ]
+}
 _Layer = Annotated[int, Field(ge=0, le=64)]
 
-
-def _known_classifier(value: str) -> str:
-    if value not in CLASSIFIERS and not re.fullmatch(_OF_A_USER, value):
-        raise ValueError(
-            f"there is no classifier {value!r} (one of your own is written package.module:function)"
-            f"{did_you_mean(value, CLASSIFIERS)}"
-        )
-    return value
-
-
-def _classifier_schema() -> WithJsonSchema:
-    own = {"type": "string", "pattern": _OF_A_USER, "maxLength": _LONGEST_CLASSIFIER}
-    return WithJsonSchema({"anyOf": [{"enum": [*CLASSIFIERS]}, {**own, "description": "a function of your own"}]})
+MODELS: dict[str, dict[str, Any]] = {}
+"""The models by name: each classifier by itself, and behind a transformer of each family; affine needs no ending."""
+for _classifier, _parts in {
+    "cnn": {"localisation": "conv"},
+    "cnn_paper": {"localisation": "conv_paper", "supersampling": "auto"},
+    "fcn": {"localisation": "fc_paper", "supersampling": "auto"},
+}.items():
+    MODELS[_classifier] = {"classifier": _classifier}
+    for _family in get_args(Family):
+        _name = f"st_{_classifier}" if _family == "affine" else f"st_{_classifier}_{_family}"
+        MODELS[_name] = {"classifier": _classifier, "transformer": {"family": _family, **_parts}}
 
 
 class TransformerSpec(Spec):
     """Spatial transformers, all of one kind, in front of a classifier or between its layers."""
 
-    family: Literal[
-        "translation", "scale", "rotation", "shear", "attention", "similarity", "affine", "projective", "tps"
-    ] = "affine"
+    family: Family = "affine"
     control_points: int = Field(4, ge=2, le=8, description="tps: control points along each side")
     localisation: Localisation = Field("conv", description="the localisation network")
     output_size: Size = Field(
@@ -66,7 +67,7 @@ class TransformerSpec(Spec):
         return (self.before, self.parallel) == ((0,), 1)
 
     @model_validator(mode="after")
-    def _nothing_in_vain(self) -> "TransformerSpec":
+    def _goes_together(self) -> "TransformerSpec":
         if self.pose != "predicted" and not self.can_be_controlled:
             raise ValueError(
                 f"pose {self.pose} is for one transformer at the input: leave out pose, or before and parallel"
@@ -96,9 +97,13 @@ class TransformerSpec(Spec):
 class ModelSpec(Spec):
     """A classifier, with or without spatial transformers."""
 
+    presets = MODELS
+
     name: Name
     classifier: Annotated[
-        str, Field(max_length=_LONGEST_CLASSIFIER), AfterValidator(_known_classifier), _classifier_schema()
+        str,
+        Field(max_length=256, pattern=f"^({'|'.join(CLASSIFIERS)}|{_OF_A_USER})$"),
+        WithJsonSchema(_CLASSIFIER_SCHEMA),
     ]
     transformer: TransformerSpec | None = None
     tta_angles: TtaAngles = Field(
@@ -111,31 +116,6 @@ class ModelSpec(Spec):
     def pose(self) -> Pose:
         """Where the poses of its transformer come from; see TransformerSpec."""
         return "predicted" if self.transformer is None else self.transformer.pose
-
-    @model_validator(mode="before")
-    @classmethod
-    def _resolve(cls, value: Any) -> Any:
-        return preset(value, MODELS, "model")
-
-
-def _presets(name: str, classifier: str, localisation: str, **others: Any) -> dict[str, dict[str, Any]]:
-    """A classifier by itself, and behind a transformer of each family; the affine one needs no ending."""
-    families = get_args(TransformerSpec.model_fields["family"].annotation)
-    return {name: {"classifier": classifier}} | {
-        f"st_{name}" if family == "affine" else f"st_{name}_{family}": {
-            "classifier": classifier,
-            "transformer": {"family": family, "localisation": localisation, **others},
-        }
-        for family in families
-    }
-
-
-MODELS: dict[str, dict[str, Any]] = {
-    **_presets("cnn", "cnn", "conv"),
-    **_presets("cnn_paper", "cnn_paper", "conv_paper", supersampling="auto"),
-    **_presets("fcn", "fcn", "fc_paper", supersampling="auto"),
-}
-"""The models by name."""
 
 
 def controls_of(model: ModelSpec) -> tuple[ModelSpec, ...]:
