@@ -11,7 +11,7 @@ from stn_train.colocalisation.networks import Encoder, Localiser
 from stn_train.colocalisation.spec import LocaliserSpec
 from stn_train.errors import TrialError
 from stn_train.models.transformer import SpatialTransformer
-from stn_train.training.recipe import one_cycle
+from stn_train.training.loop import one_cycle
 
 _WARM_UP = 0.2
 _SHRINKING = 0.6

@@ -18,8 +18,7 @@ from stn_train.run_folder import EpochRecord, Timing, TrialFolder, TrialResult, 
 from stn_train.specs import TrialSpec
 from stn_train.storage import LINES, write, write_arrays, write_record
 from stn_train.training.checkpoint import previous_checkpoint, read_checkpoint, restore, save_checkpoint
-from stn_train.training.loop import TrainingState, train
-from stn_train.training.recipe import scheduled_lr
+from stn_train.training.loop import TrainingState, scheduled_lr, train
 
 if TYPE_CHECKING:
     from stn_train.evaluation.classify import Predictions

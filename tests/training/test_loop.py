@@ -21,8 +21,7 @@ from stn_train.models.transformer import SpatialTransformer, ThetaHead
 from stn_train.specs import RECIPES, DatasetSpec, ExperimentSpec, TrainingSpec, trials_of
 from stn_train.training import loop
 from stn_train.training.checkpoint import read_checkpoint, restore, save_checkpoint
-from stn_train.training.loop import TrainingState, train, update_batch_norm
-from stn_train.training.recipe import scheduled_lr
+from stn_train.training.loop import TrainingState, scheduled_lr, train, update_batch_norm
 
 CPU = torch.device("cpu")
 TRIAL = trials_of(ExperimentSpec.model_validate({"name": "made_up", "datasets": ["r"], "models": ["st_cnn"]}))[0]

@@ -9,8 +9,8 @@ from torch import nn
 from stn_train.models.build import build_model
 from stn_train.models.transformer import ThetaHead
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
+from stn_train.training.loop import make_optimizer, set_lr
 from stn_train.training.muon import Muon, orthogonalised
-from stn_train.training.recipe import make_optimizer, set_lr
 
 
 def recipe_of(**changes: Any) -> TrainingSpec:

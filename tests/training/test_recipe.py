@@ -13,7 +13,7 @@ from stn_train.models.build import build_model
 from stn_train.models.insert import insert_transformer
 from stn_train.models.transformer import SpatialTransformer, ThetaHead
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
-from stn_train.training.recipe import make_optimizer, scheduled_lr, set_lr
+from stn_train.training.loop import make_optimizer, scheduled_lr, set_lr
 
 
 def recipe_of(**changes: Any) -> TrainingSpec:
