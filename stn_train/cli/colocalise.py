@@ -43,10 +43,11 @@ def colocalise(
 
     For instance: stn-train colocalise --config paper/colocalisation --only 't/*'
     """
-    from stn_train.colocalisation.spec import cells_of
-    from stn_train.config import load_colocalisation
+    from stn_train.colocalisation.spec import ColocalisationSpec, cells_of
+    from stn_train.config import load_config
 
-    spec = load_colocalisation(config, [*(overrides or ()), *(["validation=true"] if validate else [])])
+    overrides = [*(overrides or ()), *(["validation=true"] if validate else [])]
+    spec = load_config(config, overrides, kind=ColocalisationSpec)
     cells = cells_of(spec, only)
     if not cells:
         known = cells_of(spec)[0].key
