@@ -61,13 +61,13 @@ def colocalise(
     runtime = open_runtime(device, threads, data_root or spec.data_root, None)
     folder = ColocalisationFolder(output_dir or Path("runs") / spec.name)
     display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
-    with stop_on_signal() as stopping:
+    with stop_on_signal() as received:
         try:
-            for progress in run_colocalisation(spec, cells, folder, runtime, lambda: bool(stopping())):
+            for progress in run_colocalisation(spec, cells, folder, runtime, lambda: bool(received)):
                 _show(progress, display, len(cells))
         except Stopped:
             display.close()
-            raise stopped("the finished cells are kept, the running one begins anew", stopping()) from None
+            raise stopped("the finished cells are kept, the running one begins anew", received[0]) from None
         finally:
             display.close()
     if any(folder.result(cell).exists() for cell in cells_of(spec)):
