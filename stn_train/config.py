@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin, overload
 
 import yaml
 from pydantic import ValidationError
@@ -18,50 +18,38 @@ from stn_train.errors import RENAMED, UserError, did_you_mean
 from stn_train.specs import CLASSIFIERS, DATASETS, MODELS, RECIPES, DatasetSpec, ExperimentSpec, ModelSpec, Spec
 from stn_train.yaml_nodes import Dumper, Loc, YamlValues, dotted, override, read, short, show
 
-if TYPE_CHECKING:
-    from stn_train.colocalisation.spec import ColocalisationSpec
-
 S = TypeVar("S", bound=Spec)
 
 
-def load_config(config: str, overrides: Sequence[str] = (), called: Mapping[str, str] | None = None) -> ExperimentSpec:
-    """The experiment that a configuration describes: `load_any`, where nothing but a comparison of models will do."""
-    found = load_any(config, overrides, called)
-    if not isinstance(found, ExperimentSpec):
-        way_out = f"`stn-train colocalise --config {config}` is for it"
-        raise UserError(f"{config} describes a co-localisation, not a comparison of models; {way_out}")
-    return found
-
-
-def load_colocalisation(config: str, overrides: Sequence[str] = ()) -> "ColocalisationSpec":
-    """The co-localisation that a configuration describes: `load_any`, where nothing else will do."""
-    found = load_any(config, overrides)
-    if isinstance(found, ExperimentSpec):
-        way_out = f"`stn-train run --config {config}` is for it"
-        raise UserError(f"{config} describes a comparison of models, not a co-localisation; {way_out}")
-    return found
-
-
-def load_any(
-    config: str, overrides: Sequence[str] = (), called: Mapping[str, str] | None = None
-) -> "ExperimentSpec | ColocalisationSpec":
-    """What a configuration describes: with a `task` key a co-localisation, without one a comparison of models.
+@overload
+def load_config(
+    config: str, overrides: Sequence[str] = ..., called: Mapping[str, str] | None = ...
+) -> ExperimentSpec: ...
+@overload
+def load_config(config: str, overrides: Sequence[str] = ..., *, kind: type[S]) -> S: ...
+def load_config(
+    config: str,
+    overrides: Sequence[str] = (),
+    called: Mapping[str, str] | None = None,
+    kind: type[Spec] = ExperimentSpec,
+) -> Spec:
+    """What a configuration describes: with a `task` key a ColocalisationSpec, without one an ExperimentSpec.
 
     `config` is a path, or a shipped configuration's name; a file wins. `overrides` are KEY=VALUE with a dotted key and
     a YAML value, and are laid over it in turn; `called` says what a sentence calls those that were not written as
     `--set KEY=VALUE`. An override that sets another recipe takes it whole, without the file's changes to its own
-    recipe. Without a `name` key, it is named after the file.
+    recipe. Without a `name` key, it is named after the file. `kind` is what it has to describe; Spec for either.
 
-    Raises UserError where the file cannot be found, read or understood, or describes neither.
+    Raises UserError where the file cannot be found or understood, or describes something else.
     """
-    path = _find(config)
-    try:
-        source = read(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: not a text file in UTF-8; save it as UTF-8") from None
+    path = Path(config)
+    if not path.exists() or path.is_dir():
+        known = shipped()
+        if config not in known:
+            name, hint = config or "(nothing)", did_you_mean(re.sub(r"\.ya?ml$", "", config), known)
+            raise UserError(f"{name} is neither a configuration file nor a shipped configuration{hint}")
+        path = known[config]
+    source = read(path.read_text(encoding="utf-8", errors="surrogateescape"), str(path))
     if not source.places:
         raise UserError(f"{path}: this file is empty; `stn-train config show rts` prints an example")
     if not isinstance(source.value, dict):
@@ -76,25 +64,20 @@ def load_any(
     if "name" not in source.value:
         source.value["name"] = path.stem
         source.places["name",] = f"{path} (named after its file, since it has no `name` key)"
-    kind: type[Spec] = ExperimentSpec
+    found: type[Spec] = ExperimentSpec
     if "task" in source.value:
         from stn_train.colocalisation.spec import ColocalisationSpec
 
-        kind = ColocalisationSpec
+        found = ColocalisationSpec
+    if not issubclass(found, kind):
+        tasks = ("a comparison of models", "run"), ("a co-localisation", "colocalise")
+        (what, command), (other, _) = tasks if found is ExperimentSpec else tasks[::-1]
+        way_out = f"`stn-train {command} --config {config}` is for it"
+        raise UserError(f"{config} describes {what}, not {other}; {way_out}")
     try:
-        return kind.model_validate(source.value)  # type: ignore[return-value]
+        return found.model_validate(source.value)
     except ValidationError as error:
-        raise UserError(*_complaints(kind, source, error.errors(include_url=False, include_input=False))) from None
-
-
-def _find(config: str) -> Path:
-    if Path(config).exists() and not Path(config).is_dir():
-        return Path(config)
-    known = shipped()
-    if config not in known:
-        hint = did_you_mean(re.sub(r"\.ya?ml$", "", config), known)
-        raise UserError(f"{config or '(nothing)'} is neither a configuration file nor a shipped configuration{hint}")
-    return known[config]
+        raise UserError(*_complaints(found, source, error.errors(include_url=False, include_input=False))) from None
 
 
 def _forget_changes_to_the_recipe(source: YamlValues) -> None:
@@ -123,7 +106,7 @@ def validated(kind: type[S], value: object) -> S:
 
 
 def dump(spec: Spec) -> str:
-    """The whole of it as YAML, defaults and all: `load_any` reads an equal one from it."""
+    """The whole of it as YAML, defaults and all: `load_config` reads an equal one from it."""
     return yaml.dump(_plain(spec), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 

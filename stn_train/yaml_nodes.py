@@ -13,6 +13,7 @@ Loc = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+"""A number in YAML 1.2, and to everyone who writes it; text in PyYAML's 1.1."""
 _MISLEADING = re.compile(r"[-+]?0[0-9_]+$|[-+0-9_.]+:")
 """Numbers that are not what they look like in YAML 1.1: 010 is 8 and 1:30 is 90 there."""
 _QUOTES = "; in double quotes a backslash begins an escape: write it in single quotes, as in 'C:\\data'"
@@ -32,13 +33,6 @@ class YamlValues:
         return loc
 
 
-class _Loader(yaml.SafeLoader):
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise _mistake(self.peek_event(), "anchors and aliases are not supported; write the value out")
-        return super().compose_node(parent, index)
-
-
 class Dumper(yaml.SafeDumper):
     """Writes what `read` understands, with lists of plain values on one line."""
 
@@ -48,8 +42,7 @@ def _list_node(dumper: Dumper, values: list[Any]) -> yaml.Node:
     return dumper.represent_sequence(f"{_TAG}seq", values, flow_style=flat)
 
 
-for _class in (_Loader, Dumper):  # 1e-3 is a number in YAML 1.2, and to everyone who writes it; text in PyYAML's 1.1
-    _class.add_implicit_resolver(f"{_TAG}float", _EXPONENT, list("-+0123456789"))
+Dumper.add_implicit_resolver(f"{_TAG}float", _EXPONENT, list("-+0123456789"))  # text that looks like it is quoted
 Dumper.add_representer(list, _list_node)
 
 
@@ -62,7 +55,10 @@ def read(text: str, origin: str, lines: bool = True) -> YamlValues:
     marks: dict[Loc, yaml.Mark] = {}
     line = 0
     try:
-        loader = _Loader(text)
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise _mistake(event, "anchors and aliases are not supported; write the value out")
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         value = _plain(loader, node, (), node.start_mark, marks) if node else None
         return YamlValues(value, {loc: f"{origin}:{at.line + 1}" if lines else origin for loc, at in marks.items()})
@@ -71,13 +67,13 @@ def read(text: str, origin: str, lines: bool = True) -> YamlValues:
         why = _problem(error)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        why = f"not a text file: it holds the character {error.character:#04x}"
+        why = f"not a text file in UTF-8: it holds the character {error.character:#04x}; save it as UTF-8"
     except (RecursionError, ValueError, OverflowError, KeyError) as error:  # brackets without end, a million digits
         why = f"this cannot be read: {error}"
     raise UserError(f"{origin}:{line}: {why}" if lines and line else f"{origin}: {why}")
 
 
-def _plain(loader: _Loader, node: yaml.Node, loc: Loc, mark: yaml.Mark, marks: dict[Loc, yaml.Mark]) -> Any:
+def _plain(loader: yaml.SafeLoader, node: yaml.Node, loc: Loc, mark: yaml.Mark, marks: dict[Loc, yaml.Mark]) -> Any:
     """The node's value; notes in `marks` where it and all below it stand."""
     marks[loc] = mark
     if isinstance(node, yaml.MappingNode):
@@ -99,6 +95,8 @@ def _plain(loader: _Loader, node: yaml.Node, loc: Loc, mark: yaml.Mark, marks: d
     elif not text and _MISLEADING.match(node.value):
         why = "is a number that is not what it looks like; write it without a leading 0 or a colon, or in quotes"
     else:
+        if text and node.style is None and _EXPONENT.match(node.value):
+            return float(node.value)
         return node.value if text else loader.construct_object(node)
     raise _mistake(node, f"{dotted(loc)}{': ' if loc else ''}{short(node.value)} {why}")
 

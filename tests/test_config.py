@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stn_train.config import dump, load_any, load_config, schema, shipped
-from stn_train.specs import DATASETS, MODELS, RECIPES, ExperimentSpec, TrainingSpec
+from stn_train.config import dump, load_config, schema, shipped
+from stn_train.specs import DATASETS, MODELS, RECIPES, ExperimentSpec, Spec, TrainingSpec
 
 BASE = "datasets: [rts]\nmodels: [cnn, st_cnn]\n"
 
@@ -40,7 +40,7 @@ def test_a_name_in_the_file_wins_over_the_file_name(written):
 
 
 def test_shipped_configurations_are_found_by_name_and_each_has_a_folder_of_its_own():
-    names = {name: load_any(name).name for name in shipped()}
+    names = {name: load_config(name, kind=Spec).name for name in shipped()}
     assert (names["rts"], names["paper/table1"], names["paper/tc"]) == ("rts", "table1", "tc_paper")
     assert len(set(names.values())) == len(names)
 
@@ -148,8 +148,8 @@ def test_an_override_mends_what_the_file_has_wrong(written):
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_dumped_configuration_loads_to_the_same(name, written):
-    experiment = load_any(name)
-    assert load_any(written(dump(experiment))) == experiment
+    experiment = load_config(name, kind=Spec)
+    assert load_config(written(dump(experiment)), kind=Spec) == experiment
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ The tests look for the file, the line, the key and what mends it: not for the wo
 """
 
 import copy
-import os
 import re
 from collections.abc import Iterator
 from functools import reduce
@@ -15,8 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from stn_train.config import dump, load_any, load_config
+from stn_train.cli import main
+from stn_train.config import dump, load_config
 from stn_train.errors import UserError
+from stn_train.specs import Spec
 
 BASE = "datasets: [rts]\nmodels: [cnn, st_cnn]\n"
 
@@ -71,7 +72,7 @@ NO_YAML = [
     ("a: &x 1\nb: *x\n", ":2", "anchors"),
     ("a: &x [*x]\n", ":1", "anchors"),
     ("a: 1\nb: !!python/name:os.system x\n", ":2", "python/name:os.system"),
-    ("a: 1\nb: " + "[" * 5000, "", "cannot be read"),
+    ("a: 1\nb: " + "[" * 5000 + "]" * 5000, "", "cannot be read"),
     (BASE + f"seeds: [{'9' * 5000}]\n", "", "cannot be read"),
     ('a: "\\UFFFFFFFF"\n', "", "cannot be read"),
     ("? [a]\n: b\n", ":1", "a plain word"),
@@ -194,14 +195,19 @@ def test_what_is_not_found_is_told_with_the_nearest_known(config, nearest, writt
     assert nearest in said
 
 
-def test_a_file_that_may_not_be_read_is_told_of(written, monkeypatch):
+def test_a_file_that_may_not_be_read_is_told_of(written, monkeypatch, capsys):
     mine = written(BASE)
 
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", mine)
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    assert sentence(mine) == f"mine.yaml: cannot be read: {os.strerror(13)}"
+    with pytest.raises(SystemExit) as ended:
+        main(["config", "show", mine])
+    (told,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert mine in told
+    assert "permission" in told
 
 
 # --- overrides --------------------------------------------------------------------------------------------------
@@ -269,13 +275,13 @@ def ways(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @pytest.mark.parametrize("name", ["r", "paper/colocalisation"])
 @pytest.mark.parametrize("wrong", [None, "zz", -1e30, float("nan"), {"zz": 1}], ids=str)
 def test_any_value_of_a_shipped_configuration_made_wrong_is_told_by_its_line_or_is_right(written, name, wrong):
-    whole = yaml.safe_load(dump(load_any(name)))
+    whole = yaml.safe_load(dump(load_config(name, kind=Spec)))
     told: list[str] = []
     for *above, last in ways(whole):
         changed = copy.deepcopy(whole)
         reduce(getitem, above, changed)[last] = wrong
         try:
-            load_any(written(yaml.dump(changed, sort_keys=False)))
+            load_config(written(yaml.dump(changed, sort_keys=False)), kind=Spec)
         except UserError as error:
             told += map(str, error.args)
     assert len(told) > 10

@@ -15,9 +15,9 @@ import typer
 
 from stn_train import SpatialTransformer
 from stn_train.cli import app
-from stn_train.config import load_any
+from stn_train.config import load_config
 from stn_train.data.sources import load_digits
-from stn_train.specs import ExperimentSpec, trials_of
+from stn_train.specs import ExperimentSpec, Spec, trials_of
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {
@@ -50,7 +50,7 @@ def test_every_command_is_understood(beside_mild, line):
         command = command.commands[arguments.pop(0)]
     given = command.make_context(line, arguments).params
     if isinstance(given.get("config"), str):
-        experiment = load_any(given["config"], given.get("overrides") or ())
+        experiment = load_config(given["config"], given.get("overrides") or (), kind=Spec)
         assert not isinstance(experiment, ExperimentSpec) or trials_of(experiment, given.get("only", "*"))
 
 

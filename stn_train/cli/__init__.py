@@ -125,12 +125,6 @@ def _complain_of_usage(error: typer.BadParameter) -> int:
     return _complain(message.rstrip(".") + now, f"\nTry '{command} --help'.")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"stn-train {_installed('stn-train')} (torch {_installed('torch')})")
-        raise typer.Exit
-
-
 def _installed(package: str) -> str:
     """The version of an installed package, found without importing it."""
     from importlib.metadata import PackageNotFoundError, version
@@ -141,10 +135,8 @@ def _installed(package: str) -> str:
         return "not installed"
 
 
-@app.callback()
-def _app(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    pass
+@app.callback(invoke_without_command=True)
+def _app(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(f"stn-train {_installed('stn-train')} (torch {_installed('torch')})")
+        raise typer.Exit

@@ -43,10 +43,11 @@ def colocalise(
 
     For instance: stn-train colocalise --config paper/colocalisation --only 't/*'
     """
-    from stn_train.colocalisation.spec import cells_of
-    from stn_train.config import load_colocalisation
+    from stn_train.colocalisation.spec import ColocalisationSpec, cells_of
+    from stn_train.config import load_config
 
-    spec = load_colocalisation(config, [*(overrides or ()), *(["validation=true"] if validate else [])])
+    overrides = [*(overrides or ()), *(["validation=true"] if validate else [])]
+    spec = load_config(config, overrides, kind=ColocalisationSpec)
     cells = cells_of(spec, only)
     if not cells:
         known = cells_of(spec)[0].key
@@ -60,13 +61,13 @@ def colocalise(
     runtime = open_runtime(device, threads, data_root or spec.data_root, None)
     folder = ColocalisationFolder(output_dir or Path("runs") / spec.name)
     display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
-    with stop_on_signal() as stopping:
+    with stop_on_signal() as received:
         try:
-            for progress in run_colocalisation(spec, cells, folder, runtime, lambda: bool(stopping())):
+            for progress in run_colocalisation(spec, cells, folder, runtime, lambda: bool(received)):
                 _show(progress, display, len(cells))
         except Stopped:
             display.close()
-            raise stopped("the finished cells are kept, the running one begins anew", stopping()) from None
+            raise stopped("the finished cells are kept, the running one begins anew", received[0]) from None
         finally:
             display.close()
     if any(folder.result(cell).exists() for cell in cells_of(spec)):

@@ -3,7 +3,7 @@
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -81,22 +81,21 @@ def tell_failed(errors: Sequence[UserError]) -> None:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Callable[[], int]]:
+def stop_on_signal() -> Iterator[list[int]]:
     """Note the first SIGINT or SIGTERM, and leave the second to end the process at once.
 
-    Gives a function that says which signal came; 0 while none did.
+    Gives a list, empty until a signal comes, which then holds its number.
     """
-    received = 0
+    received: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        nonlocal received
-        received = number
+        received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: received
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -32,9 +32,10 @@ def show(config: Config, overrides: Overrides = None) -> None:
 
     For instance: stn-train config show rts --set training.epochs=5
     """
-    from stn_train.config import dump, load_any
+    from stn_train.config import dump, load_config
+    from stn_train.specs import Spec
 
-    typer.echo(dump(load_any(config, overrides or ())), nl=False)
+    typer.echo(dump(load_config(config, overrides or (), kind=Spec)), nl=False)
 
 
 @app.command()
@@ -107,10 +108,11 @@ def schema() -> None:
 
 def _product(config: str, overrides: Sequence[str], allow_imports: bool) -> str:
     """What a configuration multiplies, and what comes out. Raises UserError for what would keep it from training."""
-    from stn_train.config import load_any
-    from stn_train.specs import ExperimentSpec, trials_of
+    from stn_train.colocalisation.spec import ColocalisationSpec, cells_of
+    from stn_train.config import load_config
+    from stn_train.specs import ExperimentSpec, Spec, trials_of
 
-    spec = load_any(config, overrides)
+    spec = load_config(config, overrides, kind=Spec)
     if isinstance(spec, ExperimentSpec):
         from stn_train.experiment.plan import check_imports
         from stn_train.experiment.run import check_trials
@@ -122,8 +124,8 @@ def _product(config: str, overrides: Sequence[str], allow_imports: bool) -> str:
         product = {"trial": len(trials_of(spec))}
     else:
         from stn_train.colocalisation.run import check_colocalisation
-        from stn_train.colocalisation.spec import cells_of
 
+        assert isinstance(spec, ColocalisationSpec)
         check_colocalisation(spec)
         factors, product = {"dataset": len(spec.datasets), "class": len(spec.classes)}, {"cell": len(cells_of(spec))}
     return f"{' x '.join(map(_count, factors.items()))} = {_count(*product.items())}"

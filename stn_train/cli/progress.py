@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
+from stn_train.report.diagnostics import warnings_of
+
 if TYPE_CHECKING:
     from stn_train.experiment.run import RunProgress
-    from stn_train.run_folder import EpochRecord
-    from stn_train.specs import TrialSpec
 
 
 class ProgressDisplay:
@@ -33,8 +33,10 @@ class ProgressDisplay:
         if progress.failure is not None:
             self.fail(trial.key, f"{progress.failure.traceback or ''}{title}  failed: {progress.failure.why}")
             return
-        if record is not None:
-            self._warn(trial, record)
+        for warning in warnings_of(record, trial.training) if record is not None else ():
+            if (trial.key, warning.kind) not in self.warned:  # each trouble once a trial
+                self.warned.add((trial.key, warning.kind))
+                self.line(f"warning: {trial.key}: {warning.sentence}")
         if self.quiet:
             return
         self.tell_where(progress.total, "trial")
@@ -51,15 +53,6 @@ class ProgressDisplay:
                 f"{title}  epoch {record.epoch} of {trial.training.epochs}  loss {record.loss:.4f}  "
                 f"error {record.error:.2f} %  {self.seconds:.1f} s"
             )
-
-    def _warn(self, trial: "TrialSpec", record: "EpochRecord") -> None:
-        """Say what is wrong with the transformers, each trouble once a trial."""
-        from stn_train.report.diagnostics import warnings_of
-
-        for warning in warnings_of(record, trial.training):
-            if (trial.key, warning.kind) not in self.warned:
-                self.warned.add((trial.key, warning.kind))
-                self.line(f"warning: {trial.key}: {warning.sentence}")
 
     def tell_where(self, parts: int, noun: str) -> None:
         """Say once, before all else, of how many parts the work is, and where it is done."""

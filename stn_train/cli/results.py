@@ -21,7 +21,6 @@ from stn_train.errors import UserError
 
 if TYPE_CHECKING:
     from stn_train.experiment.load import Evaluation
-    from stn_train.report.write import Report
 
 
 def eval_(
@@ -105,11 +104,12 @@ def report(run: Run) -> None:
 
     For instance: stn-train report runs/rts
     """
+    from stn_train.report.text import summary
     from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
 
     written = report_run(RunFolder(run))
-    typer.echo(report_text(written))
+    typer.echo(summary(written.results))
     typer.echo("\n" + "\n".join(f"wrote {path}" for path in written.files))
 
 
@@ -162,13 +162,6 @@ def status(run: Run) -> None:
     from stn_train.run_folder import RunFolder
 
     typer.echo(status_text(status(RunFolder(run))))
-
-
-def report_text(report: "Report") -> str:
-    """What a report says, for the terminal."""
-    from stn_train.report.text import summary
-
-    return summary(report.results)
 
 
 def _values(evaluation: "Evaluation") -> dict[str, Any]:

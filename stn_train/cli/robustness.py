@@ -46,15 +46,15 @@ def robustness(
     experiment = folder.load_experiment()
     runtime = open_runtime(device, threads, data_root or experiment.data_root, allow_imports=allow_imports)
     failed: list[UserError] = []
-    with stop_on_signal() as stopping:
+    with stop_on_signal() as received:
         try:
-            for progress in measure_robustness(folder, experiment, runtime, lambda: bool(stopping())):
+            for progress in measure_robustness(folder, experiment, runtime, lambda: bool(received)):
                 if progress.failure is not None:
                     failed.append(progress.failure)
                 else:
                     _tell(progress, quiet)
         except Stopped:
-            raise stopped("what was measured is saved", stopping()) from None
+            raise stopped("what was measured is saved", received[0]) from None
     found = report_run(folder, experiment).results.robustness
     if found is None:
         raise failed[0]

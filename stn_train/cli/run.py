@@ -74,10 +74,10 @@ def run(
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
     everything, failed = _train(experiment, trials, folder, runtime, quiet, tensorboard)
     if folder.finished(everything):
-        from stn_train.cli.results import report_text
+        from stn_train.report.text import summary
         from stn_train.report.write import report_run
 
-        typer.echo(report_text(report_run(folder, everything)))
+        typer.echo(summary(report_run(folder, everything).results))
         typer.echo(f"\nreport: {folder.path / 'report.html'}")
     if failed:
         typer.echo(f"failed: {', '.join(failed)}; the same command tries again", err=True)
@@ -118,14 +118,14 @@ def _train(
     from stn_train.experiment.run import open_run, run_trials
 
     display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
-    with stop_on_signal() as stopping:
+    with stop_on_signal() as received:
 
         def after_step(epochs: float) -> bool:
             display.after_step(epochs)
-            return bool(stopping())
+            return bool(received)
 
         try:
-            everything = open_run(experiment, trials, folder, runtime, lambda: bool(stopping()))
+            everything = open_run(experiment, trials, folder, runtime, lambda: bool(received))
             running = run_trials(trials, folder, runtime, after_step)
             if tensorboard:
                 from stn_train.experiment.tensorboard import logged
@@ -135,7 +135,7 @@ def _train(
                 display.show(progress)
         except Stopped:
             display.close()
-            raise stopped("what was trained is saved", stopping()) from None
+            raise stopped("what was trained is saved", received[0]) from None
         finally:
             display.close()
     return everything, display.failed

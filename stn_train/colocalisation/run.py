@@ -13,7 +13,7 @@ from stn_train.colocalisation.networks import Encoder, build_localiser
 from stn_train.colocalisation.report import CellResult, ColocalisationFolder
 from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.colocalisation.training import train_localiser
-from stn_train.config import dump, load_colocalisation
+from stn_train.config import dump, load_config
 from stn_train.data.datasets import hold_out
 from stn_train.data.sources import Digits, load_digits
 from stn_train.errors import Stopped, TrialError, UserError
@@ -69,7 +69,7 @@ def run_colocalisation(
     """
     check_colocalisation(spec)
     if folder.config.exists():
-        load_colocalisation(str(folder.config))  # refuses the folder of a run, or of somebody else
+        load_config(str(folder.config), kind=ColocalisationSpec)  # refuses the folder of a run, or of somebody else
     with storage.folder_lock(folder.path):
         storage.check_links(folder.path)
         _check_unchanged(spec, folder)

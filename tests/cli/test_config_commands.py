@@ -236,7 +236,7 @@ def test_interruptions_and_a_full_disk_have_no_traceback(run, monkeypatch, raise
     def fail(*_, **__):
         raise raised
 
-    monkeypatch.setattr("stn_train.config.load_any", fail)
+    monkeypatch.setattr("stn_train.config.load_config", fail)
     assert run("config", "show", "rts") == (code, "", told)
 
 
@@ -244,7 +244,7 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("stn_train.config.load_any", fail)
+    monkeypatch.setattr("stn_train.config.load_config", fail)
     with pytest.raises(ZeroDivisionError):
         main(["config", "show", "rts"])
 

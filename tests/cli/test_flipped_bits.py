@@ -10,8 +10,8 @@ import pytest
 
 from stn_train import storage
 from stn_train.colocalisation.report import ColocalisationFolder
-from stn_train.colocalisation.spec import cells_of
-from stn_train.config import load_colocalisation, load_config
+from stn_train.colocalisation.spec import ColocalisationSpec, cells_of
+from stn_train.config import load_config
 from stn_train.data.prebuilt import load_prebuilt
 from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
@@ -117,7 +117,10 @@ def test_in_a_cells_files_and_what_the_sentence_says_mends_it(stn, flip):
     command = ("colocalise", "--config", "where.yaml", "-q")
     Path("where.yaml").write_text(WHERE)
     assert stn(*command).code == 0
-    folder, (cell,) = ColocalisationFolder(Path("runs/where")), cells_of(load_colocalisation("where.yaml"))
+    folder, (cell,) = (
+        ColocalisationFolder(Path("runs/where")),
+        cells_of(load_config("where.yaml", kind=ColocalisationSpec)),
+    )
     folder.samples(cell).write_bytes(b"damaged")
     mend = f"delete {folder.cell(cell)} and give the run's command again, which trains it anew"
     assert stn(*command).sentence.endswith(mend)
