@@ -67,9 +67,16 @@ def run_trial(
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None
     steps = steps_per_epoch(data, recipe)
-    stop = lambda: after_step(state.epoch + len(state.step_losses) / steps)  # noqa: E731
+    epochs = train(
+        state,
+        data,
+        recipe,
+        trial.seed,
+        runtime.device,
+        lambda: after_step(state.epoch + len(state.step_losses) / steps),
+    )
     try:
-        for loss in train(state, data, recipe, trial.seed, runtime.device, stop):
+        for loss in epochs:
             predictions = classified()
             errors = int((predictions.predicted != fixed.labels).sum())
             record = EpochRecord(
