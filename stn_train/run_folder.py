@@ -23,9 +23,9 @@ runs/<experiment>/
 A trial's files, and environment.json, are sealed: see stn_train.storage.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,6 @@ from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics, Robustness
 from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec, trials_of
-from stn_train.storage import arrays_in, check_axes
 
 Gallery = Literal["examples", "means", "rotation_sweep", "training"]
 """The pictures of a trial's transformers, and the files of what they are drawn from.
@@ -128,6 +127,7 @@ class TrialFailure(Spec):
 
     format: Literal[1] = 1
     why: str
+    traceback: str | None = Field(default=None, exclude=True, description="of a mistake of ours; shown, not kept")
 
 
 class TrialFolder:
@@ -144,10 +144,6 @@ class TrialFolder:
         self.robustness = path / "robustness.json"
         self.checkpoint = path / "checkpoint.pt"
         self.failure = path / "failure.json"
-
-    def gallery(self, kind: Gallery) -> Path:
-        """What a picture is drawn from."""
-        return self.path / f"{kind}.npz"
 
     @property
     def anew(self) -> str:
@@ -190,40 +186,32 @@ class TrialFolder:
         """Of images with so many channels. Raises UserError where the file is missing or damaged."""
         digit = "i M" if channels == 1 else "i MC"
         axes = {"predicted": "i M", "label": "i M", "digit": digit, "theta?": "f Mp"}
-        return load_arrays(self.predictions, self.anew, lambda arrays: check_axes(arrays, axes, {"C": channels}))
+        return storage.read_arrays(self.predictions, self.anew, axes, {"C": channels})
 
     def load_gallery(
         self, kinds: Sequence[Gallery] = get_args(Gallery)
     ) -> dict[Gallery, dict[str, NDArray[np.generic]]]:
         """What there is to draw pictures of these kinds from, by kind. Raises UserError where a file is damaged."""
-        paths = {kind: self.gallery(kind) for kind in kinds}
-        return {kind: self._load_gallery(kind, path) for kind, path in paths.items() if path.exists()}
-
-    def _load_gallery(self, kind: Gallery, path: Path) -> dict[str, NDArray[np.generic]]:
-        axes = (_IMAGES if kind == "means" else _SEEN) | _AXES[kind]
-
-        def check(arrays: dict[str, NDArray[Any]]) -> None:
-            check_axes(arrays, axes, {"T": 2})
-            if not all(np.isfinite(array).all() for array in arrays.values()):
-                raise ValueError("it holds numbers that are not finite")
-            if "kind" in arrays and not np.isin(arrays["kind"], range(3)).all():
-                raise ValueError("it knows kinds that there are not")
-
-        return load_arrays(path, self.anew, check)
+        found: dict[Gallery, dict[str, NDArray[np.generic]]] = {}
+        for kind in kinds:
+            path = self.path / f"{kind}.npz"
+            if path.exists():
+                axes = (_IMAGES if kind == "means" else _SEEN) | _AXES[kind]
+                found[kind] = storage.read_arrays(path, self.anew, axes, {"T": 2})
+                finite = all(np.isfinite(array).all() for array in found[kind].values())
+                if not finite or not np.isin(found[kind].get("kind", 0), range(3)).all():
+                    raise UserError(f"{path} is damaged: it holds numbers or kinds that there are not; {self.anew}")
+        return found
 
 
-class OutputFolder:
-    """The files that every output folder has, by name."""
+class RunFolder:
+    """The files of one run, by name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.figures = path / "figures"
-
-
-class RunFolder(OutputFolder):
-    """The files of one run, by name."""
 
     def trial(self, spec: TrialSpec) -> TrialFolder:
         """The folder of one trial."""
@@ -251,19 +239,3 @@ def unnumbered(name: str, arrays: Mapping[str, Array]) -> list[Array]:
     """The arrays that `numbered` gave these names, in their order."""
     names = [name, *(f"{name}_{number}" for number in range(1, len(arrays)))]
     return [arrays[each] for each in names if each in arrays]
-
-
-def load_arrays(
-    path: Path, mend: str, check: Callable[[dict[str, NDArray[Any]]], None]
-) -> dict[str, NDArray[np.generic]]:
-    """Read an .npz file. `mend` ends the sentence of the UserError where it is missing or damaged.
-
-    `check` raises ValueError where the arrays are not those expected.
-    """
-    content = storage.read_verified(path, storage.ARCHIVE, mend)
-    try:
-        arrays = arrays_in(content)
-        check(arrays)
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}; {mend}") from None
-    return arrays

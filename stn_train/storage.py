@@ -226,6 +226,22 @@ def _format_in(text: bytes) -> object:
     return found.get("format") if isinstance(found, dict) and "sha256" not in found else None
 
 
+def read_arrays(
+    path: Path, mend: str, axes: Mapping[str, str], lengths: Mapping[str, int] | None = None
+) -> dict[str, NDArray[np.generic]]:
+    """Read what `write_arrays` wrote. `mend` ends the sentence of the UserError where it is missing or damaged.
+
+    axes, lengths: what it should hold, see `check_axes`.
+    """
+    content = read_verified(path, ARCHIVE, mend)
+    try:
+        arrays = arrays_in(content)
+        check_axes(arrays, axes, lengths)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; {mend}") from None
+    return arrays
+
+
 def arrays_in(content: bytes) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file. Raises ValueError where it is none."""
     try:

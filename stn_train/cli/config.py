@@ -114,8 +114,7 @@ def _product(config: str, overrides: Sequence[str], allow_imports: bool) -> str:
 
     spec = load_config(config, overrides, kind=Spec)
     if isinstance(spec, ExperimentSpec):
-        from stn_train.experiment.plan import check_imports
-        from stn_train.experiment.run import check_trials
+        from stn_train.experiment.run import check_imports, check_trials
 
         if not allow_imports:
             check_imports(spec, config)

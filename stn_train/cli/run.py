@@ -52,7 +52,7 @@ def run(
 
     For instance: stn-train run --config quickstart
     """
-    from stn_train.experiment.plan import check_imports
+    from stn_train.experiment.run import check_imports
 
     experiment, trials = _planned(config, overrides or [], seeds, only, validate)
     if not allow_imports:

@@ -23,10 +23,10 @@ from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.errors import UserError
 from stn_train.report.page import html, markdown, render
 from stn_train.report.plots import located, png
-from stn_train.run_folder import OutputFolder, TrialFolder, load_arrays
+from stn_train.run_folder import TrialFolder
 from stn_train.specs import DatasetSpec, Spec
 from stn_train.statistics import Estimate, error_over_seeds
-from stn_train.storage import check_axes, json_text, write
+from stn_train.storage import json_text, write
 
 FOUND = 0.5
 """A digit counts as found where the overlap of the predicted box with the true one is above this (paper, A.2)."""
@@ -47,13 +47,15 @@ class CellResult(Spec):
         return 100 * sum(each > FOUND for each in self.overlap) / len(self.overlap)
 
 
-class ColocalisationFolder(OutputFolder):
-    """The files of one co-localisation, by name."""
+class ColocalisationFolder:
+    """The files of one co-localisation, by name; `encoder` has those of the encoder's training."""
 
-    @property
-    def encoder(self) -> TrialFolder:
-        """The training of the encoder."""
-        return TrialFolder(self.path / "encoder")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.figures = path / "figures"
+        self.encoder = TrialFolder(path / "encoder")
 
     def cell(self, cell: CellSpec) -> Path:
         """The folder of one cell."""
@@ -73,11 +75,8 @@ class ColocalisationFolder(OutputFolder):
 
     def load_samples(self, cell: CellSpec) -> dict[str, NDArray[np.generic]]:
         """Raises UserError where the file is missing or damaged."""
-        return load_arrays(
-            self.samples(cell),
-            self._anew(cell),
-            lambda arrays: check_axes(arrays, {"image": "u Shw", "predicted": "f SB", "true": "f SB"}, {"B": 4}),
-        )
+        axes = {"image": "u Shw", "predicted": "f SB", "true": "f SB"}
+        return storage.read_arrays(self.samples(cell), self._anew(cell), axes, {"B": 4})
 
     def _anew(self, cell: CellSpec) -> str:
         """How to mend a cell's files."""

@@ -7,19 +7,16 @@ import torch
 from torch import Tensor
 
 from stn_train import storage
-from stn_train.colocalisation.boxes import crop_boxes, frame_boxes, overlap
-from stn_train.colocalisation.images import OneClass
-from stn_train.colocalisation.networks import Encoder, build_localiser
+from stn_train.colocalisation.images import OneClass, crop_boxes, frame_boxes, overlap
 from stn_train.colocalisation.report import CellResult, ColocalisationFolder
 from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
-from stn_train.colocalisation.training import train_localiser
+from stn_train.colocalisation.training import Encoder, build_localiser, train_localiser
 from stn_train.config import dump, load_config
 from stn_train.data.datasets import hold_out
 from stn_train.data.sources import Digits, load_digits
 from stn_train.errors import Stopped, TrialError, UserError
 from stn_train.experiment.load import load_network
-from stn_train.experiment.plan import differences
-from stn_train.experiment.run import check_same_trial, check_trials
+from stn_train.experiment.run import check_same_trial, check_trials, differences
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import run_trial
 from stn_train.models.transformer import SpatialTransformer

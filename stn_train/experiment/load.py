@@ -13,7 +13,7 @@ from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.evaluation.metrics import AlignmentMetrics
-from stn_train.experiment.plan import check_import
+from stn_train.experiment.run import check_import
 from stn_train.experiment.runtime import Runtime, load_fixed
 from stn_train.experiment.trial import network_of
 from stn_train.models.blocks import warn_of_range

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -10,7 +11,7 @@ from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, UserError
 from stn_train.evaluation.metrics import LEVELS, Crossed, Factor, Point, Robustness, held, others
 from stn_train.experiment.load import load_trained, predict
-from stn_train.experiment.runtime import Runtime, fixed_digits
+from stn_train.experiment.runtime import Runtime, load_digits_of
 from stn_train.run_folder import RunFolder, TrialFolder
 from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec
 from stn_train.storage import check_links, folder_lock, write_record
@@ -80,7 +81,8 @@ class _Images:
     @staticmethod
     def of(trial: TrialSpec, crossed: list[DatasetSpec], runtime: Runtime) -> "_Images":
         """For the networks of a trial's dataset."""
-        digits, split = fixed_digits(trial, runtime)
+        digits = load_digits_of(trial, "fixed", runtime)
+        split: Literal["test", "validation"] = "validation" if trial.validation else "test"
         few = Digits(digits.images, digits.labels).subset(torch.arange(0, len(digits), -(-len(digits) // _IMAGES)))
         points = {
             (factor, level): make_fixed_dataset(held(trial.dataset, factor, level), few, split)[0]

@@ -1,17 +1,19 @@
 """A whole experiment in one folder: skips what is finished, goes on with what is not, refuses what has changed."""
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from stn_train.config import dump
 from stn_train.data.sources import training_size
-from stn_train.errors import Stopped, UserError
-from stn_train.experiment.plan import differences, joined
+from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, environment
-from stn_train.experiment.trial import Failure, run_trial, size_of
+from stn_train.experiment.trial import run_trial, size_of
 from stn_train.models.classifiers import line_of
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
-from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
+from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, trials_of
 from stn_train.storage import at_home, check_links, folder_lock, write, write_record
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
 
@@ -31,7 +33,7 @@ class RunProgress:
     skipped: bool = False
     finished: bool = False
     warning: str | None = None
-    failure: Failure | None = None
+    failure: TrialFailure | None = None
 
 
 def open_run(
@@ -84,10 +86,15 @@ def run_trials(
             except Stopped:
                 raise
             except (Exception, SystemExit) as error:  # whatever a network raises
-                if isinstance(error, UserError | OSError) and not line_of(trial.model.classifier, error):
+                line = line_of(trial.model.classifier, error)
+                if isinstance(error, UserError | OSError) and not line:
                     raise  # of all trials alike: the digits, the disk
-                failure = Failure.of(error, trial.model.classifier)
-                write_record(files.failure, TrialFailure(why=failure.why).model_dump(mode="json"))
+                failure = TrialFailure(why=str(error))
+                if not isinstance(error, TrialError):
+                    trace = None if line else "".join(traceback.format_exception(error))
+                    why = f"{type(error).__name__}: {first_line(error)}{line}"
+                    failure = TrialFailure(why=why, traceback=trace)
+                write_record(files.failure, failure.model_dump(mode="json"))
                 yield RunProgress(trial, number, len(trials), failure=failure)
                 continue
         yield RunProgress(trial, number, len(trials), finished=True)
@@ -133,3 +140,52 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
                 mistakes |= dict.fromkeys(map(str, error.args))
     if mistakes:
         raise UserError(*mistakes)
+
+
+def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
+    """The experiment of a folder that `now` is run in after `before`: the datasets, models and seeds of both.
+
+    Everything else, and an entry that both name, is as `now` has it. Raises UserError where that is more than an
+    experiment may have.
+    """
+    datasets = {entry.name: entry for entry in (*before.datasets, *now.datasets)}
+    models = {entry.name: entry for entry in (*before.models, *now.models)}
+    seeds = tuple(dict.fromkeys((*before.seeds, *now.seeds)))
+    try:
+        return now.changed(datasets=tuple(datasets.values()), models=tuple(models.values()), seeds=seeds)
+    except UserError as error:
+        raise UserError(
+            f"this does not fit what the folder holds already: {error}; name another folder by --output-dir"
+        ) from None
+
+
+def differences(before: Spec, now: Spec) -> list[str]:
+    """What differs between two records of a kind, in words such as `training.epochs was 20 and is 5`."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+    keys = dict.fromkeys((*old, *new))
+    return [f"{key} was {old.get(key)} and is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, below in value.items():
+        flat |= _flat(below, f"{prefix}{key}.") if isinstance(below, dict) else {f"{prefix}{key}": below}
+    return flat
+
+
+def check_import(model: ModelSpec, named_in: Path) -> None:
+    """Raise UserError where a model that a stored file names has a classifier that is not ours."""
+    if model.classifier not in CLASSIFIERS:
+        raise UserError(
+            f"{named_in} names the classifier {model.classifier}, whose code would be run; "
+            "where you trust it, say so by --allow-imports"
+        )
+
+
+def check_imports(experiment: ExperimentSpec, config: str) -> None:
+    """Raise UserError where a configuration that lies in a run's folder, and so may be whoever's made the run, names a
+    classifier that is not ours."""
+    folder = Path(config).resolve().parent
+    if Path(config).is_file() and any((folder / name).exists() for name in ("trials", "environment.json")):
+        for model in experiment.models:
+            check_import(model, Path(config))

@@ -21,10 +21,10 @@ from stn_train.data.datasets import (
     make_fixed_dataset,
     seeded_subset,
 )
-from stn_train.data.distortion import Split, true_poses
+from stn_train.data.distortion import true_poses
 from stn_train.data.sources import Digits, load_split
 from stn_train.errors import UserError, first_line
-from stn_train.specs import DatasetSpec, Source, TrialSpec
+from stn_train.specs import DatasetSpec, TrialSpec
 from stn_train.storage import at_home
 
 _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
@@ -59,7 +59,12 @@ def open_runtime(
     # Momenta of weights that get no gradient decay into denormal numbers, on which a CPU is many times slower. Set
     # before the first parallel work, since the threads that share it take it over from this one.
     torch.set_flush_denormal(True)
-    _keep_freed_memory()
+    # glibc would give the memory of every large tensor back to the system, which hands it out again page by page.
+    trim_threshold, mmap_max, never = -1, -4, 2**31 - 1
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # another C library is left as it is
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(mmap_max, 0)
+        c_library.mallopt(trim_threshold, never)
     if threads is not None:
         torch.set_num_threads(threads)
     if device is None:
@@ -84,29 +89,8 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _keep_freed_memory() -> None:
-    """Tell the C library (glibc) to keep what is freed; others are left as they are.
-
-    It would give the memory of every large tensor back to the system, which hands it out again page by page.
-    """
-    trim_threshold, mmap_max, never = -1, -4, 2**31 - 1
-    with contextlib.suppress(OSError, TypeError, AttributeError):
-        c_library = ctypes.CDLL(None)
-        c_library.mallopt(mmap_max, 0)
-        c_library.mallopt(trim_threshold, never)
-
-
-@dataclass(frozen=True)
-class TrialData:
+def load_trial_data(trial: TrialSpec, runtime: Runtime) -> tuple[TrainingData, int, FixedDataset]:
     """What a trial trains on, how many digits that shows, and the fixed images that it reports on."""
-
-    training: TrainingData
-    training_digits: int
-    fixed: FixedDataset
-
-
-def load_trial_data(trial: TrialSpec, runtime: Runtime) -> TrialData:
-    """Load a trial's digits, or its prebuilt dataset, and distort what is distorted once."""
     dataset, recipe, posed = trial.dataset, trial.training, trial.model.pose in ("supervised", "oracle")
     if runtime.prebuilt is not None:
         from stn_train.data.prebuilt import load_prebuilt
@@ -115,59 +99,52 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> TrialData:
         train, test = prebuilt["train"], prebuilt["test"]
         images, labels = train.images.to(runtime.device), train.labels.to(runtime.device)
         data = PrebuiltDataset(images, labels, true_poses(dataset, train.theta) if posed else None)
-        return TrialData(data, len(train.digit.unique()), test)
-    digits = _digits(trial.source, "train", runtime)
-    if trial.validation:
-        digits, _ = hold_out(digits)
+        return data, len(train.digit.unique()), test
+    digits = load_digits_of(trial, "training", runtime)
     if recipe.train_size is not None:
         digits = seeded_subset(digits, recipe.train_size, trial.seed)
     grown = min(recipe.curriculum * recipe.epochs, recipe.epochs - 1)
     online = OnlineDataset(dataset, digits.to(runtime.device), posed, recipe.elastic_augmentation, grown)
-    return TrialData(online, len(digits), load_fixed(trial, dataset, runtime))
+    return online, len(digits), load_fixed(trial, dataset, runtime)
 
 
 def load_fixed(trial: TrialSpec, dataset: DatasetSpec, runtime: Runtime) -> FixedDataset:
     """The fixed images of a trial's test digits (or validation digits), distorted as `dataset` has it."""
     asked = (trial.source, trial.validation, runtime.data_root, dataset)
     if "fixed" not in runtime.loaded or runtime.loaded["fixed"][0] != asked:
-        runtime.loaded["fixed"] = asked, make_fixed_dataset(dataset, *fixed_digits(trial, runtime))[0]
+        digits = load_digits_of(trial, "fixed", runtime)
+        made, *_ = make_fixed_dataset(dataset, digits, "validation" if trial.validation else "test")
+        runtime.loaded["fixed"] = asked, made
     fixed: FixedDataset = runtime.loaded["fixed"][1]
     return fixed
 
 
-def fixed_digits(trial: TrialSpec, runtime: Runtime) -> tuple[Digits, Split]:
-    """The digits of a trial's fixed images, and the split that they are."""
-    if trial.validation:
-        return hold_out(_digits(trial.source, "train", runtime))[1], "validation"
-    return _digits(trial.source, "test", runtime), "test"
-
-
-def _digits(source: Source, split: Literal["train", "test"], runtime: Runtime) -> Digits:
-    asked = (source, split, runtime.data_root)
+def load_digits_of(trial: TrialSpec, part: Literal["training", "fixed"], runtime: Runtime) -> Digits:
+    """The digits that a trial trains on, or those of its fixed images, which are its test (or validation) digits."""
+    split: Literal["train", "test"] = "train" if trial.validation or part == "training" else "test"
+    asked = (trial.source, split, runtime.data_root)
     if asked not in runtime.loaded:
-        runtime.loaded[asked] = load_split(source, split, runtime.data_root)
+        runtime.loaded[asked] = load_split(*asked)
     digits: Digits = runtime.loaded[asked]
-    return digits
+    return hold_out(digits)[part == "fixed"] if trial.validation else digits
 
 
 def environment(runtime: Runtime) -> dict[str, object]:
     """What a reader needs to know of the machine: versions, device, threads, commit."""
-    on_gpu = runtime.device.type == "cuda"
+    device = platform.processor() or platform.machine()
+    if runtime.device.type == "cuda":
+        device = torch.cuda.get_device_name(runtime.device)
+    else:
+        with contextlib.suppress(OSError):  # where there is no such file
+            lines = Path("/proc/cpuinfo").read_text().splitlines()
+            names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+            device = names[0] if names else platform.machine()
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        "device": torch.cuda.get_device_name(runtime.device) if on_gpu else _processor(),
+        "device": device,
         "threads": torch.get_num_threads(),
         "commit": _commit(),
     }
-
-
-def _processor() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 @cache

@@ -1,18 +1,17 @@
 """One trial: trains a model on a dataset, keeps its checkpoint, and writes what it found."""
 
-import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
+from stn_train.data.datasets import FixedDataset, TrainingData
 from stn_train.data.distortion import true_poses
-from stn_train.errors import Stopped, TrialError, first_line
-from stn_train.experiment.runtime import Runtime, TrialData, environment, load_trial_data
+from stn_train.errors import Stopped
+from stn_train.experiment.runtime import Runtime, environment, load_trial_data
 from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapshot
 from stn_train.models.build import ModelSize, build_model, measure_model
-from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
 from stn_train.run_folder import EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import TrialSpec
@@ -25,23 +24,6 @@ if TYPE_CHECKING:
     from stn_train.evaluation.metrics import Diagnostics
 
 _DIAGNOSED = 128
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a trial could not go on; with a traceback where that is a mistake of ours."""
-
-    why: str
-    traceback: str | None
-
-    @staticmethod
-    def of(error: BaseException, classifier: str) -> "Failure":
-        """From what was raised while a network with this classifier was trained."""
-        if isinstance(error, TrialError):
-            return Failure(str(error), None)
-        line = line_of(classifier, error)
-        trace = None if line else "".join(traceback.format_exception(error))
-        return Failure(f"{type(error).__name__}: {first_line(error)}{line}", trace)
 
 
 def size_of(trial: TrialSpec) -> ModelSize:
@@ -69,64 +51,59 @@ def run_trial(
     """
     from stn_train.evaluation.classify import classify
 
-    data, recipe = load_trial_data(trial, runtime), trial.training
+    recipe = trial.training
+    data, training_digits, fixed = load_trial_data(trial, runtime)
     state = TrainingState.start(network_of(trial, runtime), recipe)
-    frames = snapshot(trial, runtime, state.final, data.fixed, 0, {})
-    records: list[EpochRecord] = []
+    frames = snapshot(trial, runtime, state.final, fixed, 0, {})
+    records: list[str] = []
     if folder.checkpoint.exists():
         content = read_checkpoint(folder.checkpoint)
         restore(state, content, folder.checkpoint)
-        records = [EpochRecord.model_validate_json(record) for record in content["records"]]
+        records += content["records"]
         frames = frames_until(state.epoch, folder, frames)
         _write_epochs(folder, records, frames)
-    poses = true_poses(trial.dataset, data.fixed.theta) if trial.model.pose == "oracle" else None
-
-    def classified() -> "Predictions":
-        precision = precision_on(runtime.device, recipe)
-        return classify(state.final, data.fixed.images, runtime.device, precision, poses, trial.model.tta_angles)
-
-    def save() -> None:
-        save_checkpoint(folder.checkpoint, trial, state, [record.model_dump_json() for record in records])
-
+    poses = true_poses(trial.dataset, fixed.theta) if trial.model.pose == "oracle" else None
+    precision = precision_on(runtime.device, recipe)
+    classified = partial(classify, state.final, fixed.images, runtime.device, precision, poses, trial.model.tta_angles)
+    save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None
     try:
-        for loss in train(state, data.training, recipe, trial.seed, runtime.device, after_step):
+        for loss in train(state, data, recipe, trial.seed, runtime.device, after_step):
             predictions = classified()
-            records.append(_record(trial, state, data, loss, predictions))
-            frames = snapshot(trial, runtime, state.final, data.fixed, state.epoch, frames)
+            errors = int((predictions.predicted != fixed.labels).sum())
+            record = EpochRecord(
+                epoch=state.epoch,
+                loss=loss,
+                error=100 * errors / len(fixed.labels),
+                lr=scheduled_lr(recipe, state.epoch / recipe.epochs),
+                transformers=_diagnostics(trial, state, data),
+            )
+            records.append(record.model_dump_json())
+            frames = snapshot(trial, runtime, state.final, fixed, state.epoch, frames)
             _write_epochs(folder, records, frames)
             save()
-            yield records[-1]
+            yield record
     except Stopped:
         save()
         raise
-    _write_results(trial, folder, runtime, state, data, predictions or classified())
+    _write_results(trial, folder, runtime, state, data, training_digits, fixed, predictions or classified())
 
 
-def _write_epochs(folder: TrialFolder, records: list[EpochRecord], frames: Arrays) -> None:
-    write(folder.metrics, "".join(f"{record.model_dump_json()}\n" for record in records), LINES)
+def _write_epochs(folder: TrialFolder, records: list[str], frames: Arrays) -> None:
+    write(folder.metrics, "".join(f"{record}\n" for record in records), LINES)
     if frames:
-        write_arrays(folder.gallery("training"), frames)
+        write_arrays(folder.path / "training.npz", frames)
 
 
-def _record(
-    trial: TrialSpec, state: TrainingState, data: TrialData, loss: float, predictions: "Predictions"
-) -> EpochRecord:
-    """The epoch just trained; the transformers' diagnostics are of a few of its images."""
+def _diagnostics(trial: TrialSpec, state: TrainingState, data: TrainingData) -> "tuple[Diagnostics, ...]":
+    """Of each transformer, on a few images of the epoch just trained."""
     from stn_train.evaluation.diagnostics import diagnose
 
     transformer = trial.model.transformer
-    transformers: tuple[Diagnostics, ...] = ()
-    if transformer is not None and transformer.pose == "predicted":
-        batch = next(data.training.batches(trial.seed, state.epoch - 1, trial.training.batch_size))
-        transformers = diagnose(state.final, batch.images[:_DIAGNOSED], batch.labels[:_DIAGNOSED])
-    return EpochRecord(
-        epoch=state.epoch,
-        loss=loss,
-        error=100 * int((predictions.predicted != data.fixed.labels).sum()) / len(data.fixed.labels),
-        lr=scheduled_lr(trial.training, state.epoch / trial.training.epochs),
-        transformers=transformers,
-    )
+    if transformer is None or transformer.pose != "predicted":
+        return ()
+    batch = next(data.batches(trial.seed, state.epoch - 1, trial.training.batch_size))
+    return diagnose(state.final, batch.images[:_DIAGNOSED], batch.labels[:_DIAGNOSED])
 
 
 def _write_results(
@@ -134,18 +111,20 @@ def _write_results(
     folder: TrialFolder,
     runtime: Runtime,
     state: TrainingState,
-    data: TrialData,
+    data: TrainingData,
+    training_digits: int,
+    fixed: FixedDataset,
     predictions: "Predictions",
 ) -> None:
     """Write everything that a report reads of a training that has ended; `predictions` are of the fixed images."""
     from stn_train.evaluation.alignment import alignment_metrics
 
-    fixed, precision, size = data.fixed, precision_on(runtime.device, trial.training), size_of(trial)
+    precision, size = precision_on(runtime.device, trial.training), size_of(trial)
     found = {"predicted": predictions.predicted, "label": fixed.labels, "digit": fixed.digit}
     found |= numbered("theta", predictions.thetas)
     write_arrays(folder.predictions, {name: values.numpy() for name, values in found.items()})
     for kind, arrays in gallery(trial, runtime, state.final, fixed, predictions).items():
-        write_arrays(folder.gallery(kind), arrays)
+        write_arrays(folder.path / f"{kind}.npz", arrays)
     alignment = alignment_metrics(trial.dataset, fixed, state.final, predictions.thetas, runtime.device, precision)
     if alignment is not None:
         write_record(folder.alignment, alignment.model_dump(mode="json"))
@@ -153,7 +132,7 @@ def _write_results(
         device=str(runtime.device),
         threads=torch.get_num_threads(),
         seconds=round(state.seconds, 1),
-        training_images_per_second=round(trial.training.epochs * len(data.training) / state.seconds, 1),
+        training_images_per_second=round(trial.training.epochs * len(data) / state.seconds, 1),
         evaluation_images_per_second=round(len(fixed.images) / predictions.seconds, 1),
     )
     result = TrialResult(
@@ -163,7 +142,7 @@ def _write_results(
         macs=size.macs,
         precision=precision,
         split="validation" if trial.validation else "test",
-        training_digits=data.training_digits,
+        training_digits=training_digits,
         digits=len(fixed.digit.unique()),
         images=len(fixed.images),
         clipped=fixed.clipped,

@@ -33,7 +33,7 @@ def child(arguments: list[str], folder: str, drag: float = 0.0, largest: int = 0
     os.chdir(folder)
     if exact:
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, exact)
-        runtime._keep_freed_memory = lambda: None
+        runtime.ctypes = None
     if largest:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if drag:

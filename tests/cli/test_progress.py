@@ -9,8 +9,7 @@ import pytest
 from stn_train.cli.progress import ProgressDisplay
 from stn_train.evaluation.metrics import Diagnostics
 from stn_train.experiment.run import RunProgress
-from stn_train.experiment.trial import Failure
-from stn_train.run_folder import EpochRecord
+from stn_train.run_folder import EpochRecord, TrialFailure
 from stn_train.specs import ExperimentSpec, trials_of
 
 
@@ -93,6 +92,6 @@ def test_what_goes_wrong_is_told_at_once_also_when_quiet(progress, monkeypatch, 
         record = EpochRecord(epoch=epoch, loss=1, error=90, lr=1, transformers=(blank,))
         display.show(replace(progress, record=record))
         assert terminal.getvalue().count("warning: r/cnn/seed-1: the transformer ") == 1
-    display.show(replace(progress, failure=Failure("it cannot go on", None)))
+    display.show(replace(progress, failure=TrialFailure(why="it cannot go on")))
     assert terminal.getvalue().endswith("trial 2 of 3  r/cnn/seed-1  failed: it cannot go on\n")
     assert display.failed == ["r/cnn/seed-1"]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stn_train.colocalisation.boxes import crop_boxes, frame_boxes, overlap
+from stn_train.colocalisation.images import crop_boxes, frame_boxes, overlap
 
 
 @pytest.fixture

@@ -6,11 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.colocalisation.boxes import crop_boxes
-from stn_train.colocalisation.images import OneClass
-from stn_train.colocalisation.networks import Encoder, build_localiser
+from stn_train.colocalisation.images import OneClass, crop_boxes
 from stn_train.colocalisation.spec import LocaliserSpec
-from stn_train.colocalisation.training import crop_size, random_theta, train_localiser, triplet_loss
+from stn_train.colocalisation.training import (
+    Encoder,
+    build_localiser,
+    crop_size,
+    random_theta,
+    train_localiser,
+    triplet_loss,
+)
 from stn_train.data.datasets import render
 from stn_train.data.distortion import sample_distortion
 from stn_train.data.sources import Digits

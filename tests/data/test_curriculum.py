@@ -91,7 +91,7 @@ def test_a_trial_trains_on_distortions_that_grow_as_its_recipe_says(epochs, curr
             "training": {"epochs": epochs, "curriculum": curriculum, "elastic_augmentation": 1.5},
         }
     )
-    cnn, fcn = (load_trial_data(trial, Runtime(CPU)).training for trial in trials_of(spec))
+    cnn, fcn = (load_trial_data(trial, Runtime(CPU))[0] for trial in trials_of(spec))
     assert cnn.elastic_augmentation == fcn.elastic_augmentation == 1.5
     assert cnn.grown == pytest.approx(grown)
     assert fcn.grown == pytest.approx(min(5 * epochs * curriculum, 5 * epochs - 1))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_train.colocalisation.boxes import crop_boxes, frame_boxes, overlap
+from stn_train.colocalisation.images import crop_boxes, frame_boxes, overlap
 from stn_train.evaluation.alignment import Map, area, inside, regions
 from stn_train.geometry import (
     AFFINE,

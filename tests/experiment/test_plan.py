@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stn_train.errors import UserError
-from stn_train.experiment.plan import differences, joined
+from stn_train.experiment.run import differences, joined
 from stn_train.specs import ExperimentSpec, trials_of
 
 

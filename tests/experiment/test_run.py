@@ -154,7 +154,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 def test_no_training_is_lost_for_its_animation(undisturbed, tmp_path, damage, epoch, frames):
     """A training.npz that is missing or damaged is begun again, and all else ends the same."""
     files = killed_after(epoch, tmp_path)
-    DAMAGE[damage](files.gallery("training"))
+    DAMAGE[damage](files.path / "training.npz")
     run(tmp_path)
     assert files.load_gallery()["training"]["epoch"].tolist() == frames
     one, other = found(tmp_path), found(undisturbed)

@@ -73,8 +73,8 @@ def test_a_built_folder_may_lie_at_home(built, monkeypatch):
         "prebuilt": "any",
     }
     (trial,) = trials_of(ExperimentSpec.model_validate({"name": "home", **keys}))
-    problem = load_trial_data(trial, Runtime(torch.device("cpu"), prebuilt=f"~/{Path(built).name}"))
-    assert problem.training_digits == 200
+    _, digits, _ = load_trial_data(trial, Runtime(torch.device("cpu"), prebuilt=f"~/{Path(built).name}"))
+    assert digits == 200
 
 
 @pytest.mark.parametrize(("pose", "given"), [("predicted", False), ("supervised", True), ("oracle", True)])
@@ -92,6 +92,6 @@ def test_poses_are_given_in_training_as_the_model_wants_them(pose, given, drawn_
             **keys,
         }
     )
-    problem = load_trial_data(trials_of(spec)[0], Runtime(torch.device("cpu"), prebuilt=keys.get("prebuilt")))
-    batch = next(problem.training.batches(0, 0, 10))
+    data, _, _ = load_trial_data(trials_of(spec)[0], Runtime(torch.device("cpu"), prebuilt=keys.get("prebuilt")))
+    batch = next(data.batches(0, 0, 10))
     assert (batch.poses is not None) == given

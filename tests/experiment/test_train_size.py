@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from stn_train.data.datasets import OnlineDataset, hold_out
+from stn_train.data.datasets import FixedDataset, OnlineDataset, hold_out
 from stn_train.data.sources import load_digits
-from stn_train.experiment.runtime import Runtime, TrialData, load_trial_data
+from stn_train.experiment.runtime import Runtime, load_trial_data
 from stn_train.specs import ExperimentSpec, trials_of
 
 
-def problem(digits: int | None, **keys: Any) -> TrialData:
+def loaded(digits: int | None, **keys: Any) -> tuple[OnlineDataset, FixedDataset]:
+    """What is trained on, which is as many digits as is said, and the fixed images."""
     spec = ExperimentSpec.model_validate(
         {
             "name": "few",
@@ -22,43 +23,42 @@ def problem(digits: int | None, **keys: Any) -> TrialData:
             **keys,
         }
     )
-    return load_trial_data(trials_of(spec)[0], Runtime(torch.device("cpu")))
+    training, count, fixed = load_trial_data(trials_of(spec)[0], Runtime(torch.device("cpu")))
+    assert isinstance(training, OnlineDataset)
+    assert len(training.digits) == count
+    return training, fixed
 
 
-def images(problem: TrialData) -> set[bytes]:
+def images(training: OnlineDataset) -> set[bytes]:
     """The digits that it trains on."""
-    assert isinstance(problem.training, OnlineDataset)
-    assert len(problem.training.digits) == problem.training_digits
-    return {image.numpy().tobytes() for image in problem.training.digits.images}
+    return {image.numpy().tobytes() for image in training.digits.images}
 
 
 def test_all_digits_are_those_of_the_source_as_they_are() -> None:
     training, _ = load_digits("digits")
-    everything = problem(None)
-    assert isinstance(everything.training, OnlineDataset)
-    assert torch.equal(everything.training.digits.images, training.images)
-    assert everything.training.digits.repeats == training.repeats
+    everything, _ = loaded(None)
+    assert torch.equal(everything.digits.images, training.images)
+    assert everything.digits.repeats == training.repeats
 
 
 @pytest.mark.parametrize("validation", [False, True])
 def test_few_digits_keep_the_epoch_and_what_is_reported_on(validation: bool) -> None:
-    everything, few = (problem(digits, validation=validation) for digits in (None, 200))
-    assert few.training_digits == 200
-    assert len(few.training) == pytest.approx(len(everything.training), rel=0.05)
-    assert torch.equal(few.fixed.images, everything.fixed.images)
+    (everything, all_fixed), (few, fixed) = (loaded(digits, validation=validation) for digits in (None, 200))
+    assert len(few.digits) == 200
+    assert len(few) == pytest.approx(len(everything), rel=0.05)
+    assert torch.equal(fixed.images, all_fixed.images)
     assert images(few) < images(everything)
 
 
 def test_held_out_digits_are_not_among_the_few() -> None:
     training, _ = load_digits("digits")
     _, held = hold_out(training)
-    most = problem(len(training) - len(held), validation=True)
+    most, _ = loaded(len(training) - len(held), validation=True)
     assert not images(most) & {image.numpy().tobytes() for image in held.images}
 
 
 def test_clutter_is_cut_from_the_few() -> None:
-    few = problem(100).training
-    assert isinstance(few, OnlineDataset)
+    few, _ = loaded(100)
     lit = few.digits.images.clone()
     few.digits.images.zero_()
     dark = next(few.batches(0, 0, 256)).images

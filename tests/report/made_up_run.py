@@ -100,7 +100,7 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
         if trial.dataset.channels == 1:
             storage.write_record(files.alignment, made_up_alignment(trial.seed).model_dump(mode="json"))
         for kind, arrays in made_up_gallery().items():
-            storage.write_arrays(files.gallery(kind), arrays)
+            storage.write_arrays(files.path / f"{kind}.npz", arrays)
 
 
 def made_up_gallery() -> dict[Gallery, dict[str, np.ndarray]]:
