@@ -22,7 +22,7 @@ from stn_train import storage
 from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.errors import UserError
 from stn_train.report.page import html, markdown, render
-from stn_train.report.plots import located, png
+from stn_train.report.plots import figure_file, located
 from stn_train.run_folder import OutputFolder, TrialFolder, load_arrays
 from stn_train.specs import DatasetSpec, Spec
 from stn_train.statistics import Estimate, error_over_seeds
@@ -166,5 +166,5 @@ def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[s
             if result.cell.dataset.name == dataset
         }
         pictures[dataset] = f"{folder.figures.name}/boxes@{dataset}.png"
-        write_bytes(folder.path / pictures[dataset], png(located(dataset, samples)))
+        write_bytes(folder.path / pictures[dataset], figure_file(located(dataset, samples)))
     return pictures

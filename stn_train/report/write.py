@@ -9,7 +9,7 @@ from typing import Any
 from stn_train import storage
 from stn_train.config import dump
 from stn_train.report.page import html, markdown, records, render
-from stn_train.report.plots import confusions, learning_curves, png, residual_curves, robustness_curves
+from stn_train.report.plots import confusions, figure_file, learning_curves, residual_curves, robustness_curves
 from stn_train.report.results import Results, finished_trials, results_of
 from stn_train.report.snapshots import Drawing, drawings
 from stn_train.run_folder import RunFolder
@@ -161,4 +161,4 @@ def _drawing(kind: str, dataset: str, models: list[str], draw: Any, split: str =
     """A figure, with its title and what is to be seen."""
     title = render("sentences.j2", "picture_title", kind, dataset)
     words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(models), split)
-    return Drawing(title, f"{kind}@{dataset}.png", words, png(draw(title)))
+    return Drawing(title, f"{kind}@{dataset}.png", words, figure_file(draw(title)))
