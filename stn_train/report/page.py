@@ -123,7 +123,7 @@ def environment() -> Environment:
     numbers = ("two_decimals", "signed_decimals", "one_decimal", "whole", "short", "p_value")
     made.filters |= {name: getattr(measures, name) for name in numbers}
     made.filters |= {
-        "cell": lambda row, key: BY_KEY[key].cell(row),
+        "cell": lambda row, key: with_interval(row, key, BY_KEY[key].text),
         "measure": lambda value, key: BY_KEY[key].text(value),
         "with_interval": with_interval,
         "without_unit": lambda text: text.split(" ")[0],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stn_train.evaluation.metrics import LEAST, ResidualCurve
 from stn_train.evaluation.robustness import Factor
 from stn_train.report.measures import COMPONENTS
-from stn_train.report.robustness import Curve
+from stn_train.report.results import Curve
 from stn_train.run_folder import EpochRecord
 from stn_train.storage import write_bytes
 

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from stn_train.evaluation.metrics import AlignmentMetrics
 from stn_train.report.page import WIDTH, render
-from stn_train.report.results import Results
-from stn_train.report.robustness import Robust
+from stn_train.report.results import Results, Robust
 from stn_train.run_folder import RunFolder
 from stn_train.specs import TrialSpec, trials_of
 from stn_train.storage import is_locked
