@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.report.measures import MEASURES, paper_error
-from stn_train.report.page import environment, tidy
+from stn_train.report.page import environment, markdown
 from stn_train.report.results import Results, Trial, read_trials, tabulate
 from stn_train.report.write import load_environment
 from stn_train.run_folder import RunFolder
@@ -288,8 +288,8 @@ def main(runs: Sequence[str]) -> None:
         save(trials)
     kept = [kept_of(name, trials) for name in CONFIGS if any(trial.row["experiment"] == name for trial in trials)]
     template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
-    whole, short = (tidy(template.render(runs=kept, short=each)) for each in (False, True))
-    counted = tidy(template.render(cells=papers_cells(kept)))
+    whole, short = (markdown(template, runs=kept, short=each) for each in (False, True))
+    counted = markdown(template, cells=papers_cells(kept))
     write_text(PAGE, f"{top}{BEGIN}\n\n{counted}\n{END}{page}{MARK}\n\n{whole}")
     write_text(README, f"{before}{BEGIN}\n\n{short}\n{END}{after}")
 

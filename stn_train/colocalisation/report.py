@@ -123,8 +123,9 @@ def write_colocalisation_report(spec: ColocalisationSpec, folder: Colocalisation
         **{"finished": len(results), "planned": len(cells_of(spec)), "threshold": FOUND},
     }
     write_json(document, {"format": 2, "name": spec.name, "source": spec.source, "rows": [asdict(row) for row in rows]})
-    write_text(page, html(spec.name, "colocalisation.j2", folder.path, **said))
-    write_text(reading, markdown(spec.name, "colocalisation.j2", **said))
+    text = markdown("colocalisation.j2", **said)
+    write_text(page, html(text, folder.path))
+    write_text(reading, text)
     files = [document, reading, page, *(folder.path / path for path in pictures.values())]
     return ColocalisationReport(rows, render("text.j2", "found", rows), files)
 

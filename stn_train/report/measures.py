@@ -63,16 +63,6 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def with_interval(row: Mapping[str, Any], key: str, text: Callable[[float], str] = two_decimals) -> str:
-    """A value with its interval behind, where that has any width: `62 % [58, 66]`; empty where there is no value."""
-    value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
-    if value is None:
-        return ""
-    if low is None or high is None or not low < high:
-        return text(value)
-    return f"{text(value)} [{text(low).removesuffix(' %')}, {text(high).removesuffix(' %')}]"
-
-
 # --- the measures -----------------------------------------------------------------------------------------------
 
 
@@ -206,6 +196,18 @@ BY_KEY = {measure.key: measure for measure in MEASURES}
 def in_group(group: str) -> list[Measure]:
     """The measures of one table of the report, in its order."""
     return [measure for measure in MEASURES if measure.group == group]
+
+
+def cell(row: Mapping[str, Any], key: str) -> str:
+    """A number of a row of `summary` or `comparisons`, with its interval behind, where that has any width:
+    `62 % [58, 66]`; empty where there is no number."""
+    text = BY_KEY[key].text if key in BY_KEY else two_decimals
+    value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return ""
+    if low is None or high is None or not low < high:
+        return text(value)
+    return f"{text(value)} [{text(low).removesuffix(' %')}, {text(high).removesuffix(' %')}]"
 
 
 # --- from a trial's files to numbers, and from seeds to one -----------------------------------------------------

@@ -58,13 +58,15 @@ def write_report(folder: RunFolder, experiment: ExperimentSpec) -> Report:
     write_text(table, csv_document(results))
     paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
     said = {
-        **{"r": results, "pictures": pictures, "environment": environment, "planned": len(trials_of(experiment))},
+        **{"title": experiment.name, "first_screen": False, "r": results, "pictures": pictures},
+        **{"environment": environment, "planned": len(trials_of(experiment))},
         "relative_paths": [f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()],
         "imports": any(model.classifier not in CLASSIFIERS for model in experiment.models),
         "config": dump(experiment),
     }
-    write_text(reading, markdown(experiment.name, "report.j2", **said))
-    write_text(page, html(experiment.name, "report.j2", folder.path, **said))
+    text = markdown("report.j2", **said)
+    write_text(reading, text)
+    write_text(page, html(text, folder.path))
     return Report(results, [document, table, reading, page, *(folder.path / picture["path"] for picture in pictures)])
 
 

@@ -8,9 +8,8 @@ import pytest
 
 from stn_train.config import load_config
 from stn_train.report.measures import MEASURES, paper_error
-from stn_train.report.page import WIDTH, aligned, render
+from stn_train.report.page import WIDTH, aligned, render, summary
 from stn_train.report.results import Results
-from stn_train.report.text import summary
 from stn_train.specs import ExperimentSpec, baseline_of, trials_of
 
 TABLE1 = load_config("paper/table1")
