@@ -391,7 +391,7 @@ def test_the_error_of_each_seed_is_shown_so_that_one_that_collapsed_is_seen(
     names = [f"{dataset} " if len(datasets) > 1 else "" for dataset in datasets]
     for model, errors in (("cnn", "3.00, 4.00, 5.00"), ("st_cnn", "3.00, 4.00, 89.00")):
         assert f"{model}, seed by seed: {'; '.join(name + errors for name in names)}" in text.splitlines()
-        assert reading.count(f" | {errors} | ") == page.count(f"<td>{errors}</td>") == len(datasets)
+        assert reading.count(f" | {errors} | ") == page.count(f">{errors}</td>") == len(datasets)
 
 
 def test_of_one_seed_nothing_is_said_seed_by_seed(one_seed: RunFolder) -> None:
