@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 
 from stn_train.config import load_config
 from stn_train.errors import UserError
-from stn_train.report.measures import MEASURES
-from stn_train.report.page import environment, tidy
-from stn_train.report.paper import paper_error
+from stn_train.report.measures import MEASURES, paper_error
+from stn_train.report.page import environment, markdown
 from stn_train.report.results import Results, Trial, read_trials, tabulate
 from stn_train.report.write import load_environment
 from stn_train.run_folder import RunFolder
@@ -230,7 +229,7 @@ def kept_of(name: str, trials: Sequence[Trial]) -> Kept:
     mine = [trial for trial in trials if trial.row["experiment"] == name]
     made_on: dict[tuple[str, str], list[Machine]] = {}
     for trial in mine:
-        made_on.setdefault(trial.cell, []).append(Machine(*(trial.row[key] for key in MADE_ON)))
+        made_on.setdefault(cell_of(trial)[1:], []).append(Machine(*(trial.row[key] for key in MADE_ON)))
     models = list(dict.fromkeys(trial.row["model"] for trial in sorted(mine, key=lambda one: place_of(one)[3])))
     planned = len(cells_in(CONFIGS[name])) * len({trial.row["seed"] for trial in mine})
     return Kept(CONFIGS[name], tabulate(mine), models, planned, made_on)
@@ -289,8 +288,8 @@ def main(runs: Sequence[str]) -> None:
         save(trials)
     kept = [kept_of(name, trials) for name in CONFIGS if any(trial.row["experiment"] == name for trial in trials)]
     template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
-    whole, short = (tidy(template.render(runs=kept, short=each)) for each in (False, True))
-    counted = tidy(template.render(cells=papers_cells(kept)))
+    whole, short = (markdown(template, runs=kept, short=each) for each in (False, True))
+    counted = markdown(template, cells=papers_cells(kept))
     write(PAGE, f"{top}{BEGIN}\n\n{counted}\n{END}{page}{MARK}\n\n{whole}")
     write(README, f"{before}{BEGIN}\n\n{short}\n{END}{after}")
 

@@ -52,7 +52,7 @@ def eval_(
     """
     from stn_train.experiment.load import NoPoseError, checkpoints_in, evaluate
     from stn_train.experiment.runtime import open_runtime
-    from stn_train.report.text import evaluation as evaluation_text
+    from stn_train.report.page import evaluation as evaluation_text
     from stn_train.storage import json_text
 
     turned = None if tta_angles is None else _degrees(tta_angles)
@@ -104,7 +104,7 @@ def report(run: Run) -> None:
 
     For instance: stn-train report runs/rts
     """
-    from stn_train.report.text import summary
+    from stn_train.report.page import summary
     from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
 
@@ -135,7 +135,7 @@ def compare(
     How errors fall with more training digits: stn-train compare runs/rts runs/low_data --plot digits.png
     """
     from stn_train.report.compare import compare_runs, trials_by_digits
-    from stn_train.report.text import side_by_side
+    from stn_train.report.page import side_by_side
     from stn_train.report.write import json_document
     from stn_train.run_folder import RunFolder
     from stn_train.storage import json_text
@@ -158,7 +158,7 @@ def status(run: Run) -> None:
 
     For instance: stn-train status runs/rts
     """
-    from stn_train.report.text import status, status_text
+    from stn_train.report.page import status, status_text
     from stn_train.run_folder import RunFolder
 
     typer.echo(status_text(status(RunFolder(run))))

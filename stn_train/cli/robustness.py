@@ -38,7 +38,7 @@ def robustness(
     """
     from stn_train.experiment.robustness import measure_robustness
     from stn_train.experiment.runtime import open_runtime
-    from stn_train.report.text import robustness as in_words
+    from stn_train.report.page import robustness as in_words
     from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
 

@@ -74,7 +74,7 @@ def run(
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
     everything, failed = _train(experiment, trials, folder, runtime, quiet, tensorboard)
     if folder.finished(everything):
-        from stn_train.report.text import summary
+        from stn_train.report.page import summary
         from stn_train.report.write import report_run
 
         typer.echo(summary(report_run(folder, everything).results))

@@ -83,7 +83,7 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
     from stn_train.experiment.load import load_trained, predict, run_of
     from stn_train.experiment.runtime import load_fixed
     from stn_train.experiment.snapshots import gallery
-    from stn_train.report.plots import confusions, learning_curves, png
+    from stn_train.report.plots import confusions, figure_file, learning_curves
     from stn_train.report.snapshots import KINDS, Drawing, drawings
     from stn_train.run_folder import TrialFolder
 
@@ -93,7 +93,7 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
     if "curves" in wanted and (records := files.load_metrics()[: trained.epoch]):
         title = f"Learning curves of {model} on {dataset}"
         figure = learning_curves(title, split, {model: [records]})
-        yield Drawing(title, f"curves_{model}@{dataset}.png", f"{split} error and training loss", png(figure))
+        yield Drawing(title, f"curves_{model}@{dataset}.png", f"{split} error and training loss", figure_file(figure))
     seen = files.load_gallery(["training"]) if "training" in wanted else {}
     if {*KINDS, "confusion"} - {"training"} & set(wanted):
         runtime, _ = run_of(checkpoint, runtime)
@@ -109,5 +109,5 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
             title,
             f"confusion_{model}@{dataset}.png",
             "percent of each true class",
-            png(confusions(title, {model: counts})),
+            figure_file(confusions(title, {model: counts})),
         )

@@ -22,7 +22,7 @@ from stn_train import storage
 from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.errors import UserError
 from stn_train.report.page import html, markdown, render
-from stn_train.report.plots import located, png
+from stn_train.report.plots import figure_file, located
 from stn_train.run_folder import TrialFolder
 from stn_train.specs import DatasetSpec, Spec
 from stn_train.statistics import Estimate, error_over_seeds
@@ -121,10 +121,14 @@ def write_colocalisation_report(spec: ColocalisationSpec, folder: Colocalisation
         **{"spec": spec, "rows": rows, "pictures": pictures, "encoder": folder.encoder.load_result()},
         **{"finished": len(results), "planned": len(cells_of(spec)), "threshold": FOUND},
     }
-    about = {"format": 2, "name": spec.name, "source": spec.source, "rows": [asdict(row) for row in rows]}
-    write(document, json_text(about) + "\n")
-    write(page, html(spec.name, "colocalisation.j2", folder.path, **said))
-    write(reading, markdown(spec.name, "colocalisation.j2", **said))
+    write(
+        document,
+        json_text({"format": 2, "name": spec.name, "source": spec.source, "rows": [asdict(row) for row in rows]})
+        + "\n",
+    )
+    text = markdown("colocalisation.j2", **said)
+    write(page, html(text, folder.path))
+    write(reading, text)
     files = [document, reading, page, *(folder.path / path for path in pictures.values())]
     return ColocalisationReport(rows, render("text.j2", "found", rows), files)
 
@@ -166,5 +170,5 @@ def _draw(folder: ColocalisationFolder, results: Sequence[CellResult]) -> dict[s
             if result.cell.dataset.name == dataset
         }
         pictures[dataset] = f"{folder.figures.name}/boxes@{dataset}.png"
-        write(folder.path / pictures[dataset], png(located(dataset, samples)))
+        write(folder.path / pictures[dataset], figure_file(located(dataset, samples)))
     return pictures

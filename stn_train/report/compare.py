@@ -78,7 +78,8 @@ def _renamed(trial: Trial, run: str, baseline: str | None) -> Trial:
 def _check_same_dataset(first: str, theirs: Trial, run: str, mine: Trial) -> None:
     """Raise UserError where two runs mean different images by a dataset's name."""
     same = all(np.array_equal(getattr(theirs, name), getattr(mine, name)) for name in ("digit", "label"))
-    if theirs.images_of != mine.images_of or not same:
+    drawn = [(one.spec.source, one.spec.dataset, one.row["split"]) for one in (theirs, mine) if one.spec]
+    if drawn[0] != drawn[1] or not same:
         raise UserError(
             f"{first} and {run} mean different images by {theirs.row['dataset']}: only the same can be compared"
         )

@@ -1,22 +1,21 @@
 """The measures of a report: each is defined, named, described and formatted here, and nowhere else. Torch-free.
 
-To add one, add a line to MEASURES: it is then a column of `trials` and `summary`, and so of report.csv and report.json;
-in the group "details" it also stands in the table of details.
+To add one, add a line to MEASURES, and its number to what `measured` reads off a trial's files: it is then a column of
+`trials` and `summary`, and so of report.csv and report.json; in the group "details" it also stands in the table of
+details. What the paper reports stands here too, to be shown beside ours.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from operator import attrgetter as of
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, ResidualCurve, Spread
-from stn_train.report.paper import paper_error
+from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component
 from stn_train.run_folder import EpochRecord, Timing, TrialResult
+from stn_train.specs import DATASETS, DatasetSpec, TrialSpec
 from stn_train.statistics import Estimate, error_over_seeds, mean_over_seeds
 
 if TYPE_CHECKING:
@@ -31,55 +30,16 @@ TRANSFORMERS = 8
 COMPONENTS: dict[Component, str] = {one: one.replace("non_affine", "non-affine residual") for one in LEAST}
 """What the components of a pose are called where people read."""
 
+OverSeeds = Literal["same", "mean", "mean_with_interval", "mean_share", "pooled_error", "pooled_class_error"]
+"""How several seeds are brought together.
 
-@dataclass(frozen=True)
-class TrialFiles:
-    """What measures are read off: the files of one finished trial. `latest`: of its last epoch, where that is known."""
-
-    result: TrialResult
-    timing: Timing
-    alignment: AlignmentMetrics | None
-    latest: EpochRecord | None
-
-
-# --- how seeds are brought together -----------------------------------------------------------------------------
-
-OverSeeds = Callable[[str, "Sequence[Trial]"], Estimate | float | None]
-"""What several seeds have of a measure, by its key: a number, or one with its 95 % interval; None where none has it."""
-
-
-def same(key: str, seeds: Sequence["Trial"]) -> float | None:
-    """What is the same for every seed."""
-    value: float | None = seeds[0].row[key]
-    return value
-
-
-def mean(key: str, seeds: Sequence["Trial"]) -> float | None:
-    """Without an interval, over the seeds that have it."""
-    values = [one.row[key] for one in seeds if one.row[key] is not None]
-    return sum(values) / len(values) if values else None
-
-
-def mean_with_interval(key: str, seeds: Sequence["Trial"], among: str | None = None) -> Estimate | None:
-    """Over the seeds that have a value of `among` (else of the measure); None where one of those has none of this."""
-    values = [one.row[key] for one in seeds if one.row[among or key] is not None]
-    return mean_over_seeds(values) if values and None not in values else None
-
-
-def mean_share(key: str, seeds: Sequence["Trial"]) -> Estimate | None:
-    """The same, of percentages between 0 and 100."""
-    share = mean_with_interval(key, seeds)
-    return share and Estimate(share.value, max(share.low, 0.0), min(share.high, 100.0))
-
-
-def pooled_error(key: str, seeds: Sequence["Trial"]) -> Estimate:
-    """The mean error, with an interval for other trainings and other digits."""
-    return error_over_seeds(np.stack([one.wrong for one in seeds]), seeds[0].digit)
-
-
-def pooled_class_error(label: int, key: str, seeds: Sequence["Trial"]) -> float | None:
-    """Of a class, over the images of all seeds together."""
-    return class_error(np.sum([one.confusion for one in seeds], axis=0), label)
+- same: what is the same for every seed;
+- mean: over the seeds that have a number, without an interval;
+- mean_with_interval: with a 95 % interval, over the seeds that have a number;
+- mean_share: the same, of percentages between 0 and 100;
+- pooled_error: the mean error, with an interval for other trainings and other digits;
+- pooled_class_error: of a class, over the images of all seeds together, without an interval.
+"""
 
 
 # --- how numbers are written ------------------------------------------------------------------------------------
@@ -103,21 +63,6 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def measured_in(unit: str, value: float) -> str:
-    """`26.0 °`, `0.16 log`."""
-    return f"{value:.{1 if unit in ('°', 'px') else 2}f} {unit}".rstrip()
-
-
-def with_interval(row: Mapping[str, Any], key: str, text: Callable[[float], str] = two_decimals) -> str:
-    """A value with its interval behind, where that has any width: `62 % [58, 66]`; empty where there is no value."""
-    value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
-    if value is None:
-        return ""
-    if low is None or high is None or not low < high:
-        return text(value)
-    return f"{text(value)} [{text(low).removesuffix(' %')}, {text(high).removesuffix(' %')}]"
-
-
 # --- the measures -----------------------------------------------------------------------------------------------
 
 
@@ -126,159 +71,60 @@ class Measure:
     """A number that is read off a trial, brought together over seeds, and shown.
 
     `key`: its column in `trials` and `summary`, there with `key_low` and `key_high` where it has an interval.
-    `read` gives None where a trial has no such number. `group`: the table of the report in which it stands.
+    `text`: how the number is written. `group`: the table of the report in which it stands. `among`: over the seeds
+    that have a number of this other measure, instead of this one; where one of those has none of this, there is none.
     """
 
     key: str
     heading: str
     description: str
-    read: Callable[[TrialFiles], float | None]
     over_seeds: OverSeeds
     text: Callable[[float], str]
     group: str = "details"
-
-    @property
-    def ends(self) -> tuple[str, str]:
-        """The columns of its interval, where it has one."""
-        return f"{self.key}_low", f"{self.key}_high"
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether `summary` has its 95 % interval."""
-        brought_by = self.over_seeds.func if isinstance(self.over_seeds, partial) else self.over_seeds
-        return brought_by in (pooled_error, mean_with_interval, mean_share)
-
-    def cell(self, row: Mapping[str, Any]) -> str:
-        """A row of `summary`, written: with the interval where there is one; empty where there is no number."""
-        return with_interval(row, self.key, self.text)
-
-    def columns(self, seeds: Sequence["Trial"]) -> dict[str, float | None]:
-        """What these seeds have in `summary`."""
-        found = self.over_seeds(self.key, seeds)
-        if not self.has_interval:
-            return {self.key: found}  # type: ignore[dict-item]
-        numbers = (found.value, found.low, found.high) if isinstance(found, Estimate) else (None, None, None)
-        return dict(zip((self.key, *self.ends), numbers, strict=True))
+    among: str | None = None
 
 
-def class_error(confusion: NDArray[np.integer], label: int) -> float | None:
-    """The error of a true class (row), in percent; None for a class without images."""
-    if label >= len(confusion) or not confusion[label].sum():
-        return None
-    return float(100 * (confusion[label].sum() - confusion[label, label]) / confusion[label].sum())
-
-
-def balanced_accuracy(confusion: NDArray[np.integer]) -> float:
-    """The mean over the classes that have images of the share classified correctly, in percent."""
-    errors = [class_error(confusion, label) for label in range(len(confusion))]
-    return float(np.mean([100 - error for error in errors if error is not None]))
-
-
-def _of_confusion(read: Callable[[NDArray[np.integer]], float | None]) -> Callable[[TrialFiles], float | None]:
-    return lambda files: read(np.array(files.result.confusion))
-
-
-def _paper_error(files: TrialFiles) -> float | None:
-    return paper_error(files.result.trial)
-
-
-def _speed(phase: str) -> Measure:
-    key = f"{phase}_images_per_second"
-    return Measure(key, f"{phase} img/s", f"images per second of {phase}", of(f"timing.{key}"), mean, whole)
-
-
-def _aligned(read: Callable[[AlignmentMetrics], float | None]) -> Callable[[TrialFiles], float | None]:
-    """Of a trial whose pose can be told."""
-    return lambda files: read(files.alignment) if files.alignment else None
-
-
-def _of_spread(name: str, of_a_digit: bool, component: Component) -> Callable[[TrialFiles], float | None]:
-    def read(alignment: AlignmentMetrics) -> float | None:
-        pose: Sequence[Spread] = (alignment.pose_of_a_digit or ()) if of_a_digit else alignment.pose
-        found: float | None = next((getattr(one, name) for one in pose if one.component == component), None)
-        return found
-
-    return _aligned(read)
-
-
-def _of_curve(read: Callable[[ResidualCurve], float], component: Component) -> Callable[[TrialFiles], float | None]:
-    def of_component(alignment: AlignmentMetrics) -> float | None:
-        curves = alignment.residual_curves or ()
-        return next((read(one) for one in curves if one.component == component), None)
-
-    return _aligned(of_component)
-
-
-def _halves(curve: ResidualCurve) -> tuple[list[int], list[int]]:
-    """The parts that lie nearer to the mean distortion, and those that lie farther."""
-    nearest = sorted(range(len(curve.before)), key=lambda part: abs(curve.before[part]))
-    return nearest[: len(nearest) // 2], nearest[len(nearest) // 2 :]
-
-
-def _limit(curve: ResidualCurve) -> float:
-    small, large = _halves(curve)
-    return (abs(curve.before[small[-1]]) + abs(curve.before[large[0]])) / 2
-
-
-def _share_removed(half: int, curve: ResidualCurve) -> float:
-    """Percent: what is left in the direction of what there was is not removed."""
-    parts = _halves(curve)[half]
-    there = sum(abs(curve.before[part]) for part in parts)
-    left = sum(math.copysign(1, curve.before[part]) * curve.after[part] for part in parts)
-    return 100 * (1 - left / there)
-
-
-def _diagnostic(name: str, number: int) -> Callable[[TrialFiles], float | None]:
-    """Of the transformer of this number, from 1 on."""
-
-    def read(files: TrialFiles) -> float | None:
-        transformers = files.latest.transformers if files.latest else ()
-        return getattr(transformers[number - 1], name) if number <= len(transformers) else None
-
-    return read
-
-
-def _of_components() -> list[Measure]:
+def _measures_of_components() -> list[Measure]:
     """What is removed of each component of the pose, and what there was and is of it."""
     measures = []
     for component, name in COMPONENTS.items():
-        unit = partial(measured_in, LEAST[component][1])
-        for group, of_a_digit, where in (
-            ("removed", False, "among all digits"),
-            ("removed_of_a_digit", True, "between two random distortions of the same digit"),
+        unit = LEAST[component][1]
+        text = (f"{{:.{1 if unit in ('°', 'px') else 2}f}} {unit}".rstrip()).format  # `26.0 °`, `0.16 log`
+        for group, where in (
+            ("removed", "among all digits"),
+            ("removed_of_a_digit", "between two random distortions of the same digit"),
         ):
-            before = group.replace("removed", "before") + f"_{component}"
-            over_seeds = partial(mean_with_interval, among=before)
+            before, after = (group.replace("removed", moment) + f"_{component}" for moment in ("before", "after"))
             told = f"percent of the variation in {name} that is removed, {where}"
-            read = partial(_of_spread, of_a_digit=of_a_digit, component=component)
-            measures.append(Measure(f"{group}_{component}", name, told, read("score"), over_seeds, percent, group))
-            for moment, told in (("before", "as distorted"), ("after", "in what the transformer puts out")):
-                key, told = group.replace("removed", moment), f"variation in {name} {where}, {told}"
-                measures.append(Measure(f"{key}_{component}", name, told, read(moment), mean, unit, "variation"))
-        for half, size in enumerate(("small", "large")):
+            measures += [
+                Measure(f"{group}_{component}", name, told, "mean_with_interval", percent, group, before),
+                Measure(before, name, f"variation in {name} {where}, as distorted", "mean", text, "variation"),
+                Measure(
+                    after,
+                    name,
+                    f"variation in {name} {where}, in what the transformer puts out",
+                    "mean",
+                    text,
+                    "variation",
+                ),
+            ]
+        for size in ("small", "large"):
             key, told = f"removed_of_{size}_{component}", f"percent removed of {size} distortions in {name}, on average"
-            removed = _of_curve(partial(_share_removed, half), component)
-            measures.append(Measure(key, name, told, removed, mean_with_interval, percent, "halves"))
+            measures.append(Measure(key, name, told, "mean_with_interval", percent, "halves"))
         told = f"from where on a distortion in {name} counts as large"
-        measures.append(
-            Measure(f"limit_{component}", name, told, _of_curve(_limit, component), mean, unit, "variation")
-        )
+        measures.append(Measure(f"limit_{component}", name, told, "mean", text, "variation"))
     return measures
 
 
-def _overlap(key: str, heading: str, description: str) -> Measure:
-    read = _aligned(lambda alignment: 100 * float(getattr(alignment, key)))
-    return Measure(key, heading, f"percent: {description}", read, mean_share, percent, "overlap")
+_OVERLAP = {
+    "iou": ("IoU", "intersection over union of the sampled region and the digit's frame"),
+    "iou_found": ("IoU > 0.5", "images in which that is above 0.5"),
+    "aligned": ("IoU after mean-pose alignment", "the same, once the common pose is taken off"),
+    "aligned_found": ("then > 0.5", "images in which that is above 0.5"),
+    "ink": ("ink covered", "of the digit's ink that lies inside the sampled region"),
+}
 
-
-def _within(name: str, heading: str) -> Measure:
-    def read(alignment: AlignmentMetrics) -> float | None:
-        found: float | None = getattr(alignment, f"within_classes_{name}")
-        return None if found is None else 100 * found
-
-    told = f"percent of the variance that lies within classes: {heading}"
-    return Measure(f"within_classes_{name}", heading, told, _aligned(read), mean_with_interval, percent, "within")
-
+_WITHIN = {"images": "images", "output": "what the classifier reads", "digits": "undistorted digits"}
 
 _DIAGNOSTICS: dict[str, tuple[str, str, Callable[[float], str]]] = {
     "outside": ("out of bounds", "share of the sampling points outside the image", share),
@@ -289,51 +135,58 @@ _DIAGNOSTICS: dict[str, tuple[str, str, Callable[[float], str]]] = {
     "gradient": ("gradient", "norm of the localisation network's gradient, relative to the rest", "{:.2g}".format),
 }
 
-
-def _diagnostic_measure(name: str, number: int) -> Measure:
-    heading, told, text = _DIAGNOSTICS[name]
-    told, group = f"{told}, transformer {number}", f"diagnostics_{number}"
-    return Measure(f"{name}_{number}", heading, told, _diagnostic(name, number), mean, text, group)
-
-
-def _class(label: int) -> Measure:
-    key, told = f"error_of_class_{label}", f"percent of the images of class {label} that are misclassified"
-    read = _of_confusion(partial(class_error, label=label))
-    return Measure(key, str(label), told, read, partial(pooled_class_error, label), two_decimals, "classes")
-
-
 MEASURES: tuple[Measure, ...] = (
-    Measure("error", "error % [95 %]", "percent misclassified", of("result.error"), pooled_error, two_decimals),
-    Measure("paper_error", "paper %", "the paper's test error in percent", _paper_error, same, one_decimal),
-    Measure("training_digits", "training digits", "trained on so many", of("result.training_digits"), same, whole),
-    Measure("parameters", "parameters", "trainable parameters", of("result.parameters"), same, whole),
-    Measure("macs", "MACs", "multiply-accumulate operations, for one image", of("result.macs"), same, shortened),
-    _speed("training"),
-    Measure("width", "width", "factor of the classifier's layer widths", of("result.width"), same, short),
-    Measure("training_seconds", "training s", "seconds of training of one trial", of("timing.seconds"), mean, whole),
-    _speed("evaluation"),
+    Measure("error", "error % [95 %]", "percent misclassified", "pooled_error", two_decimals),
+    Measure("paper_error", "paper %", "the paper's test error in percent", "same", one_decimal),
+    Measure("training_digits", "training digits", "trained on so many", "same", whole),
+    Measure("parameters", "parameters", "trainable parameters", "same", whole),
+    Measure("macs", "MACs", "multiply-accumulate operations, for one image", "same", shortened),
+    Measure("training_images_per_second", "training img/s", "images per second of training", "mean", whole),
+    Measure("width", "width", "factor of the classifier's layer widths", "same", short),
+    Measure("training_seconds", "training s", "seconds of training of one trial", "mean", whole),
+    Measure("evaluation_images_per_second", "evaluation img/s", "images per second of evaluation", "mean", whole),
     Measure(
         "balanced_accuracy",
         "balanced accuracy %",
         "percent of a class that is classified correctly, in the mean over the classes",
-        _of_confusion(balanced_accuracy),
-        mean_share,
+        "mean_share",
         two_decimals,
     ),
-    Measure("images", "images", "images that were classified", of("result.images"), same, whole, "images"),
-    Measure("digits", "digits", "distinct digits among the images", of("result.digits"), same, whole, "images"),
-    Measure("clipped", "clipped", "images that lost ink at the edge", of("result.clipped"), same, whole, "images"),
-    *_of_components(),
-    _overlap("iou", "IoU", "intersection over union of the sampled region and the digit's frame"),
-    _overlap("iou_found", "IoU > 0.5", "images in which that is above 0.5"),
-    _overlap("aligned", "IoU after mean-pose alignment", "the same, once the common pose is taken off"),
-    _overlap("aligned_found", "then > 0.5", "images in which that is above 0.5"),
-    _overlap("ink", "ink covered", "of the digit's ink that lies inside the sampled region"),
-    _within("images", "images"),
-    _within("output", "what the classifier reads"),
-    _within("digits", "undistorted digits"),
-    *(_diagnostic_measure(name, number) for number in range(1, TRANSFORMERS + 1) for name in _DIAGNOSTICS),
-    *(_class(label) for label in range(MOST_CLASSES)),
+    Measure("images", "images", "images that were classified", "same", whole, "images"),
+    Measure("digits", "digits", "distinct digits among the images", "same", whole, "images"),
+    Measure("clipped", "clipped", "images that lost ink at the edge", "same", whole, "images"),
+    *_measures_of_components(),
+    *(
+        Measure(key, heading, f"percent: {told}", "mean_share", percent, "overlap")
+        for key, (heading, told) in _OVERLAP.items()
+    ),
+    *(
+        Measure(
+            f"within_classes_{key}",
+            heading,
+            f"percent of the variance that lies within classes: {heading}",
+            "mean_with_interval",
+            percent,
+            "within",
+        )
+        for key, heading in _WITHIN.items()
+    ),
+    *(
+        Measure(f"{key}_{number}", heading, f"{told}, transformer {number}", "mean", text, f"diagnostics_{number}")
+        for number in range(1, TRANSFORMERS + 1)
+        for key, (heading, told, text) in _DIAGNOSTICS.items()
+    ),
+    *(
+        Measure(
+            f"error_of_class_{label}",
+            str(label),
+            f"percent of the images of class {label} that are misclassified",
+            "pooled_class_error",
+            two_decimals,
+            "classes",
+        )
+        for label in range(MOST_CLASSES)
+    ),
 )
 """In the order of the columns."""
 
@@ -343,3 +196,153 @@ BY_KEY = {measure.key: measure for measure in MEASURES}
 def in_group(group: str) -> list[Measure]:
     """The measures of one table of the report, in its order."""
     return [measure for measure in MEASURES if measure.group == group]
+
+
+def cell(row: Mapping[str, Any], key: str) -> str:
+    """A number of a row of `summary` or `comparisons`, with its interval behind, where that has any width:
+    `62 % [58, 66]`; empty where there is no number."""
+    text = BY_KEY[key].text if key in BY_KEY else two_decimals
+    value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return ""
+    if low is None or high is None or not low < high:
+        return text(value)
+    return f"{text(value)} [{text(low).removesuffix(' %')}, {text(high).removesuffix(' %')}]"
+
+
+# --- from a trial's files to numbers, and from seeds to one -----------------------------------------------------
+
+
+def measured(
+    result: TrialResult, timing: Timing, alignment: AlignmentMetrics | None, latest: EpochRecord | None
+) -> dict[str, float | None]:
+    """All measures of a finished trial, by key; None for what it does not have. `latest`: its last epoch, if known."""
+    confusion = np.array(result.confusion)
+    errors = [class_error(confusion, label) for label in range(len(confusion))]
+    found: dict[str, float | None] = dict.fromkeys(BY_KEY)
+    for key in ("error", "training_digits", "parameters", "macs", "width", "images", "digits", "clipped"):
+        found[key] = getattr(result, key)
+    found |= {
+        "paper_error": paper_error(result.trial),
+        "training_seconds": timing.seconds,
+        "training_images_per_second": timing.training_images_per_second,
+        "evaluation_images_per_second": timing.evaluation_images_per_second,
+        "balanced_accuracy": float(np.mean([100 - error for error in errors if error is not None])),
+        **{f"error_of_class_{label}": error for label, error in enumerate(errors)},
+    }
+    for number, diagnostics in enumerate(latest.transformers if latest else (), start=1):
+        found |= {f"{name}_{number}": getattr(diagnostics, name) for name in _DIAGNOSTICS}
+    if alignment is None:
+        return found
+    found |= {key: 100 * float(getattr(alignment, key)) for key in _OVERLAP}
+    for name in _WITHIN:
+        within: float | None = getattr(alignment, f"within_classes_{name}")
+        found[f"within_classes_{name}"] = None if within is None else 100 * within
+    for among, pose in (("", alignment.pose), ("_of_a_digit", alignment.pose_of_a_digit or ())):
+        for one in pose:
+            found[f"removed{among}_{one.component}"] = one.score
+            found[f"before{among}_{one.component}"] = one.before
+            found[f"after{among}_{one.component}"] = one.after
+    for curve in alignment.residual_curves or ():
+        nearest = np.argsort(np.abs(curve.before), kind="stable").tolist()  # parts, from the mean distortion outwards
+        halves = {"small": nearest[: len(nearest) // 2], "large": nearest[len(nearest) // 2 :]}
+        ends = abs(curve.before[halves["small"][-1]]), abs(curve.before[halves["large"][0]])
+        found[f"limit_{curve.component}"] = sum(ends) / 2
+        for size, parts in halves.items():  # what is left in the direction of what there was is not removed
+            there = sum(abs(curve.before[part]) for part in parts)
+            left = sum(math.copysign(1, curve.before[part]) * curve.after[part] for part in parts)
+            found[f"removed_of_{size}_{curve.component}"] = 100 * (1 - left / there)
+    return found
+
+
+def class_error(confusion: NDArray[np.integer], label: int) -> float | None:
+    """The error of a true class (row), in percent; None for a class without images."""
+    if label >= len(confusion) or not confusion[label].sum():
+        return None
+    return float(100 * (confusion[label].sum() - confusion[label, label]) / confusion[label].sum())
+
+
+def over_seeds(measure: Measure, seeds: Sequence["Trial"]) -> dict[str, float | None]:
+    """What several seeds have of a measure, by column of `summary`: the number and, where it has one, its interval."""
+    key, how = measure.key, measure.over_seeds
+    values = [one.row[key] for one in seeds if one.row[measure.among or key] is not None]
+    if how == "same":
+        return {key: seeds[0].row[key]}
+    if how == "mean":
+        return {key: sum(values) / len(values) if values else None}
+    if how == "pooled_class_error":
+        return {key: class_error(np.sum([one.confusion for one in seeds], axis=0), int(key.rsplit("_")[-1]))}
+    if how == "pooled_error":
+        found = error_over_seeds(np.stack([one.predicted != one.label for one in seeds]), seeds[0].digit)
+    elif values and None not in values:
+        found = mean_over_seeds(values)
+        if how == "mean_share":
+            found = Estimate(found.value, max(found.low, 0.0), min(found.high, 100.0))
+    else:
+        return dict.fromkeys((key, f"{key}_low", f"{key}_high"))
+    return {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}
+
+
+# --- the paper's figures ----------------------------------------------------------------------------------------
+
+
+_Network = tuple[str, str | None, int]
+"""A classifier, the family of its transformers, and how many of them stand side by side at the input."""
+
+_DISTORTED = ("r", "rts", "p", "e", "tc")
+_ON_DISTORTED: dict[_Network, tuple[float, ...]] = {
+    ("fcn", None, 0): (2.1, 5.2, 3.1, 3.2, 13.2),
+    ("cnn_paper", None, 0): (1.2, 0.8, 1.5, 1.4, 3.5),
+    ("fcn", "affine", 1): (1.2, 0.8, 1.5, 2.7, 2.0),
+    ("fcn", "projective", 1): (1.3, 0.9, 1.4, 2.6),
+    ("fcn", "tps", 1): (1.1, 0.8, 1.4, 2.4),
+    ("cnn_paper", "affine", 1): (0.7, 0.5, 0.8, 1.2, 1.7),
+    ("cnn_paper", "projective", 1): (0.8, 0.6, 0.8, 1.3),
+    ("cnn_paper", "tps", 1): (0.7, 0.5, 0.8, 1.1),
+}
+"""By dataset, in the order of _DISTORTED. On tc the paper has one transformer for each classifier and does not say of
+which family it is: here, affine."""
+
+_ON_ADDITION: dict[_Network, float] = {
+    ("fcn", None, 0): 47.7,
+    ("cnn_paper", None, 0): 14.7,
+    ("cnn_paper", "affine", 1): 22.6,
+    ("cnn_paper", "projective", 1): 18.5,
+    ("cnn_paper", "tps", 1): 19.1,
+    ("cnn_paper", "affine", 2): 9.0,
+    ("cnn_paper", "projective", 2): 5.9,
+    ("cnn_paper", "tps", 2): 5.8,
+}
+
+_ERRORS: dict[tuple[str, _Network], float] = {
+    **{
+        (dataset, network): error
+        for network, errors in _ON_DISTORTED.items()
+        for dataset, error in zip(_DISTORTED, errors, strict=False)
+    },
+    **{("addition", network): error for network, error in _ON_ADDITION.items()},
+}
+
+_LOCALISATION = {"fcn": "fc_paper", "cnn_paper": "conv_paper"}
+
+
+def paper_error(trial: TrialSpec) -> float | None:
+    """The paper's test error, in percent, for what a trial measures; None where the paper has no such experiment.
+
+    From Jaderberg, Simonyan, Zisserman, Kavukcuoglu, Spatial Transformer Networks (arXiv:1506.02025), section 4.1,
+    table 1, and the appendix for MNIST addition: means over three seeds. It has one where the digits are MNIST's test
+    digits, the dataset is the preset of the paper's name, unchanged, and the network is the paper's: its classifier,
+    with its localisation network and its family at the input, and not asked about turned images. Parameters, recipe,
+    seeds and the transformer's output are the trial's own.
+    """
+    dataset, transformer, classifier = trial.dataset, trial.model.transformer, trial.model.classifier
+    if trial.source != "mnist" or trial.validation or trial.model.tta_angles:
+        return None
+    if dataset.name not in DATASETS or dataset != DatasetSpec.model_validate(dataset.name):
+        return None
+    if transformer is None:
+        return _ERRORS.get((dataset.name, (classifier, None, 0)))
+    own = (transformer.localisation, transformer.before, transformer.control_points, transformer.pose)
+    if own != (_LOCALISATION.get(classifier), (0,), 4, "predicted"):
+        return None
+    return _ERRORS.get((dataset.name, (classifier, transformer.family, transformer.parallel)))

@@ -1,29 +1,26 @@
 """Curves, matrices, images and outlines, drawn with matplotlib, and figures as files."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from stn_train.evaluation.metrics import LEAST, Factor, ResidualCurve
 from stn_train.report.measures import COMPONENTS
-from stn_train.report.robustness import Curve
+from stn_train.report.results import Curve
 from stn_train.run_folder import EpochRecord
 from stn_train.storage import write
 
 if TYPE_CHECKING:
     import pandas as pd
-
-P = ParamSpec("P")
 
 OUTLINES = ("orange", "limegreen", "magenta", "deepskyblue")
 """The colours of transformers' outlines, in turn."""
@@ -56,39 +53,27 @@ def draw_outline(axes: Axes, outline: NDArray[Any], colour: str, width: float) -
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
+IN_PLAIN_TEXT: Any = {"text.usetex": False}
+"""For figures whose text needs no LaTeX, whatever the user's matplotlibrc asks for."""
+
 _UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """By a file's ending, what keeps the time of drawing out of it."""
 
 
-def in_plain_text(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Figures whose text needs no LaTeX, whatever the user's matplotlibrc asks for."""
-
-    @wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with rc_context({"text.usetex": False}):
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG file's bytes."""
-    return _drawn(figure, ".png")
+def figure_file(figure: Figure, ending: str = ".png") -> bytes:
+    """A figure as a file's bytes, of the format of this ending: the same ones for the same figure."""
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": "stn-train"} | IN_PLAIN_TEXT):
+        figure.savefig(file, format=ending[1:], dpi=150, metadata=_UNDATED.get(ending))
+    return file.getvalue()
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure to `path`, atomically, in the format of its ending: the same bytes for the same figure.
+    """Write a figure to `path`, atomically, in the format of its ending.
 
     Raises ValueError where matplotlib knows no such format.
     """
-    write(path, _drawn(figure, path.suffix.lower()))
-
-
-def _drawn(figure: Figure, ending: str) -> bytes:
-    file = io.BytesIO()
-    with rc_context({"svg.hashsalt": "stn-train", "text.usetex": False}):
-        figure.savefig(file, format=ending[1:], dpi=150, metadata=_UNDATED.get(ending))
-    return file.getvalue()
+    write(path, figure_file(figure, path.suffix.lower()))
 
 
 _LEAST_ERROR = 0.01
@@ -102,7 +87,7 @@ _QUANTITIES: dict[Factor, str] = {
 }
 
 
-@in_plain_text
+@rc_context(IN_PLAIN_TEXT)
 def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequence[EpochRecord]]]) -> Figure:
     """The error on `split` in percent and the training loss, per epoch, both on log axes.
 
@@ -127,7 +112,7 @@ def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequen
     return figure
 
 
-@in_plain_text
+@rc_context(IN_PLAIN_TEXT)
 def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[Curve]]) -> Figure:
     """The error on `split` in percent against each quantity, a line for each model; grey is the range of training."""
     figure = Figure(figsize=(10, 7), layout="constrained")
@@ -144,7 +129,7 @@ def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[C
     return figure
 
 
-@in_plain_text
+@rc_context(IN_PLAIN_TEXT)
 def residual_curves(title: str, models: Mapping[str, Sequence[ResidualCurve]]) -> Figure:
     """What is left of each component against what there was of it, a panel for each, a line for each model.
 
@@ -161,7 +146,14 @@ def residual_curves(title: str, models: Mapping[str, Sequence[ResidualCurve]]) -
     for axes, component in zip(panels, components, strict=False):
         for number, (model, of_model) in enumerate(models.items()):
             for curve in (each for each in of_model if each.component == component):
-                _draw_residual_curve(axes, curve, model, number)
+                after, varies, colour = np.array(curve.after), np.array(curve.varies), f"C{number}"
+                axes.plot(curve.before, after, color=colour, linewidth=1.2, marker=".", markersize=5, label=model)
+                axes.fill_between(curve.before, after - varies, after + varies, color=colour, alpha=0.15, linewidth=0)
+        _, unit = LEAST[component]
+        axes.set_xlabel(f"{COMPONENTS[component]}{f' ({unit})' if unit else ''}, as distorted")
+        axes.set_ylabel("left after the transformer")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
         axes.axline((0, 0), slope=1, color="0.6", linestyle="--", linewidth=1, zorder=0, label="removes nothing")
         axes.axhline(0, color="0.6", linewidth=0.8, zorder=0, label="removes all")
         axes.legend(frameon=False)
@@ -169,18 +161,7 @@ def residual_curves(title: str, models: Mapping[str, Sequence[ResidualCurve]]) -
     return figure
 
 
-def _draw_residual_curve(axes: Axes, curve: ResidualCurve, model: str, number: int) -> None:
-    after, varies = np.array(curve.after), np.array(curve.varies)
-    axes.plot(curve.before, after, color=f"C{number}", linewidth=1.2, marker=".", markersize=5, label=model)
-    axes.fill_between(curve.before, after - varies, after + varies, color=f"C{number}", alpha=0.15, linewidth=0)
-    _, unit = LEAST[curve.component]
-    axes.set_xlabel(f"{COMPONENTS[curve.component]}{f' ({unit})' if unit else ''}, as distorted")
-    axes.set_ylabel("left after the transformer")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-@in_plain_text
+@rc_context(IN_PLAIN_TEXT)
 def errors_by_digits(trials: "pd.DataFrame") -> Figure:
     """The error in percent against the number of training digits, both on log axes, in a panel for each dataset.
 
@@ -198,7 +179,7 @@ def errors_by_digits(trials: "pd.DataFrame") -> Figure:
         axes.set_xlabel("training digits")
         axes.set_xscale("log")
         axes.set_xticks(sorted(set(here["training_digits"])))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_ylabel(f"{here['split'].iloc[0]} error (%)")
         axes.legend(frameon=False)
@@ -217,7 +198,7 @@ def _draw(axes: Axes, at: Sequence[float], values: Sequence[Sequence[float]], mo
     axes.fill_between(at, lowest, highest, color=f"C{number}", alpha=0.2, linewidth=0)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -226,7 +207,7 @@ def _draw(axes: Axes, at: Sequence[float], values: Sequence[Sequence[float]], mo
 Array = NDArray[np.generic]
 
 
-@in_plain_text
+@rc_context(IN_PLAIN_TEXT)
 def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
     """The confusion of each model: percent of a true class's images (row) by predicted class (column).
 
@@ -253,7 +234,7 @@ def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
     return figure
 
 
-@in_plain_text
+@rc_context(IN_PLAIN_TEXT)
 def located(title: str, samples: Mapping[str, Mapping[str, Array]]) -> Figure:
     """A row for each class: images with the true box (green) and the predicted one (orange).
 

@@ -1,6 +1,7 @@
 """A contact sheet: digits before and after a variant's distortion."""
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -8,11 +9,11 @@ from numpy.typing import NDArray
 from stn_train.data.datasets import make_fixed_dataset
 from stn_train.data.distortion import Distortion, Outline
 from stn_train.data.sources import CLASSES, Digits
-from stn_train.report.plots import draw_outline, in_plain_text, show_image
+from stn_train.report.plots import IN_PLAIN_TEXT, draw_outline, show_image
 from stn_train.specs import DatasetSpec
 
 
-@in_plain_text
+@rc_context(IN_PLAIN_TEXT)
 def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> Figure:
     """A figure: a row with one digit of each class, and for each variant a row of the same digits, distorted.
 

@@ -7,6 +7,7 @@
 Terminal, HTML, Markdown, report.json, report.csv and notebooks show these, and compute nothing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
@@ -17,15 +18,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import ResidualCurve
+from stn_train.evaluation.metrics import LEVELS, Factor, ResidualCurve, Robustness, others, trained_range
 from stn_train.report.diagnostics import TransformerWarning, warnings_of
-from stn_train.report.measures import MEASURES, Measure, TrialFiles
-from stn_train.report.robustness import Robust, robust
-from stn_train.run_folder import RunFolder
+from stn_train.report.measures import MEASURES, Measure, measured, over_seeds
+from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names
 from stn_train.statistics import Comparison, compare, corrected
 
 _MOST_DIGITS = 1_000_000
+
+_CLIPPED = 0.05
+"""The share of images that may lose ink at the canvas's edge beyond the dataset's own: where more do, a level of
+robustness is left out."""
 
 Cell = tuple[str, str]
 """A dataset's and a model's name."""
@@ -47,25 +51,9 @@ class Trial:
     residual_curves: tuple[ResidualCurve, ...] | None = None
 
     @property
-    def cell(self) -> Cell:
-        """Its dataset and model."""
-        return self.row["dataset"], self.row["model"]
-
-    @property
     def key(self) -> str:
         """`dataset/model/seed-0`."""
         return f"{self.row['dataset']}/{self.row['model']}/seed-{self.row['seed']}"
-
-    @property
-    def images_of(self) -> tuple[Any, ...]:
-        """What its images are drawn from, and how."""
-        return (self.spec.source, self.spec.dataset, self.row["split"]) if self.spec else ()
-
-    @property
-    def wrong(self) -> NDArray[np.bool_]:
-        """(M): which images it misclassified."""
-        wrong: NDArray[np.bool_] = self.predicted != self.label
-        return wrong
 
     @cached_property
     def confusion(self) -> NDArray[np.integer]:
@@ -73,6 +61,53 @@ class Trial:
         classes = int(self.row["classes"])
         counts = np.bincount(self.label * classes + self.predicted, minlength=classes**2)
         return counts.reshape(classes, classes)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The error of a model, in percent, against one quantity of the distortion."""
+
+    dataset: str
+    model: str
+    factor: Factor
+    trained: tuple[float, float]
+    """From where to where training has seen the quantity."""
+    levels: tuple[float, ...]
+    errors: tuple[tuple[float, ...], ...]
+    """At each level, of each seed."""
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """At each level, over the seeds."""
+        return tuple(sum(seeds) / len(seeds) for seeds in self.errors)
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """The mean error over seeds of a model trained on one dataset and tested on each of the run, in percent.
+
+    None where it cannot be asked.
+    """
+
+    trained_on: str
+    model: str
+    errors: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Robust:
+    """All that `stn-train robustness` has measured of a run; `images` of each point of the curves."""
+
+    images: int
+    curves: tuple[Curve, ...]
+    crossed: tuple[Crossed, ...]
+
+    def of(self, dataset: str) -> dict[Factor, list[Curve]]:
+        """The curves of one dataset's models, by quantity."""
+        return {
+            factor: [curve for curve in self.curves if (curve.dataset, curve.factor) == (dataset, factor)]
+            for factor in LEVELS
+        }
 
 
 @dataclass(frozen=True)
@@ -102,8 +137,13 @@ class Results:
 def finished_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[TrialSpec]:
     """The trials of `experiment` that have a result in `folder`, dataset by dataset and model by model."""
     finished = folder.finished(experiment)
-    datasets, models = ([entry.name for entry in entries] for entries in (experiment.datasets, experiment.models))
-    return sorted(finished, key=lambda one: (datasets.index(one.dataset.name), models.index(one.model.name)))
+    return [
+        trial
+        for dataset in experiment.datasets
+        for model in experiment.models
+        for trial in finished
+        if (trial.dataset.name, trial.model.name) == (dataset.name, model.name)
+    ]
 
 
 def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Trial:
@@ -122,8 +162,7 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
             raise UserError(f"{files.predictions} is damaged: {name} is not between 0 and {most - 1}; {files.anew}")
     if (len(label), int((predicted != label).sum())) != (result.images, result.errors):
         raise UserError(f"{files.predictions} and {files.result} do not agree; delete both and run the trial again")
-    latest = epochs[-1] if epochs else None
-    read = TrialFiles(result, files.load_timing(), files.load_alignment(), latest)
+    timing, alignment, latest = files.load_timing(), files.load_alignment(), epochs[-1] if epochs else None
     row = {
         "dataset": spec.dataset.name,
         "model": spec.model.name,
@@ -134,13 +173,12 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
         "classes": classes,
         "split": result.split,
         "precision": result.precision,
-        "device": read.timing.device,
-        "threads": read.timing.threads,
-        **{measure.key: measure.read(read) for measure in MEASURES},
+        "device": timing.device,
+        "threads": timing.threads,
+        **measured(result, timing, alignment, latest),
     }
     warnings = tuple(warnings_of(latest, trial.training)) if latest else ()
-    curves = read.alignment.residual_curves if read.alignment else None
-    return Trial(row, label, predicted, digit, trial, warnings, curves)
+    return Trial(row, label, predicted, digit, trial, warnings, alignment.residual_curves if alignment else None)
 
 
 def read_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[Trial]:
@@ -162,8 +200,8 @@ def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
     trials = read_trials(folder, experiment)
     if not trials:
         raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
-    measured = robust(folder, experiment, [trial.spec for trial in trials if trial.spec])
-    return replace(tabulate(trials), experiment=experiment, robustness=measured)
+    found = robust(folder, experiment, [trial.spec for trial in trials if trial.spec])
+    return replace(tabulate(trials), experiment=experiment, robustness=found)
 
 
 def tabulate(trials: Sequence[Trial]) -> Results:
@@ -173,10 +211,20 @@ def tabulate(trials: Sequence[Trial]) -> Results:
     Raises UserError where those of one dataset were not evaluated on the same images.
     """
     cells: dict[Cell, list[Trial]] = {}
+    first: dict[str, Trial] = {}
     for trial in trials:
-        cells.setdefault(trial.cell, []).append(trial)
-    _check_same_images(trials)
-    shown = [one for one in MEASURES if not one.group.startswith(_NUMBERED) or _any_has(one, trials)]
+        cells.setdefault((trial.row["dataset"], trial.row["model"]), []).append(trial)
+        before = first.setdefault(trial.row["dataset"], trial)
+        if not (np.array_equal(trial.digit, before.digit) and np.array_equal(trial.label, before.label)):
+            raise UserError(
+                f"{before.key} and {trial.key} were evaluated on different images, so they cannot be compared: "
+                "delete the older of the two and run again"
+            )
+    shown = [
+        one
+        for one in MEASURES
+        if not one.group.startswith(_NUMBERED) or any(trial.row.get(one.key) is not None for trial in trials)
+    ]
     columns = [*_NAMES, *(one.key for one in shown)]
     comparisons = pd.DataFrame(_comparisons(cells), columns=_COMPARED)
     curves = {cell: _mean_curves(seeds) for cell, seeds in cells.items()}
@@ -199,10 +247,6 @@ _COMPARED = (
 )
 
 
-def _any_has(measure: Measure, trials: Sequence[Trial]) -> bool:
-    return any(trial.row.get(measure.key) is not None for trial in trials)
-
-
 def _summary(cells: dict[Cell, list[Trial]], cell: Cell, measures: Sequence[Measure]) -> dict[str, Any]:
     seeds = cells[cell]
     first = seeds[0].row
@@ -215,7 +259,7 @@ def _summary(cells: dict[Cell, list[Trial]], cell: Cell, measures: Sequence[Meas
         "paired_seeds": tuple(trial.row["seed"] for trial in seeds if trial.row["seed"] in baseline),
     }
     for measure in measures:
-        row |= measure.columns(seeds)
+        row |= over_seeds(measure, seeds)
     return row
 
 
@@ -231,17 +275,14 @@ def _comparisons(cells: dict[Cell, list[Trial]]) -> list[dict[str, Any]]:
         if size and transforming:
             told = _compared(cells, dataset, model, "supervised", supervised, model)
             parts += [size, transforming, told, _compared(cells, dataset, model, "oracle", oracle, model)]
-    found = [one for one in whole if one]
-    adjusted = corrected([comparison for _, comparison in found])
-    everything: list[tuple[dict[str, Any], Comparison, float | None]] = []
-    everything += [(row, one, one.adjusted) for (row, _), one in zip(found, adjusted, strict=True)]
-    everything += [(row, one, None) for row, one in filter(None, parts)]
+    found, rows = [one for one in whole if one], []
+    for (names, _), one in zip(found, corrected([comparison for _, comparison in found]), strict=True):
+        rows.append((names, one, one.adjusted, one.is_shown))
+    rows += [(names, one, math.nan, False) for names, one in filter(None, parts)]
     return [
-        row
+        {**names, "seeds": one.seeds, "p": one.p, "mcnemar": one.mcnemar, "adjusted_p": adjusted, "shown": shown}
         | dict(zip(("difference", "difference_low", "difference_high"), astuple(one.difference), strict=True))
-        | {"p": one.p, "adjusted_p": p, "shown": p is not None and one.is_shown}
-        | {"seeds": one.seeds, "mcnemar": one.mcnemar}
-        for row, one, p in everything
+        for names, one, adjusted, shown in rows
     ]
 
 
@@ -255,20 +296,11 @@ def _compared(
     paired = [seed for seed in mine if seed in theirs]
     if not paired:
         return None
-    model_wrong, baseline_wrong = (np.stack([trials[seed].wrong for seed in paired]) for trials in (mine, theirs))
+    model_wrong, baseline_wrong = (
+        np.stack([of_seed[seed].predicted != of_seed[seed].label for seed in paired]) for of_seed in (mine, theirs)
+    )
     names = {"dataset": dataset, "of": of, "part": part, "model": model, "baseline": baseline}
     return names, compare(model_wrong, baseline_wrong, theirs[paired[0]].digit)
-
-
-def _check_same_images(trials: Sequence[Trial]) -> None:
-    first: dict[str, Trial] = {}
-    for trial in trials:
-        before = first.setdefault(trial.row["dataset"], trial)
-        if not (np.array_equal(trial.digit, before.digit) and np.array_equal(trial.label, before.label)):
-            raise UserError(
-                f"{before.key} and {trial.key} were evaluated on different images, so they cannot be compared: "
-                "delete the older of the two and run again"
-            )
 
 
 def _mean_curves(seeds: Sequence[Trial]) -> tuple[ResidualCurve, ...]:
@@ -291,4 +323,57 @@ def _mean_curves(seeds: Sequence[Trial]) -> tuple[ResidualCurve, ...]:
             },
         )
         for curves in zip(*of_seeds, strict=True)
+    )
+
+
+def robust(folder: RunFolder, experiment: ExperimentSpec, finished: Sequence[TrialSpec]) -> Robust | None:
+    """What has been measured of the finished trials; None where nothing has. Raises UserError for a damaged file."""
+    measured: dict[tuple[str, str], list[tuple[TrialResult, Robustness]]] = {}
+    for trial in finished:
+        found = folder.trial(trial).load_robustness()
+        if found is not None:
+            one = folder.trial(trial).load_result(), found
+            measured.setdefault((trial.dataset.name, trial.model.name), []).append(one)
+    if not measured:
+        return None
+    images = next(iter(measured.values()))[0][1].images
+    curves = (_curve(seeds, factor) for seeds in measured.values() for factor in LEVELS)
+    several = len(experiment.datasets) > 1
+    crossed = tuple(_crossed(seeds, experiment) for seeds in measured.values()) if several else ()
+    return Robust(images, tuple(curves), crossed)
+
+
+def _curve(seeds: Sequence[tuple[TrialResult, Robustness]], factor: Factor) -> Curve:
+    trial = seeds[0][0].trial
+    of_seeds = [[point for point in found.points if point.factor == factor] for _, found in seeds]
+    images, own = seeds[0][1].images, seeds[0][0].clipped / seeds[0][0].images
+    levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped / images <= own + _CLIPPED]
+    return Curve(
+        dataset=trial.dataset.name,
+        model=trial.model.name,
+        factor=factor,
+        trained=trained_range(trial.dataset, factor),
+        levels=tuple(points[0].level for points in levels),
+        errors=tuple(tuple(100 * point.errors / images for point in points) for points in levels),
+    )
+
+
+def _crossed(seeds: Sequence[tuple[TrialResult, Robustness]], experiment: ExperimentSpec) -> Crossed:
+    own, model = seeds[0][0].trial.dataset, seeds[0][0].trial.model.name
+    meant = others(own, experiment.datasets)  # a record of another dataset of the same name says nothing of this one
+    of_seeds = [
+        {own.name: result.error}
+        | {other.dataset.name: 100 * other.errors / other.images for other in found.crossed if other.dataset in meant}
+        for result, found in seeds
+    ]
+    asked = [dataset.name for dataset in experiment.datasets]
+    return Crossed(
+        own.name,
+        model,
+        {
+            name: sum(errors[name] for errors in of_seeds) / len(of_seeds)
+            if all(name in errors for errors in of_seeds)
+            else None
+            for name in asked
+        },
     )

@@ -1,10 +1,11 @@
 """The pictures of a trial's transformers: images in a row, with what transformers make of them below."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.font_manager import findfont
@@ -17,6 +18,7 @@ from stn_train.run_folder import Gallery, unnumbered
 from stn_train.specs import TrialSpec
 
 Array = NDArray[np.generic]
+Arrays = Mapping[str, Array]
 
 _TILE, _GAP, _TEXT = 88, 6, 22
 """Pixels: an image's side, the space around it, and a line's height."""
@@ -34,7 +36,7 @@ _FIRST, _EACH, _LAST = 1000, 300, 2500
 """Milliseconds that a step is shown."""
 
 
-def examples(title: str, seen: Mapping[str, Array]) -> bytes:
+def examples(title: str, seen: Arrays) -> bytes:
     """A PNG of the best images, of typical ones and of the worst mistakes: inputs above, what is made of them below.
 
     On the inputs lie the outlines of the sampling grids; a dot marks the output's top left corner, so that a rotation
@@ -43,57 +45,47 @@ def examples(title: str, seen: Mapping[str, Array]) -> bytes:
     strips, margin = [], _margin(seen)
     for kind in np.unique(seen["kind"]):
         few = {name: array[seen["kind"] == kind] for name, array in seen.items()}
-        strips.append(_titled(_KINDS[kind], _strip(few, _labels(few), margin)))
-    return _png(_titled(title, _stacked(strips)))
+        strips.append(_stacked([_strip(few, few["label"], margin)], _KINDS[kind]))
+    return _file([_stacked(strips, title)], "PNG")
 
 
-def means(title: str, seen: Mapping[str, Array]) -> bytes:
+def means(title: str, seen: Arrays) -> bytes:
     """A PNG of the mean image of each class, above, and of what the classifier reads, below.
 
     Each is as bright as it can be, so that how sharp they are can be compared. seen: the arrays of means.npz.
     """
-    classes = np.arange(len(seen["image"]))
     bright = {
         name: images * (255 / np.maximum(images.max(axis=(1, 2, 3), keepdims=True).astype(float), 1))
         for name, images in seen.items()
     }
-    return _png(_titled(title, _strip(bright | {"label": classes, "predicted": classes}, list(map(str, classes)), 0.0)))
+    return _file([_stacked([_strip(bright, np.arange(len(seen["image"])), 0.0)], title)], "PNG")
 
 
-def rotation_sweep(title: str, seen: Mapping[str, Array]) -> bytes:
+def rotation_sweep(title: str, seen: Arrays) -> bytes:
     """A PNG of one digit at every angle, in two rows. seen: the arrays of rotation_sweep.npz (Gallery)."""
-    captions = [f"{angle}° → {predicted}" for angle, predicted in zip(seen["angle"], seen["predicted"], strict=True)]
-    half, margin = -(-len(captions) // 2), _margin(seen)
-    strips = [
-        _strip({name: array[part] for name, array in seen.items()}, captions[part], margin)
-        for part in (slice(None, half), slice(half, None))
-    ]
-    return _png(_titled(f"{title}: the angle and the predicted class", _stacked(strips)))
+    half, margin = -(-len(seen["angle"]) // 2), _margin(seen)
+    strips = []
+    for part in (slice(None, half), slice(half, None)):
+        few = {name: array[part] for name, array in seen.items()}
+        strips.append(_strip(few, [f"{angle}°" for angle in few["angle"]], margin))
+    return _file([_stacked(strips, f"{title}: the angle and the predicted class")], "PNG")
 
 
-def training(title: str, seen: Mapping[str, Array]) -> bytes:
+def training(title: str, seen: Arrays) -> bytes:
     """A GIF of the same images epoch by epoch. seen: the arrays of training.npz (see Gallery)."""
     epochs = seen["epoch"]  # of each frame; 0 is before training
-    shown = np.unique(np.linspace(0, len(epochs) - 1, _STEPS).round().astype(int))
     frames, margin = [], _margin(seen)
-    for frame in shown:
+    for frame in np.unique(np.linspace(0, len(epochs) - 1, _STEPS).round().astype(int)):
         fixed = ("image", "label", "epoch")
         step = {name: array if name in fixed else array[frame] for name, array in seen.items()}
         when = f"epoch {epochs[frame]} of {epochs[-1]}" if epochs[frame] else "before training"
-        frames.append(_shown(_titled(f"{title}: {when}", _strip(step, _labels(step), margin))))
+        frames.append(_stacked([_strip(step, step["label"], margin)], f"{title}: {when}"))
     durations = [_EACH] * len(frames)
     durations[0], durations[-1] = _FIRST, _LAST
-    file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    return file.getvalue()
+    return _file(frames, "GIF", save_all=True, duration=durations, loop=0)
 
 
-def _labels(seen: Mapping[str, Array]) -> list[str]:
-    """The true and the predicted class of each image."""
-    return [f"{label} → {predicted}" for label, predicted in zip(seen["label"], seen["predicted"], strict=True)]
-
-
-def _margin(seen: Mapping[str, Array]) -> float:
+def _margin(seen: Arrays) -> float:
     """The border, as a share of an image's side: wide enough for all outlines, within _MARGINS."""
     height, width = seen["image"].shape[-2:]
     beyond = [
@@ -103,33 +95,31 @@ def _margin(seen: Mapping[str, Array]) -> float:
     return float(np.clip(max(beyond, default=0.0) + _DOT, *_MARGINS))
 
 
-def _strip(seen: Mapping[str, Array], captions: Sequence[str], margin: float) -> Image.Image:
-    """A column for each image: itself with the outlines, what each transformer puts out, the caption (wrong: red)."""
+def _strip(seen: Arrays, captions: Iterable[object], margin: float) -> Image.Image:
+    """A column for each image: itself with the outlines, what each transformer puts out, each in a frame of the colour
+    of its outline, and below `caption → predicted class`, in red where it is wrong; without classes, the caption."""
     (images,), outputs, outlines = (unnumbered(name, seen) for name in ("image", "output", "outline"))
     step = _FINE * (_TILE + _GAP)
     sheet = Image.new("RGB", (len(images) * step, (1 + len(outputs)) * step + _FINE * _TEXT), "white")
     draw = ImageDraw.Draw(sheet)
     for column, caption in enumerate(captions):
         tiles = [_outlined(images[column], [outline[column] for outline in outlines], margin)]
-        tiles += [
-            _framed(output[column], colour if len(outputs) > 1 else "black")
-            for output, colour in zip(outputs, cycle(OUTLINES), strict=False)
-        ]
+        for output, colour in zip(outputs, cycle(OUTLINES), strict=False):
+            inside = _enlarged(output[column], _FINE * (_TILE - 2))
+            tiles.append(ImageOps.expand(inside, _FINE, colour if len(outputs) > 1 else "black"))
         for row, tile in enumerate(tiles):
             sheet.paste(tile, (column * step + _FINE * _GAP // 2, row * step + _FINE * _GAP // 2))
-        colour = "black" if seen["label"][column] == seen["predicted"][column] else "red"
-        draw.text((column * step + step // 2, len(tiles) * step), caption, colour, _font(), anchor="ma")
+        text, colour = str(caption), "black"
+        if "predicted" in seen:
+            text = f"{caption} → {seen['predicted'][column]}"
+            colour = "black" if seen["label"][column] == seen["predicted"][column] else "red"
+        draw.text((column * step + step // 2, len(tiles) * step), text, colour, _font(), anchor="ma")
     return sheet
 
 
 def _enlarged(image: Array, side: int) -> Image.Image:
     """An image, C x H x W, uint8, its pixels as squares, in the middle of a white one of this side."""
     return ImageOps.pad(Image.fromarray(coloured(image)), (side, side), Image.Resampling.NEAREST, color="white")
-
-
-def _framed(image: Array, colour: str) -> Image.Image:
-    """An image in a thin frame, for instance in the colour of the outline of what was sampled."""
-    return ImageOps.expand(_enlarged(image, _FINE * (_TILE - 2)), _FINE, colour)
 
 
 def _outlined(image: Array, outlines: Sequence[Array], margin: float) -> Image.Image:
@@ -154,39 +144,30 @@ def _outlined(image: Array, outlines: Sequence[Array], margin: float) -> Image.I
     return tile
 
 
-def _stacked(sheets: Sequence[Image.Image]) -> Image.Image:
-    stack = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), "white")
-    top = 0
+def _stacked(sheets: Sequence[Image.Image], title: str) -> Image.Image:
+    """Sheets below each other, below their title."""
+    size = max(sheet.width for sheet in sheets), _FINE * _TEXT + sum(sheet.height for sheet in sheets)
+    stack, top = Image.new("RGB", size, "white"), _FINE * _TEXT
+    ImageDraw.Draw(stack).text((_FINE * _GAP // 2, 0), title, "black", _font())
     for sheet in sheets:
         stack.paste(sheet, (0, top))
         top += sheet.height
     return stack
 
 
-def _titled(title: str, sheet: Image.Image) -> Image.Image:
-    """The sheet below its title."""
-    heading = Image.new("RGB", (sheet.width, _FINE * _TEXT), "white")
-    ImageDraw.Draw(heading).text((_FINE * _GAP // 2, 0), title, "black", _font())
-    return _stacked([heading, sheet])
-
-
-def _shown(sheet: Image.Image) -> Image.Image:
-    """A sheet brought down to the size in which it is shown."""
-    return sheet.resize((sheet.width // _FINE, sheet.height // _FINE), Image.Resampling.LANCZOS)
-
-
-def _png(sheet: Image.Image) -> bytes:
+def _file(sheets: Sequence[Image.Image], kind: str, **options: Any) -> bytes:
+    """Sheets, brought down to the size in which they are shown, as a file of this kind with a frame for each."""
     file = io.BytesIO()
-    _shown(sheet).save(file, "PNG")
+    first, *others = (
+        sheet.resize((sheet.width // _FINE, sheet.height // _FINE), Image.Resampling.LANCZOS) for sheet in sheets
+    )
+    first.save(file, kind, **({"append_images": others} if others else {}), **options)
     return file.getvalue()
 
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(findfont("DejaVu Sans"), _FINE * 13)
-
-
-Arrays = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)

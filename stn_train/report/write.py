@@ -1,19 +1,21 @@
 """The report of a run's folder: written from its saved files, as often as one likes."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from stn_train import storage
 from stn_train.config import dump
 from stn_train.report.page import html, markdown, records, render
-from stn_train.report.plots import confusions, learning_curves, png, residual_curves, robustness_curves
+from stn_train.report.plots import confusions, figure_file, learning_curves, residual_curves, robustness_curves
 from stn_train.report.results import Results, finished_trials, results_of
 from stn_train.report.snapshots import Drawing, drawings
 from stn_train.run_folder import RunFolder
-from stn_train.specs import CLASSIFIERS, ExperimentSpec, TrialSpec, trials_of
+from stn_train.specs import CLASSIFIERS, ExperimentSpec, trials_of
 from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, json_text, write
 
 FORMAT = 6
@@ -26,15 +28,6 @@ class Report:
 
     results: Results
     files: list[Path]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of a report: what stands above it, its path relative to the report, and what is to be seen."""
-
-    title: str
-    path: str
-    words: str
 
 
 def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> Report:
@@ -56,15 +49,24 @@ def write_report(folder: RunFolder, experiment: ExperimentSpec) -> Report:
     environment = load_environment(folder.environment)
     pictures = []
     for drawing in _drawings(folder, experiment, results):
-        pictures.append(Picture(drawing.title, f"{folder.figures.name}/{drawing.name}", drawing.words))
-        write(folder.figures / drawing.name, drawing.content)
+        path = f"{folder.figures.name}/{drawing.name}"
+        pictures.append({"title": drawing.title, "path": path, "words": drawing.words})
+        write(folder.path / path, drawing.content)
     document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
     write(document, json_text(json_document(results)) + "\n")
     write(table, csv_document(results))
-    said = {"r": results, "pictures": pictures, "environment": environment, **_again(experiment)}
-    write(reading, markdown(experiment.name, "report.j2", **said))
-    write(page, html(experiment.name, "report.j2", folder.path, **said))
-    return Report(results, [document, table, reading, page, *(folder.path / picture.path for picture in pictures)])
+    paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
+    said = {
+        **{"title": experiment.name, "first_screen": False, "r": results, "pictures": pictures},
+        **{"environment": environment, "planned": len(trials_of(experiment))},
+        "relative_paths": [f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()],
+        "imports": any(model.classifier not in CLASSIFIERS for model in experiment.models),
+        "config": dump(experiment),
+    }
+    text = markdown("report.j2", **said)
+    write(reading, text)
+    write(page, html(text, folder.path))
+    return Report(results, [document, table, reading, page, *(folder.path / picture["path"] for picture in pictures)])
 
 
 def load_environment(path: Path) -> dict[str, Any] | None:
@@ -89,10 +91,14 @@ def json_document(results: Results) -> dict[str, Any]:
         "trials": records(results.trials),
         "summary": records(results.summary),
         "comparisons": records(results.comparisons),
-        "confusions": _by_cell(results.confusions, lambda counts: {"counts": counts.tolist()}),
-        "residual_curves": _by_cell(
-            results.residual_curves, lambda curves: {"curves": [curve.model_dump() for curve in curves]}
-        ),
+        "confusions": [
+            {"dataset": dataset, "model": model, "counts": counts.tolist()}
+            for (dataset, model), counts in results.confusions.items()
+        ],
+        "residual_curves": [
+            {"dataset": dataset, "model": model, "curves": [curve.model_dump() for curve in curves]}
+            for (dataset, model), curves in results.residual_curves.items()
+        ],
         "warnings": [
             {**{key: trial.row[key] for key in ("dataset", "model", "seed")}, "kind": warning.fault}
             | {"transformer": warning.number, **warning.diagnostics.model_dump()}
@@ -107,59 +113,42 @@ def csv_document(results: Results) -> str:
     compared = results.comparisons[results.comparisons["part"] == "all"]
     beside = compared.drop(columns=["of", "part", "baseline", "seeds", "shown"])
     table = results.summary.merge(beside, on=["dataset", "model"], how="left")
-    listed = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value)
-    return str(listed.to_csv(index=False, lineterminator="\n"))
-
-
-def _by_cell(found: Mapping[tuple[str, str], Any], plain: Any) -> list[dict[str, Any]]:
-    return [{"dataset": dataset, "model": model, **plain(one)} for (dataset, model), one in found.items()]
-
-
-def _again(experiment: ExperimentSpec) -> dict[str, Any]:
-    """What is needed to run it again."""
-    paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
-    return {
-        "planned": len(trials_of(experiment)),
-        "relative_paths": [f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()],
-        "imports": any(model.classifier not in CLASSIFIERS for model in experiment.models),
-        "config": dump(experiment),
-    }
+    for name in ("tta_angles", "seeds", "seed_errors", "paired_seeds", "mcnemar"):
+        table[name] = [" ".join(map(str, value)) if isinstance(value, tuple) else value for value in table[name]]
+    return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -> Iterator[Drawing]:
-    """All pictures of the report, dataset by dataset."""
+    """All pictures of the report, dataset by dataset: curves, transformers, confusions, of what is known."""
+    finished = finished_trials(folder, experiment)
+    split = "validation" if experiment.validation else "test"
     for dataset in dict.fromkeys(results.summary["dataset"]):
-        trials = [trial for trial in finished_trials(folder, experiment) if trial.dataset.name == dataset]
+        trials = [trial for trial in finished if trial.dataset.name == dataset]
         models = list(dict.fromkeys(trial.model.name for trial in trials))
-        yield from _curves(folder, dataset, models, trials, results)
+        robust = results.robustness.of(dataset) if results.robustness else {}
+        if any(robust.values()):
+            yield _drawing("robustness", dataset, models, split, robustness_curves, split, robust)
+        epochs = {
+            model: [folder.trial(one).load_metrics() for one in trials if one.model.name == model] for model in models
+        }
+        known = {model: [of_seed for of_seed in seeds if of_seed] for model, seeds in epochs.items()}
+        if any(known.values()):
+            yield _drawing("learning_curves", dataset, models, split, learning_curves, split, known)
+        left = {model: results.residual_curves.get((dataset, model), ()) for model in models}
+        if told := [model for model, curves in left.items() if curves]:
+            yield _drawing("courses", dataset, told, split, residual_curves, left)
         for model in models:
-            trial = min((trial for trial in trials if trial.model.name == model), key=lambda trial: trial.seed)
+            first = min(trial.seed for trial in trials if trial.model.name == model)
+            (trial,) = (trial for trial in trials if (trial.model.name, trial.seed) == (model, first))
             yield from drawings(trial, folder.trial(trial).load_gallery())
         matrices = {model: results.confusions[dataset, model] for model in models}
-        yield _drawing("confusions", dataset, models, lambda title, found=matrices: confusions(title, found))
+        yield _drawing("confusions", dataset, models, split, confusions, matrices)
 
 
-def _curves(
-    folder: RunFolder, dataset: str, models: list[str], trials: list[TrialSpec], results: Results
-) -> Iterator[Drawing]:
-    """The curves of one dataset, of what is known: robustness, learning curves, what is left of the distortion."""
-    split = "validation" if trials[0].validation else "test"
-    robust = results.robustness.of(dataset) if results.robustness else {}
-    if any(robust.values()):
-        yield _drawing("robustness", dataset, models, lambda title: robustness_curves(title, split, robust), split)
-    epochs = {
-        model: [folder.trial(one).load_metrics() for one in trials if one.model.name == model] for model in models
-    }
-    known = {model: [of_seed for of_seed in seeds if of_seed] for model, seeds in epochs.items()}
-    if any(known.values()):
-        yield _drawing("learning_curves", dataset, models, lambda title: learning_curves(title, split, known), split)
-    left = {model: results.residual_curves.get((dataset, model), ()) for model in models}
-    if told := [model for model, curves in left.items() if curves]:
-        yield _drawing("courses", dataset, told, lambda title: residual_curves(title, left))
-
-
-def _drawing(kind: str, dataset: str, models: list[str], draw: Any, split: str = "") -> Drawing:
-    """A figure, with its title and what is to be seen."""
+def _drawing(
+    kind: str, dataset: str, models: list[str], split: str, draw: Callable[..., Figure], *shown: Any
+) -> Drawing:
+    """A figure of what is `shown`, with its title and what is to be seen."""
     title = render("sentences.j2", "picture_title", kind, dataset)
     words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(models), split)
-    return Drawing(title, f"{kind}@{dataset}.png", words, png(draw(title)))
+    return Drawing(title, f"{kind}@{dataset}.png", words, figure_file(draw(title, *shown)))

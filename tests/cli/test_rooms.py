@@ -37,7 +37,7 @@ def test_below_the_command_line_nothing_prints_or_exits(path):
 def test_package_command_line_and_torch_free_rooms_import_no_torch():
     code = (
         "import stn_train, stn_train.cli, stn_train.config, stn_train.storage, stn_train.statistics, "
-        "stn_train.report.write, stn_train.report.text, "
+        "stn_train.report.write, stn_train.report.page, "
         "stn_train.experiment.tensorboard, sys\n"
         "print(sorted({'torch', 'torchvision'} & set(sys.modules)))"
     )

@@ -7,11 +7,9 @@ import pandas as pd
 import pytest
 
 from stn_train.config import load_config
-from stn_train.report.measures import MEASURES
-from stn_train.report.page import WIDTH, aligned, render
-from stn_train.report.paper import paper_error
+from stn_train.report.measures import MEASURES, paper_error
+from stn_train.report.page import WIDTH, aligned, render, summary
 from stn_train.report.results import Results
-from stn_train.report.text import summary
 from stn_train.specs import ExperimentSpec, baseline_of, trials_of
 
 TABLE1 = load_config("paper/table1")
@@ -19,7 +17,7 @@ SMALL = ExperimentSpec.model_validate(
     {"name": "x", "datasets": ["r", "rts"], "models": ["fcn", "cnn", "cnn_paper", "st_cnn_paper"]}
 )
 ROW: dict[str, Any] = {
-    **{key: None for measure in MEASURES for key in (measure.key, *measure.ends * measure.has_interval)},
+    **{f"{measure.key}{end}": None for measure in MEASURES for end in ("", "_low", "_high")},
     **{"transforms": False, "tta_angles": (), "split": "test", "precision": "float32", "seed_errors": (1.0,)},
     **{"parameters": 400_000, "macs": 9_000_000, "training_images_per_second": 1000.0, "training_digits": 60_000},
 }

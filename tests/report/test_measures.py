@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,15 +16,17 @@ from made_up_run import begin, finish
 from stn_train.report.measures import (
     BY_KEY,
     MEASURES,
-    balanced_accuracy,
+    Measure,
+    OverSeeds,
+    cell,
     in_group,
-    mean_share,
-    mean_with_interval,
-    with_interval,
+    measured,
+    over_seeds,
 )
 from stn_train.report.results import results_of
 from stn_train.report.write import report_run
-from stn_train.run_folder import RunFolder
+from stn_train.run_folder import RunFolder, TrialResult
+from stn_train.specs import trials_of
 
 
 @pytest.fixture
@@ -41,6 +44,12 @@ def seeds(**values: list[float | None]) -> list[Any]:
     ]
 
 
+def brought_together(how: OverSeeds, among: str | None = None, **values: list[float | None]) -> list[float | None]:
+    """The value of a measure `a` over seeds, and the ends of its interval."""
+    measure = Measure("a", "a", "made up", how, "{:g}".format, among=among)
+    return [*over_seeds(measure, seeds(**values)).values()]
+
+
 def test_every_measure_has_a_key_of_its_own_a_heading_and_a_description() -> None:
     assert len(BY_KEY) == len(MEASURES)
     assert all(measure.heading and len(measure.description) > 5 for measure in MEASURES)
@@ -48,7 +57,7 @@ def test_every_measure_has_a_key_of_its_own_a_heading_and_a_description() -> Non
 
 def test_every_column_of_numbers_is_a_measure_or_an_end_of_its_interval(run: RunFolder) -> None:
     results = results_of(run)
-    known = {key for measure in MEASURES for key in (measure.key, *measure.ends)}
+    known = {f"{measure.key}{end}" for measure in MEASURES for end in ("", "_low", "_high")}
     names = {"dataset", "model", "baseline", "transforms", "tta_angles", "split", "precision"}
     assert set(results.trials) - {measure.key for measure in MEASURES} - names == {"seed", "device", "threads"}
     assert set(results.summary) - known - names == {"seeds", "seed_errors", "paired_seeds"}
@@ -61,39 +70,45 @@ def test_a_measure_of_the_details_is_in_the_table_and_in_both_documents(run: Run
     assert all(measure.key in row for row in (*document["trials"], *document["summary"], *lines))
     if measure.key != "training_digits":  # which is left out, as all have the same
         assert f" {measure.heading} |" in reading
-        assert f">{measure.heading}</th>" in page
+        assert f">{escape(measure.heading)}</th>" in page
 
 
 def test_seeds_without_a_number_are_left_out_of_the_mean_and_without_any_there_is_none() -> None:
-    told = mean_with_interval("a", seeds(a=[1.0, None, 3.0]))
-    assert told is not None
-    assert (told.value, told.low < 1, told.high > 3) == (2.0, True, True)
-    assert mean_with_interval("a", seeds(a=[None, None])) is None
+    value, low, high = brought_together("mean_with_interval", a=[1.0, None, 3.0])
+    assert low is not None
+    assert high is not None
+    assert (value, low < 1, high > 3) == (2.0, True, True)
+    assert brought_together("mean_with_interval", a=[None, None]) == [None] * 3
 
 
 def test_a_mean_of_what_some_of_the_measured_seeds_lack_is_not_told() -> None:
-    assert mean_with_interval("a", seeds(a=[1.0, None], b=[1.0, 1.0]), among="b") is None
-    told = mean_with_interval("a", seeds(a=[1.0, None], b=[1.0, None]), among="b")
-    assert told is not None
-    assert told.value == 1.0
+    assert brought_together("mean_with_interval", "b", a=[1.0, None], b=[1.0, 1.0]) == [None] * 3
+    assert brought_together("mean_with_interval", "b", a=[1.0, None], b=[1.0, None])[0] == 1.0
 
 
 def test_the_interval_of_a_percentage_stays_within_0_and_100() -> None:
-    told = mean_share("a", seeds(a=[99.0, 100.0]))
-    assert told is not None
-    assert (told.value, told.high) == (99.5, 100.0)
-    assert 0 <= told.low < 99.5
+    value, low, high = brought_together("mean_share", a=[99.0, 100.0])
+    assert low is not None
+    assert (value, high) == (99.5, 100.0)
+    assert 0 <= low < 99.5
 
 
 def test_a_number_is_written_with_its_interval_where_that_has_a_width() -> None:
-    assert with_interval({"a": 0.571, "a_low": 0.434, "a_high": 0.742}, "a") == "0.57 [0.43, 0.74]"
-    assert with_interval({"a": 0.571, "a_low": 0.571, "a_high": 0.571}, "a") == "0.57"
-    assert with_interval({"a": 62, "a_low": 58, "a_high": 66}, "a", BY_KEY["iou"].text) == "62 % [58, 66]"
-    assert with_interval({"a": None}, "a") == ""
+    assert cell({"a": 0.571, "a_low": 0.434, "a_high": 0.742}, "a") == "0.57 [0.43, 0.74]"
+    assert cell({"a": 0.571, "a_low": 0.571, "a_high": 0.571}, "a") == "0.57"
+    assert cell({"iou": 62, "iou_low": 58, "iou_high": 66}, "iou") == "62 % [58, 66]"
+    assert cell({"a": None}, "a") == ""
 
 
 def test_balanced_accuracy_counts_each_class_alike_and_leaves_out_those_without_images(run: RunFolder) -> None:
-    assert balanced_accuracy(np.array([[90, 10, 0], [5, 5, 0], [0, 0, 0]])) == pytest.approx((90 + 50) / 2)
+    spec = trials_of(run.load_experiment())[0]
+    counts = np.zeros((10, 10), int)
+    counts[0, :2], counts[1, :2] = (90, 10), (5, 5)
+    files = run.trial(spec)
+    about = {"images": 110, "errors": 15, "confusion": counts.tolist()}
+    result = TrialResult.model_validate(files.load_result().model_dump() | about)
+    found = measured(result, files.load_timing(), None, None)
+    assert found["balanced_accuracy"] == pytest.approx((90 + 50) / 2)
     table = results_of(run).summary
     assert table["balanced_accuracy"].tolist() == pytest.approx((100 - table["error"]).tolist()), (
         "classes are alike here"

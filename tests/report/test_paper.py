@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stn_train.config import load_config
-from stn_train.report.paper import paper_error
+from stn_train.report.measures import paper_error
 from stn_train.specs import DATASETS, ExperimentSpec, trials_of
 
 THE_PAPERS = ("r", "rts", "p", "e", "tc", "addition")

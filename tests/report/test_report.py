@@ -12,11 +12,10 @@ from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, compared, finish,
 
 from stn_train import storage
 from stn_train.errors import UserError
-from stn_train.report.page import WIDTH
+from stn_train.report.page import WIDTH, status, status_text, summary
 from stn_train.report.plots import confusions, learning_curves, residual_curves
 from stn_train.report.results import results_of
 from stn_train.report.snapshots import KINDS
-from stn_train.report.text import status, status_text, summary
 from stn_train.report.write import report_run
 from stn_train.run_folder import EpochRecord, RunFolder
 from stn_train.storage import folder_lock
@@ -398,7 +397,7 @@ def test_the_error_of_each_seed_is_shown_so_that_one_that_collapsed_is_seen(
     names = [f"{dataset} " if len(datasets) > 1 else "" for dataset in datasets]
     for model, errors in (("cnn", "3.00, 4.00, 5.00"), ("st_cnn", "3.00, 4.00, 89.00")):
         assert f"{model}, seed by seed: {'; '.join(name + errors for name in names)}" in text.splitlines()
-        assert reading.count(f" | {errors} | ") == page.count(f"<td>{errors}</td>") == len(datasets)
+        assert reading.count(f" | {errors} | ") == page.count(f">{errors}</td>") == len(datasets)
 
 
 def test_of_one_seed_nothing_is_said_seed_by_seed(one_seed: RunFolder) -> None:
