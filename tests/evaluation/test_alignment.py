@@ -84,7 +84,11 @@ def pair(family: Family) -> list[Map]:
     done = Map(family, near_identity(family, 0.05), CANVAS)
     pose = Map(AFFINE, same_for_all(near_identity(AFFINE, 0.2, seed=1)), CANVAS)
     if isinstance(family, MatrixFamily):
-        return [done, Map(HOMOGRAPHY, torch.linalg.inv(family.matrix(done.theta, done.aspect)).flatten(1), CANVAS), pose]
+        return [
+            done,
+            Map(HOMOGRAPHY, torch.linalg.inv(family.matrix(done.theta, done.aspect)).flatten(1), CANVAS),
+            pose,
+        ]
     spline = InverseSpline("inverse", family.identity, family)
     return [done, Map(spline, done.theta, CANVAS), pose]
 
