@@ -138,6 +138,7 @@ def _write_results(
 ) -> None:
     """Write everything that a report reads of a training that has ended; `predictions` are of the fixed images."""
     from stn_train.evaluation.alignment import alignment_metrics
+    from stn_train.evaluation.metrics import HALF_TURNS
 
     precision, size = precision_on(runtime.device, trial.training), size_of(trial)
     found = {"predicted": predictions.predicted, "label": fixed.labels, "digit": fixed.digit}
@@ -145,7 +146,15 @@ def _write_results(
     write_arrays(folder.predictions, {name: values.numpy() for name, values in found.items()})
     for kind, arrays in gallery(trial, runtime, state.final, fixed, predictions).items():
         write_arrays(folder.path / f"{kind}.npz", arrays)
-    alignment = alignment_metrics(trial.dataset, fixed, state.final, predictions.thetas, runtime.device, precision)
+    alignment = alignment_metrics(
+        trial.dataset,
+        fixed,
+        state.final,
+        predictions.thetas,
+        runtime.device,
+        precision,
+        HALF_TURNS[trial.source],
+    )
     if alignment is not None:
         write_record(folder.alignment, alignment.model_dump(mode="json"))
     timing = Timing(
