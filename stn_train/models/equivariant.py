@@ -133,8 +133,8 @@ _KINDS = 3
 _FEW = 60
 _SOFT, _SHARP = 0.04, 0.03
 """How much likeness, of 1, makes a turn e times as likely: while templates are sought, and when they teach."""
-_ONE_WAY = 0.3
-"""The length of the mean of all turns, as unit vectors, above which digits have been turned less than all around."""
+_ONE_WAY = 0.2
+"""The length of the mean of a kind's turns, as unit vectors, above which digits were turned less than all around."""
 
 
 @dataclass(frozen=True)
@@ -177,32 +177,33 @@ def congeal(localisation: EquivariantLocalisation, images: Tensor, labels: Tenso
         while len(first) < _KINDS:  # the next is like many, and unlike those before
             first.append(int((alike.mean(dim=1) - alike[:, first].amax(dim=1)).argmax()))
         patterns[label] = torch.fft.irfft(few[first], n=ANGLES, dim=2)
-    prior = total = torch.zeros(ANGLES, device=device)
+    prior, one_way = torch.zeros(ANGLES, device=device), True
     for round_ in range(_ROUNDS):
         patterns = _normed(patterns)
-        total = torch.zeros(ANGLES, device=device)
+        turned_by = torch.zeros(classes, _KINDS, ANGLES, device=device)
         for label in labels.unique().tolist():
             own = spectra[labels == label]
             joint = _likeness(own, patterns[label].expand(len(own), -1, -1, -1)) / _SOFT + prior
             turns = joint.flatten(1).softmax(dim=1).view_as(joint)
-            waves = torch.fft.rfft(turns, dim=2)
+            waves = torch.fft.rfft(turns, dim=2).conj()
             for kind in range(_KINDS):
-                mean = torch.fft.irfft(own * waves[:, kind].conj()[:, None], n=ANGLES, dim=2).mean(dim=0)
-                upright = waves[:, kind, 1].sum() / turns[:, kind].sum()
-                if round_ < _CENTRED and upright.abs() > _ONE_WAY:
-                    mean = torch.roll(mean, -round(float(upright.angle()) / (2 * math.pi) * ANGLES), 1)
-                patterns[label, kind] = mean
-            total += turns.sum(dim=(0, 1))
+                patterns[label, kind] = torch.fft.irfft(own * waves[:, kind, None], n=ANGLES, dim=2).mean(dim=0)
+            turned_by[label] = turns.sum(dim=0)
+        if round_ < _CENTRED:
+            mean_turn = torch.fft.rfft(turned_by, dim=2)[:, :, 1]
+            one_way = bool(mean_turn.abs().sum() > _ONE_WAY * len(images))
+            if one_way:
+                upright = (-mean_turn.angle() / (2 * math.pi) * ANGLES).round().long()
+                patterns = _rolled(patterns, upright)
         if round_ >= _WITH_PRIOR:
-            prior = (total / len(images) + 1e-3).log()
+            prior = (turned_by.sum(dim=(0, 1)) / len(images) + 1e-3).log()
     patterns = _normed(patterns)
-    if torch.fft.rfft(total / total.sum())[1].abs() > _ONE_WAY:
-        shifts = [shift for shift in _aligned(patterns.mean(dim=1)) for _ in range(_KINDS)]
+    if one_way:
+        shifts = _aligned(patterns.mean(dim=1))[:, None].expand(-1, _KINDS)
     else:  # all around: nothing says which way is up, and the kinds of a class lie as they came
-        shifts, prior = _aligned(patterns.flatten(0, 1)), torch.zeros_like(prior)
-    turned = [torch.roll(each, shift, 1) for each, shift in zip(patterns.flatten(0, 1), shifts, strict=True)]
-    priors = [torch.roll(prior, -shift) for shift in shifts[::_KINDS]]
-    return Templates(torch.stack(turned).view_as(patterns), torch.stack(priors))
+        shifts, prior = _aligned(patterns.flatten(0, 1)).view(-1, _KINDS), torch.zeros_like(prior)
+    shifts = shifts.to(device)
+    return Templates(_rolled(patterns, shifts), _rolled(prior.expand(classes, -1), -shifts[:, 0]))
 
 
 def _spectrum(polar: Tensor) -> Tensor:
@@ -226,14 +227,25 @@ def _likeness(spectra: Tensor, patterns: Tensor) -> Tensor:
     return likeness
 
 
-def _aligned(patterns: Tensor) -> list[int]:
-    """By how many angles to turn each of M patterns so that those alike lie alike; the best of a few starts."""
+def _rolled(patterns: Tensor, by: Tensor) -> Tensor:
+    """Patterns, (...) x A or (...) x R x A, each rolled along its angles by its own number of them, (...)."""
+    rings = patterns.flatten(by.ndim, -2) if patterns.ndim > by.ndim + 1 else patterns.unsqueeze(-2)
+    angles = (torch.arange(ANGLES, device=by.device) - by[..., None]) % ANGLES
+    return rings.gather(-1, angles.unsqueeze(-2).expand_as(rings)).view_as(patterns)
+
+
+def _aligned(patterns: Tensor) -> Tensor:
+    """By how many angles to turn each of M patterns (M) so that those alike lie alike, and most stay as they are.
+
+    The best of a few starts, from each of which one pattern after another takes the turn in which it is most like all
+    others.
+    """
     spectra = torch.fft.rfft(_normed(patterns - patterns.mean(dim=2, keepdim=True)), dim=2)
     pairs = torch.fft.irfft((spectra[:, None].conj() * spectra[None]).sum(dim=2), n=ANGLES, dim=2).clamp(min=0) ** 3
     pairs = pairs.cpu()
-    pairs[range(len(pairs)), range(len(pairs))] = 0
     index = torch.arange(len(pairs))
-    best, highest = torch.zeros(len(pairs), dtype=torch.int64), -1.0
+    pairs[index, index] = 0
+    best, highest = torch.zeros_like(index), -1.0
     for start in range(20):
         shifts = torch.randint(0, ANGLES, (len(pairs),), generator=torch.Generator().manual_seed(start))
         for _ in range(20):
@@ -243,4 +255,6 @@ def _aligned(patterns: Tensor) -> list[int]:
         reached = float(pairs[index[:, None], index, (shifts[:, None] - shifts) % ANGLES].sum())
         if reached > highest:
             best, highest = shifts, reached
-    return best.tolist()
+    apart = (best[:, None] - best + ANGLES // 2) % ANGLES - ANGLES // 2
+    commonest = (apart.abs() <= ANGLES // 8).sum(dim=1).argmax()
+    return (best - best[commonest]) % ANGLES
