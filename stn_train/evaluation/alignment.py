@@ -80,7 +80,7 @@ def alignment_metrics(
 
     iou, aligned, ink = regions(maps, fixed.sources, fixed.digit)
     network.eval()
-    turn = turns_left(components, components_of_a_digit, fixed.labels, half_turns)
+    turn = turns_left(components, components_of_a_digit, fixed.labels, digit, half_turns)
     images, output = within_classes(network.front, fixed.images, fixed.labels, dataset.classes, device, poses)
     digits, _ = within_classes(nn.Identity(), fixed.sources[:, None], fixed.digits.labels, dataset.classes, device)
     return AlignmentMetrics(
@@ -269,11 +269,16 @@ def spread(component: Component, values: Tensor, digit: Tensor | None = None) ->
 
 
 def turns_left(
-    components: Components, components_of_a_digit: Components, labels: Tensor, half_turns: Collection[int] = ()
+    components: Components,
+    components_of_a_digit: Components,
+    labels: Tensor,
+    digit: Tensor,
+    half_turns: Collection[int] = (),
 ) -> tuple[float | None, float | None, float | None, float | None]:
     """How digits of one kind still differ in rotation: AlignmentMetrics' four `turn_`, of M images of classes `labels`.
 
-    Of a digit there are 2 M, each image's and then each's again, distorted otherwise. None where it does not vary.
+    Of a digit there are those of the M images and of others after them, that show the same digits distorted otherwise;
+    `digit` has the number of each one's. None where rotation does not vary.
     """
     nothing = None, None, None, None
     if "rotation" not in components or "rotation" not in components_of_a_digit:
@@ -281,8 +286,12 @@ def turns_left(
     if spread("rotation", components["rotation"][0]) < LEAST["rotation"][0]:
         return nothing
     period = torch.where(torch.isin(labels, torch.tensor([*half_turns], dtype=labels.dtype)), 180.0, 360.0).double()
-    one, other = components_of_a_digit["rotation"][1][:, 0].chunk(2)
-    apart = (torch.remainder(one - other + period / 2, period) - period / 2).abs()
+    first = dict(zip(reversed(digit[: len(labels)].tolist()), reversed(range(len(labels))), strict=True))
+    pair = torch.tensor([first[number] for number in digit[len(labels) :].tolist()])
+    turn = components_of_a_digit["rotation"][1][:, 0]
+    apart = (
+        torch.remainder(turn[pair] - turn[len(labels) :] + period[pair] / 2, period[pair]) - period[pair] / 2
+    ).abs()
     within = []
     for values in components["rotation"]:
         phase = values[:, 0] * (2 * torch.pi / period)

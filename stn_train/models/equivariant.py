@@ -11,6 +11,7 @@ image turned to where it looks most like them, and the network learns to tell th
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from stn_train.errors import UserError
 from stn_train.geometry import SIMILARITY, Family, bilinear_sampler, pixel_centres, precise
+from stn_train.models.blocks import check_images
 
 RADII = 12
 ANGLES = 64
@@ -121,7 +123,9 @@ def equivariant(family: Family, size: tuple[int, int], channels: int) -> Equivar
     """Centre and size of the ink, and an angle from its polar image: see the module. For similarities, of any size."""
     if family is not SIMILARITY:
         raise UserError(f"the localisation network equivariant predicts similarities, not the family {family.name}")
-    return EquivariantLocalisation(channels)
+    network = EquivariantLocalisation(channels)
+    network.register_forward_pre_hook(partial(check_images, "the localisation network", channels, None))
+    return network
 
 
 # --- congealing -------------------------------------------------------------------------------------------------------

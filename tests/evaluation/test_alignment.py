@@ -377,16 +377,16 @@ def test_what_is_left_of_rotation_counts_within_a_digit_and_within_a_class():
     of_class = torch.tensor([0.0, 3.0] * 6, dtype=torch.float64) * 20  # each class has a pose of its own: no spread
     labels = torch.tensor([0, 1] * 6)
     of_digit = torch.cat([torch.zeros(12), torch.tensor([4.0] * 10 + [30.0, 176.0])]).double()
-    left = torch.stack([of_class, of_class])
+    left, digit = torch.stack([of_class, of_class]), torch.arange(12).repeat(2)
     components = {"rotation": (angle[:, None], left[0][:, None])}
     twice = {"rotation": (torch.cat([angle, angle])[:, None], (left.flatten() + of_digit)[:, None])}
-    median, large, before, within = turns_left(components, twice, labels)
+    median, large, before, within = turns_left(components, twice, labels, digit)
     assert (median, large) == (pytest.approx(4), pytest.approx(2 / 12))
     assert within == pytest.approx(0, abs=1e-6)
     assert before == pytest.approx(
         float(torch.stack([angle[::2].std(correction=0), angle[1::2].std(correction=0)]).mean()), rel=0.01
     )
-    _, large, _, _ = turns_left(components, twice, labels, half_turns=(1,))
+    _, large, _, _ = turns_left(components, twice, labels, digit, half_turns=(1,))
     assert large == pytest.approx(1 / 12), "176 degrees of a digit that looks the same upside down are 4"
 
 
@@ -398,6 +398,7 @@ def test_a_half_turn_is_none_for_classes_that_look_the_same_upside_down():
             {"rotation": (angle, flipped)},
             {"rotation": (torch.cat([angle] * 2), torch.cat([flipped] * 2))},
             torch.zeros(12),
+            torch.arange(12).repeat(2),
             halves,
         )
         for halves in ((), (0,))
@@ -409,5 +410,10 @@ def test_a_half_turn_is_none_for_classes_that_look_the_same_upside_down():
 def test_where_rotation_does_not_vary_nothing_is_told_of_it():
     still = torch.zeros(12, 1, dtype=torch.float64)
     pair = {"rotation": (torch.cat([still] * 2), torch.cat([still] * 2))}
-    assert turns_left({"rotation": (still, still)}, pair, torch.zeros(12)) == (None, None, None, None)
-    assert turns_left({}, {}, torch.zeros(12)) == (None, None, None, None)
+    assert turns_left({"rotation": (still, still)}, pair, torch.zeros(12), torch.arange(12).repeat(2)) == (
+        None,
+        None,
+        None,
+        None,
+    )
+    assert turns_left({}, {}, torch.zeros(12), torch.arange(12).repeat(2)) == (None, None, None, None)
