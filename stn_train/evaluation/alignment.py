@@ -12,7 +12,7 @@ the report says how much is removed; `residual_curves` is what is left of small 
 whether it finds the digit, and `within_classes` how much images of a class look alike once they are aligned.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import isfinite
@@ -39,6 +39,7 @@ _HARDLY = 1e-3
 _OVERLAPS = 0.5
 _STEPS_WHERE_BENT = 16
 _CHUNK = 500
+_LARGE_TURN = 20.0
 
 Components = dict[Component, tuple[Tensor, Tensor]]
 """Of M images, by component, what there was of the distortion and what is left of it, M x k each."""
@@ -51,10 +52,12 @@ def alignment_metrics(
     thetas: Sequence[Tensor],
     device: torch.device,
     precision: Precision,
+    half_turns: Collection[int] = (),
 ) -> AlignmentMetrics | None:
     """How well a network aligns the fixed images of a dataset, whose `thetas` (each M x p) it has predicted.
 
-    The thetas are in the order of the forward pass. None where there is no such thing as *the* pose of its input:
+    The thetas are in the order of the forward pass; `half_turns` are the classes that look the same upside down. None
+    where there is no such thing as *the* pose of its input:
     without a transformer at the input, with several side by side, and where an image shows several digits.
     """
     front = network.transformer
@@ -77,6 +80,7 @@ def alignment_metrics(
 
     iou, aligned, ink = regions(maps, fixed.sources, fixed.digit)
     network.eval()
+    turn = turns_left(components, components_of_a_digit, fixed.labels, digit, half_turns)
     images, output = within_classes(network.front, fixed.images, fixed.labels, dataset.classes, device, poses)
     digits, _ = within_classes(nn.Identity(), fixed.sources[:, None], fixed.digits.labels, dataset.classes, device)
     return AlignmentMetrics(
@@ -88,6 +92,10 @@ def alignment_metrics(
         aligned=float(aligned.mean()),
         aligned_found=float((aligned > _OVERLAPS).double().mean()),
         ink=float(ink.mean()),
+        turn_median=turn[0],
+        turn_large=turn[1],
+        turn_before=turn[2],
+        turn_within=turn[3],
         within_classes_digits=digits,
         within_classes_images=images,
         within_classes_output=output,
@@ -258,6 +266,41 @@ def spread(component: Component, values: Tensor, digit: Tensor | None = None) ->
     size = values.square().sum(dim=1).mean() - varies**2
     frame = pixel_grid(_POINTS, values).flatten(0, 1) * (DIGIT / 2)
     return float(varies / len(frame) ** 0.5 * (frame.square().sum() / size).sqrt())
+
+
+def turns_left(
+    components: Components,
+    components_of_a_digit: Components,
+    labels: Tensor,
+    digit: Tensor,
+    half_turns: Collection[int] = (),
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """How digits of one kind still differ in rotation: AlignmentMetrics' four `turn_`, of M images of classes `labels`.
+
+    Of a digit there are those of the M images and of others after them, that show the same digits distorted otherwise;
+    `digit` has the number of each one's. None where rotation does not vary.
+    """
+    nothing = None, None, None, None
+    if "rotation" not in components or "rotation" not in components_of_a_digit:
+        return nothing
+    if spread("rotation", components["rotation"][0]) < LEAST["rotation"][0]:
+        return nothing
+    period = torch.where(torch.isin(labels, torch.tensor([*half_turns], dtype=labels.dtype)), 180.0, 360.0).double()
+    first = dict(zip(reversed(digit[: len(labels)].tolist()), reversed(range(len(labels))), strict=True))
+    pair = torch.tensor([first[number] for number in digit[len(labels) :].tolist()])
+    turn = components_of_a_digit["rotation"][1][:, 0]
+    apart = (
+        torch.remainder(turn[pair] - turn[len(labels) :] + period[pair] / 2, period[pair]) - period[pair] / 2
+    ).abs()
+    within = []
+    for values in components["rotation"]:
+        phase = values[:, 0] * (2 * torch.pi / period)
+        mean = group_means(torch.stack([phase.sin(), phase.cos()], dim=1), labels)
+        from_mean = torch.remainder(phase - torch.atan2(*mean.unbind(-1)) + torch.pi, 2 * torch.pi) - torch.pi
+        squares = (from_mean * period / (2 * torch.pi)).square()[:, None]
+        of_class = [group_means(squares, labels)[labels == label][0].sqrt() for label in labels.unique()]
+        within.append(float(torch.stack(of_class).mean()))
+    return float(apart.median()), float((apart > _LARGE_TURN).double().mean()), within[0], within[1]
 
 
 def residual_curves(components: Components) -> tuple[ResidualCurve, ...]:

@@ -65,6 +65,9 @@ class Diagnostics(Spec):
     gradient: float = Field(description="norm of the localisation network's gradient, as a share of the rest's")
 
 
+HALF_TURNS = {"mnist": (0, 1, 8), "digits": (0, 1, 8), "fashion_mnist": (), "kmnist": ()}
+"""Of each source the classes that look the same upside down, so that a half turn is no turn."""
+
 _Spreads = Annotated[tuple[Spread, ...], Field(strict=False)]
 
 
@@ -89,6 +92,16 @@ class AlignmentMetrics(Spec):
     aligned: float = Field(description="the same, of the region that holds a frame once the common pose is taken off")
     aligned_found: float = Field(description="share of images in which that is above 0.5")
     ink: float = Field(description="share of the digit's ink inside the sampled region")
+    turn_median: float | None = Field(
+        description="median of how far two distortions of one digit differ in rotation, in what the transformer puts "
+        "out: degrees, modulo 180 for digits that look the same upside down; None where a map has no rotation"
+    )
+    turn_large: float | None = Field(description="share of the digits in which that is above 20 degrees")
+    turn_before: float | None = Field(description="spread of rotation within a class, as distorted: see turn_within")
+    turn_within: float | None = Field(
+        description="the same in what the transformer puts out: the root mean square distance from the class's "
+        "circular mean, in degrees, modulo 180 as above; the mean of the classes"
+    )
     within_classes_digits: float | None = Field(description="among the digits, not distorted")
     within_classes_images: float | None = Field(description="among the images")
     within_classes_output: float | None = Field(description="among what the transformer puts out")

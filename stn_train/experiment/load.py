@@ -12,7 +12,7 @@ from stn_train.data.distortion import true_poses
 from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import Predictions, classify
-from stn_train.evaluation.metrics import AlignmentMetrics
+from stn_train.evaluation.metrics import HALF_TURNS, AlignmentMetrics
 from stn_train.experiment.run import check_import
 from stn_train.experiment.runtime import Runtime, load_fixed
 from stn_train.experiment.trial import network_of
@@ -123,7 +123,7 @@ def evaluate(
         (found.predicted != fixed.labels).numpy(),
         fixed.digit.numpy(),
         found.confusion(fixed.labels, asked.classes).numpy(),
-        alignment_metrics(asked, fixed, network, found.thetas, runtime.device, precision),
+        alignment_metrics(asked, fixed, network, found.thetas, runtime.device, precision, HALF_TURNS[trial.source]),
     )
 
 

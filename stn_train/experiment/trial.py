@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,9 @@ from stn_train.errors import Stopped
 from stn_train.experiment.runtime import Runtime, environment, load_trial_data
 from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapshot
 from stn_train.models.build import ModelSize, build_model, measure_model
+from stn_train.models.equivariant import EquivariantLocalisation, Templates, congeal
 from stn_train.models.network import Network, precision_on
+from stn_train.models.transformer import SpatialTransformer
 from stn_train.run_folder import EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import TrialSpec
 from stn_train.storage import LINES, write, write_arrays, write_record
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from stn_train.evaluation.metrics import Diagnostics
 
 _DIAGNOSED = 128
+_CONGEALED = 8000
 
 
 def size_of(trial: TrialSpec) -> ModelSize:
@@ -38,6 +42,21 @@ def network_of(trial: TrialSpec, runtime: Runtime) -> Network:
     torch.manual_seed(trial.seed)
     network = build_model(trial.model, dataset.canvas, trial.parameters, dataset.channels, dataset.classes)
     return network.to(runtime.device).to(memory_format=torch.channels_last)
+
+
+def templates_of(network: Network, data: TrainingData, trial: TrialSpec) -> Templates | None:
+    """What an equivariant localisation network learns to turn digits to, found in the training images; else None.
+
+    Found before training, and again where one is taken up again: the same for the same seed.
+    """
+    transformer = network.transformer
+    if not isinstance(transformer, SpatialTransformer) or not isinstance(
+        transformer.localisation, EquivariantLocalisation
+    ):
+        return None
+    unseen = islice(data.batches(trial.seed, trial.training.epochs, _CONGEALED // 8), 8)
+    images, labels, _ = zip(*unseen, strict=True)
+    return congeal(transformer.localisation, torch.cat(images), torch.cat(labels))
 
 
 def run_trial(
@@ -64,11 +83,12 @@ def run_trial(
         _write_epochs(folder, records, frames)
     poses = true_poses(trial.dataset, fixed.theta) if trial.model.pose == "oracle" else None
     precision = precision_on(runtime.device, recipe)
+    templates = templates_of(state.network, data, trial)
     classified = partial(classify, state.final, fixed.images, runtime.device, precision, poses, trial.model.tta_angles)
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None
     try:
-        for loss in train(state, data, recipe, trial.seed, runtime.device, after_step):
+        for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates):
             predictions = classified()
             errors = int((predictions.predicted != fixed.labels).sum())
             record = EpochRecord(
@@ -118,6 +138,7 @@ def _write_results(
 ) -> None:
     """Write everything that a report reads of a training that has ended; `predictions` are of the fixed images."""
     from stn_train.evaluation.alignment import alignment_metrics
+    from stn_train.evaluation.metrics import HALF_TURNS
 
     precision, size = precision_on(runtime.device, trial.training), size_of(trial)
     found = {"predicted": predictions.predicted, "label": fixed.labels, "digit": fixed.digit}
@@ -125,7 +146,15 @@ def _write_results(
     write_arrays(folder.predictions, {name: values.numpy() for name, values in found.items()})
     for kind, arrays in gallery(trial, runtime, state.final, fixed, predictions).items():
         write_arrays(folder.path / f"{kind}.npz", arrays)
-    alignment = alignment_metrics(trial.dataset, fixed, state.final, predictions.thetas, runtime.device, precision)
+    alignment = alignment_metrics(
+        trial.dataset,
+        fixed,
+        state.final,
+        predictions.thetas,
+        runtime.device,
+        precision,
+        HALF_TURNS[trial.source],
+    )
     if alignment is not None:
         write_record(folder.alignment, alignment.model_dump(mode="json"))
     timing = Timing(

@@ -165,7 +165,9 @@ def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: 
         stages.append(parallel[0] if len(parallel) == 1 else ParallelTransformers(parallel))
         (height, breadth), channels = output, channels * len(parallel)
     front = (stages[0] if len(stages) == 1 else nn.Sequential(*stages)) if stages else None
-    network = Network(front, classifier(size=(height, breadth), channels=channels, classes=classes, **wide), spec.pose)
+    channels += 2 * transformer.coordinates
+    classify = classifier(size=(height, breadth), channels=channels, classes=classes, **wide)
+    network = Network(front, classify, spec.pose, transformer.coordinates)
     for layer in filter(None, transformer.before):
         _insert(network, family, transformer.localisation, layer, image)
     return network

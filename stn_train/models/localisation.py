@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stn_train.geometry import Family, pixel_centres, precise
 from stn_train.models.blocks import check_images, check_size, conv_block
+from stn_train.models.equivariant import equivariant
 from stn_train.models.transformer import ThetaHead
 
 Localisation = Callable[[Family, tuple[int, int], int], nn.Module]
@@ -121,6 +122,7 @@ LOCALISATIONS: dict[str, Localisation] = {
     "keypoints": keypoints,
     "conv_paper": conv_paper,
     "fc_paper": fc_paper,
+    "equivariant": equivariant,
 }
 """Our localisation networks by name."""
 

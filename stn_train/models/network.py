@@ -4,8 +4,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stn_train.geometry import HOMOGRAPHY, Family, pixel_grid
+from stn_train.models.equivariant import EquivariantLocalisation, Templates
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import Pose, TrainingSpec
 
@@ -19,14 +21,19 @@ class Network(nn.Module):
 
     `pose` says where the transformer's theta comes from: the localisation network, which learns from the classifier's
     loss (`predicted`), stays at the identity (`identity`) or learns from true poses alone (`supervised`); or true poses
-    that are passed with the images (`oracle`). All but the first are controls, of a single transformer.
+    that are passed with the images (`oracle`). All but the first are controls, of a single transformer. With
+    `coordinates`, the classifier reads two channels more: where in the image, x and y, each pixel was sampled
+    (CoordConv; Liu et al., arXiv:1807.03247).
     """
 
-    def __init__(self, transformer: nn.Module | None, classifier: nn.Module, pose: Pose = "predicted") -> None:
+    def __init__(
+        self, transformer: nn.Module | None, classifier: nn.Module, pose: Pose = "predicted", coordinates: bool = False
+    ) -> None:
         super().__init__()
         self.transformer = transformer
         self.classifier = classifier
         self.pose = pose
+        self.coordinates = coordinates
         if pose == "predicted":
             return
         assert isinstance(transformer, SpatialTransformer)
@@ -36,39 +43,70 @@ class Network(nn.Module):
             transformer.localisation, transformer.family = nn.Identity(), HOMOGRAPHY
 
     def front(self, images: Tensor, poses: Tensor | None = None) -> Tensor:
-        """What the classifier reads, N x C' x h x w, of images, N x C x H x W.
+        """What the transformer puts out, N x C' x h x w, of images, N x C x H x W: what the classifier reads of them.
 
         `poses`: their true poses, theta N x 9 of all homographies, target to source. Only an oracle uses them; without
         them it stays at the identity.
         """
         if self.transformer is None:
             return images
-        given: list[Tensor] = []
-        if self.pose == "oracle":
-            if poses is None:
-                poses = torch.tensor([HOMOGRAPHY.identity]).expand(len(images), -1)
-            given = [poses.to(images.device)]
-        read: Tensor = self.transformer(images, *given)
+        read: Tensor = self.transformer(images, *([self._true_poses(images, poses)] if self.pose == "oracle" else []))
         return read
+
+    def _true_poses(self, images: Tensor, poses: Tensor | None) -> Tensor:
+        return (torch.tensor([HOMOGRAPHY.identity]).expand(len(images), -1) if poses is None else poses).to(
+            images.device
+        )
 
     def forward(self, images: Tensor, poses: Tensor | None = None) -> Tensor:
         """Logits, N x classes, of images and their true poses: see `front`."""
-        logits: Tensor = self.classifier(self.front(images, poses))
+        if not self.coordinates:
+            logits: Tensor = self.classifier(self.front(images, poses))
+            return logits
+        assert isinstance(self.transformer, SpatialTransformer)
+        given = self._true_poses(images, poses) if self.pose == "oracle" else self.transformer.localisation(images)
+        return self._classified(images, given)
+
+    def _classified(self, images: Tensor, theta: Tensor) -> Tensor:
+        """Logits of images, N x classes, warped by theta, N x p."""
+        assert isinstance(self.transformer, SpatialTransformer)
+        read: Tensor = self.transformer(images, theta)
+        if self.coordinates:
+            grid = self.transformer.family.grid(
+                theta, self.transformer.output_size, images.shape[-1] / images.shape[-2]
+            )
+            read = torch.cat([read, grid.movedim(-1, 1).to(read.dtype)], dim=1)
+            read = read.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.classifier(read)
         return logits
 
-    def with_pose_loss(self, images: Tensor, poses: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Logits as of `forward`, and the loss of a supervised localisation network; None for any other, or no poses.
+    def with_pose_loss(
+        self,
+        images: Tensor,
+        poses: Tensor | None = None,
+        labels: Tensor | None = None,
+        templates: Templates | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits as of `forward`, and the loss of a localisation network that learns from it alone; None for any other.
 
-        What follows a supervised transformer sends it no gradient.
+        One that is supervised learns from the images' true `poses`, an equivariant one from how templates of their
+        class would have them turned. The classifier's loss sends neither a gradient.
         """
-        if self.pose != "supervised":
+        if not isinstance(self.transformer, SpatialTransformer):
             return self(images, poses), None
-        assert isinstance(self.transformer, SpatialTransformer)
-        theta: Tensor = self.transformer.localisation(images)
-        aspect = images.shape[-1] / images.shape[-2]
-        loss = None if poses is None else pose_loss(self.transformer.family, theta, poses, aspect)
-        logits: Tensor = self.classifier(self.transformer(images, theta.detach()))
-        return logits, loss
+        localisation = self.transformer.localisation
+        if self.pose == "supervised":
+            theta: Tensor = localisation(images)
+            aspect = images.shape[-1] / images.shape[-2]
+            loss = None if poses is None else pose_loss(self.transformer.family, theta, poses, aspect)
+        elif templates is not None and labels is not None and isinstance(localisation, EquivariantLocalisation):
+            place, polar = localisation.read(images)
+            angles = localisation.angles(polar)
+            theta = localisation.theta(place, angles)
+            loss = F.cross_entropy(angles, templates.turns(polar, labels))
+        else:
+            return self(images, poses), None
+        return self._classified(images, theta.detach()), loss
 
 
 def pose_loss(family: Family, theta: Tensor, poses: Tensor, aspect: float) -> Tensor:

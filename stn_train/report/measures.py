@@ -47,7 +47,8 @@ OverSeeds = Literal["same", "mean", "mean_with_interval", "mean_share", "pooled_
 
 two_decimals, signed_decimals, one_decimal = "{:z.2f}".format, "{:+z.2f}".format, "{:.1f}".format
 whole, percent, short, share = "{:,.0f}".format, "{:z.0f} %".format, "{:g}".format, "{:.1%}".format
-"""`0.57`, `+0.57`, `0.6`; `60,000`, `57 %`, `1e-05`, `3.1%`."""
+degrees = "{:.1f} °".format
+"""`0.57`, `+0.57`, `0.6`; `60,000`, `57 %`, `1e-05`, `3.1%`; `12.3 °`."""
 
 
 def shortened(value: float) -> str:
@@ -124,6 +125,23 @@ _OVERLAP = {
     "ink": ("ink covered", "of the digit's ink that lies inside the sampled region"),
 }
 
+_TURNS: dict[str, tuple[str, str, OverSeeds, Callable[[float], str]]] = {
+    "turn_median": (
+        "between two: median",
+        "two distortions of one digit differ by so much",
+        "mean_with_interval",
+        degrees,
+    ),
+    "turn_large": (
+        "above 20°",
+        "digits of which two distortions differ by more than 20 degrees",
+        "mean_share",
+        percent,
+    ),
+    "turn_before": ("within a class, before", "spread within a class, as distorted", "mean", degrees),
+    "turn_within": ("after", "spread within a class, in what the classifier reads", "mean_with_interval", degrees),
+}
+
 _WITHIN = {"images": "images", "output": "what the classifier reads", "digits": "undistorted digits"}
 
 _DIAGNOSTICS: dict[str, tuple[str, str, Callable[[float], str]]] = {
@@ -159,6 +177,10 @@ MEASURES: tuple[Measure, ...] = (
     *(
         Measure(key, heading, f"percent: {told}", "mean_share", percent, "overlap")
         for key, (heading, told) in _OVERLAP.items()
+    ),
+    *(
+        Measure(key, heading, f"rotation that is left: {told}", how, text, "turns")
+        for key, (heading, told, how, text) in _TURNS.items()
     ),
     *(
         Measure(
@@ -235,6 +257,9 @@ def measured(
     if alignment is None:
         return found
     found |= {key: 100 * float(getattr(alignment, key)) for key in _OVERLAP}
+    for name in _TURNS:
+        turn: float | None = getattr(alignment, name)
+        found[name] = turn if turn is None or name != "turn_large" else 100 * turn
     for name in _WITHIN:
         within: float | None = getattr(alignment, f"within_classes_{name}")
         found[f"within_classes_{name}"] = None if within is None else 100 * within

@@ -9,7 +9,7 @@ from stn_train.specs.fields import DIGIT, LONGEST_NAME, Name, Size, Spec, TtaAng
 CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
 """Our classifiers; any other is a function of the user's, written `package.module:function`."""
 Family = Literal["translation", "scale", "rotation", "shear", "attention", "similarity", "affine", "projective", "tps"]
-Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper"]
+Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper", "equivariant"]
 Pose = Literal["predicted", "identity", "supervised", "oracle"]
 
 _OF_A_USER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
@@ -32,6 +32,10 @@ for _classifier, _parts in {
     for _family in get_args(Family):
         _name = f"st_{_classifier}" if _family == "affine" else f"st_{_classifier}_{_family}"
         MODELS[_name] = {"classifier": _classifier, "transformer": {"family": _family, **_parts}}
+    MODELS[f"st_{_classifier}_equivariant"] = {
+        "classifier": _classifier,
+        "transformer": {**_parts, "family": "similarity", "localisation": "equivariant", "coordinates": True},
+    }
 
 
 class TransformerSpec(Spec):
@@ -51,6 +55,11 @@ class TransformerSpec(Spec):
     before: Annotated[tuple[_Layer, ...], Field(strict=False, min_length=1, max_length=8)] = Field(
         (0,), description="before which layers of the classifier; 0 is the input; a number twice: two in a row"
     )
+    coordinates: bool = Field(
+        False,
+        description="whether the classifier also reads where in the image, x and y, each pixel was sampled: two more "
+        "channels",
+    )
     parallel: int = Field(
         1, ge=1, le=8, description="how many in parallel: each reads every channel, and all that they put out goes on"
     )
@@ -63,14 +72,21 @@ class TransformerSpec(Spec):
 
     @property
     def can_be_controlled(self) -> bool:
-        """Whether it is a single transformer at the input."""
-        return (self.before, self.parallel) == ((0,), 1)
+        """Whether it is a single transformer at the input, of a kind that can stay at the identity."""
+        return (self.before, self.parallel) == ((0,), 1) and self.localisation != "equivariant"
 
     @model_validator(mode="after")
     def _goes_together(self) -> "TransformerSpec":
-        if self.pose != "predicted" and not self.can_be_controlled:
+        if self.pose != "predicted" and (self.before, self.parallel) != ((0,), 1):
             raise ValueError(
                 f"pose {self.pose} is for one transformer at the input: leave out pose, or before and parallel"
+            )
+        if self.coordinates and (self.before, self.parallel) != ((0,), 1):
+            raise ValueError("coordinates are of one transformer at the input: leave them out, or before and parallel")
+        if self.localisation == "equivariant" and (self.family, self.pose) != ("similarity", "predicted"):
+            raise ValueError(
+                f"localisation equivariant predicts similarities, and this is family {self.family} with pose "
+                f"{self.pose}: set family: similarity, and leave out pose"
             )
         if self.parallel > 1 and any(self.before):
             raise ValueError(

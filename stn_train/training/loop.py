@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from stn_train.data.datasets import Batch, TrainingData
 from stn_train.errors import Stopped, TrialError
+from stn_train.models.equivariant import Templates
 from stn_train.models.network import Network, precision_on
 from stn_train.models.transformer import ThetaHead
 from stn_train.specs import TrainingSpec, divergence_advice
@@ -68,13 +69,17 @@ def train(
     seed: int,
     device: torch.device,
     after_step: Callable[[float], bool] = lambda epochs: False,
+    templates: Templates | None = None,
 ) -> Iterator[float]:
     """Train from `state` to the recipe's last epoch; yields each epoch's mean loss, when `state` can be saved.
 
     Everything random is drawn from seed, epoch and step, so that a training that was taken up again ends with the same
     weights. `after_step` is told the epochs done, a fraction; where it asks to stop, raises Stopped, with `state` ready
-    to be saved. Raises TrialError where the loss or a weight is not finite, before such a state is saved.
+    to be saved. With `templates`, an equivariant localisation network learns from them. Raises TrialError where the
+    loss or a weight is not finite, before such a state is saved.
     """
+    if templates is not None:  # its localisation network does not learn from the classifier: nothing to wait for
+        recipe = recipe.changed(classifier_delay=0.0)
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=precision_on(device, recipe) == "bfloat16")
     steps = max(len(data) // recipe.batch_size, 1)
     while state.epoch < recipe.epochs:
@@ -86,7 +91,8 @@ def train(
             torch.manual_seed(seed * _SEED_STRIDE + step)  # of what is random in a forward pass, such as dropout
             set_lr(state.optimizer, recipe, step / (recipe.epochs * steps))
             with mixed:
-                logits, pose_loss = state.network.with_pose_loss(images.to(memory_format=torch.channels_last), poses)
+                images = images.to(memory_format=torch.channels_last)
+                logits, pose_loss = state.network.with_pose_loss(images, poses, labels, templates)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
             state.optimizer.zero_grad()
             (loss if pose_loss is None else loss + pose_loss).backward()

@@ -15,6 +15,7 @@ from stn_train.evaluation.alignment import (
     read_points,
     residual_curves,
     spreads,
+    turns_left,
 )
 from stn_train.evaluation.metrics import ResidualCurve, Spread
 from stn_train.geometry import (
@@ -369,3 +370,50 @@ def test_where_most_images_lie_at_the_mean_no_amounts_are_told():
 def test_of_no_images_there_is_nothing_to_tell(family):
     none = pose_components(some_of(pair(family), []))
     assert (spreads(none), residual_curves(none)) == ((), ())
+
+
+def test_what_is_left_of_rotation_counts_within_a_digit_and_within_a_class():
+    angle = torch.linspace(-60, 60, 12, dtype=torch.float64)
+    of_class = torch.tensor([0.0, 3.0] * 6, dtype=torch.float64) * 20  # each class has a pose of its own: no spread
+    labels = torch.tensor([0, 1] * 6)
+    of_digit = torch.cat([torch.zeros(12), torch.tensor([4.0] * 10 + [30.0, 176.0])]).double()
+    left, digit = torch.stack([of_class, of_class]), torch.arange(12).repeat(2)
+    components = {"rotation": (angle[:, None], left[0][:, None])}
+    twice = {"rotation": (torch.cat([angle, angle])[:, None], (left.flatten() + of_digit)[:, None])}
+    median, large, before, within = turns_left(components, twice, labels, digit)
+    assert (median, large) == (pytest.approx(4), pytest.approx(2 / 12))
+    assert within == pytest.approx(0, abs=1e-6)
+    assert before == pytest.approx(
+        float(torch.stack([angle[::2].std(correction=0), angle[1::2].std(correction=0)]).mean()), rel=0.01
+    )
+    _, large, _, _ = turns_left(components, twice, labels, digit, half_turns=(1,))
+    assert large == pytest.approx(1 / 12), "176 degrees of a digit that looks the same upside down are 4"
+
+
+def test_a_half_turn_is_none_for_classes_that_look_the_same_upside_down():
+    angle = torch.linspace(-60, 60, 12, dtype=torch.float64)[:, None]
+    flipped = torch.tensor([0.0, 180.0] * 6, dtype=torch.float64)[:, None]
+    found = [
+        turns_left(
+            {"rotation": (angle, flipped)},
+            {"rotation": (torch.cat([angle] * 2), torch.cat([flipped] * 2))},
+            torch.zeros(12),
+            torch.arange(12).repeat(2),
+            halves,
+        )
+        for halves in ((), (0,))
+    ]
+    assert found[0][3] == pytest.approx(90)
+    assert found[1][3] == pytest.approx(0, abs=1e-6)
+
+
+def test_where_rotation_does_not_vary_nothing_is_told_of_it():
+    still = torch.zeros(12, 1, dtype=torch.float64)
+    pair = {"rotation": (torch.cat([still] * 2), torch.cat([still] * 2))}
+    assert turns_left({"rotation": (still, still)}, pair, torch.zeros(12), torch.arange(12).repeat(2)) == (
+        None,
+        None,
+        None,
+        None,
+    )
+    assert turns_left({}, {}, torch.zeros(12), torch.arange(12).repeat(2)) == (None, None, None, None)

@@ -13,6 +13,8 @@ from stn_train.models.localisation import LOCALISATIONS, SpatialSoftArgmax, conv
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
 from stn_train.specs import MODELS, ModelSpec
 
+OF_ANY_FAMILY = [name for name in LOCALISATIONS if name != "equivariant"]  # which starts at no identity
+
 TYPES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 EVERY = {**FAMILIES, "tps_5": thin_plate_spline(5)}
 
@@ -23,7 +25,7 @@ def random_images(*shape: int) -> Tensor:
 
 @TYPES
 @pytest.mark.parametrize("family", EVERY.values(), ids=list(EVERY))
-@pytest.mark.parametrize("localisation", LOCALISATIONS)
+@pytest.mark.parametrize("localisation", OF_ANY_FAMILY)
 def test_a_fresh_transformer_is_the_identity_of_every_family(family, localisation, dtype):
     images = random_images(2, 1, 28, 36).to(dtype)
     network = nn.Sequential(
