@@ -54,7 +54,7 @@ class Network(nn.Module):
         return read
 
     def _true_poses(self, images: Tensor, poses: Tensor | None) -> Tensor:
-        return (torch.tensor([HOMOGRAPHY.identity]).expand(len(images), -1) if poses is None else poses).to(
+        return (torch.tensor([HOMOGRAPHY.identity]).expand(images.shape[0], -1) if poses is None else poses).to(
             images.device
         )
 
