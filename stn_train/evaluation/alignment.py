@@ -8,7 +8,8 @@ does the same to every image, these are equal.
 
 From the top: `alignment_metrics` asks for all of it; `maps_of` has D and T; `pose_components` takes D K0^-1 and C K^-1
 apart, for each image, into a rotation, a scale and so on; `spreads` are how far these vary before and after, of which
-the report says how much is removed; `residual_curves` is what is left of small and large distortions. `regions` asks
+the report says how much is removed; `residual_curves` is what is left of small and large distortions, `turns_left` how
+digits of one kind still differ in rotation. `regions` asks
 whether it finds the digit, and `within_classes` how much images of a class look alike once they are aligned.
 """
 
@@ -67,7 +68,7 @@ def alignment_metrics(
         return None
 
     # All images; and each digit distorted once more, so that nothing but the distortion differs between two of one.
-    again, *_ = make_fixed_dataset(dataset, fixed.digits, "test", TEST_SEED + 1)  # each digit once more, otherwise
+    again, *_ = make_fixed_dataset(dataset, fixed.digits, "test", TEST_SEED + 1)
     poses, poses_again = (
         true_poses(dataset, each.theta) if network.pose == "oracle" else None for each in (fixed, again)
     )
@@ -80,7 +81,9 @@ def alignment_metrics(
 
     iou, aligned, ink = regions(maps, fixed.sources, fixed.digit)
     network.eval()
-    turn = turns_left(components, components_of_a_digit, fixed.labels, digit, half_turns)
+    turn_median, turn_large, turn_before, turn_within = turns_left(
+        components, components_of_a_digit, fixed.labels, digit, half_turns
+    )
     images, output = within_classes(network.front, fixed.images, fixed.labels, dataset.classes, device, poses)
     digits, _ = within_classes(nn.Identity(), fixed.sources[:, None], fixed.digits.labels, dataset.classes, device)
     return AlignmentMetrics(
@@ -92,10 +95,10 @@ def alignment_metrics(
         aligned=float(aligned.mean()),
         aligned_found=float((aligned > _OVERLAPS).double().mean()),
         ink=float(ink.mean()),
-        turn_median=turn[0],
-        turn_large=turn[1],
-        turn_before=turn[2],
-        turn_within=turn[3],
+        turn_median=turn_median,
+        turn_large=turn_large,
+        turn_before=turn_before,
+        turn_within=turn_within,
         within_classes_digits=digits,
         within_classes_images=images,
         within_classes_output=output,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stn_train.evaluation.metrics import Diagnostics
 
 _DIAGNOSED = 128
-_CONGEALED = 8000
+_CONGEALED_TIMES, _CONGEALED_AT_ONCE = 8, 1000
 
 
 def size_of(trial: TrialSpec) -> ModelSize:
@@ -54,8 +54,8 @@ def templates_of(network: Network, data: TrainingData, trial: TrialSpec) -> Temp
         transformer.localisation, EquivariantLocalisation
     ):
         return None
-    unseen = islice(data.batches(trial.seed, trial.training.epochs, _CONGEALED // 8), 8)
-    images, labels, _ = zip(*unseen, strict=True)
+    after_training = data.batches(trial.seed, trial.training.epochs, _CONGEALED_AT_ONCE)
+    images, labels, _ = zip(*islice(after_training, _CONGEALED_TIMES), strict=True)
     return congeal(transformer.localisation, torch.cat(images), torch.cat(labels))
 
 

@@ -239,15 +239,17 @@ def _rolled(patterns: Tensor, by: Tensor) -> Tensor:
 
 
 def _aligned(patterns: Tensor) -> Tensor:
-    """By how many angles to turn each of M patterns (M) so that those alike lie alike, and most stay as they are.
+    """By how many angles to turn each of M patterns (M) so that those alike lie alike, and most look as they did.
 
     The best of a few starts, from each of which one pattern after another takes the turn in which it is most like all
-    others.
+    others. Then all are turned together to where they are most like themselves before: one that looks the same upside
+    down has no say in which way is up.
     """
     spectra = torch.fft.rfft(_normed(patterns - patterns.mean(dim=2, keepdim=True)), dim=2)
     pairs = torch.fft.irfft((spectra[:, None].conj() * spectra[None]).sum(dim=2), n=ANGLES, dim=2).clamp(min=0) ** 3
     pairs = pairs.cpu()
     index = torch.arange(len(pairs))
+    itself = pairs[index, index].clone()
     pairs[index, index] = 0
     best, highest = torch.zeros_like(index), -1.0
     for start in range(20):
@@ -259,6 +261,5 @@ def _aligned(patterns: Tensor) -> Tensor:
         reached = float(pairs[index[:, None], index, (shifts[:, None] - shifts) % ANGLES].sum())
         if reached > highest:
             best, highest = shifts, reached
-    apart = (best[:, None] - best + ANGLES // 2) % ANGLES - ANGLES // 2
-    commonest = (apart.abs() <= ANGLES // 8).sum(dim=1).argmax()
-    return (best - best[commonest]) % ANGLES
+    together = (best - torch.arange(ANGLES)[:, None]) % ANGLES
+    return together[itself[index, together].sum(dim=1).argmax()]

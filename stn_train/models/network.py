@@ -54,9 +54,10 @@ class Network(nn.Module):
         return read
 
     def _true_poses(self, images: Tensor, poses: Tensor | None) -> Tensor:
-        return (torch.tensor([HOMOGRAPHY.identity]).expand(images.shape[0], -1) if poses is None else poses).to(
-            images.device
-        )
+        """The poses that an oracle is given, or the identity for each image."""
+        if poses is None:
+            poses = torch.tensor([HOMOGRAPHY.identity]).expand(images.shape[0], -1)
+        return poses.to(images.device)
 
     def forward(self, images: Tensor, poses: Tensor | None = None) -> Tensor:
         """Logits, N x classes, of images and their true poses: see `front`."""

@@ -139,7 +139,12 @@ _TURNS: dict[str, tuple[str, str, OverSeeds, Callable[[float], str]]] = {
         percent,
     ),
     "turn_before": ("within a class, before", "spread within a class, as distorted", "mean", degrees),
-    "turn_within": ("after", "spread within a class, in what the classifier reads", "mean_with_interval", degrees),
+    "turn_within": (
+        "within a class, after",
+        "spread within a class, in what the classifier reads",
+        "mean_with_interval",
+        degrees,
+    ),
 }
 
 _WITHIN = {"images": "images", "output": "what the classifier reads", "digits": "undistorted digits"}

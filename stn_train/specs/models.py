@@ -71,23 +71,31 @@ class TransformerSpec(Spec):
     )
 
     @property
+    def is_single(self) -> bool:
+        """Whether it is one transformer, at the input."""
+        return (self.before, self.parallel) == ((0,), 1)
+
+    @property
     def can_be_controlled(self) -> bool:
-        """Whether it is a single transformer at the input, of a kind that can stay at the identity."""
-        return (self.before, self.parallel) == ((0,), 1) and self.localisation != "equivariant"
+        """Whether it is a single transformer, of a kind that can stay at the identity."""
+        return self.is_single and self.localisation != "equivariant"
 
     @model_validator(mode="after")
     def _goes_together(self) -> "TransformerSpec":
-        if self.pose != "predicted" and (self.before, self.parallel) != ((0,), 1):
+        if self.pose != "predicted" and not self.is_single:
             raise ValueError(
                 f"pose {self.pose} is for one transformer at the input: leave out pose, or before and parallel"
             )
-        if self.coordinates and (self.before, self.parallel) != ((0,), 1):
-            raise ValueError("coordinates are of one transformer at the input: leave them out, or before and parallel")
-        if self.localisation == "equivariant" and (self.family, self.pose) != ("similarity", "predicted"):
+        if self.coordinates and not self.is_single:
             raise ValueError(
-                f"localisation equivariant predicts similarities, and this is family {self.family} with pose "
-                f"{self.pose}: set family: similarity, and leave out pose"
+                "coordinates are for one transformer at the input: leave out coordinates, or before and parallel"
             )
+        if self.localisation == "equivariant" and self.family != "similarity":
+            raise ValueError(
+                f"localisation equivariant predicts similarities, and this is {self.family}; set family: similarity"
+            )
+        if self.localisation == "equivariant" and self.pose != "predicted":
+            raise ValueError(f"localisation equivariant has no control with pose {self.pose}; leave out pose")
         if self.parallel > 1 and any(self.before):
             raise ValueError(
                 "parallel transformers stand at the input, where the classifier is made for all their channels; leave "
