@@ -145,35 +145,23 @@ def read_points(maps: Sequence[Map], points: Tensor) -> Tensor:
     return points
 
 
-def matrices(maps: Sequence[Map]) -> tuple[Tensor, Tensor] | None:
+def poses_of(maps: Sequence[Map]) -> tuple[Tensor | None, Tensor]:
     """D and C, M x 3 x 3, from normalised coordinates to the digit's centred pixels.
 
-    None where a map is no matrix, or one that projects.
+    Where a map is no matrix, or one that projects, D is None, and C are the affine maps nearest to it.
     """
-    found = []
-    for one in maps:
-        if not isinstance(one.family, MatrixFamily):
-            return None
-        matrix = one.family.matrix(one.theta, one.aspect)
-        lowest = matrix[:, 2]
-        if not torch.allclose(lowest, lowest.new_tensor([0.0, 0.0, 1.0]), rtol=0, atol=_PROJECTS):
-            return None
-        found.append(matrix)
-    distortion = found[0] * torch.tensor([DIGIT / 2, DIGIT / 2, 1.0], dtype=torch.float64)[:, None]
-    return distortion, reduce(torch.matmul, found[1:], distortion)
-
-
-def poses_of(maps: Sequence[Map]) -> Tensor:
-    """C, M x 3 x 3, as `matrices` has it; of maps that bend or project, the affine maps nearest to them."""
-    affine = matrices(maps)
-    if affine is not None:
-        return affine[1]
+    matrices = [one.family.matrix(one.theta, one.aspect) for one in maps if isinstance(one.family, MatrixFamily)]
+    lowest = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    affine = (torch.allclose(each[:, 2], lowest, rtol=0, atol=_PROJECTS) for each in matrices)
+    if len(matrices) == len(maps) and all(affine):
+        distortion = matrices[0] * torch.tensor([DIGIT / 2, DIGIT / 2, 1.0], dtype=torch.float64)[:, None]
+        return distortion, reduce(torch.matmul, matrices[1:], distortion)
     places = pixel_grid(_POINTS, maps[0].theta).flatten(0, 1)
     shown = read_points(maps, places) * (DIGIT / 2)
     ones = torch.ones_like(places[:, :1])
     homogeneous = torch.cat([shown, ones.expand(len(shown), -1, 1)], dim=2)
     fitted: Tensor = torch.linalg.pinv(torch.cat([places, ones], dim=1)) @ homogeneous
-    return fitted.mT
+    return None, fitted.mT
 
 
 def is_singular(poses: Tensor) -> bool:
@@ -194,12 +182,13 @@ def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Compone
     mean of the digit's. Empty where no canonical pose can be told: of fewer than two images, and where the transformer
     shows a single point or a line, in the mean or of a single image.
     """
-    poses = poses_of(maps)
+    distortion, poses = poses_of(maps)
     if len(poses) < 2 or is_singular(poses.mean(dim=0)) or is_singular(poses):
         return {}
-    affine = matrices(maps)
-    if affine is not None:
-        before, after = (decompose(each @ torch.linalg.pinv(each.mean(dim=0)), digit) for each in affine)
+    if distortion is not None:
+        before, after = (
+            decompose(each @ torch.linalg.pinv(each.mean(dim=0)), digit) for each in (distortion, poses)
+        )
         return {name: (before[name], after[name]) for name in before}
     canvas = read_points(maps[1:], pixel_grid(_POINTS, maps[0].theta).flatten(0, 1))
     shown = [read_points(maps[:1], points) * (DIGIT / 2) for points in (canvas.mean(dim=0), canvas)]
@@ -354,7 +343,7 @@ def regions(maps: Sequence[Map], sources: Tensor, digit: Tensor) -> tuple[Tensor
     iou, covered = frame_overlap(read_points(maps, sides) * (DIGIT / 2))
     ink = sources.flatten(1).double()[digit]
     inked = (ink * covered).sum(dim=1) / ink.sum(dim=1).clamp(min=1)
-    poses = poses_of(maps)
+    _, poses = poses_of(maps)
     common = poses.mean(dim=0)
     if is_singular(common):
         return iou, torch.zeros_like(iou), inked
@@ -367,19 +356,16 @@ def regions(maps: Sequence[Map], sources: Tensor, digit: Tensor) -> tuple[Tensor
 
 
 def frame_overlap(polygon: Tensor) -> tuple[Tensor, Tensor]:
-    """The overlap (IoU, M) of polygons, M x V x 2, in the digit's centred pixels, with its frame.
+    """The overlap (IoU, M) of polygons that do not cross themselves, M x V x 2 in the digit's centred pixels, with its
+    frame.
 
     And which of the frame's pixels they cover: M x 784, bool.
     """
     covered = inside(polygon, pixel_grid((DIGIT, DIGIT), polygon).flatten(0, 1) * (DIGIT / 2))
     shared = covered.sum(dim=1)
-    return shared / (DIGIT**2 + torch.maximum(area(polygon), shared) - shared), covered
-
-
-def area(polygon: Tensor) -> Tensor:
-    """The areas, M, of polygons that do not cross themselves, M x V x 2."""
     (x, y), (next_x, next_y) = polygon.unbind(-1), polygon.roll(-1, dims=1).unbind(-1)
-    return (x * next_y - next_x * y).sum(dim=1).abs() / 2
+    area = (x * next_y - next_x * y).sum(dim=1).abs() / 2
+    return shared / (DIGIT**2 + torch.maximum(area, shared) - shared), covered
 
 
 def inside(polygon: Tensor, points: Tensor) -> Tensor:

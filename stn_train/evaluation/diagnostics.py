@@ -39,14 +39,18 @@ def diagnose(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Diagno
     rest = max(whole**2 - sum(norm**2 for norm in localising), 0.0) ** 0.5
     shares = {id(each): norm / rest if rest else 0.0 for each, norm in zip(transformers, localising, strict=True)}
 
-    # The grids: where they lie, how far they moved, and whether they fold.
+    # The grids: where they lie, how far they moved, and whether they fold: whether the cells between neighbouring
+    # points have an area below zero.
     found = []
     for warp in warps:
         size, share = warp.transformer.output_size, shares[id(warp.transformer)]
         height, width = warp.images.shape[-2:]
         grid = warp.transformer.family.grid(warp.theta.detach().double(), size, width / height)
         at_rest = pixel_grid(size, grid)
-        moved, areas = grid - at_rest, cell_areas(grid) / cell_areas(at_rest[None])
+        moved, points = grid - at_rest, torch.cat([at_rest[None], grid])
+        across, down = points[:, :-1, 1:] - points[:, :-1, :-1], points[:, 1:, :-1] - points[:, :-1, :-1]
+        cells = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
+        areas = cells[1:] / cells[:1]
         found.append(
             Diagnostics(
                 outside=float((grid.abs() > 1).any(dim=-1).double().mean()),
@@ -58,9 +62,3 @@ def diagnose(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Diagno
             )
         )
     return tuple(found)
-
-
-def cell_areas(grid: Tensor) -> Tensor:
-    """Between neighbouring points of grids, N x h x w x 2: N x (h - 1) x (w - 1), negative where mirrored."""
-    across, down = grid[:, :-1, 1:] - grid[:, :-1, :-1], grid[:, 1:, :-1] - grid[:, :-1, :-1]
-    return across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from stn_train.colocalisation.images import crop_boxes, frame_boxes, overlap
-from stn_train.evaluation.alignment import Map, area, inside, regions
+from stn_train.evaluation.alignment import Map, frame_overlap, inside, regions
 from stn_train.geometry import (
     AFFINE,
     ATTENTION,
@@ -98,7 +98,9 @@ def test_bent_regions_have_bent_sides():
     still = Map(TRANSLATION, torch.zeros(COUNT, 2, dtype=torch.float64), SQUARE)
     raw, _, _ = every([still, Map(TPS, theta.flatten(1), SQUARE)])
     fine = TPS.points(theta.flatten(1)[:1], edge_points(400), 1.0) * 14
-    torch.testing.assert_close(raw[0], area(fine)[0] / 784, atol=0.02, rtol=0)  # the raster is one of pixels
+    (x, y), (next_x, next_y) = fine[0].T, fine[0].roll(-1, dims=0).T
+    area = (x * next_y - next_x * y).sum().abs() / 2
+    torch.testing.assert_close(raw[0], area / 784, atol=0.02, rtol=0)  # the raster is one of pixels
     assert float(raw[0]) < 0.8
 
 
@@ -123,11 +125,12 @@ def test_a_dot_holds_no_frame():
     assert not raw.any()
 
 
-def test_inside_and_area_of_a_polygon_by_hand():
+def test_inside_and_overlap_of_a_polygon_by_hand():
     # an L, clockwise: 4 x 4 without its upper right 2 x 2
     ell = torch.tensor([[[0.0, 0], [2, 0], [2, 2], [4, 2], [4, 4], [0, 4]]], dtype=torch.float64)
     points = (pixel_grid((4, 4), ell).flatten(0, 1) + 1) * 2
     expected = [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
     for polygon in (ell, ell.flip(1)):  # either way round
         assert inside(polygon, points).view(4, 4).int().tolist() == expected
-        assert area(polygon).tolist() == [12]
+        overlap_with_frame, _ = frame_overlap((polygon - 2) * 7)  # the frame without its upper right quarter
+        assert overlap_with_frame.tolist() == [0.75]
