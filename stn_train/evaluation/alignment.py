@@ -186,9 +186,7 @@ def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Compone
     if len(poses) < 2 or is_singular(poses.mean(dim=0)) or is_singular(poses):
         return {}
     if distortion is not None:
-        before, after = (
-            decompose(each @ torch.linalg.pinv(each.mean(dim=0)), digit) for each in (distortion, poses)
-        )
+        before, after = (decompose(each @ torch.linalg.pinv(each.mean(dim=0)), digit) for each in (distortion, poses))
         return {name: (before[name], after[name]) for name in before}
     canvas = read_points(maps[1:], pixel_grid(_POINTS, maps[0].theta).flatten(0, 1))
     shown = [read_points(maps[:1], points) * (DIGIT / 2) for points in (canvas.mean(dim=0), canvas)]

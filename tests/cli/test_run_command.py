@@ -30,7 +30,7 @@ def test_the_folder_holds_every_file_that_is_promised(finished, contents):
         "figures/learning_curves@r.png",
         "figures/confusions@r.png",
         "figures/courses@r.png",
-        *(f"figures/{kind}_st_cnn@r.{shown.ending}" for kind, shown in KINDS.items()),
+        *(f"figures/{kind}_st_cnn@r.{ending}" for kind, ending in KINDS.items()),
         *(f"trials/r/cnn/seed-0/{name}" for name in of_a_trial),
         *(f"trials/r/st_cnn/seed-0/{name}" for name in (*of_a_trial, "alignment.json", *GALLERY)),
     }

@@ -14,7 +14,7 @@ def test_pictures_of_a_run_are_the_reports_byte_for_byte(trained, stn, contents)
     report = contents(Path(trained))
     ended = stn("visualize", trained, "--threads", "1")
     assert (ended.code, ended.err) == (0, "")
-    of_st_cnn = [f"{kind}_st_cnn@r.{shown.ending}" for kind, shown in KINDS.items()]
+    of_st_cnn = [f"{kind}_st_cnn@r.{ending}" for kind, ending in KINDS.items()]
     names = ["curves_st_cnn@r.png", *of_st_cnn, "confusion_st_cnn@r.png"]
     of_cnn = [f"wrote {TRIAL.parents[1]}/cnn/seed-0/{name}_cnn@r.png" for name in ("curves", "confusion")]
     assert ended.out.splitlines() == of_cnn + [f"wrote {TRIAL / name}" for name in names]

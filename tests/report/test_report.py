@@ -116,7 +116,7 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
     storage.write_record(one_seed.environment, {"device": "cpu", "versions": {"python": "3.11", "torch": "2.6"}})
     report = report_run(one_seed)
     names = [path.relative_to(one_seed.path).as_posix() for path in report.files]
-    gallery = [f"{kind}_st_cnn@rts.{shown.ending}" for kind, shown in KINDS.items()]
+    gallery = [f"{kind}_st_cnn@rts.{ending}" for kind, ending in KINDS.items()]
     figures = [
         f"figures/{name}" for name in ("learning_curves@rts.png", "courses@rts.png", *gallery, "confusions@rts.png")
     ]
