@@ -7,7 +7,7 @@ as much as one shown once. All intervals are 95 % intervals; errors are in perce
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import hypot, sqrt
 
 import numpy as np
@@ -16,7 +16,8 @@ from scipy.optimize import brentq
 from scipy.special import betainc
 from scipy.stats import norm, t
 
-_LEVEL = 0.05
+LEVEL = 0.05
+"""A difference counts as shown where p, adjusted for the comparisons beside it, is below."""
 _SMALLEST = 1e-12
 
 
@@ -41,7 +42,7 @@ def error_over_seeds(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Es
     """
     share, seeds = float(wrong.mean()), mean_over_seeds(100 * wrong.mean(axis=1))
     images = _independent_images(share * (1 - share), wrong, digit)
-    z = float(norm.isf(_LEVEL / 2))
+    z = float(norm.isf(LEVEL / 2))
     middle = share + z**2 / (2 * images)
     reach = z * sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)
     low, high = (100 * (middle + side * reach) / (1 + z**2 / images) for side in (-1, 1))
@@ -49,7 +50,7 @@ def error_over_seeds(wrong: NDArray[np.bool_], digit: NDArray[np.integer]) -> Es
     return Estimate(seeds.value, max(seeds.value - below, 0.0), min(seeds.value + above, 100.0))
 
 
-def mean_over_seeds(values: Sequence[float], level: float = _LEVEL) -> Estimate:
+def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> Estimate:
     """The mean of one value a seed, with its t interval of this level over the seeds; of one seed, only the value."""
     numbers = np.array(values, dtype=float)
     value, reach = float(numbers.mean()), 0.0
@@ -64,25 +65,18 @@ class Comparison:
 
     `difference`: how much more it errs, in percentage points. `p`: that models which err equally often would differ as
     much. `mcnemar`: the exact p of each seed's pair of networks by itself; empty where a digit stands in several
-    images. `adjusted`: p, corrected for the other comparisons beside it (see `corrected`).
+    images.
     """
 
     difference: Estimate
     p: float
     mcnemar: tuple[float, ...]
-    seeds: int
-    adjusted: float
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the difference counts as shown."""
-        return self.adjusted < _LEVEL
 
 
 def compare(
     wrong_model: NDArray[np.bool_], wrong_baseline: NDArray[np.bool_], digit: NDArray[np.integer]
 ) -> Comparison:
-    """Compare a model with its baseline, alone.
+    """Compare a model with its baseline.
 
     One seed: Tango's score interval for the difference of paired proportions (Statistics in Medicine 17, 1998), of as
     many images as are independent (see `_independent_images`); it says what other test digits would give, and speaks of
@@ -105,7 +99,7 @@ def compare(
         end, seeds = _score_end(only_model, only_baseline, images, side, level), mean_over_seeds(of_seeds, level)
         return hypot(end - value, seeds.high - seeds.value) - beyond
 
-    ends = (min(max(100 * (value + side * reach(_LEVEL, side)), -100.0), 100.0) for side in (-1, 1))
+    ends = (min(max(100 * (value + side * reach(LEVEL, side)), -100.0), 100.0) for side in (-1, 1))
     to_zero = -1 if value > 0 else 1
     if reach(1.0, to_zero, abs(value)) >= 0:  # a reach of zero, but for rounding
         p = 1.0
@@ -117,20 +111,19 @@ def compare(
     exact: tuple[float, ...] = ()
     if len(np.unique(digit)) == digit.size:
         exact = tuple(mcnemar((of_seed == 1).sum(), (of_seed == -1).sum()) for of_seed in differences)
-    return Comparison(Estimate(100 * value, *ends), p, exact, len(of_seeds), adjusted=p)
+    return Comparison(Estimate(100 * value, *ends), p, exact)
 
 
-def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons that stand side by side, with p adjusted by Holm's method.
+def holm(p: Sequence[float]) -> list[float]:
+    """The p of comparisons that stand side by side, adjusted by Holm's method.
 
-    Then, where nothing differs, the chance that any of them counts as shown is 5 % at most.
+    Then, where nothing differs, the chance that any of them is below LEVEL is 5 % at most.
     """
-    order = np.argsort([comparison.p for comparison in comparisons], kind="stable")
-    result, highest = list(comparisons), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * comparisons[index].p))
-        result[index] = replace(comparisons[index], adjusted=highest)
-    return result
+    adjusted, highest = list(p), 0.0
+    for rank, index in enumerate(np.argsort(p, kind="stable")):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = highest
+    return adjusted
 
 
 def mcnemar(only_model: float, only_baseline: float) -> float:

@@ -47,25 +47,18 @@ class TransformerWarning:
 
 def warnings_of(record: EpochRecord, recipe: TrainingSpec) -> list[TransformerWarning]:
     """What is wrong after an epoch of a training by this recipe: at most one warning for each transformer."""
-    begun = record.epoch > max(_EARLY * recipe.epochs, 1)
-    faults = [_fault(diagnostics, begun) for diagnostics in record.transformers]
-    return [
-        TransformerWarning(fault, number, len(faults), diagnostics, recipe)
-        for number, (fault, diagnostics) in enumerate(zip(faults, record.transformers, strict=True), start=1)
-        if fault
-    ]
-
-
-def _fault(diagnostics: Diagnostics, begun: bool) -> Fault | None:
-    """`begun` says that by now it should have learnt something."""
-    if diagnostics.outside > _OUT_OF_BOUNDS:
-        return "out_of_bounds"
-    if diagnostics.scale < _COLLAPSED:
-        return "collapsed"
-    if diagnostics.folded > _FOLDED:
-        return "folded"
-    if begun and diagnostics.gradient < _UNUSED:
-        return "unused"
-    if begun and diagnostics.moved < _IDENTITY:
-        return "identity"
-    return "input_independent" if begun and diagnostics.std < _IDENTITY else None
+    begun = record.epoch > max(_EARLY * recipe.epochs, 1)  # by now it should have learnt something
+    found = []
+    for number, diagnostics in enumerate(record.transformers, start=1):
+        faults: dict[Fault, bool] = {
+            "out_of_bounds": diagnostics.outside > _OUT_OF_BOUNDS,
+            "collapsed": diagnostics.scale < _COLLAPSED,
+            "folded": diagnostics.folded > _FOLDED,
+            "unused": begun and diagnostics.gradient < _UNUSED,
+            "identity": begun and diagnostics.moved < _IDENTITY,
+            "input_independent": begun and diagnostics.std < _IDENTITY,
+        }
+        applying = [fault for fault, applies in faults.items() if applies]
+        if applying:
+            found.append(TransformerWarning(applying[0], number, len(record.transformers), diagnostics, recipe))
+    return found

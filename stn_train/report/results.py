@@ -9,8 +9,9 @@ Terminal, HTML, Markdown, report.json, report.csv and notebooks show these, and 
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from stn_train.report.diagnostics import TransformerWarning, warnings_of
 from stn_train.report.measures import MEASURES, Measure, measured, over_seeds
 from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names
-from stn_train.statistics import Comparison, compare, corrected
+from stn_train.statistics import LEVEL, compare, holm
 
 _MOST_DIGITS = 1_000_000
 
@@ -134,18 +135,6 @@ class Results:
     robustness: Robust | None = None
 
 
-def finished_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[TrialSpec]:
-    """The trials of `experiment` that have a result in `folder`, dataset by dataset and model by model."""
-    finished = folder.finished(experiment)
-    return [
-        trial
-        for dataset in experiment.datasets
-        for model in experiment.models
-        for trial in finished
-        if (trial.dataset.name, trial.model.name) == (dataset.name, model.name)
-    ]
-
-
 def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Trial:
     """Read what a trial wrote. Raises UserError where a file is missing or damaged."""
     files = folder.trial(spec)
@@ -182,12 +171,17 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
 
 
 def read_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[Trial]:
-    """The finished trials of a run. Raises UserError where a file is missing or damaged."""
-    baselines = {model.name: baseline_of(model, experiment.models) for model in experiment.models}
-    return [
-        read_trial(folder, trial, baseline.name if (baseline := baselines[trial.model.name]) else None)
-        for trial in finished_trials(folder, experiment)
-    ]
+    """The finished trials of a run, dataset by dataset and model by model.
+
+    Raises UserError where a file is missing or damaged.
+    """
+    finished, trials = folder.finished(experiment), []
+    for dataset, model in product(experiment.datasets, experiment.models):
+        baseline = baseline_of(model, experiment.models)
+        for spec in finished:
+            if (spec.dataset.name, spec.model.name) == (dataset.name, model.name):
+                trials.append(read_trial(folder, spec, baseline.name if baseline else None))
+    return trials
 
 
 def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> Results:
@@ -265,42 +259,41 @@ def _summary(cells: dict[Cell, list[Trial]], cell: Cell, measures: Sequence[Meas
 
 def _comparisons(cells: dict[Cell, list[Trial]]) -> list[dict[str, Any]]:
     """The models against their baselines, and then what the gains of those that have controls are made of."""
-    whole, parts = [], []
+    whole: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
     for (dataset, model), seeds in cells.items():
         identity, supervised, oracle = control_names(model)
         baseline = seeds[0].row["baseline"]
-        whole.append(_compared(cells, dataset, model, "all", model, baseline))
-        size = _compared(cells, dataset, model, "size", identity, baseline)
-        transforming = _compared(cells, dataset, model, "transforming", model, identity)
-        if size and transforming:
-            told = _compared(cells, dataset, model, "supervised", supervised, model)
-            parts += [size, transforming, told, _compared(cells, dataset, model, "oracle", oracle, model)]
-    found, rows = [one for one in whole if one], []
-    for (names, _), one in zip(found, corrected([comparison for _, comparison in found]), strict=True):
-        rows.append((names, one, one.adjusted, one.is_shown))
-    rows += [(names, one, math.nan, False) for names, one in filter(None, parts)]
-    return [
-        {**names, "seeds": one.seeds, "p": one.p, "mcnemar": one.mcnemar, "adjusted_p": adjusted, "shown": shown}
-        | dict(zip(("difference", "difference_low", "difference_high"), astuple(one.difference), strict=True))
-        for names, one, adjusted, shown in rows
-    ]
-
-
-def _compared(
-    cells: dict[Cell, list[Trial]], dataset: str, of: str, part: str, model: str, baseline: str | None
-) -> tuple[dict[str, Any], Comparison] | None:
-    """Over the seeds that both have finished; None where there is none."""
-    mine, theirs = (
-        {trial.row["seed"]: trial for trial in cells.get((dataset, name or ""), [])} for name in (model, baseline)
-    )
-    paired = [seed for seed in mine if seed in theirs]
-    if not paired:
-        return None
-    model_wrong, baseline_wrong = (
-        np.stack([of_seed[seed].predicted != of_seed[seed].label for seed in paired]) for of_seed in (mine, theirs)
-    )
-    names = {"dataset": dataset, "of": of, "part": part, "model": model, "baseline": baseline}
-    return names, compare(model_wrong, baseline_wrong, theirs[paired[0]].digit)
+        pairs = {
+            "all": (model, baseline),
+            "size": (identity, baseline),
+            "transforming": (model, identity),
+            "supervised": (supervised, model),
+            "oracle": (oracle, model),
+        }
+        rows = {}
+        for part, names in pairs.items():
+            # Over the seeds that both have finished.
+            mine, theirs = ({one.row["seed"]: one for one in cells.get((dataset, name or ""), [])} for name in names)
+            paired = [seed for seed in mine if seed in theirs]
+            if not paired:
+                continue
+            model_wrong, baseline_wrong = (
+                np.stack([of_seed[seed].predicted != of_seed[seed].label for seed in paired])
+                for of_seed in (mine, theirs)
+            )
+            found = compare(model_wrong, baseline_wrong, theirs[paired[0]].digit)
+            rows[part] = {
+                **{"dataset": dataset, "of": model, "part": part, "model": names[0], "baseline": names[1]},
+                **{"seeds": len(paired), "p": found.p, "adjusted_p": math.nan, "shown": False},
+                **{"mcnemar": found.mcnemar, "difference": found.difference.value},
+                **{"difference_low": found.difference.low, "difference_high": found.difference.high},
+            }
+        whole += [rows.pop("all")] if "all" in rows else []
+        parts += rows.values() if {"size", "transforming"} <= rows.keys() else []
+    for row, adjusted in zip(whole, holm([row["p"] for row in whole]), strict=True):
+        row |= {"adjusted_p": adjusted, "shown": adjusted < LEVEL}
+    return whole + parts
 
 
 def _mean_curves(seeds: Sequence[Trial]) -> tuple[ResidualCurve, ...]:

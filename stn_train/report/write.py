@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from stn_train import storage
 from stn_train.config import dump
 from stn_train.report.page import html, markdown, records, render
 from stn_train.report.plots import confusions, figure_file, learning_curves, residual_curves, robustness_curves
-from stn_train.report.results import Results, finished_trials, results_of
+from stn_train.report.results import Results, results_of
 from stn_train.report.snapshots import Drawing, drawings
 from stn_train.run_folder import RunFolder
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, trials_of
@@ -31,41 +32,43 @@ class Report:
 
 
 def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> Report:
-    """Write a run's report, as `write_report` does, while no other process writes at the top of its folder."""
+    """Write report.json, report.csv, report.md, report.html and the figures from what has finished in `folder`.
+
+    Meanwhile no other process writes at the top of the folder. The same files give the same report, byte for byte.
+    `experiment` is the folder's, where it has been read already. Raises UserError where no trial has finished, or where
+    a file is missing or damaged.
+    """
     experiment = experiment or folder.load_experiment()  # before a folder is made where there is no run
     with folder_lock(folder.path, stop=lambda: False):
         check_links(folder.path)
         clear_leftovers(folder.figures)
-        return write_report(folder, experiment)
-
-
-def write_report(folder: RunFolder, experiment: ExperimentSpec) -> Report:
-    """Write report.json, report.csv, report.md, report.html and the figures from what has finished in `folder`.
-
-    The same files give the same report, byte for byte. Raises UserError where no trial has finished, or where a file
-    is missing or damaged.
-    """
-    results = results_of(folder, experiment)
-    environment = load_environment(folder.environment)
-    pictures = []
-    for drawing in _drawings(folder, experiment, results):
-        path = f"{folder.figures.name}/{drawing.name}"
-        pictures.append({"title": drawing.title, "path": path, "words": drawing.words})
-        write(folder.path / path, drawing.content)
-    document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
-    write(document, json_text(json_document(results)) + "\n")
-    write(table, csv_document(results))
-    paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
-    said = {
-        **{"title": experiment.name, "first_screen": False, "r": results, "pictures": pictures},
-        **{"environment": environment, "planned": len(trials_of(experiment))},
-        "relative_paths": [f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()],
-        "imports": any(model.classifier not in CLASSIFIERS for model in experiment.models),
-        "config": dump(experiment),
-    }
-    text = markdown("report.j2", **said)
-    write(reading, text)
-    write(page, html(text, folder.path))
+        results = results_of(folder, experiment)
+        environment = load_environment(folder.environment)
+        pictures = []
+        for drawing in _drawings(folder, experiment, results):
+            path = f"{folder.figures.name}/{drawing.name}"
+            pictures.append({"title": drawing.title, "path": path, "words": drawing.words})
+            write(folder.path / path, drawing.content)
+        document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
+        write(document, json_text(json_document(results)) + "\n")
+        write(table, csv_document(results))
+        paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
+        text = markdown(
+            "report.j2",
+            title=experiment.name,
+            first_screen=False,
+            r=results,
+            pictures=pictures,
+            environment=environment,
+            planned=len(trials_of(experiment)),
+            relative_paths=[
+                f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()
+            ],
+            imports=any(model.classifier not in CLASSIFIERS for model in experiment.models),
+            config=dump(experiment),
+        )
+        write(reading, text)
+        write(page, html(text, folder.path))
     return Report(results, [document, table, reading, page, *(folder.path / picture["path"] for picture in pictures)])
 
 
@@ -120,27 +123,29 @@ def csv_document(results: Results) -> str:
 
 def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -> Iterator[Drawing]:
     """All pictures of the report, dataset by dataset: curves, transformers, confusions, of what is known."""
-    finished = finished_trials(folder, experiment)
+    finished = folder.finished(experiment)
     split = "validation" if experiment.validation else "test"
     for dataset in dict.fromkeys(results.summary["dataset"]):
-        trials = [trial for trial in finished if trial.dataset.name == dataset]
-        models = list(dict.fromkeys(trial.model.name for trial in trials))
+        models = [model for of, model in results.confusions if of == dataset]
+        trials = {
+            model: [one for one in finished if (one.dataset.name, one.model.name) == (dataset, model)]
+            for model in models
+        }
         robust = results.robustness.of(dataset) if results.robustness else {}
         if any(robust.values()):
             yield _drawing("robustness", dataset, models, split, robustness_curves, split, robust)
         epochs = {
-            model: [folder.trial(one).load_metrics() for one in trials if one.model.name == model] for model in models
+            model: [records for one in seeds if (records := folder.trial(one).load_metrics())]
+            for model, seeds in trials.items()
         }
-        known = {model: [of_seed for of_seed in seeds if of_seed] for model, seeds in epochs.items()}
-        if any(known.values()):
-            yield _drawing("learning_curves", dataset, models, split, learning_curves, split, known)
+        if any(epochs.values()):
+            yield _drawing("learning_curves", dataset, models, split, learning_curves, split, epochs)
         left = {model: results.residual_curves.get((dataset, model), ()) for model in models}
         if told := [model for model, curves in left.items() if curves]:
             yield _drawing("courses", dataset, told, split, residual_curves, left)
-        for model in models:
-            first = min(trial.seed for trial in trials if trial.model.name == model)
-            (trial,) = (trial for trial in trials if (trial.model.name, trial.seed) == (model, first))
-            yield from drawings(trial, folder.trial(trial).load_gallery())
+        for seeds in trials.values():
+            first = min(seeds, key=attrgetter("seed"))
+            yield from drawings(first, folder.trial(first).load_gallery())
         matrices = {model: results.confusions[dataset, model] for model in models}
         yield _drawing("confusions", dataset, models, split, confusions, matrices)
 
