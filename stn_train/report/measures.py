@@ -95,25 +95,26 @@ def _measures_of_components() -> list[Measure]:
             ("removed", "among all digits"),
             ("removed_of_a_digit", "between two random distortions of the same digit"),
         ):
-            before, after = (group.replace("removed", moment) + f"_{component}" for moment in ("before", "after"))
+            groups = [group.replace("removed", moment) for moment in ("before", "after")]
+            before, after = (f"{one}_{component}" for one in groups)
             told = f"percent of the variation in {name} that is removed, {where}"
             measures += [
                 Measure(f"{group}_{component}", name, told, "mean_with_interval", percent, group, before),
-                Measure(before, name, f"variation in {name} {where}, as distorted", "mean", text, "variation"),
+                Measure(before, name, f"variation in {name} {where}, as distorted", "mean", text, groups[0]),
                 Measure(
                     after,
                     name,
                     f"variation in {name} {where}, in what the transformer puts out",
                     "mean",
                     text,
-                    "variation",
+                    groups[1],
                 ),
             ]
         for size in ("small", "large"):
             key, told = f"removed_of_{size}_{component}", f"percent removed of {size} distortions in {name}, on average"
             measures.append(Measure(key, name, told, "mean_with_interval", percent, "halves"))
         told = f"from where on a distortion in {name} counts as large"
-        measures.append(Measure(f"limit_{component}", name, told, "mean", text, "variation"))
+        measures.append(Measure(f"limit_{component}", name, told, "mean", text, "limit"))
     return measures
 
 
@@ -218,11 +219,6 @@ MEASURES: tuple[Measure, ...] = (
 """In the order of the columns."""
 
 BY_KEY = {measure.key: measure for measure in MEASURES}
-
-
-def in_group(group: str) -> list[Measure]:
-    """The measures of one table of the report, in its order."""
-    return [measure for measure in MEASURES if measure.group == group]
 
 
 def cell(row: Mapping[str, Any], key: str) -> str:

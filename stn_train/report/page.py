@@ -9,7 +9,7 @@ import base64
 import io
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -108,21 +108,6 @@ def models(results: "Results") -> list[str]:
     return [model.name for model in results.experiment.models if model.name in found] if results.experiment else found
 
 
-def controls(results: "Results") -> set[str]:
-    """The names of models that only say where another's gain comes from."""
-    return {name for model in results.summary["model"] for name in control_names(model)}
-
-
-def gains(results: "Results") -> list[dict[str, dict[str, Any] | None]]:
-    """For each model that has its controls, the rows of `comparisons` that tell where its gain comes from, by part."""
-    found: dict[tuple[str, str], dict[str, dict[str, Any] | None]] = {}
-    for row in records(results.comparisons):
-        if row["part"] != "all":
-            parts = found.setdefault((row["dataset"], row["of"]), {"supervised": None, "oracle": None})
-            parts[row["part"]] = row
-    return list(found.values())
-
-
 @cache
 def environment() -> Environment:
     """The templates, and what they may call."""
@@ -141,9 +126,7 @@ def environment() -> Environment:
         "whole_number": round,
         "records": records,
         "models": models,
-        "controls": controls,
-        "gains": gains,
-        "measured_components": measured_components,
+        "control_names": control_names,
         "in_words": in_words,
         "beside": beside,
         "transposed": lambda columns: [list(line) for line in zip(*columns, strict=True)],
@@ -153,19 +136,12 @@ def environment() -> Environment:
     made.globals |= {
         "components": measures.COMPONENTS,
         "measures": measures.BY_KEY,
-        "group": measures.in_group,
         "markdown_table": markdown_table,
         "aligned": aligned,
         "divergence_advice": divergence_advice,
         "stillness_advice": stillness_advice,
     }
     return made
-
-
-def measured_components(rows: Sequence[Mapping[str, Any]], prefix: str) -> list[str]:
-    """The measures of this prefix and a component of the pose of which some row has a value."""
-    keys = [f"{prefix}{component}" for component in measures.COMPONENTS]
-    return [key for key in keys if any(row.get(key) is not None for row in rows)]
 
 
 def in_words(names: Iterable[str]) -> str:
@@ -224,9 +200,12 @@ def robustness(robust: "Robust") -> str:
 
 def evaluation(values: dict[str, Any], alignment: AlignmentMetrics | None) -> str:
     """A checkpoint on a dataset: `values` are what `stn-train eval --json` has of it."""
-    of_a_digit = bool(alignment and alignment.pose_of_a_digit)
-    pose = (alignment.pose_of_a_digit or alignment.pose) if alignment else ()
-    return render("text.j2", "evaluation", values, {one.component: one.score for one in pose}, of_a_digit)
+    row: dict[str, float | None] = dict.fromkeys(measures.BY_KEY)
+    if alignment:
+        for among, pose in (("", alignment.pose), ("of_a_digit_", alignment.pose_of_a_digit)):
+            row |= {f"before_{among}{one.component}": one.before for one in pose}
+            row |= {f"removed_{among}{one.component}": one.score for one in pose}
+    return render("text.j2", "evaluation", values, row)
 
 
 @dataclass(frozen=True)

@@ -175,8 +175,11 @@ def test_a_single_dataset_leaves_out_what_does_not_fit_the_terminal() -> None:
 
 
 def test_what_a_transformer_makes_worse_is_told_in_words() -> None:
-    scores = {"rotation": -12.4, "scale": None, "shear": -0.3, "translation": 75.0}
-    assert render("sentences.j2", "removes", "st", scores, True) == (
+    scores = {"rotation": -12.4, "shear": -0.3, "translation": 75.0}
+    row = (
+        ROW | {"before_of_a_digit_translation": 8.0} | {f"removed_of_a_digit_{key}": one for key, one in scores.items()}
+    )
+    assert render("sentences.j2", "removes", "st", row) == (
         "st removes 0 % of the variation in shear and 75 % of the variation in translation and adds 12 % to the "
         "variation in rotation between two random distortions of the same digit"
     )
