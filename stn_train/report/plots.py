@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from stn_train.evaluation.metrics import LEAST, Factor, ResidualCurve
 from stn_train.report.measures import COMPONENTS
-from stn_train.report.results import Curve
 from stn_train.run_folder import EpochRecord
 from stn_train.storage import write
 
@@ -113,15 +112,19 @@ def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequen
 
 
 @rc_context(IN_PLAIN_TEXT)
-def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[Curve]]) -> Figure:
-    """The error on `split` in percent against each quantity, a line for each model; grey is the range of training."""
+def robustness_curves(title: str, split: str, curves: "pd.DataFrame") -> Figure:
+    """The error on `split` in percent against each quantity, a line for each model; grey is the range of training.
+
+    curves: the rows of one dataset of those of Robust.
+    """
     figure = Figure(figsize=(10, 7), layout="constrained")
     panels = figure.subplots(2, 2, sharey=True).ravel()
-    for axes, (factor, models) in zip(panels, curves.items(), strict=True):
-        for number, curve in enumerate(models):
-            _draw(axes, curve.levels, curve.errors, curve.model, number)
-        axes.axvspan(*models[0].trained, color="0.5", alpha=0.15, linewidth=1)
-        axes.set_xlabel(_QUANTITIES[factor])
+    for axes, (factor, quantity) in zip(panels, _QUANTITIES.items(), strict=True):
+        of_models = curves[curves["factor"] == factor].to_dict("records")
+        for number, curve in enumerate(of_models):
+            _draw(axes, curve["levels"], curve["errors"], curve["model"], number)
+        axes.axvspan(*of_models[0]["trained"], color="0.5", alpha=0.15, linewidth=1)
+        axes.set_xlabel(quantity)
     panels[0].legend(frameon=False)
     for axes in panels[::2]:
         axes.set_ylabel(f"{split} error (%)")

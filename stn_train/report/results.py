@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import LEVELS, Factor, ResidualCurve, Robustness, others, trained_range
+from stn_train.evaluation.metrics import LEVELS, ResidualCurve, Robustness, others, trained_range
 from stn_train.report.diagnostics import TransformerWarning, warnings_of
 from stn_train.report.measures import MEASURES, Measure, measured, over_seeds
 from stn_train.run_folder import RunFolder, TrialResult
@@ -65,50 +65,17 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """The error of a model, in percent, against one quantity of the distortion."""
+class Robust:
+    """All that `stn-train robustness` has measured of a run; errors in percent, `images` of each point of the curves.
 
-    dataset: str
-    model: str
-    factor: Factor
-    trained: tuple[float, float]
-    """From where to where training has seen the quantity."""
-    levels: tuple[float, ...]
-    errors: tuple[tuple[float, ...], ...]
-    """At each level, of each seed."""
-
-    @property
-    def means(self) -> tuple[float, ...]:
-        """At each level, over the seeds."""
-        return tuple(sum(seeds) / len(seeds) for seeds in self.errors)
-
-
-@dataclass(frozen=True)
-class Crossed:
-    """The mean error over seeds of a model trained on one dataset and tested on each of the run, in percent.
-
-    None where it cannot be asked.
+    curves: a row for each dataset, model and factor. `trained`: from where to where training has seen the factor;
+    `errors`: at each of the `levels`, of each seed. crossed: a row for each dataset that networks were `trained_on` and
+    each model. `errors`: by the datasets of the run, the mean over the seeds; None where it cannot be asked.
     """
 
-    trained_on: str
-    model: str
-    errors: dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Robust:
-    """All that `stn-train robustness` has measured of a run; `images` of each point of the curves."""
-
     images: int
-    curves: tuple[Curve, ...]
-    crossed: tuple[Crossed, ...]
-
-    def of(self, dataset: str) -> dict[Factor, list[Curve]]:
-        """The curves of one dataset's models, by quantity."""
-        return {
-            factor: [curve for curve in self.curves if (curve.dataset, curve.factor) == (dataset, factor)]
-            for factor in LEVELS
-        }
+    curves: pd.DataFrame
+    crossed: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -321,52 +288,31 @@ def _mean_curves(seeds: Sequence[Trial]) -> tuple[ResidualCurve, ...]:
 
 def robust(folder: RunFolder, experiment: ExperimentSpec, finished: Sequence[TrialSpec]) -> Robust | None:
     """What has been measured of the finished trials; None where nothing has. Raises UserError for a damaged file."""
-    measured: dict[tuple[str, str], list[tuple[TrialResult, Robustness]]] = {}
+    measured: dict[Cell, list[tuple[TrialResult, Robustness]]] = {}
     for trial in finished:
         found = folder.trial(trial).load_robustness()
         if found is not None:
             one = folder.trial(trial).load_result(), found
             measured.setdefault((trial.dataset.name, trial.model.name), []).append(one)
-    if not measured:
-        return None
-    images = next(iter(measured.values()))[0][1].images
-    curves = (_curve(seeds, factor) for seeds in measured.values() for factor in LEVELS)
-    several = len(experiment.datasets) > 1
-    crossed = tuple(_crossed(seeds, experiment) for seeds in measured.values()) if several else ()
-    return Robust(images, tuple(curves), crossed)
+    curves, crossed, images = [], [], 0
+    for (dataset, model), seeds in measured.items():
+        first, own = seeds[0][0], seeds[0][0].trial.dataset
+        images = seeds[0][1].images
+        for factor in LEVELS:
+            of_seeds = [[point for point in found.points if point.factor == factor] for _, found in seeds]
+            most = first.clipped / first.images + _CLIPPED
+            levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped / images <= most]
+            errors = tuple(tuple(100 * point.errors / images for point in points) for points in levels)
+            row = {"dataset": dataset, "model": model, "factor": factor, "trained": trained_range(own, factor)}
+            curves.append({**row, "levels": tuple(points[0].level for points in levels), "errors": errors})
 
-
-def _curve(seeds: Sequence[tuple[TrialResult, Robustness]], factor: Factor) -> Curve:
-    trial = seeds[0][0].trial
-    of_seeds = [[point for point in found.points if point.factor == factor] for _, found in seeds]
-    images, own = seeds[0][1].images, seeds[0][0].clipped / seeds[0][0].images
-    levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped / images <= own + _CLIPPED]
-    return Curve(
-        dataset=trial.dataset.name,
-        model=trial.model.name,
-        factor=factor,
-        trained=trained_range(trial.dataset, factor),
-        levels=tuple(points[0].level for points in levels),
-        errors=tuple(tuple(100 * point.errors / images for point in points) for points in levels),
-    )
-
-
-def _crossed(seeds: Sequence[tuple[TrialResult, Robustness]], experiment: ExperimentSpec) -> Crossed:
-    own, model = seeds[0][0].trial.dataset, seeds[0][0].trial.model.name
-    meant = others(own, experiment.datasets)  # a record of another dataset of the same name says nothing of this one
-    of_seeds = [
-        {own.name: result.error}
-        | {other.dataset.name: 100 * other.errors / other.images for other in found.crossed if other.dataset in meant}
-        for result, found in seeds
-    ]
-    asked = [dataset.name for dataset in experiment.datasets]
-    return Crossed(
-        own.name,
-        model,
-        {
-            name: sum(errors[name] for errors in of_seeds) / len(of_seeds)
-            if all(name in errors for errors in of_seeds)
-            else None
-            for name in asked
-        },
-    )
+        # Tested on the run's other datasets; a record of another dataset of the same name says nothing of this one.
+        meant = others(own, experiment.datasets)
+        by_name: dict[str, list[float]] = {own.name: [result.error for result, _ in seeds]}
+        for other in (other for _, found in seeds for other in found.crossed if other.dataset in meant):
+            by_name.setdefault(other.dataset.name, []).append(100 * other.errors / other.images)
+        of_all = {name: sum(each) / len(each) for name, each in by_name.items() if len(each) == len(seeds)}
+        mean_errors = {name: of_all.get(name) for name in (each.name for each in experiment.datasets)}
+        if len(experiment.datasets) > 1:
+            crossed.append({"trained_on": dataset, "model": model, "errors": mean_errors})
+    return Robust(images, pd.DataFrame(curves), pd.DataFrame(crossed)) if measured else None

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from stn_train import storage
@@ -84,7 +85,7 @@ def load_environment(path: Path) -> dict[str, Any] | None:
 
 def json_document(results: Results) -> dict[str, Any]:
     """Everything the report knows, as plain values: what `report.json` holds."""
-    experiment = results.experiment
+    experiment, robust = results.experiment, results.robustness
     about = {"experiment": experiment.name, "source": experiment.source} if experiment else {}
     return {
         "format": FORMAT,
@@ -107,7 +108,12 @@ def json_document(results: Results) -> dict[str, Any]:
             | {"transformer": warning.number, **warning.diagnostics.model_dump()}
             for trial, warning in results.warnings
         ],
-        "robustness": results.robustness and asdict(results.robustness),
+        "robustness": robust
+        and {
+            "images": robust.images,
+            "curves": records(robust.curves),
+            "crossed": records(robust.crossed),
+        },
     }
 
 
@@ -131,8 +137,9 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
             model: [one for one in finished if (one.dataset.name, one.model.name) == (dataset, model)]
             for model in models
         }
-        robust = results.robustness.of(dataset) if results.robustness else {}
-        if any(robust.values()):
+        curves = results.robustness.curves if results.robustness else pd.DataFrame({"dataset": []})
+        robust = curves[curves["dataset"] == dataset]
+        if len(robust):
             yield _drawing("robustness", dataset, models, split, robustness_curves, split, robust)
         epochs = {
             model: [records for one in seeds if (records := folder.trial(one).load_metrics())]

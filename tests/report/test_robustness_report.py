@@ -46,22 +46,26 @@ def two_seeds(tmp_path: Path) -> RunFolder:
 def test_curves_are_means_over_seeds_in_percent_and_leave_out_what_is_clipped(two_seeds: RunFolder) -> None:
     found = results_of(two_seeds).robustness
     assert found is not None
-    cnn, st_cnn = found.of("rts")["scale"]
-    assert (cnn.model, st_cnn.model, cnn.trained) == ("cnn", "st_cnn", (0.7, 1.2))
-    assert cnn.levels == LEVELS["scale"][:-1]
-    assert cnn.errors == ((10.0, 20.0),) * len(cnn.levels)
-    assert cnn.means == (15.0,) * len(cnn.levels)
-    lines = robustness_curves("made up", "test", found.of("rts")).axes[1].lines
-    assert lines[0].get_ydata().tolist() == pytest.approx(cnn.means)
-    assert lines[1].get_ydata().tolist() == [0.01] * len(cnn.levels), "a log axis has no zero"
+    of_rts = found.curves[found.curves["dataset"] == "rts"]
+    cnn, st_cnn = of_rts[of_rts["factor"] == "scale"].to_dict("records")
+    levels = LEVELS["scale"][:-1]
+    assert (cnn["model"], st_cnn["model"], cnn["trained"], cnn["levels"]) == ("cnn", "st_cnn", (0.7, 1.2), levels)
+    assert cnn["errors"] == ((10.0, 20.0),) * len(levels)
+    lines = robustness_curves("made up", "test", of_rts).axes[1].lines
+    assert lines[0].get_ydata().tolist() == pytest.approx([15.0] * len(levels))
+    assert lines[1].get_ydata().tolist() == [0.01] * len(levels), "a log axis has no zero"
+    assert "15.0" in robustness(found)
 
 
 def test_the_cross_table_has_the_own_error_on_its_diagonal(two_seeds: RunFolder) -> None:
     found = results_of(two_seeds).robustness
     assert found is not None
-    assert [(one.trained_on, one.model) for one in found.crossed][:2] == [("r", "cnn"), ("r", "st_cnn")]
-    assert found.crossed[0].errors == {"r": 4.0, "rts": 25.0}
-    assert found.crossed[2].errors == {"r": 25.0, "rts": 4.0}
+    assert [*zip(found.crossed["trained_on"], found.crossed["model"], strict=True)][:2] == [
+        ("r", "cnn"),
+        ("r", "st_cnn"),
+    ]
+    assert found.crossed["errors"][0] == {"r": 4.0, "rts": 25.0}
+    assert found.crossed["errors"][2] == {"r": 25.0, "rts": 4.0}
 
 
 def test_it_stands_in_the_report_and_fits_the_terminal(two_seeds: RunFolder) -> None:
@@ -83,7 +87,7 @@ def test_one_dataset_has_nothing_to_cross_and_nothing_measured_is_told(tmp_path:
     measure(folder, trials[0], [])
     found = results_of(folder).robustness
     assert found is not None
-    assert found.crossed == ()
+    assert found.crossed.empty
     text = report_run(folder).files[2].read_text()
     assert "Not measured yet" not in text
     assert "trained on" not in text.split("## How robust is it?")[1].split("##")[0]
