@@ -10,10 +10,9 @@ import io
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
@@ -24,9 +23,7 @@ from rich.table import Table
 
 from stn_train.evaluation.metrics import AlignmentMetrics
 from stn_train.report import measures
-from stn_train.run_folder import RunFolder
 from stn_train.specs import control_names, divergence_advice, stillness_advice, trials_of
-from stn_train.storage import is_locked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,47 +203,3 @@ def evaluation(values: dict[str, Any], alignment: AlignmentMetrics | None) -> st
             row |= {f"before_{among}{one.component}": one.before for one in pose}
             row |= {f"removed_{among}{one.component}": one.score for one in pose}
     return render("text.j2", "evaluation", values, row)
-
-
-@dataclass(frozen=True)
-class TrialStatus:
-    """How far one trial has come."""
-
-    key: str
-    """Its place below `trials/`."""
-    state: Literal["done", "running", "failed", "interrupted", "pending"]
-    epoch: int
-    """Whole epochs trained."""
-    epochs: int
-    """Epochs in all."""
-    error: float | None = None
-    """Percent, of a trial that is done."""
-    why: str | None = None
-    """Of a trial that has failed."""
-
-
-def status(folder: RunFolder) -> list[TrialStatus]:
-    """How far each trial of the experiment has come, in the experiment's order.
-
-    Raises UserError where the folder holds no run, or a file is damaged.
-    """
-    found = []
-    for trial in trials_of(folder.load_experiment()):
-        files, epochs = folder.trial(trial), trial.training.epochs
-        if files.result.exists():
-            found.append(TrialStatus(trial.key, "done", epochs, epochs, files.load_result().error))
-            continue
-        epoch = len(files.load_metrics())
-        if is_locked(files.path):
-            found.append(TrialStatus(trial.key, "running", epoch, epochs))
-        elif failure := files.load_failure():
-            found.append(TrialStatus(trial.key, "failed", epoch, epochs, why=failure.why))
-        else:
-            begun = epoch > 0 or files.checkpoint.exists()
-            found.append(TrialStatus(trial.key, "interrupted" if begun else "pending", epoch, epochs))
-    return found
-
-
-def status_text(statuses: Sequence[TrialStatus]) -> str:
-    """A line for each trial, and one that counts them."""
-    return render("text.j2", "status", statuses)
