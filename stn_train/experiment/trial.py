@@ -16,7 +16,7 @@ from stn_train.models.build import ModelSize, build_model, measure_model
 from stn_train.models.network import Network, precision_on
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.run_folder import Diagnostics, EpochRecord, Timing, TrialFolder, TrialResult, numbered
-from stn_train.specs import TrialSpec
+from stn_train.specs import DatasetSpec, TrialSpec
 from stn_train.storage import LINES, write, write_arrays, write_record
 from stn_train.training.checkpoint import previous_checkpoint, read_checkpoint, restore, save_checkpoint
 from stn_train.training.loop import TrainingState, scheduled_lr, train
@@ -67,8 +67,6 @@ def run_trial(
     Stopped is raised. Each epoch writes its checkpoint last, so after a kill newer records are written again;
     `result.json` is the trial's last file. Raises UserError where the checkpoint is another's.
     """
-    from stn_train.evaluation.classify import classify
-
     recipe = trial.training
     data, training_digits, fixed = load_trial_data(trial, runtime)
     state = TrainingState.start(network_of(trial, runtime), recipe)
@@ -80,17 +78,14 @@ def run_trial(
         records += content["records"]
         frames = frames_until(state.epoch, folder, frames)
         _write_epochs(folder, records, frames)
-    poses = true_poses(trial.dataset, fixed.theta) if trial.model.pose == "oracle" else None
-    precision = precision_on(runtime.device, recipe)
     templates = None
     if trial.model.transformer and trial.model.transformer.learns_from_templates:
         templates = templates_of(state.network, data, trial)
-    classified = partial(classify, state.final, fixed.images, runtime.device, precision, poses, trial.model.tta_angles)
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None
     try:
         for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates):
-            predictions = classified()
+            predictions = classified(trial, trial.dataset, state.final, fixed, runtime)
             errors = int((predictions.predicted != fixed.labels).sum())
             record = EpochRecord(
                 epoch=state.epoch,
@@ -107,7 +102,25 @@ def run_trial(
     except Stopped:
         save()
         raise
-    _write_results(trial, folder, runtime, state, data, training_digits, fixed, predictions or classified())
+    predictions = predictions or classified(trial, trial.dataset, state.final, fixed, runtime)
+    _write_results(trial, folder, runtime, state, data, training_digits, fixed, predictions)
+
+
+def classified(
+    trial: TrialSpec,
+    dataset: DatasetSpec,
+    network: Network,
+    fixed: FixedDataset,
+    runtime: Runtime,
+    tta_angles: tuple[float, ...] | None = None,
+) -> "Predictions":
+    """What a trial's network makes of fixed images of a dataset, at the model's own `tta_angles` if none are given."""
+    from stn_train.evaluation.classify import classify  # like all of evaluation only when something has been trained
+
+    poses = true_poses(dataset, fixed.theta) if trial.model.pose == "oracle" else None
+    precision = precision_on(runtime.device, trial.training)
+    angles = trial.model.tta_angles if tta_angles is None else tta_angles
+    return classify(network, fixed.images, runtime.device, precision, poses, angles)
 
 
 def _write_epochs(folder: TrialFolder, records: list[str], frames: Arrays) -> None:
