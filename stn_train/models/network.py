@@ -92,8 +92,9 @@ class Network(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Logits as of `forward`, and the loss of a localisation network that learns from it alone; None for any other.
 
-        One that is supervised learns from the images' true `poses`, an equivariant one from how templates of their
-        class would have them turned. The classifier's loss sends neither a gradient.
+        One that is supervised learns from the images' true `poses`, an equivariant one, the only one for which there
+        are `templates`, from how those of their class would have them turned. The classifier's loss sends neither a
+        gradient.
         """
         if not isinstance(self.transformer, SpatialTransformer):
             return self(images, poses), None
