@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from stn_train.errors import RENAMED, UserError, did_you_mean
 from stn_train.specs import CLASSIFIERS, DATASETS, MODELS, RECIPES, DatasetSpec, ExperimentSpec, ModelSpec, Spec
-from stn_train.yaml_nodes import Dumper, Loc, YamlValues, dotted, override, read, short, show
+from stn_train.yaml_nodes import EXPONENT, TAG, Loc, YamlValues, dotted, override, read, short, show
 
 S = TypeVar("S", bound=Spec)
 
@@ -107,17 +107,25 @@ def validated(kind: type[S], value: object) -> S:
 
 def dump(spec: Spec) -> str:
     """The whole of it as YAML, defaults and all: `load_config` reads an equal one from it."""
-    return yaml.dump(_plain(spec), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(spec, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _plain(value: Any) -> Any:
-    """A spec as mappings, lists and plain values, without the keys that are None of themselves."""
-    if isinstance(value, tuple):
-        return [_plain(entry) for entry in value]
-    if not isinstance(value, Spec):
-        return value
-    fields = type(value).model_fields
-    return {key: _plain(below) for key, below in value if below is not None or fields[key].default is not None}
+class _Dumper(yaml.SafeDumper):
+    """Writes specs without the keys that are None of themselves, and tuples of plain values on one line."""
+
+    def represent_data(self, data: Any) -> yaml.Node:
+        self.alias_key: int | None = None  # what appears twice is written twice: `read` knows no aliases
+        if isinstance(data, tuple):
+            flat = not any(isinstance(entry, Spec | tuple) for entry in data)
+            return self.represent_sequence(f"{TAG}seq", data, flow_style=flat)
+        if isinstance(data, Spec):
+            fields = type(data).model_fields
+            shown = {key: below for key, below in data if below is not None or fields[key].default is not None}
+            return self.represent_mapping(f"{TAG}map", shown)
+        return super().represent_data(data)
+
+
+_Dumper.add_implicit_resolver(f"{TAG}float", EXPONENT, list("-+0123456789"))  # text that looks like it is quoted
 
 
 def schema() -> dict[str, Any]:

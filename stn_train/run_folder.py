@@ -13,8 +13,9 @@ runs/<experiment>/
                                        the forward pass
     examples.npz, means.npz, rotation_sweep.npz, training.npz
                                        what pictures are drawn from, only with a localisation network at the input
-    alignment.json    AlignmentMetrics only with one digit an image, and a transformer at the input or several in a row
-    robustness.json   Robustness       only after `stn-train robustness`
+    alignment.json    AlignmentMetrics (evaluation/metrics.py) only with one digit an image, and a transformer at the
+                                       input or several in a row
+    robustness.json   Robustness       (evaluation/metrics.py) only after `stn-train robustness`
     checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
     failure.json      TrialFailure     only where its last training could not go on
   tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --tensorboard`
@@ -34,7 +35,6 @@ from pydantic import Field, ValidationError, model_validator
 from stn_train import storage
 from stn_train.config import load_config
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import AlignmentMetrics, Diagnostics, Robustness
 from stn_train.specs import Count, ExperimentSpec, Spec, TrialSpec, trials_of
 
 Gallery = Literal["examples", "means", "rotation_sweep", "training"]
@@ -62,6 +62,7 @@ _IMAGES = {"image": "u Schw", "output": "u Scyx"}
 _SEEN = {**_IMAGES, "outline?": "f SvT", "label": "i S", "predicted": "i S"}
 
 Array = TypeVar("Array")
+Record = TypeVar("Record", bound=Spec)
 _Row = Annotated[tuple[Count, ...], Field(strict=False)]
 
 
@@ -97,6 +98,17 @@ class TrialResult(Spec):
     def error(self) -> float:
         """Images classified wrongly, in percent."""
         return 100 * self.errors / self.images
+
+
+class Diagnostics(Spec):
+    """How a transformer does on a batch of training images; distances are normalised: 2 is the whole image."""
+
+    outside: float = Field(description="share of the sampling points that lie outside the image")
+    scale: float = Field(description="size of what it shows; 1: as large as all of the image, along each side")
+    folded: float = Field(description="share of the images that it folds over or mirrors")
+    moved: float = Field(description="root mean square distance of the sampling points from the identity's")
+    std: float = Field(description="the same from their mean over the images: 0 where it treats all of them alike")
+    gradient: float = Field(description="norm of the localisation network's gradient, as a share of the rest's")
 
 
 class EpochRecord(Spec):
@@ -151,26 +163,13 @@ class TrialFolder:
         delete = f"delete {self.result} and " if self.result.exists() else ""
         return f"{delete}give the run's command again, which writes it anew"
 
-    def load_result(self) -> TrialResult:
-        """Raises UserError where the file is missing or damaged."""
-        return storage.read_record(TrialResult, self.result, self.anew)
+    def load(self, kind: type[Record], path: Path) -> Record:
+        """The record in one of the files in JSON, such as `load(Timing, files.timing)`.
 
-    def load_failure(self) -> TrialFailure | None:
-        """None where it did not fail. Raises UserError where the file is damaged."""
-        return storage.read_record(TrialFailure, self.failure, self.anew) if self.failure.exists() else None
-
-    def load_timing(self) -> Timing:
-        """Raises UserError where the file is missing or damaged."""
-        return storage.read_record(Timing, self.timing, self.anew)
-
-    def load_alignment(self) -> AlignmentMetrics | None:
-        """None where there is none of this trial. Raises UserError where the file is damaged."""
-        return storage.read_record(AlignmentMetrics, self.alignment, self.anew) if self.alignment.exists() else None
-
-    def load_robustness(self) -> Robustness | None:
-        """None where it has not been measured. Raises UserError where the file is damaged."""
-        mend = "delete it and measure again by `stn-train robustness`"
-        return storage.read_record(Robustness, self.robustness, mend) if self.robustness.exists() else None
+        Raises UserError where the file is missing or damaged.
+        """
+        measure_again = "delete it and measure again by `stn-train robustness`"
+        return storage.read_record(kind, path, measure_again if path == self.robustness else self.anew)
 
     def load_metrics(self) -> list[EpochRecord]:
         """The epochs so far; none where training has not begun. Raises UserError where the file is damaged."""

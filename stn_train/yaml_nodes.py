@@ -11,8 +11,8 @@ from stn_train.errors import UserError
 Loc = tuple[str | int, ...]
 """The way to a value: keys of mappings and numbers of entries, from the top."""
 
-_TAG = "tag:yaml.org,2002:"
-_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+TAG = "tag:yaml.org,2002:"
+EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 """A number in YAML 1.2, and to everyone who writes it; text in PyYAML's 1.1."""
 _MISLEADING = re.compile(r"[-+]?0[0-9_]+$|[-+0-9_.]+:")
 """Numbers that are not what they look like in YAML 1.1: 010 is 8 and 1:30 is 90 there."""
@@ -31,19 +31,6 @@ class YamlValues:
         while loc not in self.places:
             loc = loc[:-1]
         return loc
-
-
-class Dumper(yaml.SafeDumper):
-    """Writes what `read` understands, with lists of plain values on one line."""
-
-
-def _list_node(dumper: Dumper, values: list[Any]) -> yaml.Node:
-    flat = not any(isinstance(value, dict | list) for value in values)
-    return dumper.represent_sequence(f"{_TAG}seq", values, flow_style=flat)
-
-
-Dumper.add_implicit_resolver(f"{_TAG}float", _EXPONENT, list("-+0123456789"))  # text that looks like it is quoted
-Dumper.add_representer(list, _list_node)
 
 
 def read(text: str, origin: str, lines: bool = True) -> YamlValues:
@@ -89,13 +76,13 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node, loc: Loc, mark: yaml.Mark, 
         entries = enumerate(node.value)
         return [_plain(loader, below, (*loc, index), below.start_mark, marks) for index, below in entries]
     assert isinstance(node, yaml.ScalarNode)
-    text = node.tag.removeprefix(_TAG) in ("str", "timestamp", "merge", "value")
+    text = node.tag.removeprefix(TAG) in ("str", "timestamp", "merge", "value")
     if not node.value.isprintable():
         why = "holds a line break or a control character" + (_QUOTES if node.style == '"' else "")
     elif not text and _MISLEADING.match(node.value):
         why = "is a number that is not what it looks like; write it without a leading 0 or a colon, or in quotes"
     else:
-        if text and node.style is None and _EXPONENT.match(node.value):
+        if text and node.style is None and EXPONENT.match(node.value):
             return float(node.value)
         return node.value if text else loader.construct_object(node)
     raise _mistake(node, f"{dotted(loc)}{': ' if loc else ''}{short(node.value)} {why}")

@@ -2,27 +2,29 @@
 
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Never
 
 from tqdm import tqdm
-
-from stn_train.report.diagnostics import warnings_of
 
 if TYPE_CHECKING:
     from stn_train.experiment.run import RunProgress
 
 
+@dataclass
 class ProgressDisplay:
-    """Shows how far a run, or another command of many parts, is; `where` says on what and into which folder."""
+    """Shows how far a run, or another command of many parts, is; `where` says on what and into which folder.
 
-    def __init__(self, quiet: bool, where: str) -> None:
-        self.quiet, self.where = quiet, where
-        self.bar: tqdm[Never] | None = None
-        self.stepped = False
-        self.began = time.monotonic()
-        self.warned: set[tuple[str, str]] = set()
-        self.failed: list[str] = []
-        """The keys of the parts that have failed."""
+    `failed`: the keys of the parts that have failed.
+    """
+
+    quiet: bool
+    where: str
+    failed: list[str] = field(default_factory=list)
+    warned: set[tuple[str, str]] = field(default_factory=set)
+    bar: "tqdm[Never] | None" = None
+    stepped: bool = False
+    began: float = field(default_factory=time.monotonic)
 
     def show(self, progress: "RunProgress") -> None:
         """A trial begins, has finished an epoch, has finished, was finished before, or has failed."""
@@ -33,10 +35,13 @@ class ProgressDisplay:
         if progress.failure is not None:
             self.fail(trial.key, f"{progress.failure.traceback or ''}{title}  failed: {progress.failure.why}")
             return
-        for warning in warnings_of(record, trial.training) if record is not None else ():
-            if (trial.key, warning.kind) not in self.warned:  # each trouble once a trial
-                self.warned.add((trial.key, warning.kind))
-                self.line(f"warning: {trial.key}: {warning.sentence}")
+        if record is not None:
+            from stn_train.report.diagnostics import warnings_of  # there is nothing to warn of before an epoch's end
+
+            for warning in warnings_of(record, trial.training):
+                if (trial.key, warning.kind) not in self.warned:  # each trouble once a trial
+                    self.warned.add((trial.key, warning.kind))
+                    self.line(f"warning: {trial.key}: {warning.sentence}")
         if self.quiet:
             return
         self.tell_where(progress.total, "trial")

@@ -23,7 +23,7 @@ from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.errors import UserError
 from stn_train.report.page import html, markdown, render
 from stn_train.report.plots import figure_file, located
-from stn_train.run_folder import TrialFolder
+from stn_train.run_folder import TrialFolder, TrialResult
 from stn_train.specs import DatasetSpec, Spec
 from stn_train.statistics import Estimate, error_over_seeds
 from stn_train.storage import json_text, write
@@ -117,8 +117,9 @@ def write_colocalisation_report(spec: ColocalisationSpec, folder: Colocalisation
         raise UserError(f"{folder.path} has nothing to report yet: none of its cells has finished")
     rows, pictures = found_in(spec, results), _draw(folder, results)
     document, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "md", "html"))
+    encoder = folder.encoder.load(TrialResult, folder.encoder.result)
     said = {
-        **{"spec": spec, "rows": rows, "pictures": pictures, "encoder": folder.encoder.load_result()},
+        **{"spec": spec, "rows": rows, "pictures": pictures, "encoder": encoder},
         **{"finished": len(results), "planned": len(cells_of(spec)), "threshold": FOUND},
     }
     write(

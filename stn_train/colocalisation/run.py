@@ -20,7 +20,7 @@ from stn_train.experiment.run import check_same_trial, check_trials, differences
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import run_trial
 from stn_train.models.transformer import SpatialTransformer
-from stn_train.run_folder import TrialFolder
+from stn_train.run_folder import TrialFolder, TrialResult
 from stn_train.specs import TrialSpec
 from stn_train.training.checkpoint import fall_back
 
@@ -117,7 +117,7 @@ def _train_encoder(
             yield ColocalisationProgress("encoder", record.epoch / trial.training.epochs)
     except TrialError as error:
         raise TrialError(f"the encoder, on which every cell depends, cannot be trained: {error}") from None
-    yield ColocalisationProgress("encoder", 1.0, 100 - files.load_result().error)
+    yield ColocalisationProgress("encoder", 1.0, 100 - files.load(TrialResult, files.result).error)
 
 
 def _run_cell(

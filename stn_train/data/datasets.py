@@ -92,28 +92,6 @@ class OnlineDataset:
             yield Batch(images, labels[index.to(labels.device)], poses)
 
 
-@dataclass(frozen=True)
-class PrebuiltDataset:
-    """Images that were distorted once, and stay as they are: M x C x H x W, uint8, with M labels and M x 9 poses."""
-
-    images: Tensor
-    labels: Tensor
-    poses: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
-        """As an OnlineDataset's."""
-        for index in whole_batches(len(self), seed, epoch, size):
-            index = index.to(self.images.device)
-            poses = None if self.poses is None else self.poses[index.cpu()]
-            yield Batch(self.images[index].float() / 255, self.labels[index], poses)
-
-
-TrainingData = OnlineDataset | PrebuiltDataset
-
-
 def whole_batches(count: int, seed: int, epoch: int, size: int) -> Iterator[Tensor]:
     """The numbers of each batch's images, of `count`, in an order of the epoch's own.
 

@@ -124,42 +124,34 @@ def sample_distortion(
     channels = [shown]
     if spec.addition:
         channels.append(random_stream("partner", seed, split, epoch).permutation(shown))
-    streams = partial(random_stream, seed=seed, split=split, epoch=epoch)
-    return tuple(
-        _sample_channel(spec, digits, digit, elastic_augmentation, partial(streams, channel=channel))
-        for channel, digit in enumerate(channels)
-    )
-
-
-def _sample_channel(
-    spec: DatasetSpec, digits: Digits, digit: Places, elastic_augmentation: float, streams: Streams
-) -> Distortion:
-    count = len(digit)
-    shares = streams("pose").random((count, 5))
     intervals = (spec.rotation or (0.0, 0.0), spec.scale or (1.0, 1.0), spec.shear or (0.0, 0.0))
-    rotation, scale, shear = (low + (high - low) * shares[:, column] for column, (low, high) in enumerate(intervals))
+    draws = []
+    for channel, digit in enumerate(channels):
+        streams = partial(random_stream, seed=seed, split=split, epoch=epoch, channel=channel)
+        shares = streams("pose").random((len(digit), 5))
+        rotation, scale, shear = (low + (high - low) * shares[:, at] for at, (low, high) in enumerate(intervals))
 
-    # R S H, by the families that also undo them; in centred pixels.
-    slant = np.stack([np.tan(np.radians(shear)), np.zeros_like(shear)], axis=1)
-    turned = ROTATION.matrix(torch.from_numpy(np.radians(rotation)[:, None]))
-    scaled = turned @ SCALE.matrix(torch.from_numpy(scale[:, None]))
-    linear = (scaled @ SHEAR.matrix(torch.from_numpy(slant)))[:, :2, :2].numpy()
-    if spec.placement == "frame":
-        shift = _frame_shift(spec, scale, shares[:, 3:])
-    else:
-        shift = _ink_shift(spec, linear, digits.ink[digit], shares[:, 3:])
-    theta = torch.from_numpy(_canvas_to_digit(spec, linear, shift, streams)).float()
+        # R S H, by the families that also undo them; in centred pixels.
+        slant = np.stack([np.tan(np.radians(shear)), np.zeros_like(shear)], axis=1)
+        turned = ROTATION.matrix(torch.from_numpy(np.radians(rotation)[:, None]))
+        scaled = turned @ SCALE.matrix(torch.from_numpy(scale[:, None]))
+        linear = (scaled @ SHEAR.matrix(torch.from_numpy(slant)))[:, :2, :2].numpy()
+        if spec.placement == "frame":
+            shift = _frame_shift(spec, scale, shares[:, 3:])
+        else:
+            shift = _ink_shift(spec, linear, digits.ink[digit], shares[:, 3:])
+        theta = torch.from_numpy(_canvas_to_digit(spec, linear, shift, streams)).float()
 
-    clutter = None
-    if spec.clutter is not None:
-        boxes = outline(spec, theta, digits.ink[digit]).ink if spec.clutter.avoid_digit else None
-        clutter = sample_clutter(spec.clutter, spec.canvas, digit, boxes, streams)
-    elastic_theta = None
-    if elastic_augmentation:
-        normal = streams("elastic_augmentation").standard_normal((count, 16, 2))
-        elastic_theta = torch.from_numpy(elastic_places(normal * elastic_augmentation, (DIGIT, DIGIT)))
-        elastic_theta = elastic_theta.flatten(1).float()
-    return Distortion(torch.from_numpy(digit), theta, rotation, scale, shear, shift, clutter, elastic_theta)
+        clutter = elastic_theta = None
+        if spec.clutter is not None:
+            boxes = outline(spec, theta, digits.ink[digit]).ink if spec.clutter.avoid_digit else None
+            clutter = sample_clutter(spec.clutter, spec.canvas, digit, boxes, streams)
+        if elastic_augmentation:
+            normal = streams("elastic_augmentation").standard_normal((len(digit), 16, 2))
+            elastic_theta = torch.from_numpy(elastic_places(normal * elastic_augmentation, (DIGIT, DIGIT)))
+            elastic_theta = elastic_theta.flatten(1).float()
+        draws.append(Distortion(torch.from_numpy(digit), theta, rotation, scale, shear, shift, clutter, elastic_theta))
+    return tuple(draws)
 
 
 def _ink_shift(spec: DatasetSpec, linear: Array, ink: Array, share: Array) -> Array:

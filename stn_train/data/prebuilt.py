@@ -12,6 +12,8 @@
 With two channels, images and all parameters but the label have an axis of length 2 after the first.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 
 from stn_train import storage
-from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
+from stn_train.data.datasets import TEST_SEED, Batch, FixedDataset, OnlineDataset, make_fixed_dataset, whole_batches
 from stn_train.data.distortion import Distortion, Outline, Split, distortion_family
 from stn_train.data.sources import Digits
 from stn_train.errors import UserError
@@ -87,6 +89,29 @@ def _parameters(drawn: Distortion, lies: Outline) -> dict[str, Tensor]:
         names = ("clutter_digit", "clutter_from_y", "clutter_from_x", "clutter_to_y", "clutter_to_x")
         values |= dict(zip(names, drawn.clutter.unbind(-1), strict=True))
     return {name: torch.as_tensor(value) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class PrebuiltDataset:
+    """Images that were distorted once, and stay as they are: M x C x H x W, uint8, with M labels and M x 9 poses."""
+
+    images: Tensor
+    labels: Tensor
+    poses: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:
+        """As an OnlineDataset's."""
+        for index in whole_batches(len(self), seed, epoch, size):
+            index = index.to(self.images.device)
+            poses = None if self.poses is None else self.poses[index.cpu()]
+            yield Batch(self.images[index].float() / 255, self.labels[index], poses)
+
+
+TrainingData = OnlineDataset | PrebuiltDataset
+"""What a trial trains on."""
 
 
 def read_manifest(spec: DatasetSpec, source: Source, folder: Path) -> Manifest:

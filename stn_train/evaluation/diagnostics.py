@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn_train.evaluation.classify import recorded_warps
-from stn_train.evaluation.metrics import Diagnostics
 from stn_train.geometry import pixel_grid
 from stn_train.models.transformer import SpatialTransformer
+from stn_train.run_folder import Diagnostics
 
 _EXPLODED = 1e9
 """What stands for a gradient that is not finite."""

@@ -54,17 +54,6 @@ class ResidualCurve(Spec):
     varies: _Numbers = Field(description="the standard deviation of the latter within each part")
 
 
-class Diagnostics(Spec):
-    """How a transformer does on a batch of training images; distances are normalised: 2 is the whole image."""
-
-    outside: float = Field(description="share of the sampling points that lie outside the image")
-    scale: float = Field(description="size of what it shows; 1: as large as all of the image, along each side")
-    folded: float = Field(description="share of the images that it folds over or mirrors")
-    moved: float = Field(description="root mean square distance of the sampling points from the identity's")
-    std: float = Field(description="the same from their mean over the images: 0 where it treats all of them alike")
-    gradient: float = Field(description="norm of the localisation network's gradient, as a share of the rest's")
-
-
 HALF_TURNS = {"mnist": (0, 1, 8), "digits": (0, 1, 8), "fashion_mnist": (), "kmnist": ()}
 """Of each source the classes that look the same upside down, so that a half turn is no turn."""
 

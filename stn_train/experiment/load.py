@@ -8,14 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from stn_train.data.datasets import FixedDataset
-from stn_train.data.distortion import true_poses
 from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.evaluation.alignment import alignment_metrics
-from stn_train.evaluation.classify import Predictions, classify
+from stn_train.evaluation.classify import Predictions
 from stn_train.evaluation.metrics import HALF_TURNS, AlignmentMetrics
 from stn_train.experiment.run import check_import
 from stn_train.experiment.runtime import Runtime, load_fixed
-from stn_train.experiment.trial import network_of
+from stn_train.experiment.trial import classified, network_of
 from stn_train.models.blocks import warn_of_range
 from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
@@ -138,13 +137,10 @@ def predict(
 
     Raises UserError, with the checkpoint and the classifier's line, where a classifier of the user's raises inside.
     """
-    trial, precision = trained.trial, precision_on(runtime.device, trained.trial.training)
-    poses = true_poses(dataset, fixed.theta) if trial.model.pose == "oracle" else None
-    angles = trial.model.tta_angles if tta_angles is None else tta_angles
     try:
-        return classify(trained.network, fixed.images, runtime.device, precision, poses, angles)
+        return classified(trained.trial, dataset, trained.network, fixed, runtime, tta_angles)
     except (Exception, SystemExit) as error:
-        line = line_of(trial.model.classifier, error)
+        line = line_of(trained.trial.model.classifier, error)
         if not line:
             raise
         raise UserError(f"{trained.checkpoint}: {type(error).__name__}: {first_line(error)}{line}") from error

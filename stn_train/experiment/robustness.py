@@ -66,9 +66,10 @@ def measure_robustness(
 
 
 def _is_measured(files: TrialFolder, asked: list[DatasetSpec]) -> bool:
-    found = files.load_robustness()
-    known = [crossed.dataset for crossed in found.crossed] if found else []
-    return found is not None and all(other in known for other in asked)
+    if not files.robustness.exists():
+        return False
+    known = [crossed.dataset for crossed in files.load(Robustness, files.robustness).crossed]
+    return all(other in known for other in asked)
 
 
 @dataclass(frozen=True)

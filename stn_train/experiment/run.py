@@ -12,7 +12,7 @@ from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import run_trial, size_of
 from stn_train.models.classifiers import line_of
-from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
+from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder, TrialResult
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, trials_of
 from stn_train.storage import at_home, check_links, folder_lock, write, write_record
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
@@ -103,7 +103,7 @@ def run_trials(
 def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
     """Raise UserError where a trial's folder holds another trial."""
     if files.result.exists():
-        before = files.load_result().trial
+        before = files.load(TrialResult, files.result).trial
     elif checkpoint := newest_whole(files.checkpoint):
         before = read_checkpoint(checkpoint)["trial"]
     else:

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from stn_train.data.datasets import (
     FixedDataset,
     OnlineDataset,
-    PrebuiltDataset,
-    TrainingData,
     hold_out,
     make_fixed_dataset,
     seeded_subset,
@@ -26,6 +24,9 @@ from stn_train.data.sources import Digits, load_split
 from stn_train.errors import UserError, first_line
 from stn_train.specs import DatasetSpec, TrialSpec
 from stn_train.storage import at_home
+
+if TYPE_CHECKING:
+    from stn_train.data.prebuilt import TrainingData
 
 _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 
@@ -89,11 +90,11 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def load_trial_data(trial: TrialSpec, runtime: Runtime) -> tuple[TrainingData, int, FixedDataset]:
+def load_trial_data(trial: TrialSpec, runtime: Runtime) -> "tuple[TrainingData, int, FixedDataset]":
     """What a trial trains on, how many digits that shows, and the fixed images that it reports on."""
     dataset, recipe, posed = trial.dataset, trial.training, trial.model.pose in ("supervised", "oracle")
     if runtime.prebuilt is not None:
-        from stn_train.data.prebuilt import load_prebuilt
+        from stn_train.data.prebuilt import PrebuiltDataset, load_prebuilt
 
         prebuilt = load_prebuilt(dataset, trial.source, at_home(runtime.prebuilt))
         train, test = prebuilt["train"], prebuilt["test"]

@@ -1,6 +1,9 @@
-"""What a trial's pictures are drawn from: a few images, and what its network makes of them, as arrays."""
+"""What a trial's pictures are drawn from: a few images, and what its network makes of them, as arrays.
 
-from typing import Any
+Evaluation is imported where there is something to draw.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,11 +13,13 @@ from torch.nn import functional as F
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.errors import UserError
-from stn_train.evaluation.classify import Predictions, class_means, classify, outputs_and_outlines
 from stn_train.experiment.runtime import Runtime
 from stn_train.models.network import Network, precision_on
 from stn_train.run_folder import Gallery, TrialFolder, numbered
 from stn_train.specs import TrialSpec
+
+if TYPE_CHECKING:
+    from stn_train.evaluation.classify import Predictions
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -34,7 +39,7 @@ def has_gallery(trial: TrialSpec) -> bool:
 
 
 def gallery(
-    trial: TrialSpec, runtime: Runtime, network: Network, fixed: FixedDataset, predictions: Predictions
+    trial: TrialSpec, runtime: Runtime, network: Network, fixed: FixedDataset, predictions: "Predictions"
 ) -> dict[Gallery, Arrays]:
     """The arrays of the pictures of a network, by their kind (see run_folder); none without transformers.
 
@@ -42,6 +47,8 @@ def gallery(
     """
     if not has_gallery(trial):
         return {}
+    from stn_train.evaluation.classify import class_means
+
     chosen = chosen_images(predictions, fixed.labels)
     index = torch.cat(chosen)
     kinds = np.repeat(range(len(chosen)), [len(kind) for kind in chosen])
@@ -68,7 +75,7 @@ def gallery(
     return found
 
 
-def chosen_images(predictions: Predictions, labels: Tensor) -> list[Tensor]:
+def chosen_images(predictions: "Predictions", labels: Tensor) -> list[Tensor]:
     """The numbers of the best images, of typical ones (one each of at most 8 classes), and of the worst mistakes.
 
     By the loss: lowest of those classified rightly, nearest to the median of all, highest of those classified wrongly.
@@ -89,6 +96,8 @@ def chosen_images(predictions: Predictions, labels: Tensor) -> list[Tensor]:
 
 def seen(trial: TrialSpec, runtime: Runtime, network: Network, images: Tensor, labels: Tensor) -> Arrays:
     """Images, what every transformer at the input makes of them, and the classes that the network predicts."""
+    from stn_train.evaluation.classify import classify, outputs_and_outlines
+
     assert isinstance(network.transformer, nn.Module)
     precision = precision_on(runtime.device, trial.training)
     warped = outputs_and_outlines(network.transformer, images, runtime.device)

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stn_train.data.datasets import FixedDataset, TrainingData
+from stn_train.data.datasets import FixedDataset
 from stn_train.data.distortion import true_poses
 from stn_train.errors import Stopped
 from stn_train.experiment.runtime import Runtime, environment, load_trial_data
 from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapshot
 from stn_train.models.build import ModelSize, build_model, measure_model
-from stn_train.models.equivariant import EquivariantLocalisation, Templates, congeal
 from stn_train.models.network import Network, precision_on
 from stn_train.models.transformer import SpatialTransformer
-from stn_train.run_folder import EpochRecord, Timing, TrialFolder, TrialResult, numbered
-from stn_train.specs import TrialSpec
+from stn_train.run_folder import Diagnostics, EpochRecord, Timing, TrialFolder, TrialResult, numbered
+from stn_train.specs import DatasetSpec, TrialSpec
 from stn_train.storage import LINES, write, write_arrays, write_record
 from stn_train.training.checkpoint import previous_checkpoint, read_checkpoint, restore, save_checkpoint
 from stn_train.training.loop import TrainingState, scheduled_lr, train
 
 if TYPE_CHECKING:
+    from stn_train.data.prebuilt import TrainingData
     from stn_train.evaluation.classify import Predictions
-    from stn_train.evaluation.metrics import Diagnostics
+    from stn_train.models.equivariant import Templates
 
 _DIAGNOSED = 128
 _CONGEALED_TIMES, _CONGEALED_AT_ONCE = 8, 1000
@@ -44,19 +44,18 @@ def network_of(trial: TrialSpec, runtime: Runtime) -> Network:
     return network.to(runtime.device).to(memory_format=torch.channels_last)
 
 
-def templates_of(network: Network, data: TrainingData, trial: TrialSpec) -> Templates | None:
-    """What an equivariant localisation network learns to turn digits to, found in the training images; else None.
+def templates_of(network: Network, data: "TrainingData", trial: TrialSpec) -> "Templates":
+    """What a single equivariant localisation network learns to turn digits to, found in the training images.
 
     Found before training, and again where one is taken up again: the same for the same seed.
     """
-    transformer = network.transformer
-    if not isinstance(transformer, SpatialTransformer) or not isinstance(
-        transformer.localisation, EquivariantLocalisation
-    ):
-        return None
+    from stn_train.models.equivariant import EquivariantLocalisation, congeal
+
+    assert isinstance(network.transformer, SpatialTransformer)
+    assert isinstance(network.transformer.localisation, EquivariantLocalisation)
     after_training = data.batches(trial.seed, trial.training.epochs, _CONGEALED_AT_ONCE)
     images, labels, _ = zip(*islice(after_training, _CONGEALED_TIMES), strict=True)
-    return congeal(transformer.localisation, torch.cat(images), torch.cat(labels))
+    return congeal(network.transformer.localisation, torch.cat(images), torch.cat(labels))
 
 
 def run_trial(
@@ -68,8 +67,6 @@ def run_trial(
     Stopped is raised. Each epoch writes its checkpoint last, so after a kill newer records are written again;
     `result.json` is the trial's last file. Raises UserError where the checkpoint is another's.
     """
-    from stn_train.evaluation.classify import classify
-
     recipe = trial.training
     data, training_digits, fixed = load_trial_data(trial, runtime)
     state = TrainingState.start(network_of(trial, runtime), recipe)
@@ -81,15 +78,14 @@ def run_trial(
         records += content["records"]
         frames = frames_until(state.epoch, folder, frames)
         _write_epochs(folder, records, frames)
-    poses = true_poses(trial.dataset, fixed.theta) if trial.model.pose == "oracle" else None
-    precision = precision_on(runtime.device, recipe)
-    templates = templates_of(state.network, data, trial)
-    classified = partial(classify, state.final, fixed.images, runtime.device, precision, poses, trial.model.tta_angles)
+    templates = None
+    if trial.model.transformer and trial.model.transformer.learns_from_templates:
+        templates = templates_of(state.network, data, trial)
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None
     try:
         for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates):
-            predictions = classified()
+            predictions = classified(trial, trial.dataset, state.final, fixed, runtime)
             errors = int((predictions.predicted != fixed.labels).sum())
             record = EpochRecord(
                 epoch=state.epoch,
@@ -106,7 +102,25 @@ def run_trial(
     except Stopped:
         save()
         raise
-    _write_results(trial, folder, runtime, state, data, training_digits, fixed, predictions or classified())
+    predictions = predictions or classified(trial, trial.dataset, state.final, fixed, runtime)
+    _write_results(trial, folder, runtime, state, data, training_digits, fixed, predictions)
+
+
+def classified(
+    trial: TrialSpec,
+    dataset: DatasetSpec,
+    network: Network,
+    fixed: FixedDataset,
+    runtime: Runtime,
+    tta_angles: tuple[float, ...] | None = None,
+) -> "Predictions":
+    """What a trial's network makes of fixed images of a dataset, at the model's own `tta_angles` if none are given."""
+    from stn_train.evaluation.classify import classify  # like all of evaluation only when something has been trained
+
+    poses = true_poses(dataset, fixed.theta) if trial.model.pose == "oracle" else None
+    precision = precision_on(runtime.device, trial.training)
+    angles = trial.model.tta_angles if tta_angles is None else tta_angles
+    return classify(network, fixed.images, runtime.device, precision, poses, angles)
 
 
 def _write_epochs(folder: TrialFolder, records: list[str], frames: Arrays) -> None:
@@ -115,7 +129,7 @@ def _write_epochs(folder: TrialFolder, records: list[str], frames: Arrays) -> No
         write_arrays(folder.path / "training.npz", frames)
 
 
-def _diagnostics(trial: TrialSpec, state: TrainingState, data: TrainingData) -> "tuple[Diagnostics, ...]":
+def _diagnostics(trial: TrialSpec, state: TrainingState, data: "TrainingData") -> tuple[Diagnostics, ...]:
     """Of each transformer, on a few images of the epoch just trained."""
     from stn_train.evaluation.diagnostics import diagnose
 
@@ -131,7 +145,7 @@ def _write_results(
     folder: TrialFolder,
     runtime: Runtime,
     state: TrainingState,
-    data: TrainingData,
+    data: "TrainingData",
     training_digits: int,
     fixed: FixedDataset,
     predictions: "Predictions",

@@ -31,7 +31,6 @@ from stn_train.geometry.families import (
     pixel_centres,
     pixel_grid,
     precise,
-    without_autocast,
 )
 from stn_train.geometry.tps import ThinPlateSpline, thin_plate_spline
 
@@ -64,5 +63,4 @@ __all__ = [
     "pixel_grid",
     "precise",
     "thin_plate_spline",
-    "without_autocast",
 ]

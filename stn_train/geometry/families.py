@@ -5,7 +5,7 @@ A family says how parameters theta become a map, and where each output pixel rea
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce, wraps
 from typing import Any, ParamSpec
@@ -23,14 +23,6 @@ What lies at the horizon or behind it reads far outside, but for the few points 
 """
 
 
-def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
-    """A context in which what is computed with `tensor` keeps its precision, on any device.
-
-    Also on `meta`, where shapes are found without computing, and which knows no autocast.
-    """
-    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
-
-
 def precise(compute: Callable[P, Tensor]) -> Callable[P, Tensor]:
     """`compute` in the widest type of the tensors that it is given, float32 at least, also under autocast.
 
@@ -43,7 +35,9 @@ def precise(compute: Callable[P, Tensor]) -> Callable[P, Tensor]:
         dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
         wide: Any = [value.to(dtype) if isinstance(value, Tensor) else value for value in args]
         named: Any = {name: value.to(dtype) if isinstance(value, Tensor) else value for name, value in kwargs.items()}
-        with without_autocast(tensors[0]):
+        # `meta`, where shapes are found without computing, knows no autocast.
+        device = tensors[0].device.type
+        with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             return compute(*wide, **named)
 
     return widened

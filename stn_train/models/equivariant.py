@@ -11,15 +11,12 @@ image turned to where it looks most like them, and the network learns to tell th
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn_train.errors import UserError
-from stn_train.geometry import SIMILARITY, Family, bilinear_sampler, pixel_centres, precise
-from stn_train.models.blocks import check_images
+from stn_train.geometry import bilinear_sampler, pixel_centres, precise
 
 RADII = 12
 ANGLES = 64
@@ -117,15 +114,6 @@ def ink_place(images: Tensor) -> Tensor:
     x, y = columns @ across, rows @ down
     spread = columns @ across.square() - x.square() + rows @ down.square() - y.square()
     return torch.stack([x, y, spread.clamp(min=(4 / height) ** 2).sqrt()], dim=1)
-
-
-def equivariant(family: Family, size: tuple[int, int], channels: int) -> EquivariantLocalisation:
-    """Centre and size of the ink, and an angle from its polar image: see the module. For similarities, of any size."""
-    if family is not SIMILARITY:
-        raise UserError(f"the localisation network equivariant predicts similarities, not the family {family.name}")
-    network = EquivariantLocalisation(channels)
-    network.register_forward_pre_hook(partial(check_images, "the localisation network", channels, None))
-    return network
 
 
 # --- congealing -------------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import Family, pixel_centres, precise
+from stn_train.errors import UserError
+from stn_train.geometry import SIMILARITY, Family, pixel_centres, precise
 from stn_train.models.blocks import check_images, check_size, conv_block
-from stn_train.models.equivariant import equivariant
 from stn_train.models.transformer import ThetaHead
 
 Localisation = Callable[[Family, tuple[int, int], int], nn.Module]
@@ -108,6 +108,17 @@ def fc_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Sequent
         nn.ReLU(inplace=True),
         ThetaHead(32, family),
     )
+
+
+def equivariant(family: Family, size: tuple[int, int], channels: int) -> nn.Module:
+    """Centre and size of the ink, and an angle from its polar image: see equivariant.py. For similarities, any size."""
+    from stn_train.models.equivariant import EquivariantLocalisation  # of few models
+
+    if family is not SIMILARITY:
+        raise UserError(f"the localisation network equivariant predicts similarities, not the family {family.name}")
+    network = EquivariantLocalisation(channels)
+    network.register_forward_pre_hook(partial(check_images, "the localisation network", channels, None))
+    return network
 
 
 def _made_for(channels: int, size: tuple[int, int] | None, *layers: nn.Module) -> nn.Sequential:

@@ -1,15 +1,17 @@
 """A classifier with what stands at its input, and in which precision it computes."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn_train.geometry import HOMOGRAPHY, Family, pixel_grid
-from stn_train.models.equivariant import EquivariantLocalisation, Templates
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import Pose, TrainingSpec
+
+if TYPE_CHECKING:
+    from stn_train.models.equivariant import EquivariantLocalisation, Templates
 
 Precision = Literal["bfloat16", "float32"]
 
@@ -86,21 +88,22 @@ class Network(nn.Module):
         images: Tensor,
         poses: Tensor | None = None,
         labels: Tensor | None = None,
-        templates: Templates | None = None,
+        templates: "Templates | None" = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Logits as of `forward`, and the loss of a localisation network that learns from it alone; None for any other.
 
-        One that is supervised learns from the images' true `poses`, an equivariant one from how templates of their
-        class would have them turned. The classifier's loss sends neither a gradient.
+        One that is supervised learns from the images' true `poses`, an equivariant one, the only one for which there
+        are `templates`, from how those of their class would have them turned. The classifier's loss sends neither a
+        gradient.
         """
         if not isinstance(self.transformer, SpatialTransformer):
             return self(images, poses), None
-        localisation = self.transformer.localisation
         if self.pose == "supervised":
-            theta: Tensor = localisation(images)
+            theta: Tensor = self.transformer.localisation(images)
             aspect = images.shape[-1] / images.shape[-2]
             loss = None if poses is None else pose_loss(self.transformer.family, theta, poses, aspect)
-        elif templates is not None and labels is not None and isinstance(localisation, EquivariantLocalisation):
+        elif templates is not None and labels is not None:
+            localisation = cast("EquivariantLocalisation", self.transformer.localisation)
             place, polar = localisation.read(images)
             angles = localisation.angles(polar)
             theta = localisation.theta(place, angles)

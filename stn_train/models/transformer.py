@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn_train.errors import UserError, first_line
-from stn_train.geometry import Family, bilinear_sampler, without_autocast
+from stn_train.geometry import Family, bilinear_sampler, precise
 from stn_train.models.blocks import by, check_images
 
 
@@ -35,11 +35,11 @@ class ThetaHead(nn.Linear):
         self.identity = torch.tensor(self.family.identity, dtype=dtype, device=self.weight.device)
         return self
 
+    @precise
     def forward(self, features: Tensor) -> Tensor:
         """Theta, N x p, from features, N x f."""
         dtype = self.identity.dtype
-        with without_autocast(features):
-            return F.linear(features.to(dtype), self.weight.to(dtype), self.bias.to(dtype)) + self.identity
+        return F.linear(features.to(dtype), self.weight.to(dtype), self.bias.to(dtype)) + self.identity
 
 
 class SpatialTransformer(nn.Module):

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from stn_train.evaluation.metrics import Diagnostics
-from stn_train.run_folder import EpochRecord
+from stn_train.run_folder import Diagnostics, EpochRecord
 from stn_train.specs import TrainingSpec
 
 Fault = Literal["out_of_bounds", "collapsed", "folded", "unused", "identity", "input_independent"]

@@ -19,10 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import LEVELS, ResidualCurve, Robustness, others, trained_range
+from stn_train.evaluation.metrics import LEVELS, AlignmentMetrics, ResidualCurve, Robustness, others, trained_range
 from stn_train.report.diagnostics import TransformerWarning, warnings_of
 from stn_train.report.measures import MEASURES, measured, over_seeds
-from stn_train.run_folder import RunFolder, TrialResult
+from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names
 from stn_train.statistics import LEVEL, compare, holm
 
@@ -105,7 +105,7 @@ class Results:
 def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Trial:
     """Read what a trial wrote. Raises UserError where a file is missing or damaged."""
     files = folder.trial(spec)
-    result, epochs = files.load_result(), files.load_metrics()
+    result, epochs = files.load(TrialResult, files.result), files.load_metrics()
     arrays, trial = files.load_predictions(result.trial.dataset.channels), result.trial
     label, predicted, digit = (arrays[name].astype(np.int64) for name in ("label", "predicted", "digit"))
     classes = trial.dataset.classes
@@ -118,7 +118,8 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
             raise UserError(f"{files.predictions} is damaged: {name} is not between 0 and {most - 1}; {files.anew}")
     if (len(label), int((predicted != label).sum())) != (result.images, result.errors):
         raise UserError(f"{files.predictions} and {files.result} do not agree; delete both and run the trial again")
-    timing, alignment, latest = files.load_timing(), files.load_alignment(), epochs[-1] if epochs else None
+    timing, latest = files.load(Timing, files.timing), epochs[-1] if epochs else None
+    alignment = files.load(AlignmentMetrics, files.alignment) if files.alignment.exists() else None
     row = {
         "dataset": spec.dataset.name,
         "model": spec.model.name,
@@ -287,9 +288,9 @@ def robust(folder: RunFolder, experiment: ExperimentSpec, finished: Sequence[Tri
     """What has been measured of the finished trials; None where nothing has. Raises UserError for a damaged file."""
     measured: dict[Cell, list[tuple[TrialResult, Robustness]]] = {}
     for trial in finished:
-        found = folder.trial(trial).load_robustness()
-        if found is not None:
-            one = folder.trial(trial).load_result(), found
+        files = folder.trial(trial)
+        if files.robustness.exists():
+            one = files.load(TrialResult, files.result), files.load(Robustness, files.robustness)
             measured.setdefault((trial.dataset.name, trial.model.name), []).append(one)
     curves, crossed, images = [], [], 0
     for (dataset, model), seeds in measured.items():

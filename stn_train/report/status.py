@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stn_train.report.page import render
-from stn_train.run_folder import RunFolder
+from stn_train.run_folder import RunFolder, TrialFailure, TrialResult
 from stn_train.specs import trials_of
 from stn_train.storage import is_locked
 
@@ -36,13 +36,14 @@ def status(folder: RunFolder) -> list[TrialStatus]:
     for trial in trials_of(folder.load_experiment()):
         files, epochs = folder.trial(trial), trial.training.epochs
         if files.result.exists():
-            found.append(TrialStatus(trial.key, "done", epochs, epochs, files.load_result().error))
+            found.append(TrialStatus(trial.key, "done", epochs, epochs, files.load(TrialResult, files.result).error))
             continue
         epoch = len(files.load_metrics())
         if is_locked(files.path):
             found.append(TrialStatus(trial.key, "running", epoch, epochs))
-        elif failure := files.load_failure():
-            found.append(TrialStatus(trial.key, "failed", epoch, epochs, why=failure.why))
+        elif files.failure.exists():
+            why = files.load(TrialFailure, files.failure).why
+            found.append(TrialStatus(trial.key, "failed", epoch, epochs, why=why))
         else:
             begun = epoch > 0 or files.checkpoint.exists()
             found.append(TrialStatus(trial.key, "interrupted" if begun else "pending", epoch, epochs))

@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from stn_train.errors import UserError, did_you_mean
 
@@ -55,18 +64,17 @@ class Spec(BaseModel):
             raise UserError(f"{name} with another {' and '.join(changes)}: {where}{why}") from None
 
 
-def pair(value: Any, *, sign: int) -> Any:
-    """A number a as the pair that it stands for: [-a, a] for sign -1, [a, a] for sign 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    return tuple(sorted((sign * value, value)))
+def pair(value: Any, check: ValidatorFunctionWrapHandler, *, sign: int, ordered: bool = True) -> Any:
+    """A pair, checked; of a number a the pair that it stands for: [-a, a] for sign -1, [a, a] for sign 1.
 
-
-def in_order(interval: tuple[float, float]) -> tuple[float, float]:
-    """Raises ValueError where the lower end is above the upper end."""
-    if interval[0] > interval[1]:
-        raise ValueError(f"the lower end {interval[0]:g} is above the upper end {interval[1]:g}")
-    return interval
+    Raises ValueError where it is to be `ordered`, and the lower end is above the upper end.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = tuple(sorted((sign * value, value)))
+    low, high = check(value)
+    if ordered and low > high:
+        raise ValueError(f"the lower end {low:g} is above the upper end {high:g}")
+    return low, high
 
 
 def ascending(angles: tuple[float, ...]) -> tuple[float, ...]:
@@ -116,30 +124,26 @@ TtaAngles = Annotated[tuple[_Degrees, ...], Field(strict=False, max_length=36), 
 Degrees = Annotated[
     tuple[_Degrees, _Degrees],
     Field(strict=False),
-    BeforeValidator(partial(pair, sign=-1), json_schema_input_type=_Degrees | tuple[_Degrees, _Degrees]),
-    AfterValidator(in_order),
+    WrapValidator(partial(pair, sign=-1), json_schema_input_type=_Degrees | tuple[_Degrees, _Degrees]),
 ]
 ShearDegrees = Annotated[
     tuple[_ShearDegrees, _ShearDegrees],
     Field(strict=False),
-    BeforeValidator(partial(pair, sign=-1), json_schema_input_type=_ShearDegrees | tuple[_ShearDegrees, _ShearDegrees]),
-    AfterValidator(in_order),
+    WrapValidator(partial(pair, sign=-1), json_schema_input_type=_ShearDegrees | tuple[_ShearDegrees, _ShearDegrees]),
 ]
 Share = Annotated[
     tuple[_Share, _Share],
     Field(strict=False),
-    BeforeValidator(partial(pair, sign=-1), json_schema_input_type=_Share | tuple[_Share, _Share]),
-    AfterValidator(in_order),
+    WrapValidator(partial(pair, sign=-1), json_schema_input_type=_Share | tuple[_Share, _Share]),
 ]
 Factors = Annotated[
     tuple[_Factor, _Factor],
     Field(strict=False),
-    BeforeValidator(partial(pair, sign=1), json_schema_input_type=_Factor | tuple[_Factor, _Factor]),
-    AfterValidator(in_order),
+    WrapValidator(partial(pair, sign=1), json_schema_input_type=_Factor | tuple[_Factor, _Factor]),
 ]
 Size = Annotated[
     tuple[_Pixels, _Pixels],
     Field(strict=False),
-    BeforeValidator(partial(pair, sign=1), json_schema_input_type=_Pixels | tuple[_Pixels, _Pixels]),
+    WrapValidator(partial(pair, sign=1, ordered=False), json_schema_input_type=_Pixels | tuple[_Pixels, _Pixels]),
 ]
 """Height and width in pixels; one number stands for both."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,15 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
-from stn_train.data.datasets import Batch, TrainingData
+from stn_train.data.datasets import Batch
 from stn_train.errors import Stopped, TrialError
-from stn_train.models.equivariant import Templates
 from stn_train.models.network import Network, precision_on
 from stn_train.models.transformer import ThetaHead
 from stn_train.specs import TrainingSpec, divergence_advice
+
+if TYPE_CHECKING:
+    from stn_train.data.prebuilt import TrainingData
+    from stn_train.models.equivariant import Templates
 
 _CHECK_EVERY = 32
 _BN_IMAGES = 2048
@@ -64,12 +67,12 @@ class TrainingState:
 
 def train(
     state: TrainingState,
-    data: TrainingData,
+    data: "TrainingData",
     recipe: TrainingSpec,
     seed: int,
     device: torch.device,
     after_step: Callable[[float], bool] = lambda epochs: False,
-    templates: Templates | None = None,
+    templates: "Templates | None" = None,
 ) -> Iterator[float]:
     """Train from `state` to the recipe's last epoch; yields each epoch's mean loss, when `state` can be saved.
 

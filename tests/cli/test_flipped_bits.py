@@ -15,18 +15,18 @@ from stn_train.config import load_config
 from stn_train.data.prebuilt import load_prebuilt
 from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import Point, Robustness
+from stn_train.evaluation.metrics import AlignmentMetrics, Point, Robustness
 from stn_train.report.snapshots import KINDS
 from stn_train.report.write import load_environment
-from stn_train.run_folder import TrialFolder
+from stn_train.run_folder import Timing, TrialFolder, TrialResult
 from stn_train.training.checkpoint import read_checkpoint
 
 TRIAL = TrialFolder(Path("runs/small/trials/r/st_cnn/seed-0"))
 OF_A_TRIAL: dict[str, Callable[[], object]] = {
-    "result.json": TRIAL.load_result,
-    "timing.json": TRIAL.load_timing,
-    "alignment.json": TRIAL.load_alignment,
-    "robustness.json": TRIAL.load_robustness,
+    "result.json": lambda: TRIAL.load(TrialResult, TRIAL.result),
+    "timing.json": lambda: TRIAL.load(Timing, TRIAL.timing),
+    "alignment.json": lambda: TRIAL.load(AlignmentMetrics, TRIAL.alignment),
+    "robustness.json": lambda: TRIAL.load(Robustness, TRIAL.robustness),
     "metrics.jsonl": TRIAL.load_metrics,
     "predictions.npz": lambda: TRIAL.load_predictions(channels=1),
     **{f"{kind}.npz": TRIAL.load_gallery for kind in KINDS},

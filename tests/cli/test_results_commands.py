@@ -12,8 +12,9 @@ import torch
 import yaml
 
 from stn_train import storage
+from stn_train.evaluation.metrics import Robustness
 from stn_train.experiment import runtime as runtime
-from stn_train.run_folder import TrialFolder
+from stn_train.run_folder import TrialFolder, TrialResult
 from stn_train.statistics import error_over_seeds
 
 TRIAL = "runs/small/trials/r/st_cnn/seed-0"
@@ -50,7 +51,8 @@ def test_turns_are_part_of_a_model_and_can_be_had_of_any(stn):
         assert stn("run", "--config", "small.yaml", *options, "--output-dir", name).code == 0
         assert stn("robustness", name, "--threads", "1").code == 0
         folder = TrialFolder(Path(name, "trials/r/st_cnn/seed-0"))
-        found[name], epochs[name], held[name] = folder.load_result(), folder.load_metrics(), folder.load_robustness()
+        found[name], epochs[name] = folder.load(TrialResult, folder.result), folder.load_metrics()
+        held[name] = folder.load(Robustness, folder.robustness)
         examples = folder.load_gallery()["examples"]
         assert (examples["kind"] == 2).tolist() == (examples["predicted"] != examples["label"]).tolist()
     asked = {

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stn_train.run_folder import RunFolder
+from stn_train.evaluation.metrics import Robustness
+from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import trials_of
 
 TWO = """\
@@ -35,7 +36,8 @@ def test_every_finished_trial_is_measured_once_and_reported(run, stn):
     assert ended.err.splitlines() == [f"trial {n} of 4  {key}  measured" for n, key in enumerate(keys, start=1)]
     trials = trials_of(run.load_experiment())
     for trial in trials:
-        found, result = run.trial(trial).load_robustness(), run.trial(trial).load_result()
+        files = run.trial(trial)
+        found, result = files.load(Robustness, files.robustness), files.load(TrialResult, files.result)
         assert found.images == result.images == 120
         errors = {(point.factor, point.level): point.errors for point in found.points}
         if trial.dataset.name == "plain":

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
+from stn_train.evaluation.metrics import AlignmentMetrics
 from stn_train.report.snapshots import KINDS
-from stn_train.run_folder import RunFolder
+from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import trials_of
 
 RUN = ("run", "--config", "small.yaml", "--threads", "1")
@@ -42,7 +43,7 @@ def test_the_files_say_what_was_done(finished):
     assert (cnn.key, st_cnn.key) == ("r/cnn/seed-0", "r/st_cnn/seed-0")
     for trial in (cnn, st_cnn):
         files = folder.trial(trial)
-        result, arrays = files.load_result(), files.load_predictions(channels=1)
+        result, arrays = files.load(TrialResult, files.result), files.load_predictions(channels=1)
         assert result.trial == trial
         assert (result.split, result.training_digits, result.digits, result.images) == ("test", 480, 120, 120)
         assert abs(result.parameters / 100_000 - 1) <= 0.02
@@ -51,7 +52,7 @@ def test_the_files_say_what_was_done(finished):
         records = files.load_metrics()
         assert [record.epoch for record in records] == [1, 2]
         assert records[-1].error == pytest.approx(result.error)
-        assert files.load_timing().seconds > 0
+        assert files.load(Timing, files.timing).seconds > 0
     assert set(folder.trial(cnn).load_predictions(channels=1)) == {"predicted", "label", "digit"}
     assert folder.trial(st_cnn).load_predictions(channels=1)["theta"].shape == (120, 6)
 
@@ -324,13 +325,14 @@ def test_controls_are_trained_and_told_apart(stn):
     assert drawn == {"st_cnn-identity": False, "st_cnn-supervised": True, "st_cnn-oracle": False}
     scores = {}
     for trial in (frozen, told):
-        alignment = folder.trial(trial).load_alignment()
-        assert alignment is not None
+        files = folder.trial(trial)
+        alignment = files.load(AlignmentMetrics, files.alignment)
         scores[trial.model.name] = [spread.score for spread in alignment.pose if spread.component == "rotation"]
     assert scores == {"st_cnn-identity": [pytest.approx(0, abs=1e-3)], "st_cnn-oracle": [pytest.approx(100, abs=1e-3)]}
     for trial in (taught, told):
         again, *_ = json.loads(stn("eval", f"controlled/trials/{trial.key}", "--json").out)
-        assert again["errors"] == folder.trial(trial).load_result().errors, "who is given the poses, is so here, too"
+        files = folder.trial(trial)
+        assert again["errors"] == files.load(TrialResult, files.result).errors, "who is given the poses is so here, too"
     refused = stn("eval", f"controlled/trials/{told.key}", "--dataset", "e").sentence
     assert "--dataset e: st_cnn-oracle is given the true pose of an image, and e has none to give" in refused
     assert stn("eval", f"controlled/trials/{taught.key}", "--dataset", "e").code == 0, "this one is not"

@@ -6,8 +6,9 @@ import torch
 from made_up import draw_of, draws_of, first, order, outline_of, spec_of
 from torch import Tensor
 
-from stn_train.data.datasets import OnlineDataset, PrebuiltDataset, make_fixed_dataset, render
+from stn_train.data.datasets import OnlineDataset, make_fixed_dataset, render
 from stn_train.data.distortion import true_poses
+from stn_train.data.prebuilt import PrebuiltDataset
 from stn_train.geometry import HOMOGRAPHY, bilinear_sampler
 
 CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 5, "size": 7}}

@@ -9,12 +9,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from stn_train.data.sources import Digits, load_digits
 from stn_train.errors import Stopped, UserError
-from stn_train.evaluation.metrics import Diagnostics
 from stn_train.experiment import runtime as runtime
 from stn_train.experiment.run import open_run, run_trials
 from stn_train.experiment.runtime import Runtime
 from stn_train.experiment.tensorboard import check_installed, logged
-from stn_train.run_folder import RunFolder
+from stn_train.run_folder import Diagnostics, RunFolder
 from stn_train.specs import ExperimentSpec, trials_of
 
 SPEC = ExperimentSpec.model_validate(

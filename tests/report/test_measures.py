@@ -24,7 +24,7 @@ from stn_train.report.measures import (
 )
 from stn_train.report.results import results_of
 from stn_train.report.write import report_run
-from stn_train.run_folder import RunFolder, TrialResult
+from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import trials_of
 
 
@@ -107,8 +107,8 @@ def test_balanced_accuracy_counts_each_class_alike_and_leaves_out_those_without_
     counts[0, :2], counts[1, :2] = (90, 10), (5, 5)
     files = run.trial(spec)
     about = {"images": 110, "errors": 15, "confusion": counts.tolist()}
-    result = TrialResult.model_validate(files.load_result().model_dump() | about)
-    found = measured(result, files.load_timing(), None, None)
+    result = TrialResult.model_validate(files.load(TrialResult, files.result).model_dump() | about)
+    found = measured(result, files.load(Timing, files.timing), None, None)
     assert found["balanced_accuracy"] == pytest.approx((90 + 50) / 2)
     table = results_of(run).summary
     assert table["balanced_accuracy"].tolist() == pytest.approx((100 - table["error"]).tolist()), (

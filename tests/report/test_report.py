@@ -18,7 +18,7 @@ from stn_train.report.results import results_of
 from stn_train.report.snapshots import KINDS
 from stn_train.report.status import status, status_text
 from stn_train.report.write import report_run
-from stn_train.run_folder import EpochRecord, RunFolder
+from stn_train.run_folder import EpochRecord, RunFolder, TrialResult
 from stn_train.storage import folder_lock
 
 WITHIN_CLASSES = [f"within_classes_{name}" for name in ("digits", "images", "output")]
@@ -501,7 +501,8 @@ def test_a_classifier_without_a_width_is_reported_without_one(tmp_path: Path) ->
     folder, trials = begin(tmp_path, models=[{"name": "mine", "classifier": "nets:mine"}])
     finish(folder, trials[0], errors=3)
     files = folder.trial(trials[0])
-    storage.write_record(files.result, files.load_result().model_copy(update={"width": None}).model_dump(mode="json"))
+    result = files.load(TrialResult, files.result).model_copy(update={"width": None})
+    storage.write_record(files.result, result.model_dump(mode="json"))
     line = next(line for line in report_run(folder).files[2].read_text().splitlines() if line.startswith("| mine "))
     assert "| – |" in line
 

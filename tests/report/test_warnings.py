@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from stn_train.evaluation.metrics import Diagnostics
 from stn_train.report.diagnostics import warnings_of
-from stn_train.run_folder import EpochRecord
+from stn_train.run_folder import Diagnostics, EpochRecord
 from stn_train.specs import RECIPES, TrainingSpec
 
 WELL = Diagnostics(outside=0.1, scale=0.7, folded=0.0, moved=0.4, std=0.3, gradient=0.5)

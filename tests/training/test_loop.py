@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
-from stn_train.data.datasets import Batch, OnlineDataset, TrainingData
+from stn_train.data.datasets import Batch, OnlineDataset
+from stn_train.data.prebuilt import TrainingData
 from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, TrialError
 from stn_train.geometry import AFFINE
