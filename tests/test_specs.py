@@ -142,6 +142,7 @@ def test_a_models_trials_train_by_what_it_was_tuned_to_and_write_it_as_before() 
     assert trials_of(one)[1].model_dump_json() == trials_of(same)[1].model_dump_json()
     assert trials_of(one)[1] == trials_of(same)[1] == TrialSpec.model_validate_json(trials_of(one)[1].model_dump_json())
     assert trials_of(one)[0] == trials_of(experiment(training={"weight_decay": 0.03}))[0]
+    assert "tuned" not in trials_of(one)[1].model_dump(mode="json")["model"]
 
 
 def test_controls_train_by_what_their_model_was_tuned_to() -> None:

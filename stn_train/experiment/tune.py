@@ -5,8 +5,8 @@ runs/<name>-tuning/
   tried.csv                    every setting, and the validation error that it led to
   tuned.yaml                   the configuration, with the best setting of each model
 
-Nothing else is kept of the search: it is seeded, so that the same command asks for the same settings, skips those that
-have finished, and goes on.
+Nothing else is kept of the search: it is seeded, so that the same command (with the same version of Optuna) asks for
+the same settings, skips those that have finished, and goes on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
