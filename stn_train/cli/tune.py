@@ -1,5 +1,6 @@
 """`stn-train tune`: find each model's learning rates and weight decay on validation digits, with equal effort."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +11,10 @@ from stn_train.cli.common import (
     AllowImports,
     DataRoot,
     Device,
-    OutputDir,
     Overrides,
     Quiet,
     Threads,
+    a_path,
     stop_on_signal,
     stopped,
 )
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 def tune(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped configuration's name.")],
     trials: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="Settings to try of each model.")] = 12,
-    output_dir: OutputDir = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", parser=a_path, help="Where results go; runs/NAME-tuning if not given."),
+    ] = None,
     overrides: Overrides = None,
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="The configuration's dataset to tune on, where it has several.")
@@ -48,28 +52,26 @@ def tune(
     training.weight_decay and, where a localisation network learns, training.localisation_lr. A sixth of the training
     digits is held out to choose by; the test digits are not read.
 
-    The best values are written to tuned.yaml in --output-dir (runs/NAME-tuning if not given), a configuration for
-    `stn-train run`. The same command again goes on where it was stopped; with more --trials, it searches on.
+    The best values are written to tuned.yaml in --output-dir, a configuration for `stn-train run`. The same command
+    again goes on where it was stopped; with more --trials, it searches on.
 
     For instance: stn-train tune quickstart --trials 8 --epochs 2
     """
     from stn_train.config import load_config
     from stn_train.experiment.run import check_imports
-    from stn_train.experiment.tune import check_installed, on_one_dataset
+    from stn_train.experiment.runtime import open_runtime
+    from stn_train.experiment.tune import on_one_dataset
 
     experiment = on_one_dataset(load_config(config, overrides or ()), dataset)
     if not allow_imports:
         check_imports(experiment, config)
-    check_installed()
-
-    from stn_train.experiment.runtime import open_runtime
-
     runtime = open_runtime(device, threads, data_root or experiment.data_root)
     folder = output_dir or Path("runs") / f"{experiment.name}-tuning"
     tried = _search(experiment, trials, epochs, folder, runtime, quiet)
     typer.echo(f"{trials} settings of each model on {experiment.datasets[0].name}; error in % on validation digits:\n")
     typer.echo(_table(tried))
-    typer.echo(f"\nto train with the best: stn-train run --config {folder / 'tuned.yaml'}")
+    command = shlex.join(["stn-train", "run", "--config", str(folder / "tuned.yaml")])
+    typer.echo(f"\nto train with the best: {command}")
 
 
 def _search(

@@ -56,16 +56,6 @@ class Setting:
         )
 
 
-def check_installed() -> None:
-    """Raise UserError where Optuna is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "tune: the package optuna is not installed; pip install 'stn-train[tune]' installs it"
-        ) from None
-
-
 def on_one_dataset(experiment: ExperimentSpec, dataset: str | None) -> ExperimentSpec:
     """The experiment on the dataset of this name, or on its only one. Raises UserError where that is not clear."""
     known = {entry.name: entry for entry in experiment.datasets}
@@ -89,13 +79,14 @@ def tune(
 
     Each is an ordinary trial with the experiment's first seed, which trains for `epochs`, or the experiment's own, and
     is told by its error on validation digits: the test digits are not read. `after_step`: see `run_trials`. Raises
-    UserError for what `open_run` finds, and TrialError, at the end, where no setting of a model could be trained.
+    UserError where Optuna is not installed and for what `open_run` finds, and TrialError, at the end, where no setting
+    of a model could be trained.
     """
     recipe = experiment.training if epochs is None else experiment.training.changed(epochs=epochs)
     seed = experiment.seeds[0]
     base = experiment.changed(validation=True, seeds=(seed,), training=recipe)
+    studies = {trial.model.name: _study(seed) for trial in trials_of(base)}
     spaces = {trial.model.name: _space(trial) for trial in trials_of(base)}
-    studies = {model: _study(seed) for model in spaces}
     tried: list[Setting] = []
     for number in range(trials):
         asked = {model: study.ask(spaces[model]) for model, study in studies.items()} if number else {}
@@ -145,8 +136,10 @@ def _space(trial: TrialSpec) -> "dict[str, optuna.distributions.BaseDistribution
 
 
 def _study(seed: int) -> "optuna.Study":
-    import optuna
-
+    try:
+        import optuna
+    except ImportError:
+        raise UserError("the package optuna is not installed; pip install 'stn-train[tune]' installs it") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=_AT_RANDOM))
 
