@@ -237,7 +237,8 @@ def _where_it_belongs(kind: type[Spec], loc: Loc) -> str:
     """The end of the sentence on a key that is not known: where it is, or the nearest that is known here."""
     key, here = str(loc[-1]), _spec_at(kind, loc[:-1])
     new = RENAMED.get(key, key)
-    home = next((way for way, spec in _mappings(kind) if new in spec.model_fields), None)
+    homes = (way for way, spec in _mappings(kind) if new in spec.model_fields)
+    home = min(homes, key=lambda way: way.count("."), default=None)
     if new in here.model_fields or home is None:
         return did_you_mean(key, [*here.model_fields, *(["base"] if here in (DatasetSpec, ModelSpec) else [])])
     if new != key:

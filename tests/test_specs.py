@@ -135,6 +135,23 @@ def test_a_classifiers_models_train_longer_with_and_without_a_transformer() -> N
     assert [trial.training.localisation_lr for trial in trials] == [1.0, 0.05, 1.0, 0.05]
 
 
+def test_a_models_trials_train_by_what_it_was_tuned_to_and_write_it_as_before() -> None:
+    tuned = {"name": "st_cnn", "base": "st_cnn", "tuned": {"trials": 12, "lr": 0.02, "localisation_lr": 0.5}}
+    one = experiment(models=["cnn", tuned], training={"weight_decay": 0.03})
+    same = experiment(models=["cnn", "st_cnn"], training={"weight_decay": 0.03, "lr": 0.02, "localisation_lr": 0.5})
+    assert trials_of(one)[1].model_dump_json() == trials_of(same)[1].model_dump_json()
+    assert trials_of(one)[1] == trials_of(same)[1] == TrialSpec.model_validate_json(trials_of(one)[1].model_dump_json())
+    assert trials_of(one)[0] == trials_of(experiment(training={"weight_decay": 0.03}))[0]
+    assert "tuned" not in trials_of(one)[1].model_dump(mode="json")["model"]
+
+
+def test_controls_train_by_what_their_model_was_tuned_to() -> None:
+    tuned = {"name": "st_cnn", "base": "st_cnn", "tuned": {"trials": 12, "lr": 0.02}}
+    rates = {trial.model.name: trial.training.lr for trial in trials_of(experiment(models=[tuned], controls=True))}
+    assert set(rates.values()) == {0.02}
+    assert len(rates) == 4
+
+
 def test_what_concerns_localisation_networks_is_no_part_of_a_trial_without_one() -> None:
     models = ["cnn", "st_cnn"]
     one, other = (trials_of(experiment(models=models, training={"classifier_delay": share})) for share in (0.0, 0.2))

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stn_train.cli import colocalise, config, data, results, robustness, run, visualize
+from stn_train.cli import colocalise, config, data, results, robustness, run, tune, visualize
 from stn_train.cli.common import in_one_line
 from stn_train.errors import RENAMED, TrialError, UserError
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 
 # Every command group joins here, in the order of the help.
 app.command()(run.run)
+app.command()(tune.tune)
 app.command()(colocalise.colocalise)
 app.command("eval")(results.eval_)
 app.command()(robustness.robustness)

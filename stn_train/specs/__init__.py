@@ -24,6 +24,7 @@ from stn_train.specs.models import (
     ModelSpec,
     Pose,
     TransformerSpec,
+    TunedSpec,
     baseline_of,
     control_names,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "TransformerSpec",
     "TrialSpec",
     "TtaAngles",
+    "TunedSpec",
     "baseline_of",
     "control_names",
     "divergence_advice",

@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from stn_train.specs.datasets import DatasetSpec
-from stn_train.specs.fields import DIGIT, Folder, Name, Parameters, Spec, no_twins
+from stn_train.specs.fields import (
+    DIGIT,
+    Folder,
+    LearningRate,
+    LocalisationLr,
+    Name,
+    Parameters,
+    Spec,
+    WeightDecay,
+    no_twins,
+)
 from stn_train.specs.models import ModelSpec, controls_of
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
@@ -28,18 +38,16 @@ class TrainingSpec(Spec):
     optimizer: Literal["adamw", "muon", "sgd"] = Field(
         description="muon: for the weights of hidden layers; AdamW for the rest"
     )
-    lr: float = Field(gt=0, le=100, description="the highest learning rate of the schedule")
+    lr: LearningRate = Field(description="the highest learning rate of the schedule")
     schedule: Literal["one_cycle", "steps"] = Field(
         description="one_cycle: up and down once; steps: divided by 10 after each third"
     )
     warmup: float = Field(0.2, gt=0, lt=1, description="one_cycle: the share of all steps in which the rate goes up")
-    weight_decay: float = Field(ge=0, le=10)
+    weight_decay: WeightDecay
     label_smoothing: float = Field(ge=0, lt=1)
     ema_decay: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
     grad_clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient")
-    localisation_lr: float = Field(
-        gt=0, le=1000, description="learning rate of localisation networks, as a factor of lr"
-    )
+    localisation_lr: LocalisationLr = Field(description="learning rate of localisation networks, as a factor of lr")
     classifier_delay: float = Field(
         0.0,
         ge=0,
@@ -244,7 +252,7 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
     """The trials of an experiment whose `dataset/model` matches the pattern `only`.
 
     A model that needs the true pose has none on a dataset without such a thing. Seeds come outermost, so that a run
-    stopped half-way has whole comparisons.
+    stopped half-way has whole comparisons. What a model was tuned to is in its trials' `training`.
     """
     trials = []
     for seed, dataset, model in product(experiment.seeds, experiment.datasets, experiment.models):
@@ -254,15 +262,16 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
             continue
         # What concerns localisation networks is no part of the recipe of a model without one.
         changes = {"localisation_lr": 1.0, "classifier_delay": 0.0} if model.transformer is None else {}
+        tuned = {} if model.tuned is None else model.tuned.model_dump(exclude={"trials"}, exclude_none=True)
         epochs = experiment.training.epochs * int(getattr(experiment.epoch_multiplier, model.classifier, 1))
         trials.append(
             TrialSpec(
                 source=experiment.source,
                 prebuilt=experiment.prebuilt is not None,
                 dataset=dataset,
-                model=model,
+                model=model.model_copy(update={"tuned": None}),
                 parameters=experiment.parameters,
-                training=experiment.training.model_copy(update={"epochs": epochs, **changes}),
+                training=experiment.training.model_copy(update={"epochs": epochs, **tuned, **changes}),
                 seed=seed,
                 validation=experiment.validation,
             )

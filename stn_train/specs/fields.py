@@ -111,6 +111,10 @@ Folder = Annotated[str, Field(min_length=1, max_length=4096)]
 Parameters = Annotated[int, Field(ge=1_000, le=100_000_000)]
 """A budget of a network's parameters."""
 
+LearningRate = Annotated[float, Field(gt=0, le=100)]
+LocalisationLr = Annotated[float, Field(gt=0, le=1000)]
+WeightDecay = Annotated[float, Field(ge=0, le=10)]
+
 _Degrees = Annotated[float, Field(ge=-180, le=180)]
 _ShearDegrees = Annotated[float, Field(ge=-75, le=75)]
 _Share = Annotated[float, Field(ge=-1, le=1)]

@@ -4,7 +4,17 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, WithJsonSchema, model_validator
 
-from stn_train.specs.fields import DIGIT, LONGEST_NAME, Name, Size, Spec, TtaAngles
+from stn_train.specs.fields import (
+    DIGIT,
+    LONGEST_NAME,
+    LearningRate,
+    LocalisationLr,
+    Name,
+    Size,
+    Spec,
+    TtaAngles,
+    WeightDecay,
+)
 
 CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
 """Our classifiers; any other is a function of the user's, written `package.module:function`."""
@@ -123,6 +133,15 @@ class TransformerSpec(Spec):
         return self
 
 
+class TunedSpec(Spec):
+    """What tuning found for one model: it takes the place of the same keys under `training`."""
+
+    trials: int = Field(ge=1, le=10_000, description="settings that were tried to find these, on validation digits")
+    lr: LearningRate | None = None
+    localisation_lr: LocalisationLr | None = None
+    weight_decay: WeightDecay | None = None
+
+
 class ModelSpec(Spec):
     """A classifier, with or without spatial transformers."""
 
@@ -140,11 +159,21 @@ class ModelSpec(Spec):
         description="test-time augmentation: in evaluation, the network reads each image also turned clockwise by each "
         "of so many degrees, and the mean of its probabilities decides",
     )
+    tuned: TunedSpec | None = Field(
+        None,
+        exclude=True,  # from what a trial writes, whose `training` has these values
+        description="this model's own lr, localisation_lr and weight_decay, as `stn-train tune` writes them",
+    )
 
     @property
     def pose(self) -> Pose:
         """Where the poses of its transformer come from; see TransformerSpec."""
         return "predicted" if self.transformer is None else self.transformer.pose
+
+    @property
+    def localises(self) -> bool:
+        """Whether it has a localisation network that learns."""
+        return self.transformer is not None and self.pose in ("predicted", "supervised")
 
 
 def controls_of(model: ModelSpec) -> tuple[ModelSpec, ...]:

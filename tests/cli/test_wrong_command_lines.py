@@ -12,6 +12,7 @@ from stn_train.cli import app
 
 RIGHT: dict[str, tuple[str, ...]] = {
     "run": ("--config", "small.yaml"),
+    "tune": ("small.yaml",),
     "colocalise": ("--config", "paper/colocalisation"),
     "eval": ("runs/small",),
     "robustness": ("runs/small",),
@@ -84,6 +85,11 @@ REFUSED = [
     ),
     *((line(name, "--only", "zz[b-a]*"), "--only zz[b-a]*") for name in ("run", "colocalise")),
     (("eval", "runs/small/trials/r/cnn", "--dataset=tcc"), "--dataset tcc"),
+    (line("tune", "--dataset=tcc"), "--dataset tcc"),
+    (line("tune", "--set=datasets=[r,rts]"), "choose one of r, rts"),
+    (line("tune", "--trials=1"), "--trials"),
+    (line("tune", "--output-dir=small.yaml"), "small.yaml"),
+    (("tune", "paper/fixed", "--dataset=r", "--set=prebuilt=built"), "prebuilt"),
     *((line("run", "--device", wrong), f"--device {wrong}") for wrong in ("gpu", "cuda:99")),
     *((line("eval", "--threads", wrong), "--threads") for wrong in ("0", "1025", "two")),
     *((line(name, "--output-dir", "small.yaml"), "small.yaml") for name in ("run", "data build")),

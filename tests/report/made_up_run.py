@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from stn_train import storage
+from stn_train.config import dump
 from stn_train.evaluation.metrics import AlignmentMetrics, ResidualCurve, Spread
 from stn_train.report.page import records
 from stn_train.report.results import results_of
@@ -25,7 +25,7 @@ def begin(path: Path, **keys: Any) -> tuple[RunFolder, list[TrialSpec]]:
     spec = ExperimentSpec.model_validate(
         {"name": "made_up", "datasets": ["rts"], "models": ["cnn", "st_cnn"], "training": {"epochs": EPOCHS}, **keys}
     )
-    (path / "config.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    (path / "config.yaml").write_text(dump(spec))
     return RunFolder(path), trials_of(spec)
 
 

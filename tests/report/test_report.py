@@ -432,6 +432,25 @@ def test_report_says_that_validation_errors_are_to_tune_by(tmp_path: Path) -> No
     assert "1,000 validation images" in text
 
 
+@pytest.mark.parametrize(
+    ("cnn", "st_cnn", "told"),
+    [
+        (None, None, None),
+        (1, 1, None),
+        (12, 12, "Each model was tuned: its learning rates and weight decay are the best of 12 settings"),
+        (None, 12, "Models were not tuned alike; settings tried on validation digits: cnn none, st_cnn 12."),
+    ],
+)
+def test_report_tells_with_how_many_trials_models_were_tuned(tmp_path, cnn, st_cnn, told) -> None:
+    tuned = {"cnn": cnn, "st_cnn": st_cnn}
+    models = [{"name": name, "base": name, "tuned": count and {"trials": count}} for name, count in tuned.items()]
+    folder, trials = begin(tmp_path, models=models)
+    for trial in trials:
+        finish(folder, trial, errors=5)
+    text = report_run(folder).files[2].read_text()
+    assert "tuned" not in text.split("```")[0] if told is None else told in text
+
+
 def test_who_is_asked_about_turned_images_is_named_and_no_network_of_the_papers(tmp_path: Path) -> None:
     models = [
         {"name": name, "base": like, "tta_angles": [15, -15]}
