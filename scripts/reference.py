@@ -5,6 +5,7 @@ A page says `<!-- reference: keys DatasetSpec -->`; in its place comes what the 
 
 import re
 from collections.abc import Callable, Mapping
+from textwrap import indent
 from typing import Any, cast
 
 import typer.cli
@@ -29,7 +30,8 @@ PARTS: dict[str, dict[str, Any]] = {
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """A page as mkdocs is to read it, with its references filled in."""
-    return re.sub(r"<!-- reference: (\w+) ?(\w*) -->", lambda found: REFERENCES[found[1]](found[2]), markdown)
+    mark = re.compile(r"^( *)<!-- reference: (\w+) ?(\w*) -->$", re.MULTILINE)
+    return mark.sub(lambda found: indent(REFERENCES[found[2]](found[3]), found[1]), markdown)
 
 
 def table(*lines: tuple[str, ...]) -> str:
