@@ -88,7 +88,7 @@ def presets(kind: str) -> str:
 
 def configurations(_: str) -> str:
     """The shipped configurations: what each is, and what it multiplies."""
-    lines = [("name", "what it is", "datasets", "models", "trials")]
+    lines = [("name", "trials", "datasets", "models", "what it is")]
     for name, path in shipped().items():
         first = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         spec = load_config(name, kind=Spec)
@@ -96,7 +96,7 @@ def configurations(_: str) -> str:
             ", ".join(code(one.name) for one in getattr(spec, several, ())) or "–" for several in ("datasets", "models")
         )
         trials = str(len(trials_of(spec))) if isinstance(spec, ExperimentSpec) else "–"
-        lines.append((code(name), first, datasets, models, trials))
+        lines.append((code(name), trials, datasets, models, first))
     return table(*lines)
 
 
