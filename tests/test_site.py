@@ -91,6 +91,17 @@ def test_every_picture_has_an_alternative_text() -> None:
     assert [f"{name}: {picture}" for name in pages for picture in re.findall(r"!\[\s*\]\(.*?\)", page(str(name)))] == []
 
 
+def test_readmes_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)#?([\w-]*)\)", (ROOT / "README.md").read_text())
+    assert links
+    for path, anchor in links:
+        target = ROOT / path
+        assert target.exists(), path
+        titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
+        slugs = {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+        assert anchor in slugs | {""}, f"{path}#{anchor}"
+
+
 def test_the_site_builds_without_a_broken_link_and_fetches_nothing(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings")

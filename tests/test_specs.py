@@ -217,4 +217,4 @@ def properties(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def test_every_key_of_a_configuration_has_a_description(spec: dict[str, Any]) -> None:
     found = dict(properties(spec))
     assert [key for key, said in found.items() if not said.get("description")] == []
-    assert {"ClutterSpec.patches", "ModelSpec.base", "ModelSpec.classifier"} & found.keys()
+    assert "ClutterSpec.patches" in found, "parts of parts, too"
