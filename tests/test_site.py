@@ -92,7 +92,7 @@ def test_every_picture_has_an_alternative_text() -> None:
 
 
 def test_readmes_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)#?([\w-]*)\)", (ROOT / "README.md").read_text())
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)#?([\w-]*)\)", (ROOT / "README.md").read_text())
     assert links
     for path, anchor in links:
         target = ROOT / path
