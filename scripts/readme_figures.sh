@@ -13,7 +13,7 @@ stn-train robustness runs/evidence
 stn-train run --config paper/tc --only 'tc/*fcn' --seeds 0
 stn-train run --config paper/addition --only addition/st2_cnn_paper --seeds 0
 stn-train run --config paper/table1 --only 'r*/st_cnn_paper' --seeds 0
-stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,shear,r,rts,p_literal,p,e,tc,addition]' \
+stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,shear,r,rts,rts_wide,p,p_literal,p_outward,e,tc,tc_wide,addition,addition_wide]' \
     -o docs/distortions.png
 python scripts/family_grids.py docs/families.png
 cp "runs/table1/figures/examples_st_cnn_paper@rts.png" docs/transformer_rts.png

@@ -22,7 +22,7 @@ from stn_train.specs import ExperimentSpec, Spec, trials_of
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {
     path.name: path.read_text().replace("\\\n", "")
-    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "scripts/readme_figures.sh")
+    for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "scripts/readme_figures.sh")
 }
 README = DOCUMENTS["README.md"]
 COMMANDS = sorted(
@@ -32,13 +32,12 @@ COMMANDS = sorted(
         for line in re.findall(r"^(?:\| `)?(stn-train [^`\n]*)", text, re.MULTILINE)
     }
 )
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
 def beside_mild(tmp_path, monkeypatch) -> None:
-    """A folder with README's own configuration in it."""
-    (written,) = re.findall(r"```yaml\n# mild.yaml\n(.*?)```", README, re.DOTALL)
+    """A folder with the documentation's own configuration in it."""
+    (written,) = re.findall(r"```yaml\n# mild.yaml\n(.*?)```", DOCUMENTS["configuration.md"], re.DOTALL)
     (tmp_path / "mild.yaml").write_text(written)
     monkeypatch.chdir(tmp_path)
 
@@ -64,17 +63,18 @@ def test_every_script_exists(script):
     assert (ROOT / script).is_file()
 
 
-def test_readmes_python_does_what_it_says(tmp_path, monkeypatch):
+@pytest.mark.parametrize("document", ["README.md", "python.md"])
+def test_the_documents_python_does_what_it_says(document, tmp_path, monkeypatch):
     """All of it, in order, in one folder; of the bundled digits, few are enough."""
     training, test = (digits.subset(torch.arange(400)) for digits in load_digits("digits"))
     monkeypatch.setattr("stn_train.data.sources._scikit_digits", lambda: (training, test))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for block in BLOCKS:
+    for block in re.findall(r"```python\n(.*?)```", DOCUMENTS[document], re.DOTALL):
         exec(block, names)
     assert len(names["data"]) == len(names["scores"].predicted) == len(names["run"].predictions("rts", "st_cnn_paper"))
     assert names["untrained"].eval()(names["data"][0][0][None]).shape == (1, 10)
-    assert "# 8 x 1 x 28 x 28, and 8 x 6" in README
+    assert "# 8 x 1 x 28 x 28, and 8 x 6" in DOCUMENTS[document]
     assert (names["warped"].shape, names["theta"].shape) == ((8, 1, 28, 28), (8, 6))
     model = names["model"].eval()
     places = {name for name, module in model.named_modules() if isinstance(module, SpatialTransformer)}

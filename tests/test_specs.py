@@ -1,5 +1,8 @@
 """Specifications: presets, changes to them, and what is refused."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -219,3 +222,16 @@ def test_what_is_changed_is_checked_as_a_files_would_be(before, changes):
 def test_changed_to_what_it_was_nothing_changes(name):
     dataset = DatasetSpec.model_validate(name)
     assert dataset.changed(**dict(dataset)) == dataset == dataset.eased(1.0)
+
+
+def properties(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The keys of a JSON schema and of all its parts, each with the part's name before it, and what it says of each."""
+    for name, part in {spec["title"]: spec, **spec["$defs"]}.items():
+        yield from ((f"{name}.{key}", said) for key, said in part.get("properties", {}).items())
+
+
+@pytest.mark.parametrize("spec", [schema(), ColocalisationSpec.model_json_schema()], ids=["run", "colocalise"])
+def test_every_key_of_a_configuration_has_a_description(spec: dict[str, Any]) -> None:
+    found = dict(properties(spec))
+    assert [key for key, said in found.items() if not said.get("description")] == []
+    assert "ClutterSpec.patches" in found, "parts of parts, too"

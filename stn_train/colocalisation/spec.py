@@ -35,7 +35,7 @@ class EncoderSpec(Spec):
 
     dataset: DatasetSpec = Field(description="the digits that it is trained on, each on a canvas of a digit's size")
     parameters: Parameters = Field(description="budget that its width is fitted to, within 2 %")
-    epochs: int = Field(ge=1, le=10_000)
+    epochs: int = Field(ge=1, le=10_000, description="how many times all training digits are shown")
 
     @field_validator("dataset")
     @classmethod
@@ -58,15 +58,19 @@ class LocaliserSpec(Spec):
 class ColocalisationSpec(Spec):
     """The product of datasets and classes: for each, a localiser that is shown images of this class alone."""
 
-    task: Literal["colocalisation"]
-    name: Name
+    task: Literal["colocalisation"] = Field(description="tells it from an experiment")
+    name: Name = Field(description="what the folder of its results is called; the file's name if not given")
     source: Source = Field("mnist", description="where the digits come from; `digits` needs no network")
     data_root: Folder | None = Field(None, description="folder of the digits, as torchvision lays it out")
-    datasets: Annotated[tuple[_Moved, ...], Field(strict=False, min_length=1, max_length=MOST)]
-    classes: Annotated[tuple[_Class, ...], Field(strict=False, min_length=1, max_length=10)]
-    encoder: EncoderSpec
-    localiser: LocaliserSpec
-    seed: Seed = 0
+    datasets: Annotated[tuple[_Moved, ...], Field(strict=False, min_length=1, max_length=MOST)] = Field(
+        description="presets, changed or not; only `translation` and `clutter` may distort, on a square canvas"
+    )
+    classes: Annotated[tuple[_Class, ...], Field(strict=False, min_length=1, max_length=10)] = Field(
+        description="the digits to look for, each by itself"
+    )
+    encoder: EncoderSpec = Field(description="the network that compares crops")
+    localiser: LocaliserSpec = Field(description="the network that finds the crop")
+    seed: Seed = Field(0, description="decides weights, order and distortions")
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
 
     @field_validator("datasets", "classes")

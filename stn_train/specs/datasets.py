@@ -70,11 +70,11 @@ class DatasetSpec(Spec):
 
     presets = DATASETS
 
-    name: Name
+    name: Name = Field(description="what tables and folders call it")
     canvas: Size = Field((DIGIT, DIGIT), description="height and width of the image, in pixels")
-    rotation: Degrees | None = Field(None, description="degrees, clockwise as seen")
-    scale: Factors | None = Field(None, description="factor, the same for height and width")
-    shear: ShearDegrees | None = Field(None, description="degrees, horizontal")
+    rotation: Degrees | None = Field(None, description="angle in degrees, clockwise as seen")
+    scale: Factors | None = Field(None, description="factor of height and width")
+    shear: ShearDegrees | None = Field(None, description="angle of the horizontal shear in degrees")
     translation: Share | None = Field(
         None,
         description="share of the room that the digit has on the canvas: -1 touches left or top, 1 right or bottom",
@@ -85,9 +85,9 @@ class DatasetSpec(Spec):
     whole_pixels: bool = Field(
         False, description="with placement frame: move by whole pixels, so that nothing is blurred by moving it"
     )
-    perspective: PerspectiveSpec | None = None
-    elastic: ElasticSpec | None = None
-    clutter: ClutterSpec | None = None
+    perspective: PerspectiveSpec | None = Field(None, description="move the corners of the canvas")
+    elastic: ElasticSpec | None = Field(None, description="bend the canvas by a thin plate spline")
+    clutter: ClutterSpec | None = Field(None, description="add patches of other digits")
     addition: bool = Field(
         False, description="two digits, a channel and a distortion each; the label is their sum (paper, appendix A)"
     )

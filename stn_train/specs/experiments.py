@@ -33,8 +33,8 @@ MOST_EPOCHS = 10_000
 class TrainingSpec(Spec):
     """A recipe: how a model is trained."""
 
-    epochs: int = Field(ge=1, le=MOST_EPOCHS)
-    batch_size: int = Field(ge=2, le=16_384, description="at least 2: batch normalisation compares images")
+    epochs: int = Field(ge=1, le=MOST_EPOCHS, description="how many times all training digits are shown")
+    batch_size: int = Field(ge=2, le=16_384, description="images in a step; batch normalisation needs two")
     optimizer: Literal["adamw", "muon", "sgd"] = Field(
         description="muon: for the weights of hidden layers; AdamW for the rest"
     )
@@ -43,10 +43,10 @@ class TrainingSpec(Spec):
         description="one_cycle: up and down once; steps: divided by 10 after each third"
     )
     warmup: float = Field(0.2, gt=0, lt=1, description="one_cycle: the share of all steps in which the rate goes up")
-    weight_decay: WeightDecay
-    label_smoothing: float = Field(ge=0, lt=1)
+    weight_decay: WeightDecay = Field(description="of weights, not of biases and normalisation; 0: none")
+    label_smoothing: float = Field(ge=0, lt=1, description="the share of a label that goes to all classes alike")
     ema_decay: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
-    grad_clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient")
+    grad_clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient; null: no limit")
     localisation_lr: LocalisationLr = Field(description="learning rate of localisation networks, as a factor of lr")
     classifier_delay: float = Field(
         0.0,
@@ -84,9 +84,9 @@ _Times = Annotated[int, Field(ge=1, le=1000)]
 class EpochMultiplierSpec(Spec):
     """For each of our classifiers, how many times the recipe's epochs it trains: some learn more slowly, and faster."""
 
-    cnn: _Times = 1
-    cnn_paper: _Times = 1
-    fcn: _Times = 1
+    cnn: _Times = Field(1, description="for models with the classifier cnn")
+    cnn_paper: _Times = Field(1, description="for models with the classifier cnn_paper")
+    fcn: _Times = Field(1, description="for models with the classifier fcn")
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -155,7 +155,7 @@ def stillness_advice(recipe: TrainingSpec) -> str:
 class ExperimentSpec(Spec):
     """The product of datasets, models and seeds, all trained by one recipe on one source of digits."""
 
-    name: Name
+    name: Name = Field(description="what the folder of its results is called; the file's name if not given")
     source: Source = Field("mnist", description="where the digits come from; `digits` needs no network")
     data_root: Folder | None = Field(None, description="folder of the digits, as torchvision lays it out")
     prebuilt: Folder | None = Field(
@@ -163,7 +163,7 @@ class ExperimentSpec(Spec):
     )
     datasets: Annotated[
         tuple[DatasetSpec, ...], Field(strict=False, min_length=1, max_length=MOST), AfterValidator(no_twins)
-    ]
+    ] = Field(description="presets by name, changed presets (`{name: mine, base: rts, rotation: 20}`), or all keys")
     controls: bool = Field(
         False,
         description="add three controls to each model with a transformer at the input: frozen, supervised by the true "
@@ -171,14 +171,14 @@ class ExperimentSpec(Spec):
     )
     models: Annotated[
         tuple[ModelSpec, ...], Field(strict=False, min_length=1, max_length=MOST), AfterValidator(no_twins)
-    ]
+    ] = Field(description="presets by name, changed presets, or all keys")
     parameters: Parameters | None = Field(None, description="budget that each model's width is fitted to, within 2 %")
-    recipe: Literal["default", "paper"] = "default"
+    recipe: Literal["default", "paper"] = Field("default", description="how all models are trained")
     training: TrainingSpec = Field(description="changes to the recipe")
     epoch_multiplier: EpochMultiplierSpec | None = Field(
         None, description="by classifier: how many times as many epochs its models train, bare or transformed"
     )
-    seeds: Seeds = (0,)
+    seeds: Seeds = Field((0,), description="one training for each; they decide weights, order and distortions")
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
 
     @model_validator(mode="before")

@@ -51,7 +51,7 @@ for _classifier, _parts in {
 class TransformerSpec(Spec):
     """Spatial transformers, all of one kind, in front of a classifier or between its layers."""
 
-    family: Family = "affine"
+    family: Family = Field("affine", description="the transformations that it can make")
     control_points: int = Field(4, ge=2, le=8, description="tps: control points along each side")
     localisation: Localisation = Field("conv", description="the localisation network")
     output_size: Size = Field(
@@ -147,13 +147,15 @@ class ModelSpec(Spec):
 
     presets = MODELS
 
-    name: Name
+    name: Name = Field(description="what tables and folders call it")
     classifier: Annotated[
         str,
         Field(max_length=256, pattern=f"^({'|'.join(CLASSIFIERS)}|{_OF_A_USER})$"),
         WithJsonSchema(_CLASSIFIER_SCHEMA),
-    ]
-    transformer: TransformerSpec | None = None
+    ] = Field(description="the network that classifies: one of ours, or `package.module:function` of your own")
+    transformer: TransformerSpec | None = Field(
+        None, description="spatial transformers in front of it or inside it; none if not given"
+    )
     tta_angles: TtaAngles = Field(
         (),
         description="test-time augmentation: in evaluation, the network reads each image also turned clockwise by each "
