@@ -73,13 +73,15 @@ def copy(
         Path | None,
         typer.Argument(metavar="FILE", parser=a_path, help="Where to; NAME.yaml in this folder if not given."),
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Write every key, resolved, with a comment on each.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Copy a shipped configuration, to change it.
 
-    For instance: stn-train config copy rts mine.yaml
+    For instance: stn-train config copy rts mine.yaml --full
     """
-    from stn_train.config import shipped
+    from stn_train.config import dump_commented, load_config, shipped
+    from stn_train.specs import Spec
     from stn_train.storage import write
 
     known = shipped()
@@ -90,7 +92,10 @@ def copy(
         target /= known[name].name
     if target.exists() and not force:
         raise UserError(f"{target} is there already; --force overwrites it")
-    write(target, known[name].read_bytes())
+    content: str | bytes = known[name].read_bytes()
+    if full:
+        content = dump_commented(load_config(name, [f"name={target.stem}"], kind=Spec))
+    write(target, content)
     typer.echo(f"wrote {target}")
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from stn_train import cli
 from stn_train.cli import main
 from stn_train.config import dump, load_config, schema, shipped
+from stn_train.specs import Spec
 
 
 @pytest.fixture
@@ -128,6 +130,16 @@ def test_check_looks_at_every_file_and_fails_if_one_is_wrong(run):
     first, second = err.splitlines()
     assert first == "a.yaml:1: datasets.0: there is no dataset preset 'rst'; did you mean 'rts'?"
     assert second.startswith("b.yaml ")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_full_copy_means_the_same_and_has_every_key(run, name):
+    assert run("config", "copy", name, "mine.yaml", "--full") == (0, "wrote mine.yaml\n", "")
+    copied = Path("mine.yaml").read_text()
+    whole = load_config(name, ["name=mine"], kind=Spec)
+    assert load_config("mine.yaml", kind=Spec) == whole
+    written = set(re.findall(r"^[ #]*([a-z_]+):", copied, re.MULTILINE))
+    assert set(type(whole).model_fields) <= written
 
 
 def test_copy_gives_the_shipped_bytes(run):
