@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from stn_train import cli
 from stn_train.cli import main
@@ -221,8 +222,8 @@ def test_an_argument_without_end_has_no_traceback(run):
 @pytest.mark.parametrize("arguments", [(), ("config",)])
 def test_without_a_command_comes_the_help(run, arguments):
     code, out, err = run(*arguments)
-    assert (code, out) == (2, "")
-    assert err.startswith("Usage: stn-train ")
+    assert (code, err) == (2, "")
+    assert out.strip().startswith("Usage: stn-train ")
 
 
 def test_version_names_torch_too(run):
@@ -271,7 +272,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
-        (["--help"], {"torch", "numpy", "scipy", "matplotlib", "pydantic", "yaml", "rich"}),
+        (["--help"], {"torch", "numpy", "scipy", "matplotlib", "pydantic", "yaml"}),
         (["config", "check", "rts", "--set", "training.epoch=5"], {"torch", "numpy", "scipy", "matplotlib"}),
     ],
 )
@@ -298,3 +299,29 @@ def test_a_reader_that_leaves_early_is_no_error(write):
         "cli.main(['talk'])\n"
     )
     assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("stn-train run --config lo", ["low_data", "local.yaml"]),
+        ("stn-train config check paper/ta", ["paper/table1"]),
+        ("stn-train eval runs/rts --dataset rt", ["rts", "rts_wide"]),
+        ("stn-train ro", ["robustness"]),
+    ],
+)
+def test_the_shell_completes_commands_configurations_and_datasets(run, monkeypatch, typed, offered):
+    Path("local.yaml").touch()
+    monkeypatch.setenv("_STN_TRAIN_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    assert run()[1].split() == offered
+
+
+def test_each_command_is_explained_in_one_line_of_the_help(run):
+    for group in ((), ("config",), ("data",)):
+        assert "…" not in run(*group, "--help")[1]
+        commands = get_command(cli.app)
+        for name in group:
+            commands = commands.commands[name]
+        assert all(len(command.help.splitlines()[0]) <= 55 for command in commands.commands.values() if command.help)
