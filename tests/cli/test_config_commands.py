@@ -110,6 +110,14 @@ def test_all_mistakes_are_told_by_check_and_by_run(run):
     assert run("run", "--config", "mine.yaml")[2].count("stn-train: error: ") == 3
 
 
+def test_a_budget_that_one_model_misses_is_told_with_one_that_suits_all(run):
+    code, _, err = run("config", "check", "quickstart", "--set", "parameters=30_000")
+    assert code == 2
+    assert "cnn_paper" in err
+    suits_all = re.search(r"parameters=\d+", err).group()
+    assert run("config", "check", "quickstart", "--set", suits_all)[0] == 0
+
+
 def test_check_builds_what_a_colocalisation_needs(run):
     Path("where.yaml").write_text(
         "task: colocalisation\nsource: digits\ndatasets: [{name: t, canvas: 14, translation: 1}]\nclasses: [3]\n"
