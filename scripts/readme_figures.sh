@@ -18,9 +18,9 @@ stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,
 python scripts/family_grids.py docs/families.png
 cp "runs/table1/figures/examples_st_cnn_paper@rts.png" docs/transformer_rts.png
 cp "runs/table1/figures/rotation_sweep_st_cnn_paper@r.png" docs/turning_r.png
-cp "runs/tc/figures/examples_st_cnn_paper@tc.png" docs/transformer_tc.png
+cp "runs/tc/figures/examples_st_cnn_paper_keypoints@tc.png" docs/transformer_tc.png
 cp "runs/evidence/figures/courses@rts.png" docs/courses_rts.png
 cp "runs/evidence/figures/robustness@rts.png" docs/robustness_rts.png
-cp "runs/evidence/figures/training_st_cnn@rts.gif" docs/training_rts.gif
+cp "runs/evidence/figures/training_st_cnn_zoom@rts.gif" docs/training_rts.gif
 cp "runs/tc_paper/figures/examples_st_fcn@tc.png" docs/examples_tc_fcn.png
 cp "runs/addition/figures/examples_st2_cnn_paper@addition.png" docs/examples_addition.png

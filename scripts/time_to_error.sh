@@ -6,9 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 run() { stn-train run --seeds 1,2,3 "$@"; }
-run --config rts --only rts/st_cnn --set training.epochs=28 --output-dir runs/rts_ten_minutes
-run --config tc_modern --only tc/st_cnn --set training.epochs=20 --output-dir runs/tc_ten_minutes
-run --config tc_modern --only tc/st_cnn --set training.epochs=8 --output-dir runs/tc_four_minutes
+run --config rts --only rts/st_cnn_zoom --set training.epochs=28 --output-dir runs/rts_ten_minutes
+run --config tc_modern --only tc/st_cnn_keypoints --set training.epochs=20 --output-dir runs/tc_ten_minutes
+run --config tc_modern --only tc/st_cnn_keypoints --set training.epochs=8 --output-dir runs/tc_four_minutes
 python - runs/{rts_ten,tc_ten,tc_four}_minutes/report.csv << 'END'
 import csv, sys
 told = ("dataset", "model", "seed_errors", "error", "training_seconds")

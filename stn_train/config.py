@@ -4,6 +4,7 @@ Torch-free. A configuration is a file, or one of those shipped with the package,
 """
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
@@ -108,6 +109,34 @@ def validated(kind: type[S], value: object) -> S:
 def dump(spec: Spec) -> str:
     """The whole of it as YAML, defaults and all: `load_config` reads an equal one from it."""
     return yaml.dump(spec, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def dump_commented(spec: Spec) -> str:
+    """The same with a comment on each key, and with the keys that are not set, commented out: to be changed by hand."""
+    return "\n".join(_commented(spec, "", set())) + "\n"
+
+
+def _commented(spec: Spec, indent: str, explained: set[tuple[type[Spec], str]]) -> Iterator[str]:
+    """The lines of a spec; a key that is `explained` already gets no other comment."""
+    for key, field in type(spec).model_fields.items():
+        value = getattr(spec, key)
+        if field.description and (type(spec), key) not in explained:
+            start = f"{indent}# "
+            yield from textwrap.wrap(field.description, 100, initial_indent=start, subsequent_indent=start)
+        explained.add((type(spec), key))
+        if isinstance(value, Spec):
+            yield f"{indent}{key}:"
+            yield from _commented(value, f"{indent}  ", explained)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Spec):
+            yield f"{indent}{key}:"
+            for entry in value:
+                yield f"{indent}-"
+                yield from _commented(entry, f"{indent}  ", explained)
+        elif value is None and field.default is None:
+            yield f"{indent}# {key}: (not set)"
+        else:
+            line = yaml.dump({key: value}, Dumper=_Dumper, allow_unicode=True, width=10**6)
+            yield indent + line.rstrip("\n")
 
 
 class _Dumper(yaml.SafeDumper):

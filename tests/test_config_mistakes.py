@@ -139,6 +139,7 @@ VALUES = [
     ("datasets: [rts, rts]" + Z, ":1: datasets", "rts", "twice"),
     ("datasets: [rotatoin]" + Z, ":1: datasets.0", "'rotatoin'", "'rotation'?"),
     ("datasets:\n- base: rts\n  scale: 1" + Z, ":2: datasets.0", "name of its own"),
+    (M.replace("name: m", "name: cnn") + "transformer: {output_size: 16}\n", ":3: models.0", "cnn is a preset's name"),
     (M.replace("base: st_cnn", "classifier: cnn_papr"), ":4: models.0.classifier", "module:function", "'cnn_paper'?"),
     (M + "tta_angles: [10, -10, 10]\n", ":5: models.0.tta_angles", "twice"),
     (M + "tta_angles: [0, 10]\n", ":5: models.0.tta_angles", "leave it out"),

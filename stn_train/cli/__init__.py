@@ -22,25 +22,24 @@ UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     help="Measure how much a spatial transformer helps on distorted digits, and whether it removes the distortion.",
-    epilog="For instance: stn-train config list",
+    epilog="Start with: stn-train run --config quickstart",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 # Every command group joins here, in the order of the help.
-app.command()(run.run)
-app.command()(tune.tune)
-app.command()(colocalise.colocalise)
-app.command("eval")(results.eval_)
-app.command()(robustness.robustness)
-app.command()(visualize.visualize)
-app.command()(results.report)
-app.command()(results.compare)
-app.command()(results.status)
-app.add_typer(data.app, name="data")
-app.add_typer(config.app, name="config")
+_TRAIN, _MEASURE, _PREPARE = "Train", "Look at what was trained", "Configurations and data"
+app.command(rich_help_panel=_TRAIN)(run.run)
+app.command(rich_help_panel=_TRAIN)(tune.tune)
+app.command(rich_help_panel=_TRAIN)(results.status)
+app.command(rich_help_panel=_TRAIN)(colocalise.colocalise)
+app.command("eval", rich_help_panel=_MEASURE)(results.eval_)
+app.command(rich_help_panel=_MEASURE)(results.compare)
+app.command(rich_help_panel=_MEASURE)(robustness.robustness)
+app.command(rich_help_panel=_MEASURE)(results.report)
+app.command(rich_help_panel=_MEASURE)(visualize.visualize)
+app.add_typer(config.app, name="config", rich_help_panel=_PREPARE)
+app.add_typer(data.app, name="data", rich_help_panel=_PREPARE)
 
 
 _FAILED = {
@@ -115,10 +114,9 @@ def _complain(sentence: str, way_out: str = "") -> int:
 
 
 def _complain_of_usage(error: typer.BadParameter) -> int:
-    """Words for an unknown command or option; a group without a command gets its help."""
-    message = error.format_message()
-    if message.startswith("Usage:"):
-        typer.echo(message, err=True)
+    """Words for an unknown command or option; a group without a command has printed its help by now."""
+    message = error.format_message().strip()
+    if not message:
         return 2
     command = error.ctx.command_path if error.ctx else "stn-train"
     option = getattr(error, "option_name", "")

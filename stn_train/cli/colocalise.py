@@ -37,7 +37,9 @@ def colocalise(
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a transformer without labels to find the digit that all images show, class by class, and report.
+    """Learn without labels where the digit is.
+
+    Trains a transformer to find the digit that all images show, class by class, and writes a report.
 
     The same command again skips the cells that are finished.
 

@@ -30,7 +30,29 @@ def a_picture(text: str | Path) -> Path:
     return Path(text)
 
 
-Config = Annotated[str, typer.Option("--config", "-c", metavar="CONFIG", help="A YAML file, or a shipped name.")]
+def complete_config(incomplete: str) -> list[str]:
+    """The shipped configurations, and the YAML files and folders here, that begin like this; for the shell."""
+    from stn_train.config import shipped
+
+    here = (
+        [*Path().glob(f"{incomplete}*.y*ml"), *Path().glob(f"{incomplete}*/")] if incomplete else Path().glob("*.y*ml")
+    )
+    return [name for name in shipped() if name.startswith(incomplete)] + sorted(map(str, here))
+
+
+def complete_dataset(incomplete: str) -> list[str]:
+    """The datasets' names that begin like this; for the shell."""
+    from stn_train.specs import DATASETS
+
+    return [name for name in DATASETS if name.startswith(incomplete)]
+
+
+Config = Annotated[
+    str,
+    typer.Option(
+        "--config", "-c", metavar="CONFIG", help="A YAML file, or a shipped name.", autocompletion=complete_config
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key, for instance training.epochs=5; can be repeated."),

@@ -6,12 +6,17 @@ from typing import Annotated
 
 import typer
 
-from stn_train.cli.common import AllowImports, Overrides, a_path, in_one_line
+from stn_train.cli.common import AllowImports, Overrides, a_path, complete_config, in_one_line
 from stn_train.errors import UserError, did_you_mean
 
-app = typer.Typer(help="List, show, check and copy configurations.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, show, check and copy configurations.", no_args_is_help=True)
 
-Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped configuration's name.")]
+Config = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG", help="A YAML file, or a shipped configuration's name.", autocompletion=complete_config
+    ),
+]
 
 
 @app.command("list")
@@ -41,15 +46,18 @@ def show(config: Config, overrides: Overrides = None) -> None:
 @app.command()
 def check(
     configs: Annotated[
-        list[str], typer.Argument(metavar="CONFIG", help="YAML files, or shipped configurations' names.")
+        list[str],
+        typer.Argument(
+            metavar="CONFIG", help="YAML files, or shipped configurations' names.", autocompletion=complete_config
+        ),
     ],
     overrides: Overrides = None,
     allow_imports: AllowImports = False,
 ) -> None:
-    """Look for mistakes, without training anything: what the file says, and whether its models can be built.
+    """Look for mistakes, without training anything.
 
-    Says how many trials, or cells of a co-localisation, each configuration makes, or what is wrong with it (then the
-    exit code is 2).
+    In what the file says, and whether its models can be built. Says how many trials, or cells of a co-localisation,
+    each configuration makes, or what is wrong with it (then the exit code is 2).
 
     For instance: stn-train config check rts mine.yaml
     """
@@ -68,18 +76,23 @@ def check(
 
 @app.command()
 def copy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped configuration's name.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A shipped configuration's name.", autocompletion=complete_config),
+    ],
     destination: Annotated[
         Path | None,
         typer.Argument(metavar="FILE", parser=a_path, help="Where to; NAME.yaml in this folder if not given."),
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Write every key, resolved, with a comment on each.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Copy a shipped configuration, to change it.
 
-    For instance: stn-train config copy rts mine.yaml
+    For instance: stn-train config copy rts mine.yaml --full
     """
-    from stn_train.config import shipped
+    from stn_train.config import dump_commented, load_config, shipped
+    from stn_train.specs import Spec
     from stn_train.storage import write
 
     known = shipped()
@@ -90,7 +103,10 @@ def copy(
         target /= known[name].name
     if target.exists() and not force:
         raise UserError(f"{target} is there already; --force overwrites it")
-    write(target, known[name].read_bytes())
+    content: str | bytes = known[name].read_bytes()
+    if full:
+        content = dump_commented(load_config(name, [f"name={target.stem}"], kind=Spec))
+    write(target, content)
     typer.echo(f"wrote {target}")
 
 

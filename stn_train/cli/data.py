@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stn_train.data.sources import Digits
     from stn_train.specs import ExperimentSpec
 
-app = typer.Typer(help="Build or preview the distorted digits.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Build or preview the distorted digits.", no_args_is_help=True)
 
 
 @app.command()
@@ -23,7 +23,9 @@ def build(
     overrides: Overrides = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Write every dataset of a configuration to disk: images, labels and true parameters, both splits.
+    """Write the images of a configuration to disk.
+
+    Images, labels and true parameters of every dataset, both splits.
 
     For instance: stn-train data build --config rts --output-dir built
 
@@ -46,7 +48,9 @@ def preview(
     overrides: Overrides = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Draw digits before and after the distortion of every dataset of a configuration.
+    """Draw digits before and after their distortion.
+
+    Of every dataset of a configuration.
 
     For instance: stn-train data preview --config rts -o rts.png
     """

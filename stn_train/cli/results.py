@@ -15,6 +15,7 @@ from stn_train.cli.common import (
     Threads,
     a_path,
     a_picture,
+    complete_dataset,
     tell_failed,
 )
 from stn_train.errors import UserError
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 def eval_(
     target: Target,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A dataset's name, as rts; the checkpoint's own if not given.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A dataset's name, as rts; the checkpoint's own if not given.",
+            autocompletion=complete_dataset,
+        ),
     ] = None,
     tta_angles: Annotated[
         str | None,
@@ -41,10 +47,10 @@ def eval_(
     threads: Threads = None,
     allow_imports: AllowImports = False,
 ) -> None:
-    """Measure checkpoints on any dataset, also one that they were not trained on.
+    """Measure checkpoints, on any dataset.
 
-    Of several, controls that are given the true pose are left out where the dataset has none, and one that cannot be
-    measured stops no other (then the exit code is 1).
+    Also on one that they were not trained on. Of several, controls that are given the true pose are left out where
+    the dataset has none, and one that cannot be measured stops no other (then the exit code is 1).
 
     For instance: stn-train eval runs/rts --dataset r
 
@@ -100,7 +106,9 @@ def _degrees(text: str) -> tuple[float, ...]:
 
 
 def report(run: Run) -> None:
-    """Write the report of a run again, from its files, without training.
+    """Write the report of a run again.
+
+    From its files, without training.
 
     For instance: stn-train report runs/rts
     """
@@ -128,7 +136,9 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs: each model with the same model, or the only one, of the first run, on the same test images.
+    """Compare runs with each other.
+
+    Each model with the same model, or the only one, of the first run, on the same test images.
 
     For instance: stn-train compare runs/table1 runs/table1-recipe-paper
 
@@ -154,7 +164,7 @@ def compare(
 
 
 def status(run: Run) -> None:
-    """Tell which trials of a run are done, running, interrupted or pending.
+    """Tell which trials are done, running or pending.
 
     For instance: stn-train status runs/rts
     """

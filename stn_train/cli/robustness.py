@@ -29,10 +29,11 @@ def robustness(
     allow_imports: AllowImports = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure the error against rotation, scale, translation and clutter, also beyond what training has seen.
+    """Measure errors beyond the range of training.
 
-    And of networks trained on one dataset of the run and tested on another. Each finished trial is measured once; the
-    report then shows it.
+    The error against rotation, scale, translation and clutter, also beyond what training has seen; and of networks
+    trained on one dataset of the run and tested on another. Each finished trial is measured once; the report then
+    shows it.
 
     For instance: stn-train robustness runs/rts
     """

@@ -46,7 +46,9 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train every model of a configuration on every dataset and seed, and report.
+    """Train with and without transformers, and compare.
+
+    Trains every model of a configuration on every dataset and seed, and writes a report.
 
     The same command again skips what is finished and goes on where it was stopped.
 

@@ -46,7 +46,9 @@ def tune(
     allow_imports: AllowImports = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find each model's learning rates and weight decay on validation digits.
+    """Tune every model with equal effort.
+
+    Finds each model's learning rates and weight decay on validation digits.
 
     Each model gets as many trials, the first with the configuration's own values. Varied are training.lr,
     training.weight_decay and, where a localisation network learns, training.localisation_lr. A sixth of the training

@@ -32,10 +32,10 @@ def visualize(
     threads: Threads = None,
     allow_imports: AllowImports = False,
 ) -> None:
-    """Draw what checkpoints have learnt, also of trainings that have not ended.
+    """Draw what checkpoints have learnt.
 
-    Learning curves; the best, typical and worst images; the mean image of each class; a rotation sweep; an
-    animation of the training; the confusion matrix.
+    Also of trainings that have not ended. Learning curves; the best, typical and worst images; the mean image of
+    each class; a rotation sweep; an animation of the training; the confusion matrix.
 
     For instance: stn-train visualize runs/rts --only rotation_sweep,training
     """

@@ -11,6 +11,7 @@ from stn_train.data.sources import training_size
 from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import run_trial, size_of
+from stn_train.models.build import BudgetError
 from stn_train.models.classifiers import line_of
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder, TrialResult
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, trials_of
@@ -121,11 +122,19 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
     That is where a model cannot be built, a source has too few digits, or a prebuilt data set is another's.
     """
     mistakes: dict[str, None] = {}
-    for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
+    missed: dict[str, int] = {}
+    cells = {(trial.dataset.name, trial.model.name): trial for trial in trials}.values()
+    for trial in cells:
         try:
             size_of(trial)
+        except BudgetError as error:
+            missed[str(error)] = error.nearest
         except UserError as error:
             mistakes |= dict.fromkeys(map(str, error.args))
+    if missed:
+        budget = suitable_budget(list(cells), max(missed.values()))
+        way_out = f"; every model here can have parameters={budget}" if budget else ""
+        mistakes |= {f"{sentence}{way_out}": None for sentence in missed}
     for trial in {trial.dataset.name: trial for trial in trials}.values():
         wanted = trial.training.train_size
         if wanted is not None and wanted > (there := training_size(trial.source, trial.validation)):
@@ -140,6 +149,22 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
                 mistakes |= dict.fromkeys(map(str, error.args))
     if mistakes:
         raise UserError(*mistakes)
+
+
+def suitable_budget(trials: Sequence[TrialSpec], near: int) -> int | None:
+    """A budget of parameters that the models of all these trials can meet, the nearest to `near` in steps of 2 %.
+
+    None where there is none within a factor of two.
+    """
+    for step in sorted(range(-35, 36), key=abs):
+        budget = int(float(f"{near * 1.02**step:.3g}"))
+        try:
+            for trial in trials:
+                size_of(trial.changed(parameters=budget))
+        except UserError:
+            continue
+        return budget
+    return None
 
 
 def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:

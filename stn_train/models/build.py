@@ -25,6 +25,14 @@ Image = tuple[int, int, int]
 """Channels, height and width."""
 
 
+class BudgetError(UserError):
+    """No width of a model's classifier gives it the parameters that it is to have; `nearest` is what one gives."""
+
+    def __init__(self, sentence: str, nearest: int) -> None:
+        super().__init__(sentence)
+        self.nearest = nearest
+
+
 @dataclass(frozen=True)
 class ModelSize:
     """How large a model is: its classifier's `width`, its `parameters`, and its `macs` for one image at all TTA angles.
@@ -61,8 +69,8 @@ def measure_model(
 ) -> ModelSize:
     """How large the network is that `build_model` builds; the same arguments are measured once.
 
-    Raises UserError where no width meets the budget, where a part of the network cannot work on so small an image, or
-    where a classifier of the user's cannot be had, or not be trained.
+    Raises BudgetError where no width meets the budget, and UserError where a part of the network cannot work on so
+    small an image, or where a classifier of the user's cannot be had, or not be trained.
     """
     try:
         classifier = CLASSIFIERS.get(spec.classifier) or load_classifier(spec.classifier)
@@ -80,8 +88,9 @@ def measure_model(
     if parameters is not None and abs(budgeted - parameters) > TOLERANCE * parameters:
         fixed = measured.width is None
         why = "its classifier takes no width, and so it has" if fixed else "the nearest that its width allows is"
-        raise UserError(
-            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {why} {budgeted:,}"
+        raise BudgetError(
+            f"model {spec.name} cannot have {parameters:,} parameters within {100 * TOLERANCE:g} %: {why} {budgeted:,}",
+            budgeted,
         )
     return measured
 

@@ -3,15 +3,18 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from stn_train import cli
 from stn_train.cli import main
 from stn_train.config import dump, load_config, schema, shipped
+from stn_train.specs import Spec
 
 
 @pytest.fixture
@@ -107,6 +110,14 @@ def test_all_mistakes_are_told_by_check_and_by_run(run):
     assert run("run", "--config", "mine.yaml")[2].count("stn-train: error: ") == 3
 
 
+def test_a_budget_that_one_model_misses_is_told_with_one_that_suits_all(run):
+    code, _, err = run("config", "check", "quickstart", "--set", "parameters=30_000")
+    assert code == 2
+    assert "cnn_paper" in err
+    suits_all = re.search(r"parameters=\d+", err).group()
+    assert run("config", "check", "quickstart", "--set", suits_all)[0] == 0
+
+
 def test_check_builds_what_a_colocalisation_needs(run):
     Path("where.yaml").write_text(
         "task: colocalisation\nsource: digits\ndatasets: [{name: t, canvas: 14, translation: 1}]\nclasses: [3]\n"
@@ -128,6 +139,16 @@ def test_check_looks_at_every_file_and_fails_if_one_is_wrong(run):
     first, second = err.splitlines()
     assert first == "a.yaml:1: datasets.0: there is no dataset preset 'rst'; did you mean 'rts'?"
     assert second.startswith("b.yaml ")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_full_copy_means_the_same_and_has_every_key(run, name):
+    assert run("config", "copy", name, "mine.yaml", "--full") == (0, "wrote mine.yaml\n", "")
+    copied = Path("mine.yaml").read_text()
+    whole = load_config(name, ["name=mine"], kind=Spec)
+    assert load_config("mine.yaml", kind=Spec) == whole
+    written = set(re.findall(r"^[ #]*([a-z_]+):", copied, re.MULTILINE))
+    assert set(type(whole).model_fields) <= written
 
 
 def test_copy_gives_the_shipped_bytes(run):
@@ -209,8 +230,8 @@ def test_an_argument_without_end_has_no_traceback(run):
 @pytest.mark.parametrize("arguments", [(), ("config",)])
 def test_without_a_command_comes_the_help(run, arguments):
     code, out, err = run(*arguments)
-    assert (code, out) == (2, "")
-    assert err.startswith("Usage: stn-train ")
+    assert (code, err) == (2, "")
+    assert out.strip().startswith("Usage: stn-train ")
 
 
 def test_version_names_torch_too(run):
@@ -259,7 +280,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
-        (["--help"], {"torch", "numpy", "scipy", "matplotlib", "pydantic", "yaml", "rich"}),
+        (["--help"], {"torch", "numpy", "scipy", "matplotlib", "pydantic", "yaml"}),
         (["config", "check", "rts", "--set", "training.epoch=5"], {"torch", "numpy", "scipy", "matplotlib"}),
     ],
 )
@@ -286,3 +307,29 @@ def test_a_reader_that_leaves_early_is_no_error(write):
         "cli.main(['talk'])\n"
     )
     assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("stn-train run --config lo", ["low_data", "local.yaml"]),
+        ("stn-train config check paper/ta", ["paper/table1"]),
+        ("stn-train eval runs/rts --dataset rt", ["rts", "rts_wide"]),
+        ("stn-train ro", ["robustness"]),
+    ],
+)
+def test_the_shell_completes_commands_configurations_and_datasets(run, monkeypatch, typed, offered):
+    Path("local.yaml").touch()
+    monkeypatch.setenv("_STN_TRAIN_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    assert run()[1].split() == offered
+
+
+def test_each_command_is_explained_in_one_line_of_the_help(run):
+    for group in ((), ("config",), ("data",)):
+        assert "…" not in run(*group, "--help")[1]
+        commands = get_command(cli.app)
+        for name in group:
+            commands = commands.commands[name]
+        assert all(len(command.help.splitlines()[0]) <= 55 for command in commands.commands.values() if command.help)

@@ -42,7 +42,7 @@ def test_what_both_name_is_as_it_is_now():
 
 def test_differences_name_keys_and_both_values():
     (before,) = trials_of(experiment(parameters=50_000))
-    (now,) = trials_of(experiment(models=[{"name": "cnn", "base": "st_cnn"}], training={"epochs": 5}))
+    (now,) = trials_of(experiment(models=["st_cnn"], training={"epochs": 5}))
     assert differences(before, before) == []
     found = differences(before, now)
     assert "parameters was 50000 and is None" in found

@@ -13,10 +13,10 @@ from stn_train.specs import MODELS, DatasetSpec, ModelSpec
 
 
 def spec_of(name: str, **transformer: object) -> ModelSpec:
-    """A preset, its transformer changed."""
-    return ModelSpec.model_validate(
-        {"name": name, "base": name, **({"transformer": transformer} if transformer else {})}
-    )
+    """A preset, or one whose transformer is changed."""
+    if not transformer:
+        return ModelSpec.model_validate(name)
+    return ModelSpec.model_validate({"name": f"changed_{name}", "base": name, "transformer": transformer})
 
 
 def count(network: nn.Module) -> int:
@@ -196,7 +196,7 @@ def test_control_points_of_a_spline_are_those_asked_for():
     ],
 )
 def test_where_no_transformer_can_stand_is_told(name, before, sentence):
-    with pytest.raises(UserError, match=rf"model {name} cannot be built .*{sentence}"):
+    with pytest.raises(UserError, match=rf"model changed_{name} cannot be built .*{sentence}"):
         build_model(spec_of(name, before=[before]), (42, 42), 400_000)
 
 
