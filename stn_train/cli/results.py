@@ -158,7 +158,7 @@ def status(run: Run) -> None:
 
     For instance: stn-train status runs/rts
     """
-    from stn_train.report.page import status, status_text
+    from stn_train.report.status import status, status_text
     from stn_train.run_folder import RunFolder
 
     typer.echo(status_text(status(RunFolder(run))))

@@ -10,10 +10,9 @@ import io
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
@@ -24,9 +23,7 @@ from rich.table import Table
 
 from stn_train.evaluation.metrics import AlignmentMetrics
 from stn_train.report import measures
-from stn_train.run_folder import RunFolder
 from stn_train.specs import control_names, divergence_advice, stillness_advice, trials_of
-from stn_train.storage import is_locked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,24 +46,28 @@ def markdown(template: str | Template, **values: Any) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def html(reading: str, folder: Path) -> str:
-    """A report's Markdown, which begins with its title, as a page that opens from disk and reads well on a phone, on
-    paper and in the dark. Its pictures, whose paths begin at `folder`, are put into the page; other markup than
+def html(folder: Path, **values: Any) -> str:
+    """A report as a page that opens from disk and reads well on a phone, on paper and in the dark.
+
+    `values` are those of report.j2; the pictures, which lie in `folder`, are put into the page. Markup other than
     Markdown's is text.
     """
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(reading)
-    for source in set(re.findall(r'<img src="([^"]+)"', body)):
+    parts = {name: _to_html(markdown(f"{name}.j2", **values)) for name in ("tables", "details")}
+    page = environment().get_template("page.html.j2").render(**values, **parts)
+    for source in set(re.findall(r'<img [^>]*src="([^"]+)"', page)):
         path = folder / unquote(source)
         content = base64.b64encode(path.read_bytes()).decode()
-        body = body.replace(f'src="{source}"', f'src="data:image/{path.suffix[1:]};base64,{content}"')
-    title = reading.split("\n")[0].removeprefix("# ")
-    return environment().get_template("page.html.j2").render(title=title, body=Markup(body))
+        page = page.replace(f'src="{source}"', f'src="data:image/{path.suffix[1:]};base64,{content}"')
+    return page
+
+
+def _to_html(reading: str) -> Markup:
+    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(reading))
 
 
 def first_screen(results: "Results") -> str:
     """The top of a run's report, as HTML to stand in a notebook."""
-    reading = markdown("report.j2", r=results, first_screen=True)
-    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(reading))
+    return environment().get_template("notebook.html.j2").render(r=results)
 
 
 def render(template: str, macro: str, *arguments: Any) -> str:
@@ -128,6 +129,7 @@ def environment() -> Environment:
         "models": models,
         "control_names": control_names,
         "in_words": in_words,
+        "sentence": lambda words: f"{words[:1].upper()}{words[1:]}.",
         "beside": beside,
         "transposed": lambda columns: [list(line) for line in zip(*columns, strict=True)],
         "without_empty_columns": without_empty_columns,
@@ -206,47 +208,3 @@ def evaluation(values: dict[str, Any], alignment: AlignmentMetrics | None) -> st
             row |= {f"before_{among}{one.component}": one.before for one in pose}
             row |= {f"removed_{among}{one.component}": one.score for one in pose}
     return render("text.j2", "evaluation", values, row)
-
-
-@dataclass(frozen=True)
-class TrialStatus:
-    """How far one trial has come."""
-
-    key: str
-    """Its place below `trials/`."""
-    state: Literal["done", "running", "failed", "interrupted", "pending"]
-    epoch: int
-    """Whole epochs trained."""
-    epochs: int
-    """Epochs in all."""
-    error: float | None = None
-    """Percent, of a trial that is done."""
-    why: str | None = None
-    """Of a trial that has failed."""
-
-
-def status(folder: RunFolder) -> list[TrialStatus]:
-    """How far each trial of the experiment has come, in the experiment's order.
-
-    Raises UserError where the folder holds no run, or a file is damaged.
-    """
-    found = []
-    for trial in trials_of(folder.load_experiment()):
-        files, epochs = folder.trial(trial), trial.training.epochs
-        if files.result.exists():
-            found.append(TrialStatus(trial.key, "done", epochs, epochs, files.load_result().error))
-            continue
-        epoch = len(files.load_metrics())
-        if is_locked(files.path):
-            found.append(TrialStatus(trial.key, "running", epoch, epochs))
-        elif failure := files.load_failure():
-            found.append(TrialStatus(trial.key, "failed", epoch, epochs, why=failure.why))
-        else:
-            begun = epoch > 0 or files.checkpoint.exists()
-            found.append(TrialStatus(trial.key, "interrupted" if begun else "pending", epoch, epochs))
-    return found
-
-
-def status_text(statuses: Sequence[TrialStatus]) -> str:
-    """A line for each trial, and one that counts them."""
-    return render("text.j2", "status", statuses)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stn_train.errors import UserError
 from stn_train.evaluation.metrics import LEVELS, ResidualCurve, Robustness, others, trained_range
 from stn_train.report.diagnostics import TransformerWarning, warnings_of
-from stn_train.report.measures import MEASURES, Measure, measured, over_seeds
+from stn_train.report.measures import MEASURES, measured, over_seeds
 from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names
 from stn_train.statistics import LEVEL, compare, holm
@@ -187,11 +187,24 @@ def tabulate(trials: Sequence[Trial]) -> Results:
         if not one.group.startswith(_NUMBERED) or any(trial.row.get(one.key) is not None for trial in trials)
     ]
     columns = [*_NAMES, *(one.key for one in shown)]
+    summary = []  # a row for each dataset and model, over their seeds
+    for (dataset, _), seeds in cells.items():
+        first_row = seeds[0].row
+        baseline = {trial.row["seed"] for trial in cells.get((dataset, first_row["baseline"]), [])}
+        row = {key: first_row[key] for key in ("dataset", "model", "baseline", "transforms", "tta_angles", "split")} | {
+            "precision": ", ".join(sorted({trial.row["precision"] for trial in seeds})),
+            "seeds": tuple(trial.row["seed"] for trial in seeds),
+            "seed_errors": tuple(trial.row["error"] for trial in seeds),
+            "paired_seeds": tuple(trial.row["seed"] for trial in seeds if trial.row["seed"] in baseline),
+        }
+        for measure in shown:
+            row |= over_seeds(measure, seeds)
+        summary.append(row)
     comparisons = pd.DataFrame(_comparisons(cells), columns=_COMPARED)
     curves = {cell: _mean_curves(seeds) for cell, seeds in cells.items()}
     return Results(
         trials=pd.DataFrame([{key: trial.row.get(key) for key in columns} for trial in trials]),
-        summary=pd.DataFrame([_summary(cells, cell, shown) for cell in cells]),
+        summary=pd.DataFrame(summary),
         comparisons=comparisons.astype({"adjusted_p": float}),
         confusions={cell: np.sum([trial.confusion for trial in seeds], axis=0) for cell, seeds in cells.items()},
         residual_curves={cell: found for cell, found in curves.items() if found},
@@ -206,22 +219,6 @@ _COMPARED = (
     *("dataset", "of", "part", "model", "baseline", "seeds", "difference", "difference_low", "difference_high", "p"),
     *("adjusted_p", "shown", "mcnemar"),
 )
-
-
-def _summary(cells: dict[Cell, list[Trial]], cell: Cell, measures: Sequence[Measure]) -> dict[str, Any]:
-    seeds = cells[cell]
-    first = seeds[0].row
-    baseline = {trial.row["seed"] for trial in cells.get((cell[0], first["baseline"]), [])}
-    row: dict[str, Any] = {
-        **{key: first[key] for key in ("dataset", "model", "baseline", "transforms", "tta_angles", "split")},
-        "precision": ", ".join(sorted({trial.row["precision"] for trial in seeds})),
-        "seeds": tuple(trial.row["seed"] for trial in seeds),
-        "seed_errors": tuple(trial.row["error"] for trial in seeds),
-        "paired_seeds": tuple(trial.row["seed"] for trial in seeds if trial.row["seed"] in baseline),
-    }
-    for measure in measures:
-        row |= over_seeds(measure, seeds)
-    return row
 
 
 def _comparisons(cells: dict[Cell, list[Trial]]) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from stn_train import storage
@@ -141,10 +140,11 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
                 shown = True
                 yield strip(first, gallery["examples"])
             yield from drawings(first, gallery)
-        curves = results.robustness.curves if results.robustness else pd.DataFrame({"dataset": []})
-        robust = curves[curves["dataset"] == dataset]
-        if len(robust):
-            yield _drawing("robustness", dataset, models, split, robustness_curves, split, robust)
+        if results.robustness:
+            curves = results.robustness.curves
+            of_dataset = curves[curves["dataset"] == dataset]
+            if len(of_dataset):
+                yield _drawing("robustness", dataset, models, split, robustness_curves, split, of_dataset)
         epochs = {
             model: [records for one in seeds if (records := folder.trial(one).load_metrics())]
             for model, seeds in trials.items()

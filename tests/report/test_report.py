@@ -12,10 +12,11 @@ from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, compared, finish,
 
 from stn_train import storage
 from stn_train.errors import UserError
-from stn_train.report.page import WIDTH, status, status_text, summary
+from stn_train.report.page import WIDTH, summary
 from stn_train.report.plots import confusions, learning_curves, residual_curves
 from stn_train.report.results import results_of
 from stn_train.report.snapshots import KINDS
+from stn_train.report.status import status, status_text
 from stn_train.report.write import report_run
 from stn_train.run_folder import EpochRecord, RunFolder
 from stn_train.storage import folder_lock
