@@ -93,7 +93,14 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
     if "curves" in wanted and (records := files.load_metrics()[: trained.epoch]):
         title = f"Learning curves of {model} on {dataset}"
         figure = learning_curves(title, split, {model: [records]})
-        yield Drawing(title, f"curves_{model}@{dataset}.png", f"{split} error and training loss", figure_file(figure))
+        yield Drawing(
+            "curves",
+            dataset,
+            title,
+            f"curves_{model}@{dataset}.png",
+            f"{split} error and training loss",
+            figure_file(figure),
+        )
     seen = files.load_gallery(["training"]) if "training" in wanted else {}
     if {*KINDS, "confusion"} - {"training"} & set(wanted):
         runtime, _ = run_of(checkpoint, runtime)
@@ -106,6 +113,8 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
         title = f"Confusion of {model} on {dataset}"
         counts = predictions.confusion(fixed.labels, trial.dataset.classes).numpy()
         yield Drawing(
+            "confusion",
+            dataset,
             title,
             f"confusion_{model}@{dataset}.png",
             "percent of each true class",

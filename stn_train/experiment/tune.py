@@ -20,7 +20,7 @@ from stn_train.config import dump
 from stn_train.errors import TrialError, UserError, did_you_mean
 from stn_train.experiment.run import RunProgress, open_run, run_trials
 from stn_train.experiment.runtime import Runtime
-from stn_train.run_folder import RunFolder
+from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, TunedSpec, trials_of
 from stn_train.specs.fields import LONGEST_NAME
 from stn_train.storage import write
@@ -163,5 +163,5 @@ def _setting(number: int, trial: TrialSpec, run: RunFolder) -> Setting:
         lr=recipe.lr,
         localisation_lr=recipe.localisation_lr if trial.model.localises else None,
         weight_decay=recipe.weight_decay,
-        error=files.load_result().error if files.result.exists() else None,
+        error=files.load(TrialResult, files.result).error if files.result.exists() else None,
     )

@@ -30,14 +30,16 @@ TRANSFORMERS = 8
 COMPONENTS: dict[Component, str] = {one: one.replace("non_affine", "non-affine residual") for one in LEAST}
 """What the components of a pose are called where people read."""
 
-OverSeeds = Literal["same", "mean", "mean_with_interval", "mean_share", "pooled_error", "pooled_class_error"]
+OverSeeds = Literal[
+    "same", "mean", "mean_with_interval", "mean_share", "pooled_error", "pooled_accuracy", "pooled_class_error"
+]
 """How several seeds are brought together.
 
 - same: what is the same for every seed;
 - mean: over the seeds that have a number, without an interval;
 - mean_with_interval: with a 95 % interval, over the seeds that have a number;
 - mean_share: the same, of percentages between 0 and 100;
-- pooled_error: the mean error, with an interval for other trainings and other digits;
+- pooled_error, pooled_accuracy: the mean, with an interval for other trainings and other digits;
 - pooled_class_error: of a class, over the images of all seeds together, without an interval.
 """
 
@@ -160,7 +162,10 @@ _DIAGNOSTICS: dict[str, tuple[str, str, Callable[[float], str]]] = {
 }
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("error", "error % [95 %]", "percent misclassified", "pooled_error", two_decimals),
+    Measure(
+        "accuracy", "accuracy % [95 %]", "percent classified correctly", "pooled_accuracy", two_decimals, "accuracy"
+    ),
+    Measure("error", "error % [95 %]", "percent misclassified: 100 - accuracy", "pooled_error", two_decimals),
     Measure("paper_error", "paper %", "the paper's test error in percent", "same", one_decimal),
     Measure("training_digits", "training digits", "trained on so many", "same", whole),
     Measure("parameters", "parameters", "trainable parameters", "same", whole),
@@ -175,6 +180,14 @@ MEASURES: tuple[Measure, ...] = (
         "percent of a class that is classified correctly, in the mean over the classes",
         "mean_share",
         two_decimals,
+    ),
+    Measure(
+        "late_fall",
+        "fall in the last quarter",
+        "percent of its error that a network lost in the last quarter of its epochs; 0 where that can be chance",
+        "mean",
+        percent,
+        "training",
     ),
     Measure("images", "images", "images that were classified", "same", whole, "images"),
     Measure("digits", "digits", "distinct digits among the images", "same", whole, "images"),
@@ -237,15 +250,17 @@ def cell(row: Mapping[str, Any], key: str) -> str:
 
 
 def measured(
-    result: TrialResult, timing: Timing, alignment: AlignmentMetrics | None, latest: EpochRecord | None
+    result: TrialResult, timing: Timing, alignment: AlignmentMetrics | None, epochs: Sequence[EpochRecord]
 ) -> dict[str, float | None]:
-    """All measures of a finished trial, by key; None for what it does not have. `latest`: its last epoch, if known."""
+    """All measures of a finished trial, by key; None for what it does not have. `epochs`: as far as they are known."""
     confusion = np.array(result.confusion)
     errors = [class_error(confusion, label) for label in range(len(confusion))]
     found: dict[str, float | None] = dict.fromkeys(BY_KEY)
     for key in ("error", "training_digits", "parameters", "macs", "width", "images", "digits", "clipped"):
         found[key] = getattr(result, key)
     found |= {
+        "accuracy": 100 - result.error,
+        "late_fall": _late_fall([epoch.error for epoch in epochs], result.images),
         "paper_error": paper_error(result.trial),
         "training_seconds": timing.seconds,
         "training_images_per_second": timing.training_images_per_second,
@@ -253,7 +268,7 @@ def measured(
         "balanced_accuracy": float(np.mean([100 - error for error in errors if error is not None])),
         **{f"error_of_class_{label}": error for label, error in enumerate(errors)},
     }
-    for number, diagnostics in enumerate(latest.transformers if latest else (), start=1):
+    for number, diagnostics in enumerate(epochs[-1].transformers if epochs else (), start=1):
         found |= {f"{name}_{number}": getattr(diagnostics, name) for name in _DIAGNOSTICS}
     if alignment is None:
         return found
@@ -281,6 +296,17 @@ def measured(
     return found
 
 
+def _late_fall(errors: Sequence[float], images: int) -> float | None:
+    """The fall of the errors of so many images over the last quarter of the epochs, in percent of what they were.
+
+    0 where it is less than two standard deviations of a count of errors; None of fewer than two epochs.
+    """
+    if len(errors) < 2:
+        return None
+    before, after = (images * errors[index] / 100 for index in (-1 - math.ceil(len(errors) / 4), -1))
+    return 100 * (before - after) / before if before - after > 2 * math.sqrt(before) else 0.0
+
+
 def class_error(confusion: NDArray[np.integer], label: int) -> float | None:
     """The error of a true class (row), in percent; None for a class without images."""
     if label >= len(confusion) or not confusion[label].sum():
@@ -298,8 +324,10 @@ def over_seeds(measure: Measure, seeds: Sequence["Trial"]) -> dict[str, float | 
         return {key: sum(values) / len(values) if values else None}
     if how == "pooled_class_error":
         return {key: class_error(np.sum([one.confusion for one in seeds], axis=0), int(key.rsplit("_")[-1]))}
-    if how == "pooled_error":
+    if how in ("pooled_error", "pooled_accuracy"):
         found = error_over_seeds(np.stack([one.predicted != one.label for one in seeds]), seeds[0].digit)
+        if how == "pooled_accuracy":
+            found = Estimate(100 - found.value, 100 - found.high, 100 - found.low)
     elif values and None not in values:
         found = mean_over_seeds(values)
         if how == "mean_share":

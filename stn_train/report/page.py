@@ -9,7 +9,7 @@ import base64
 import io
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,24 +46,25 @@ def markdown(template: str | Template, **values: Any) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def html(reading: str, folder: Path) -> str:
-    """A report's Markdown, which begins with its title, as a page that opens from disk and reads well on a phone, on
-    paper and in the dark. Its pictures, whose paths begin at `folder`, are put into the page; other markup than
-    Markdown's is text.
+def html(template: str, folder: Path, parts: Mapping[str, str], **values: Any) -> str:
+    """A page that opens from disk and reads well on a phone, on paper and in the dark, from its template.
+
+    `parts` are Markdown, and handed to the template as HTML; markup other than Markdown's is text. The pictures, whose
+    paths begin at `folder`, are put into the page.
     """
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(reading)
-    for source in set(re.findall(r'<img src="([^"]+)"', body)):
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    made = {name: Markup(reader.render(text)) for name, text in parts.items()}
+    page = environment().get_template(template).render(**values, **made)
+    for source in set(re.findall(r'<img [^>]*src="([^"]+)"', page)):
         path = folder / unquote(source)
         content = base64.b64encode(path.read_bytes()).decode()
-        body = body.replace(f'src="{source}"', f'src="data:image/{path.suffix[1:]};base64,{content}"')
-    title = reading.split("\n")[0].removeprefix("# ")
-    return environment().get_template("page.html.j2").render(title=title, body=Markup(body))
+        page = page.replace(f'src="{source}"', f'src="data:image/{path.suffix[1:]};base64,{content}"')
+    return page
 
 
 def first_screen(results: "Results") -> str:
     """The top of a run's report, as HTML to stand in a notebook."""
-    reading = markdown("report.j2", r=results, first_screen=True)
-    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(reading))
+    return environment().get_template("notebook.html.j2").render(r=results)
 
 
 def render(template: str, macro: str, *arguments: Any) -> str:
@@ -125,6 +126,7 @@ def environment() -> Environment:
         "models": models,
         "control_names": control_names,
         "in_words": in_words,
+        "sentence": lambda words: f"{words[:1].upper()}{words[1:]}.",
         "beside": beside,
         "transposed": lambda columns: [list(line) for line in zip(*columns, strict=True)],
         "without_empty_columns": without_empty_columns,

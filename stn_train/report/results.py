@@ -132,7 +132,7 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
         "precision": result.precision,
         "device": timing.device,
         "threads": timing.threads,
-        **measured(result, timing, alignment, latest),
+        **measured(result, timing, alignment, epochs),
     }
     warnings = tuple(warnings_of(latest, trial.training)) if latest else ()
     return Trial(row, label, predicted, digit, trial, warnings, alignment.residual_curves if alignment else None)

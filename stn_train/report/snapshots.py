@@ -20,7 +20,7 @@ Arrays = Mapping[str, Array]
 Strip = tuple[str, Arrays, Iterable[object]]
 """Images in a row: what stands above them, their arrays (see Gallery), and what stands below each."""
 
-KINDS: dict[Gallery, str] = {"examples": "png", "means": "png", "rotation_sweep": "png", "training": "gif"}
+KINDS: dict[Gallery, str] = {"rotation_sweep": "png", "means": "png", "training": "gif", "examples": "png"}
 """The endings of pictures by their kind, in the order in which a report shows them."""
 
 _TILE, _GAP, _TEXT = 88, 6, 22
@@ -44,6 +44,8 @@ _FIRST, _EACH, _LAST = 1000, 300, 2500
 class Drawing:
     """A picture before it is written: its `title`, the file's `name`, in `words` what is to be seen, and the bytes."""
 
+    kind: str
+    dataset: str
     title: str
     name: str
     words: str
@@ -57,14 +59,27 @@ def drawings(trial: TrialSpec, seen: Mapping[Gallery, Arrays]) -> Iterator[Drawi
         if kind in seen:
             title = render("sentences.j2", "picture_title", kind, dataset, model, trial.seed)
             words = render("sentences.j2", "picture_words", kind, dataset, model)
-            yield Drawing(title, f"{kind}_{model}@{dataset}.{ending}", words, draw(kind, title, seen[kind]))
+            yield Drawing(
+                kind, dataset, title, f"{kind}_{model}@{dataset}.{ending}", words, draw(kind, title, seen[kind])
+            )
 
 
-def draw(kind: Gallery, title: str, seen: Arrays) -> bytes:
+def strip(trial: TrialSpec, seen: Arrays) -> Drawing:
+    """A few typical images and what the transformers of a trial make of them, for the first screen of a report.
+
+    seen: the arrays of examples.npz (see Gallery).
+    """
+    model, dataset = trial.model.name, trial.dataset.name
+    few = {name: array[seen["kind"] == 1] for name, array in seen.items()}
+    words = render("sentences.j2", "picture_words", "strip", dataset, model)
+    return Drawing("strip", dataset, "", f"strip@{dataset}.png", words, draw("strip", "", few))
+
+
+def draw(kind: str, title: str, seen: Arrays) -> bytes:
     """A picture of one kind, as the bytes of a file: images above, what transformers make of them below.
 
     On the images lie the outlines of the sampling grids; a dot marks the output's top left corner, so that a rotation
-    can be seen. seen: the arrays of the kind's file (see Gallery).
+    can be seen. seen: the arrays of the kind's file (see Gallery); a strip's are examples.
     """
     height, width = seen["image"].shape[-2:]
     outlines = [outline.astype(float) for outline in unnumbered("outline", seen)]
@@ -88,6 +103,8 @@ def draw(kind: Gallery, title: str, seen: Arrays) -> bytes:
         for number in np.unique(seen["kind"]):
             few = {name: array[seen["kind"] == number] for name, array in seen.items()}
             strips.append((_EXAMPLES[number], few, few["label"]))
+    elif kind == "strip":
+        strips.append(("", seen, seen["label"]))
     elif kind == "means":  # each as bright as it can be, so that how sharp they are can be compared
         brightest = {name: images.max(axis=(1, 2, 3), keepdims=True) for name, images in seen.items()}
         bright = {name: images * (255 / np.maximum(brightest[name].astype(float), 1)) for name, images in seen.items()}
@@ -110,14 +127,14 @@ def _sheet(title: str, strips: Sequence[Strip], margin: float) -> Image.Image:
     border of images with outlines is a share `margin` of their side.
     """
     step, line, side = _FINE * (_TILE + _GAP), _FINE * _TEXT, _FINE * _TILE
-    headings = sum(heading != "" for heading, _, _ in strips)
+    headings = sum(heading != "" for heading in (title, *(heading for heading, _, _ in strips)))
     rows = 1 + len(unnumbered("output", strips[0][1]))
     columns = max(len(seen["image"]) for _, seen, _ in strips)
-    size = columns * step, line + headings * line + len(strips) * (rows * step + line)
+    size = columns * step, headings * line + len(strips) * (rows * step + line)
     sheet = Image.new("RGB", size, "white")
     write, font = ImageDraw.Draw(sheet), ImageFont.truetype(findfont("DejaVu Sans"), _FINE * 13)
     write.text((_FINE * _GAP // 2, 0), title, "black", font)
-    top = line
+    top = line if title else 0
     for heading, seen, captions in strips:
         if heading:
             write.text((_FINE * _GAP // 2, top), heading, "black", font)

@@ -14,7 +14,7 @@ from stn_train.config import dump
 from stn_train.report.page import html, markdown, records, render
 from stn_train.report.plots import confusions, figure_file, learning_curves, residual_curves, robustness_curves
 from stn_train.report.results import Results, results_of
-from stn_train.report.snapshots import Drawing, drawings
+from stn_train.report.snapshots import Drawing, drawings, strip
 from stn_train.run_folder import RunFolder
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, trials_of
 from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, json_text, write
@@ -44,32 +44,29 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
         clear_leftovers(folder.figures)
         results = results_of(folder, experiment)
         environment = load_environment(folder.environment)
-        pictures = []
-        for drawing in _drawings(folder, experiment, results):
-            path = f"{folder.figures.name}/{drawing.name}"
-            pictures.append({"title": drawing.title, "path": path, "words": drawing.words})
-            write(folder.path / path, drawing.content)
+        pictures = list(_drawings(folder, experiment, results))
+        for picture in pictures:
+            write(folder.figures / picture.name, picture.content)
         document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
         write(document, json_text(json_document(results)) + "\n")
         write(table, csv_document(results))
         paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
-        text = markdown(
-            "report.j2",
-            title=experiment.name,
-            first_screen=False,
-            r=results,
-            pictures=pictures,
-            environment=environment,
-            planned=len(trials_of(experiment)),
-            relative_paths=[
+        values = {
+            "title": experiment.name,
+            "r": results,
+            "pictures": pictures,
+            "environment": environment,
+            "planned": len(trials_of(experiment)),
+            "relative_paths": [
                 f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()
             ],
-            imports=any(model.classifier not in CLASSIFIERS for model in experiment.models),
-            config=dump(experiment),
-        )
-        write(reading, text)
-        write(page, html(text, folder.path))
-    return Report(results, [document, table, reading, page, *(folder.path / picture["path"] for picture in pictures)])
+            "imports": any(model.classifier not in CLASSIFIERS for model in experiment.models),
+            "config": dump(experiment),
+        }
+        write(reading, markdown("report.j2", **values))
+        parts = {name: markdown(f"{name}.j2", **values) for name in ("tables", "details")}
+        write(page, html("report.html.j2", folder.path, parts, **values))
+    return Report(results, [document, table, reading, page, *(folder.figures / picture.name for picture in pictures)])
 
 
 def load_environment(path: Path) -> dict[str, Any] | None:
@@ -136,6 +133,14 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
             model: [one for one in finished if (one.dataset.name, one.model.name) == (dataset, model)]
             for model in models
         }
+        shown = False
+        for seeds in trials.values():
+            first = min(seeds, key=attrgetter("seed"))
+            gallery = folder.trial(first).load_gallery()
+            if "examples" in gallery and not shown:
+                shown = True
+                yield strip(first, gallery["examples"])
+            yield from drawings(first, gallery)
         if results.robustness:
             curves = results.robustness.curves
             of_dataset = curves[curves["dataset"] == dataset]
@@ -150,9 +155,6 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
         left = {model: results.residual_curves.get((dataset, model), ()) for model in models}
         if told := [model for model, curves in left.items() if curves]:
             yield _drawing("courses", dataset, told, split, residual_curves, left)
-        for seeds in trials.values():
-            first = min(seeds, key=attrgetter("seed"))
-            yield from drawings(first, folder.trial(first).load_gallery())
         matrices = {model: results.confusions[dataset, model] for model in models}
         yield _drawing("confusions", dataset, models, split, confusions, matrices)
 
@@ -163,4 +165,4 @@ def _drawing(
     """A figure of what is `shown`, with its title and what is to be seen."""
     title = render("sentences.j2", "picture_title", kind, dataset)
     words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(models), split)
-    return Drawing(title, f"{kind}@{dataset}.png", words, figure_file(draw(title, *shown)))
+    return Drawing(kind, dataset, title, f"{kind}@{dataset}.png", words, figure_file(draw(title, *shown)))

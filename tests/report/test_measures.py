@@ -108,7 +108,7 @@ def test_balanced_accuracy_counts_each_class_alike_and_leaves_out_those_without_
     files = run.trial(spec)
     about = {"images": 110, "errors": 15, "confusion": counts.tolist()}
     result = TrialResult.model_validate(files.load(TrialResult, files.result).model_dump() | about)
-    found = measured(result, files.load(Timing, files.timing), None, None)
+    found = measured(result, files.load(Timing, files.timing), None, [])
     assert found["balanced_accuracy"] == pytest.approx((90 + 50) / 2)
     table = results_of(run).summary
     assert table["balanced_accuracy"].tolist() == pytest.approx((100 - table["error"]).tolist()), (
