@@ -46,15 +46,15 @@ def markdown(template: str | Template, **values: Any) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def html(template: str, folder: Path, parts: Mapping[str, str], **values: Any) -> str:
-    """A page that opens from disk and reads well on a phone, on paper and in the dark, from its template.
+def html(folder: Path, parts: Mapping[str, str], **values: Any) -> str:
+    """A page that opens from disk and reads well on a phone, on paper and in the dark: see page.html.j2.
 
     `parts` are Markdown, and handed to the template as HTML; markup other than Markdown's is text. The pictures, whose
     paths begin at `folder`, are put into the page.
     """
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     made = {name: Markup(reader.render(text)) for name, text in parts.items()}
-    page = environment().get_template(template).render(**values, **made)
+    page = environment().get_template("page.html.j2").render(**values, **made)
     for source in set(re.findall(r'<img [^>]*src="([^"]+)"', page)):
         path = folder / unquote(source)
         content = base64.b64encode(path.read_bytes()).decode()
@@ -126,7 +126,7 @@ def environment() -> Environment:
         "models": models,
         "control_names": control_names,
         "in_words": in_words,
-        "sentence": lambda words: f"{words[:1].upper()}{words[1:]}.",
+        "sentence": sentence,
         "beside": beside,
         "transposed": lambda columns: [list(line) for line in zip(*columns, strict=True)],
         "without_empty_columns": without_empty_columns,
@@ -147,6 +147,11 @@ def in_words(names: Iterable[str]) -> str:
     """Names in their order, each once: `r, rts and tc`."""
     *others, last = dict.fromkeys(names) or [""]
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def sentence(words: str) -> str:
+    """Words with a capital first, and a full stop."""
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def beside(numbers: Sequence[str], behind: Sequence[str]) -> list[str]:

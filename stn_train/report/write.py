@@ -63,9 +63,9 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
             "imports": any(model.classifier not in CLASSIFIERS for model in experiment.models),
             "config": dump(experiment),
         }
-        write(reading, markdown("report.j2", **values))
-        parts = {name: markdown(f"{name}.j2", **values) for name in ("tables", "details")}
-        write(page, html("report.html.j2", folder.path, parts, **values))
+        write(reading, markdown("report.j2", part="whole", **values))
+        parts = {part: markdown("report.j2", part=part, **values) for part in ("tables", "details")}
+        write(page, html(folder.path, parts, **values))
     return Report(results, [document, table, reading, page, *(folder.figures / picture.name for picture in pictures)])
 
 
