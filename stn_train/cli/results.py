@@ -41,48 +41,54 @@ def eval_(
             help="Read each image also turned clockwise by each of these; the model's own if not given, none if empty.",
         ),
     ] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Also the errors of each class.")] = False,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Also which classes are taken for which.")] = False,
     as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: a line for each model, every measure.")] = False,
     data_root: DataRoot = None,
     device: Device = None,
     threads: Threads = None,
     allow_imports: AllowImports = False,
 ) -> None:
-    """Measure checkpoints, on any dataset.
+    """Compare checkpoints on test images, of any dataset.
 
-    Also on one that they were not trained on. Of several, controls that are given the true pose are left out where
-    the dataset has none, and one that cannot be measured stops no other (then the exit code is 1).
+    Also of one that they were not trained on. Controls that are given the true pose are left out where the dataset has
+    none, and one that cannot be measured stops no other (then the exit code is 1).
 
     For instance: stn-train eval runs/rts --dataset r
 
     With test-time augmentation: stn-train eval runs/rts --tta-angles=-10,10
     """
-    from stn_train.experiment.load import NoPoseError, checkpoints_in, evaluate
+    from stn_train.experiment.load import Evaluation, NoPoseError, checkpoints_in, evaluate
     from stn_train.experiment.runtime import open_runtime
-    from stn_train.report.page import evaluation as evaluation_text
+    from stn_train.report.page import evaluation as in_words
+    from stn_train.report.results import read_evaluation, tabulate
+    from stn_train.report.write import csv_document, json_document
     from stn_train.storage import json_text
 
     turned = None if tta_angles is None else _degrees(tta_angles)
     runtime = open_runtime(device, threads, data_root, allow_imports=allow_imports)
-    found: list[dict[str, Any]] = []
+    found: list[Evaluation] = []
     left_out: list[NoPoseError] = []
     failed: list[UserError] = []
     for checkpoint in checkpoints_in(target):
         try:
-            evaluation = evaluate(checkpoint, dataset, runtime, turned)
+            found.append(evaluate(checkpoint, dataset, runtime, turned))
         except NoPoseError as error:
             left_out.append(error)
-            continue
         except UserError as error:
             failed.append(error)
-            continue
-        values = _values(evaluation)
-        if not as_json:  # each as it comes: a folder may hold many
-            typer.echo(("\n" if found else "") + evaluation_text(values, evaluation.alignment))
-        found.append(values)
     if not found:
         raise (failed or left_out)[0]
+    models = tuple({one.result.trial.model.name: one.result.trial.model for one in found}.values())
+    results = tabulate([read_evaluation(one, models) for one in found])
     if as_json:
-        typer.echo(json_text(found, only_ascii=True))
+        document = {"checkpoints": [_values(one) for one in found], **json_document(results)}
+        typer.echo(json_text(document, only_ascii=True))
+    elif as_csv:
+        typer.echo(csv_document(results), nl=False)
+    else:
+        typer.echo(in_words(results, found, per_class, confusion))
     for sentence in dict.fromkeys(map(str, left_out)):
         typer.echo(f"left out: {sentence}", err=True)
     tell_failed(failed)
@@ -145,7 +151,7 @@ def compare(
     How errors fall with more training digits: stn-train compare runs/rts runs/low_data --plot digits.png
     """
     from stn_train.report.compare import compare_runs, trials_by_digits
-    from stn_train.report.page import side_by_side
+    from stn_train.report.page import summary
     from stn_train.report.write import json_document
     from stn_train.run_folder import RunFolder
     from stn_train.storage import json_text
@@ -158,7 +164,7 @@ def compare(
         from stn_train.report.plots import errors_by_digits, save_figure
 
         save_figure(errors_by_digits(trials_by_digits(folders)), plot)
-    typer.echo(json_text(json_document(results), only_ascii=True) if as_json else side_by_side(results))
+    typer.echo(json_text(json_document(results), only_ascii=True) if as_json else summary(results, brief=True))
     if plot is not None and not as_json:
         typer.echo(f"\nwrote {plot}")
 
@@ -175,24 +181,20 @@ def status(run: Run) -> None:
 
 
 def _values(evaluation: "Evaluation") -> dict[str, Any]:
-    from stn_train.report.measures import class_error
-    from stn_train.statistics import error_over_seeds
-
-    error = error_over_seeds(evaluation.wrong[None], evaluation.digit)
+    """What --json has of a checkpoint."""
+    result = evaluation.result
     return {
         "checkpoint": str(evaluation.checkpoint),
-        "model": evaluation.trial.model.name,
-        "trained_on": evaluation.trial.dataset.name,
-        "seed": evaluation.trial.seed,
+        "model": result.trial.model.name,
+        "trained_on": evaluation.trained_on,
+        "seed": result.trial.seed,
         "epoch": evaluation.epoch,
-        "epochs": evaluation.trial.training.epochs,
-        "dataset": evaluation.dataset.model_dump(mode="json", exclude_none=True),
-        "split": "validation" if evaluation.trial.validation else "test",
-        "tta_angles": list(evaluation.tta_angles),
-        "images": len(evaluation.wrong),
-        "errors": int(evaluation.wrong.sum()),
-        "error": {"value": error.value, "low": error.low, "high": error.high},
-        "class_errors": [class_error(evaluation.confusion, label) for label in range(len(evaluation.confusion))],
-        "confusion": evaluation.confusion.tolist(),
+        "epochs": result.trial.training.epochs,
+        "dataset": result.trial.dataset.model_dump(mode="json", exclude_none=True),
+        "split": result.split,
+        "tta_angles": list(result.trial.model.tta_angles),
+        "images": result.images,
+        "errors": result.errors,
+        "confusion": result.confusion,
         "alignment": evaluation.alignment and evaluation.alignment.model_dump(mode="json"),
     }

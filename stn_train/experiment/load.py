@@ -8,17 +8,18 @@ import torch
 from numpy.typing import NDArray
 
 from stn_train.data.datasets import FixedDataset
+from stn_train.data.sources import training_size
 from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import Predictions
 from stn_train.evaluation.metrics import HALF_TURNS, AlignmentMetrics
 from stn_train.experiment.run import check_import
 from stn_train.experiment.runtime import Runtime, load_fixed
-from stn_train.experiment.trial import classified, network_of
+from stn_train.experiment.trial import classified, network_of, result_of
 from stn_train.models.blocks import warn_of_range
 from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
-from stn_train.run_folder import RunFolder
+from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec
 from stn_train.training.checkpoint import read_checkpoint, restore
 from stn_train.training.loop import TrainingState
@@ -79,21 +80,20 @@ class NoPoseError(UserError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a checkpoint makes of M fixed images.
+    """What a checkpoint makes of M fixed images, after `epoch` epochs on the dataset `trained_on`.
 
-    Each was read as it is, and turned by each of the degrees in `tta_angles`. `wrong` (M, bool) and the numbers of the
-    images' digits, `digit` (M; M x C for C channels); `confusion` (classes x classes) has a row for each true and a
-    column for each predicted class; `alignment` says what its transformers do, where that can be told.
+    `result` is of the dataset that it was asked about, at the test-time augmentation that was asked for. label,
+    predicted (M), classes from 0 on; the numbers of the images' digits, `digit` (M; M x C for C channels); `alignment`
+    says what its transformers do, where that can be told.
     """
 
     checkpoint: Path
-    trial: TrialSpec
     epoch: int
-    dataset: DatasetSpec
-    tta_angles: tuple[float, ...]
-    wrong: NDArray[np.bool_]
+    trained_on: str
+    result: TrialResult
+    label: NDArray[np.int64]
+    predicted: NDArray[np.int64]
     digit: NDArray[np.int64]
-    confusion: NDArray[np.int64]
     alignment: AlignmentMetrics | None
 
 
@@ -113,15 +113,16 @@ def evaluate(
     fixed, precision = load_fixed(trial, asked, runtime), precision_on(runtime.device, trial.training)
     tta_angles = trial.model.tta_angles if tta_angles is None else tta_angles
     found = predict(trained, asked, fixed, runtime, tta_angles)
+    as_asked = trial.changed(dataset=asked, model=trial.model.changed(tta_angles=tta_angles))
+    training_digits = trial.training.train_size or training_size(trial.source, trial.validation)
     return Evaluation(
         checkpoint,
-        trial,
         trained.epoch,
-        asked,
-        tta_angles,
-        (found.predicted != fixed.labels).numpy(),
+        trial.dataset.name,
+        result_of(as_asked, precision, training_digits, fixed, found),
+        fixed.labels.numpy(),
+        found.predicted.numpy(),
         fixed.digit.numpy(),
-        found.confusion(fixed.labels, asked.classes).numpy(),
         alignment_metrics(asked, fixed, network, found.thetas, runtime.device, precision, HALF_TURNS[trial.source]),
     )
 

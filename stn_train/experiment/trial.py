@@ -13,7 +13,7 @@ from stn_train.errors import Stopped
 from stn_train.experiment.runtime import Runtime, environment, load_trial_data
 from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapshot
 from stn_train.models.build import ModelSize, build_model, measure_model
-from stn_train.models.network import Network, precision_on
+from stn_train.models.network import Network, Precision, precision_on
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.run_folder import Diagnostics, EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import DatasetSpec, TrialSpec
@@ -123,6 +123,27 @@ def classified(
     return classify(network, fixed.images, runtime.device, precision, poses, angles)
 
 
+def result_of(
+    trial: TrialSpec, precision: Precision, training_digits: int, fixed: FixedDataset, predictions: "Predictions"
+) -> TrialResult:
+    """What `predictions` of the fixed images of the trial's dataset amount to."""
+    size = size_of(trial)
+    return TrialResult(
+        trial=trial,
+        parameters=size.parameters,
+        width=size.width,
+        macs=size.macs,
+        precision=precision,
+        split="validation" if trial.validation else "test",
+        training_digits=training_digits,
+        digits=len(fixed.digit.unique()),
+        images=len(fixed.images),
+        clipped=fixed.clipped,
+        errors=int((predictions.predicted != fixed.labels).sum()),
+        confusion=tuple(tuple(row) for row in predictions.confusion(fixed.labels, trial.dataset.classes).tolist()),
+    )
+
+
 def _write_epochs(folder: TrialFolder, records: list[str], frames: Arrays) -> None:
     write(folder.metrics, "".join(f"{record}\n" for record in records), LINES)
     if frames:
@@ -154,7 +175,7 @@ def _write_results(
     from stn_train.evaluation.alignment import alignment_metrics
     from stn_train.evaluation.metrics import HALF_TURNS
 
-    precision, size = precision_on(runtime.device, trial.training), size_of(trial)
+    precision = precision_on(runtime.device, trial.training)
     found = {"predicted": predictions.predicted, "label": fixed.labels, "digit": fixed.digit}
     found |= numbered("theta", predictions.thetas)
     write_arrays(folder.predictions, {name: values.numpy() for name, values in found.items()})
@@ -178,20 +199,7 @@ def _write_results(
         training_images_per_second=round(trial.training.epochs * len(data) / state.seconds, 1),
         evaluation_images_per_second=round(len(fixed.images) / predictions.seconds, 1),
     )
-    result = TrialResult(
-        trial=trial,
-        parameters=size.parameters,
-        width=size.width,
-        macs=size.macs,
-        precision=precision,
-        split="validation" if trial.validation else "test",
-        training_digits=training_digits,
-        digits=len(fixed.digit.unique()),
-        images=len(fixed.images),
-        clipped=fixed.clipped,
-        errors=int((predictions.predicted != fixed.labels).sum()),
-        confusion=tuple(tuple(row) for row in predictions.confusion(fixed.labels, trial.dataset.classes).tolist()),
-    )
+    result = result_of(trial, precision, training_digits, fixed, predictions)
     folder.robustness.unlink(missing_ok=True)  # of the network before, where this trial was deleted and trained anew
     previous_checkpoint(folder.checkpoint).unlink(missing_ok=True)
     write_record(folder.timing, timing.model_dump(mode="json"))

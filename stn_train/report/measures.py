@@ -250,9 +250,9 @@ def cell(row: Mapping[str, Any], key: str) -> str:
 
 
 def measured(
-    result: TrialResult, timing: Timing, alignment: AlignmentMetrics | None, epochs: Sequence[EpochRecord]
+    result: TrialResult, timing: Timing | None, alignment: AlignmentMetrics | None, epochs: Sequence[EpochRecord]
 ) -> dict[str, float | None]:
-    """All measures of a finished trial, by key; None for what it does not have. `epochs`: as far as they are known."""
+    """All measures of a trial, by key; None for what it does not have. `timing`, `epochs`: as far as they are known."""
     confusion = np.array(result.confusion)
     errors = [class_error(confusion, label) for label in range(len(confusion))]
     found: dict[str, float | None] = dict.fromkeys(BY_KEY)
@@ -262,12 +262,13 @@ def measured(
         "accuracy": 100 - result.error,
         "late_fall": _late_fall([epoch.error for epoch in epochs], result.images),
         "paper_error": paper_error(result.trial),
-        "training_seconds": timing.seconds,
-        "training_images_per_second": timing.training_images_per_second,
-        "evaluation_images_per_second": timing.evaluation_images_per_second,
         "balanced_accuracy": float(np.mean([100 - error for error in errors if error is not None])),
         **{f"error_of_class_{label}": error for label, error in enumerate(errors)},
     }
+    if timing is not None:
+        found["training_seconds"] = timing.seconds
+        found["training_images_per_second"] = timing.training_images_per_second
+        found["evaluation_images_per_second"] = timing.evaluation_images_per_second
     for number, diagnostics in enumerate(epochs[-1].transformers if epochs else (), start=1):
         found |= {f"{name}_{number}": getattr(diagnostics, name) for name in _DIAGNOSTICS}
     if alignment is None:

@@ -21,16 +21,16 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
-from stn_train.evaluation.metrics import AlignmentMetrics
 from stn_train.report import measures
 from stn_train.specs import control_names, divergence_advice, stillness_advice, trials_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stn_train.experiment.load import Evaluation
     from stn_train.report.results import Results, Robust
 
-WIDTH = 110
+WIDTH = 80
 """Of a terminal's lines, in characters."""
 
 _HARD_SPACE = "\ue000"
@@ -170,31 +170,10 @@ def without_empty_columns(lines: Sequence[Sequence[str]], dash: str) -> list[lis
 # --- the terminal -----------------------------------------------------------------------------------------------
 
 
-_COLUMNS = (
-    *("dataset", "model", "seeds", "training_digits", "tta", "parameters", "macs", "error", "paper_error"),
-    *("difference", "training_images_per_second"),
-)
-
-
-def summary(results: "Results") -> str:
-    """One dataset: a line of figures for each model, and the verdicts. Several: the paper's layout, and a line each.
-
-    What makes the lines longer than WIDTH is left to report.html: first the speed, then the MACs.
-    """
+def summary(results: "Results", brief: bool = False) -> str:
+    """A line of figures for each model, and the verdicts; of several datasets, unless `brief`, the paper's layout."""
     planned = len(trials_of(results.experiment)) if results.experiment else len(results.trials)
-    columns = list(_COLUMNS)
-    for left_out in ("training_images_per_second", "macs"):
-        text = render("text.j2", "summary", results, planned, columns)
-        if max(map(len, text.split("\n\n")[0].splitlines())) <= WIDTH:
-            return text
-        columns.remove(left_out)
-    return render("text.j2", "summary", results, planned, columns)
-
-
-def side_by_side(results: "Results") -> str:
-    """Models of several runs: a line of figures for each, and the verdicts."""
-    columns = ("dataset", "model", "seeds", "training_digits", "tta", "parameters", "error", "difference")
-    return render("text.j2", "summary", results, len(results.trials), columns)
+    return render("text.j2", "summary", results, planned, brief)
 
 
 def robustness(robust: "Robust") -> str:
@@ -202,11 +181,8 @@ def robustness(robust: "Robust") -> str:
     return render("text.j2", "robustness", robust)
 
 
-def evaluation(values: dict[str, Any], alignment: AlignmentMetrics | None) -> str:
-    """A checkpoint on a dataset: `values` are what `stn-train eval --json` has of it."""
-    row: dict[str, float | None] = dict.fromkeys(measures.BY_KEY)
-    if alignment:
-        for among, pose in (("", alignment.pose), ("of_a_digit_", alignment.pose_of_a_digit)):
-            row |= {f"before_{among}{one.component}": one.before for one in pose}
-            row |= {f"removed_{among}{one.component}": one.score for one in pose}
-    return render("text.j2", "evaluation", values, row)
+def evaluation(
+    results: "Results", evaluations: Sequence["Evaluation"], per_class: bool = False, confusion: bool = False
+) -> str:
+    """Checkpoints on a dataset side by side, and where they were asked for the errors by class and the confusions."""
+    return render("text.j2", "evaluation", results, evaluations, per_class, confusion)

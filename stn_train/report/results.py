@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,11 @@ from stn_train.evaluation.metrics import LEVELS, AlignmentMetrics, ResidualCurve
 from stn_train.report.diagnostics import TransformerWarning, warnings_of
 from stn_train.report.measures import MEASURES, measured, over_seeds
 from stn_train.run_folder import RunFolder, Timing, TrialResult
-from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names
+from stn_train.specs import ExperimentSpec, ModelSpec, TrialSpec, baseline_of, control_names
 from stn_train.statistics import LEVEL, compare, holm
+
+if TYPE_CHECKING:
+    from stn_train.experiment.load import Evaluation
 
 _MOST_DIGITS = 1_000_000
 
@@ -150,6 +153,32 @@ def read_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[Trial]:
             if (spec.dataset.name, spec.model.name) == (dataset.name, model.name):
                 trials.append(read_trial(folder, spec, baseline.name if baseline else None))
     return trials
+
+
+def read_evaluation(evaluation: "Evaluation", models: tuple[ModelSpec, ...]) -> Trial:
+    """What a checkpoint made of a dataset, as a trial beside those of `models`.
+
+    The dataset is called `tested (trained on another)` where these are two. What only a training has is missing.
+    """
+    result = evaluation.result
+    trial, trained_on = result.trial, evaluation.trained_on
+    elsewhere = trial.dataset.name != trained_on
+    baseline = baseline_of(trial.model, models)
+    row = {
+        "dataset": f"{trial.dataset.name} (trained on {trained_on})" if elsewhere else trained_on,
+        "model": trial.model.name,
+        "seed": trial.seed,
+        "baseline": baseline.name if baseline else None,
+        "transforms": trial.model.transformer is not None,
+        "tta_angles": trial.model.tta_angles,
+        "classes": trial.dataset.classes,
+        "split": result.split,
+        "precision": result.precision,
+        **measured(result, None, evaluation.alignment, []),
+    }
+    if elsewhere:
+        row["paper_error"] = None
+    return Trial(row, evaluation.label, evaluation.predicted, evaluation.digit, trial)
 
 
 def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> Results:
