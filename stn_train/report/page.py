@@ -31,7 +31,7 @@ from stn_train.storage import is_locked
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stn_train.report.results import Results, Robust
+    from stn_train.report.results import Results
 
 WIDTH = 110
 """Of a terminal's lines, in characters."""
@@ -217,9 +217,9 @@ def side_by_side(results: "Results") -> str:
     return render("text.j2", "summary", results, len(results.trials), columns)
 
 
-def robustness(robust: "Robust") -> str:
+def robustness(results: "Results") -> str:
     """The errors at each level of what is held, and of networks trained on one dataset and tested on others."""
-    return render("text.j2", "robustness", robust)
+    return render("text.j2", "robustness", results)
 
 
 def evaluation(values: dict[str, Any], alignment: AlignmentMetrics | None) -> str:

@@ -113,17 +113,28 @@ def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequen
 
 
 @rc_context(IN_PLAIN_TEXT)
-def robustness_curves(title: str, split: str, curves: Mapping[Factor, Sequence[Curve]]) -> Figure:
-    """The error on `split` in percent against each quantity, a line for each model; grey is the range of training."""
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True).ravel()
-    for axes, (factor, models) in zip(panels, curves.items(), strict=True):
-        for number, curve in enumerate(models):
-            _draw(axes, curve.levels, curve.errors, curve.model, number)
-        axes.axvspan(*models[0].trained, color="0.5", alpha=0.15, linewidth=1)
-        axes.set_xlabel(_QUANTITIES[factor])
-    panels[0].legend(frameon=False)
-    for axes in panels[::2]:
+def robustness_curves(title: str, split: str, panels: Sequence[Sequence[Curve]]) -> Figure:
+    """The error on `split` in percent against a quantity, in each panel, a line for each model.
+
+    The quantities of one dataset, or one of them for several datasets. Grey is the range of training; a model has one
+    colour in all panels.
+    """
+    names = list(dict.fromkeys(curve.model for curves in panels for curve in curves))
+    several = len({curve.dataset for curves in panels for curve in curves}) > 1
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(10, 3.5 * rows), layout="constrained")
+    grid = figure.subplots(rows, 2, sharey=True, squeeze=False)
+    for axes in grid.ravel()[len(panels) :]:
+        axes.set_axis_off()
+    for axes, curves in zip(grid.ravel(), panels, strict=False):
+        for curve in curves:
+            _draw(axes, curve.levels, curve.errors, curve.model, names.index(curve.model))
+        axes.axvspan(*curves[0].trained, color="0.5", alpha=0.15, linewidth=1)
+        axes.set_xlabel(_QUANTITIES[curves[0].factor])
+        if several:
+            axes.set_title(f"trained on {curves[0].dataset}")
+    grid[0, 0].legend(frameon=False)
+    for axes in grid[:, 0]:
         axes.set_ylabel(f"{split} error (%)")
     figure.suptitle(title)
     return figure

@@ -21,7 +21,7 @@ from stn_train.errors import UserError
 from stn_train.evaluation.metrics import LEVELS, Factor, ResidualCurve, Robustness, others, trained_range
 from stn_train.report.diagnostics import TransformerWarning, warnings_of
 from stn_train.report.measures import MEASURES, Measure, measured, over_seeds
-from stn_train.run_folder import RunFolder, TrialResult
+from stn_train.run_folder import RunFolder
 from stn_train.specs import ExperimentSpec, TrialSpec, baseline_of, control_names
 from stn_train.statistics import Comparison, compare, corrected
 
@@ -49,6 +49,7 @@ class Trial:
     spec: TrialSpec | None = None
     warnings: tuple[TransformerWarning, ...] = ()
     residual_curves: tuple[ResidualCurve, ...] | None = None
+    robustness: Robustness | None = None
 
     @property
     def key(self) -> str:
@@ -96,9 +97,9 @@ class Crossed:
 
 @dataclass(frozen=True)
 class Robust:
-    """All that `stn-train robustness` has measured of a run; `images` of each point of the curves."""
+    """All that `stn-train robustness` has measured of a run; `images` of each point of the curves, by quantity."""
 
-    images: int
+    images: dict[Factor, int]
     curves: tuple[Curve, ...]
     crossed: tuple[Crossed, ...]
 
@@ -163,6 +164,7 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
     if (len(label), int((predicted != label).sum())) != (result.images, result.errors):
         raise UserError(f"{files.predictions} and {files.result} do not agree; delete both and run the trial again")
     timing, alignment, latest = files.load_timing(), files.load_alignment(), epochs[-1] if epochs else None
+    robustness = files.load_robustness()
     row = {
         "dataset": spec.dataset.name,
         "model": spec.model.name,
@@ -175,10 +177,11 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
         "precision": result.precision,
         "device": timing.device,
         "threads": timing.threads,
-        **measured(result, timing, alignment, latest),
+        **measured(result, timing, alignment, latest, robustness),
     }
     warnings = tuple(warnings_of(latest, trial.training)) if latest else ()
-    return Trial(row, label, predicted, digit, trial, warnings, alignment.residual_curves if alignment else None)
+    curves = alignment.residual_curves if alignment else None
+    return Trial(row, label, predicted, digit, trial, warnings, curves, robustness)
 
 
 def read_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[Trial]:
@@ -200,8 +203,7 @@ def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
     trials = read_trials(folder, experiment)
     if not trials:
         raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
-    found = robust(folder, experiment, [trial.spec for trial in trials if trial.spec])
-    return replace(tabulate(trials), experiment=experiment, robustness=found)
+    return replace(tabulate(trials), experiment=experiment, robustness=robust(experiment, trials))
 
 
 def tabulate(trials: Sequence[Trial]) -> Results:
@@ -326,45 +328,48 @@ def _mean_curves(seeds: Sequence[Trial]) -> tuple[ResidualCurve, ...]:
     )
 
 
-def robust(folder: RunFolder, experiment: ExperimentSpec, finished: Sequence[TrialSpec]) -> Robust | None:
-    """What has been measured of the finished trials; None where nothing has. Raises UserError for a damaged file."""
-    measured: dict[tuple[str, str], list[tuple[TrialResult, Robustness]]] = {}
-    for trial in finished:
-        found = folder.trial(trial).load_robustness()
-        if found is not None:
-            one = folder.trial(trial).load_result(), found
-            measured.setdefault((trial.dataset.name, trial.model.name), []).append(one)
-    if not measured:
+def robust(experiment: ExperimentSpec, trials: Sequence[Trial]) -> Robust | None:
+    """What has been measured of finished trials; None where nothing has."""
+    cells: dict[Cell, list[tuple[Trial, Robustness]]] = {}
+    for trial in trials:
+        if trial.robustness is not None:
+            cells.setdefault((trial.row["dataset"], trial.row["model"]), []).append((trial, trial.robustness))
+    if not cells:
         return None
-    images = next(iter(measured.values()))[0][1].images
-    curves = (_curve(seeds, factor) for seeds in measured.values() for factor in LEVELS)
+    images = {point.factor: point.images for _, found in next(iter(cells.values())) for point in found.points}
+    curves = (_curve(seeds, factor) for seeds in cells.values() for factor in LEVELS)
     several = len(experiment.datasets) > 1
-    crossed = tuple(_crossed(seeds, experiment) for seeds in measured.values()) if several else ()
+    crossed = tuple(_crossed(seeds, experiment) for seeds in cells.values()) if several else ()
     return Robust(images, tuple(curves), crossed)
 
 
-def _curve(seeds: Sequence[tuple[TrialResult, Robustness]], factor: Factor) -> Curve:
-    trial = seeds[0][0].trial
+def _curve(seeds: Sequence[tuple[Trial, Robustness]], factor: Factor) -> Curve:
+    trial = seeds[0][0]
     of_seeds = [[point for point in found.points if point.factor == factor] for _, found in seeds]
-    images, own = seeds[0][1].images, seeds[0][0].clipped / seeds[0][0].images
-    levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped / images <= own + _CLIPPED]
+    own = trial.row["clipped"] / trial.row["images"]
+    levels = [
+        points for points in zip(*of_seeds, strict=True) if points[0].clipped / points[0].images <= own + _CLIPPED
+    ]
+    assert trial.spec
     return Curve(
-        dataset=trial.dataset.name,
-        model=trial.model.name,
+        dataset=trial.row["dataset"],
+        model=trial.row["model"],
         factor=factor,
-        trained=trained_range(trial.dataset, factor),
+        trained=trained_range(trial.spec.dataset, factor),
         levels=tuple(points[0].level for points in levels),
-        errors=tuple(tuple(100 * point.errors / images for point in points) for points in levels),
+        errors=tuple(tuple(100 * point.errors / point.images for point in points) for points in levels),
     )
 
 
-def _crossed(seeds: Sequence[tuple[TrialResult, Robustness]], experiment: ExperimentSpec) -> Crossed:
-    own, model = seeds[0][0].trial.dataset, seeds[0][0].trial.model.name
+def _crossed(seeds: Sequence[tuple[Trial, Robustness]], experiment: ExperimentSpec) -> Crossed:
+    spec = seeds[0][0].spec
+    assert spec
+    own, model = spec.dataset, spec.model.name
     meant = others(own, experiment.datasets)  # a record of another dataset of the same name says nothing of this one
     of_seeds = [
-        {own.name: result.error}
+        {own.name: trial.row["error"]}
         | {other.dataset.name: 100 * other.errors / other.images for other in found.crossed if other.dataset in meant}
-        for result, found in seeds
+        for trial, found in seeds
     ]
     asked = [dataset.name for dataset in experiment.datasets]
     return Crossed(

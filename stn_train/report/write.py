@@ -122,12 +122,18 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
     """All pictures of the report, dataset by dataset: curves, transformers, confusions, of what is known."""
     finished = finished_trials(folder, experiment)
     split = "validation" if experiment.validation else "test"
+    rotated = [curve for curve in results.robustness.curves if curve.factor == "rotation"] if results.robustness else []
+    if len({curve.trained for curve in rotated}) > 1:
+        names = list(dict.fromkeys(curve.dataset for curve in rotated))
+        panels = [[curve for curve in rotated if curve.dataset == name] for name in names]
+        models = list(dict.fromkeys(curve.model for curve in rotated))
+        yield _drawing("rotation_ranges", "", models, split, robustness_curves, split, panels)
     for dataset in dict.fromkeys(results.summary["dataset"]):
         trials = [trial for trial in finished if trial.dataset.name == dataset]
         models = list(dict.fromkeys(trial.model.name for trial in trials))
         robust = results.robustness.of(dataset) if results.robustness else {}
         if any(robust.values()):
-            yield _drawing("robustness", dataset, models, split, robustness_curves, split, robust)
+            yield _drawing("robustness", dataset, models, split, robustness_curves, split, list(robust.values()))
         epochs = {
             model: [folder.trial(one).load_metrics() for one in trials if one.model.name == model] for model in models
         }
@@ -151,4 +157,5 @@ def _drawing(
     """A figure of what is `shown`, with its title and what is to be seen."""
     title = render("sentences.j2", "picture_title", kind, dataset)
     words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(models), split)
-    return Drawing(title, f"{kind}@{dataset}.png", words, figure_file(draw(title, *shown)))
+    name = f"{kind}@{dataset}.png" if dataset else f"{kind}.png"
+    return Drawing(title, name, words, figure_file(draw(title, *shown)))

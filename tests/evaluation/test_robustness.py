@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from stn_train.data.datasets import FixedDataset
 from stn_train.data.distortion import Distortion, sample_distortion
 from stn_train.data.sources import load_digits
 from stn_train.evaluation.metrics import LEVELS, held, trained_range
-from stn_train.specs import DATASETS, DatasetSpec
+from stn_train.experiment.robustness import at_every_angle
+from stn_train.models.build import build_model
+from stn_train.specs import DATASETS, DatasetSpec, ModelSpec
 
 _, TEST = load_digits("digits")
 FEW = TEST.subset(torch.arange(50))
@@ -54,3 +57,40 @@ def test_every_level_is_a_dataset_and_what_is_held_is_the_range(name, factor):
         kept = held(spec, factor, level)
         assert DatasetSpec.model_validate(kept.model_dump()) == kept
         assert trained_range(kept, factor) == (level, level)
+
+
+def test_of_a_network_that_errs_at_some_angles_these_are_found_and_each_image_counts_once():
+    """It errs on images 3 and 5 at 45 degrees and on 5 at 60, and reads the angle off how each was distorted."""
+
+    def wrong(dataset: DatasetSpec, fixed: FixedDataset) -> torch.Tensor:
+        degrees = torch.rad2deg(torch.atan2(fixed.theta[:, 1], fixed.theta[:, 0]))
+        number = torch.arange(len(fixed))
+        at_45, at_60 = ((degrees - angle).abs() < 0.01 for angle in (45, 60))
+        return ((number == 3) & at_45) | ((number == 5) & (at_45 | at_60))
+
+    points, somewhere = at_every_angle(DatasetSpec.model_validate("rts"), FEW, "test", wrong)
+    assert {point.level: point.errors for point in points if point.errors} == {45: 2, 60: 1}
+    assert somewhere == 2
+    assert len(points) == 24
+    assert all(point.images == len(FEW) * FEW.repeats for point in points)
+
+
+@pytest.mark.parametrize(("localisation", "alike"), [("equivariant", True), ("conv", False)])
+@torch.no_grad()
+def test_what_an_untrained_equivariant_network_predicts_is_the_same_at_every_angle(localisation, alike):
+    """As far as the classifier does not read coordinates, which tell it the angle."""
+    transformer = {"family": "similarity", "localisation": localisation}
+    spec = ModelSpec.model_validate({"name": "a", "classifier": "cnn", "transformer": transformer})
+    torch.manual_seed(0)
+    network = build_model(spec, (44, 44), 60_000).eval()
+    first: list[torch.Tensor] = []
+
+    def differs(dataset: DatasetSpec, fixed: FixedDataset) -> torch.Tensor:
+        predicted = network(fixed.images.float() / 255).argmax(dim=1)
+        first.append(predicted)
+        return predicted != first[0]
+
+    dataset = DatasetSpec.model_validate({"name": "wide", "canvas": 44})
+    points, somewhere = at_every_angle(dataset, TEST, "test", differs)
+    print(localisation, len(TEST), [p.errors for p in points], somewhere, first[0].bincount())
+    assert (somewhere < 0.1 * len(TEST)) == alike
