@@ -98,7 +98,7 @@ def read(folder: RunFolder, against: str | None, runtime: Runtime) -> list[Trial
     """The finished trials of a run."""
     found = []
     for trial in read_trials(folder, folder.load_experiment()):
-        row = trial.row | {"baseline": against}
+        row = trial.row | {"baseline": None if trial.row["model"] == against else against}
         if trial.spec and trial.spec.model.pose == "predicted" and trial.spec.model.transformer:
             front = load_trained(folder.trial(trial.spec).checkpoint, runtime).network.transformer
             assert isinstance(front, SpatialTransformer)

@@ -133,7 +133,8 @@ def robustness_curves(title: str, split: str, panels: Sequence[Sequence[Curve]])
         axes.set_xlabel(_QUANTITIES[curves[0].factor])
         if several:
             axes.set_title(f"trained on {curves[0].dataset}")
-    grid[0, 0].legend(frameon=False)
+    for axes in grid.ravel()[: len(panels) if several else 1]:
+        axes.legend(frameon=False)
     for axes in grid[:, 0]:
         axes.set_ylabel(f"{split} error (%)")
     figure.suptitle(title)
