@@ -144,6 +144,7 @@ VALUES = [
     (M + "tta_angles: [10, -10, 10]\n", ":5: models.0.tta_angles", "twice"),
     (M + "tta_angles: [0, 10]\n", ":5: models.0.tta_angles", "leave it out"),
     (M + "transformer: {before: [2], supersampling: 2}\n", ":5: models.0.transformer", "supersampling", "at the input"),
+    ("datasets: [r, addition]\nmodels: [cnn, st_cnn_equivariant]\n", ":2: models", "equivariant", "addition", "two"),
 ]
 MISTAKES = NO_YAML + KEYS + TYPES + VALUES
 

@@ -56,8 +56,8 @@ def robustness(
                     _tell(progress, quiet)
         except Stopped:
             raise stopped("what was measured is saved", received[0]) from None
-    found = report_run(folder, experiment).results.robustness
-    if found is None:
+    found = report_run(folder, experiment).results
+    if found.robustness is None:
         raise failed[0]
     typer.echo(in_words(found))
     typer.echo(f"\nreport: {folder.path / 'report.html'}")

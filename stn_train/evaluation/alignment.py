@@ -32,6 +32,8 @@ from stn_train.specs import DIGIT, DatasetSpec
 
 _POINTS = (5, 5)
 _SINGULAR = 1e-9
+_FADED = 0.05
+"""The least size of the mean pose, as a share of the poses': where it is less, they point everywhere."""
 _PROJECTS = 1e-6
 _PARTS = 20
 """Into so many parts images are sorted by what there is of a component, or fewer, always a multiple of four."""
@@ -82,7 +84,7 @@ def alignment_metrics(
     iou, aligned, ink = regions(maps, fixed.sources, fixed.digit)
     network.eval()
     turn_median, turn_large, turn_before, turn_within = turns_left(
-        components, components_of_a_digit, fixed.labels, digit, half_turns
+        rotations(maps), rotations(twice), fixed.labels, digit, half_turns
     )
     images, output = within_classes(network.front, fixed.images, fixed.labels, dataset.classes, device, poses)
     digits, _ = within_classes(nn.Identity(), fixed.sources[:, None], fixed.digits.labels, dataset.classes, device)
@@ -180,10 +182,14 @@ def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Compone
     2), and these points seen from it (`non_affine`, M x 50), in pixels; before, by the mean of the images' T, and
     after, by each image's own. With the number of the digit that each image shows, `digit` (M), angles count from the
     mean of the digit's. Empty where no canonical pose can be told: of fewer than two images, and where the transformer
-    shows a single point or a line, in the mean or of a single image.
+    shows a single point or a line, in the mean or of a single image, or where poses cancel out, as of digits that are
+    turned all around.
     """
     distortion, poses = poses_of(maps)
-    if len(poses) < 2 or is_singular(poses.mean(dim=0)) or is_singular(poses):
+    if len(poses) < 2 or is_singular(poses):
+        return {}
+    size = torch.linalg.det(poses[:, :2, :2]).abs().sqrt().mean()
+    if torch.linalg.svdvals(poses.mean(dim=0)[:2, :2])[1] < _FADED * size:
         return {}
     if distortion is not None:
         before, after = (decompose(each @ torch.linalg.pinv(each.mean(dim=0)), digit) for each in (distortion, poses))
@@ -193,6 +199,20 @@ def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Compone
     middles = [points.mean(dim=1) for points in shown]
     about = [(points - middle[:, None]).flatten(1) for points, middle in zip(shown, middles, strict=True)]
     return {"translation": (middles[0], middles[1]), "non_affine": (about[0], about[1])}
+
+
+def rotations(maps: Sequence[Map]) -> Components:
+    """The rotations nearest to D, before, and to C, after, of each of M images, in degrees, M x 1.
+
+    They need no canonical pose, which cannot be told of digits that are turned all around: of C = R K, a rotation and a
+    pose, it is R's angle and K's together. Empty where a map bends or projects or shows less than an area.
+    """
+    affine = matrices(maps)
+    if affine is None or is_singular(affine[1]):
+        return {}
+    (a, b), (c, d) = (torch.stack(affine)[:, :, row, :2].unbind(-1) for row in (0, 1))
+    before, after = torch.rad2deg(torch.atan2(c - b, a + d))[:, :, None]
+    return {"rotation": (before, after)}
 
 
 def decompose(poses: Tensor, digit: Tensor | None = None) -> dict[Component, Tensor]:

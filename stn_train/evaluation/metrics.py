@@ -101,7 +101,7 @@ class AlignmentMetrics(Spec):
 Factor = Literal["rotation", "scale", "translation", "clutter"]
 
 LEVELS: dict[Factor, tuple[float, ...]] = {
-    "rotation": tuple(range(-180, 181, 30)),
+    "rotation": tuple(range(-180, 180, 15)),
     "scale": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6),
     "translation": (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0),
     "clutter": (0, 2, 4, 6, 8, 12, 16),
@@ -117,6 +117,7 @@ class Point(Spec):
 
     factor: Factor
     level: float
+    images: Count = Field(ge=1)
     errors: Count
     clipped: Count = Field(description="images that lose ink at the canvas's edge")
 
@@ -132,9 +133,9 @@ class Crossed(Spec):
 class Robustness(Spec):
     """What a trained network gets wrong where images differ from those that it was trained on."""
 
-    format: Literal[3] = 3
-    images: Count = Field(ge=1, description="of each point")
+    format: Literal[4] = 4
     points: Annotated[tuple[Point, ...], Field(strict=False)]
+    wrong_at_some_angle: Count = Field(description="images of which at least one level of the rotation is wrong")
     crossed: Annotated[tuple[Crossed, ...], Field(strict=False)]
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
+from torch import Tensor
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
+from stn_train.data.distortion import Split
 from stn_train.data.sources import Digits
 from stn_train.errors import Stopped, UserError
 from stn_train.evaluation.metrics import LEVELS, Crossed, Factor, Point, Robustness, held, others
@@ -35,9 +36,10 @@ def measure_robustness(
 ) -> Iterator[RobustnessProgress]:
     """Measure every finished trial of a run and write its robustness.json; skips those that have been measured.
 
-    The fixed images' digits (at most 1,000 of them) are drawn anew with one quantity held at each of its LEVELS; and
-    all of them as each other dataset of the run has them, on the canvas that the network knows. Where `stop` says so
-    after a trial, raises Stopped. A trial whose checkpoint is missing or damaged stops no other.
+    The fixed images' digits are drawn anew with one quantity held at each of its LEVELS: all of them for the rotation,
+    at most 1,000 for the others; and all of them as each other dataset of the run has them, on the canvas that the
+    network knows. Where `stop` says so after a trial, raises Stopped. A trial whose checkpoint is missing or damaged
+    stops no other.
     """
     check_links(folder.path)
     finished = folder.finished(experiment)
@@ -74,8 +76,13 @@ def _is_measured(files: TrialFolder, asked: list[DatasetSpec]) -> bool:
 
 @dataclass(frozen=True)
 class _Images:
-    """Images for all networks of one dataset: by the quantity that is held and its level; and of other datasets."""
+    """Images for all networks of one dataset: by the quantity that is held and its level; and of other datasets.
 
+    Those of each rotation are all of the `digits`, and made when they are asked for: together they are too many.
+    """
+
+    digits: Digits
+    split: Split
     points: dict[tuple[Factor, float], FixedDataset]
     crossed: list[tuple[DatasetSpec, FixedDataset]]
 
@@ -83,32 +90,56 @@ class _Images:
     def of(trial: TrialSpec, crossed: list[DatasetSpec], runtime: Runtime) -> "_Images":
         """For the networks of a trial's dataset."""
         digits = load_digits_of(trial, "fixed", runtime)
-        split: Literal["test", "validation"] = "validation" if trial.validation else "test"
+        split: Split = "validation" if trial.validation else "test"
         few = Digits(digits.images, digits.labels).subset(torch.arange(0, len(digits), -(-len(digits) // _IMAGES)))
-        points = {
+        points: dict[tuple[Factor, float], FixedDataset] = {
             (factor, level): make_fixed_dataset(held(trial.dataset, factor, level), few, split)[0]
             for factor, levels in LEVELS.items()
+            if factor != "rotation"
             for level in levels
         }
-        return _Images(points, [(other, make_fixed_dataset(other, digits, split)[0]) for other in crossed])
+        return _Images(digits, split, points, [(each, make_fixed_dataset(each, digits, split)[0]) for each in crossed])
 
     def errors_of(self, files: TrialFolder, asked: list[DatasetSpec], runtime: Runtime) -> Robustness:
         """What the network of a trial gets wrong, of other datasets as far as they are `asked` about."""
         trained = load_trained(files.checkpoint, runtime)
 
-        def errors(dataset: DatasetSpec, fixed: FixedDataset) -> int:
-            return int((predict(trained, dataset, fixed, runtime).predicted != fixed.labels).sum())
+        def wrong(dataset: DatasetSpec, fixed: FixedDataset) -> Tensor:
+            return predict(trained, dataset, fixed, runtime).predicted != fixed.labels
 
         own = trained.trial.dataset
+        turned, wrong_at_some_angle = at_every_angle(own, self.digits, self.split, wrong)
+        points = (
+            _point(factor, level, fixed, wrong(held(own, factor, level), fixed))
+            for (factor, level), fixed in self.points.items()
+        )
         return Robustness(
-            images=len(next(iter(self.points.values())).labels),
-            points=tuple(
-                Point(factor=factor, level=level, errors=errors(held(own, factor, level), fixed), clipped=fixed.clipped)
-                for (factor, level), fixed in self.points.items()
-            ),
+            points=(*turned, *points),
+            wrong_at_some_angle=wrong_at_some_angle,
             crossed=tuple(
-                Crossed(dataset=other, images=len(fixed.labels), errors=errors(other, fixed))
+                Crossed(dataset=other, images=len(fixed.labels), errors=int(wrong(other, fixed).sum()))
                 for other, fixed in self.crossed
                 if other in asked
             ),
         )
+
+
+def at_every_angle(
+    dataset: DatasetSpec, digits: Digits, split: Split, wrong: Callable[[DatasetSpec, FixedDataset], Tensor]
+) -> tuple[list[Point], int]:
+    """What is `wrong` (M, bool) of images that are all turned by each level of the rotation, and otherwise alike.
+
+    The errors at each angle, and how many images are wrong at one angle or more: the rest are right at all of them.
+    """
+    points, somewhere = [], torch.zeros(1, dtype=torch.bool)
+    for angle in LEVELS["rotation"]:
+        turned = held(dataset, "rotation", angle)
+        fixed, *_ = make_fixed_dataset(turned, digits, split)
+        wrong_here = wrong(turned, fixed)
+        points.append(_point("rotation", angle, fixed, wrong_here))
+        somewhere = somewhere | wrong_here
+    return points, int(somewhere.sum())
+
+
+def _point(factor: Factor, level: float, fixed: FixedDataset, wrong: Tensor) -> Point:
+    return Point(factor=factor, level=level, images=len(fixed), errors=int(wrong.sum()), clipped=fixed.clipped)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component
+from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, Robustness
 from stn_train.run_folder import EpochRecord, Timing, TrialResult
 from stn_train.specs import DATASETS, DatasetSpec, TrialSpec
 from stn_train.statistics import Estimate, error_over_seeds, mean_over_seeds
@@ -150,6 +150,12 @@ _TURNS: dict[str, tuple[str, str, OverSeeds, Callable[[float], str]]] = {
     ),
 }
 
+_ROTATED = {
+    "rotated_error": ("error % at 24 angles", "percent misclassified of images turned by 24 angles, on average"),
+    "rotated_error_worst": ("at the worst", "the same at the angle at which it is highest"),
+    "rotated_error_any": ("wrong at any", "percent of the images that are misclassified at one of the angles or more"),
+}
+
 _WITHIN = {"images": "images", "output": "what the classifier reads", "digits": "undistorted digits"}
 
 _DIAGNOSTICS: dict[str, tuple[str, str, Callable[[float], str]]] = {
@@ -201,6 +207,7 @@ MEASURES: tuple[Measure, ...] = (
         Measure(key, heading, f"rotation that is left: {told}", how, text, "turns")
         for key, (heading, told, how, text) in _TURNS.items()
     ),
+    *(Measure(key, heading, told, "mean_share", two_decimals, "rotated") for key, (heading, told) in _ROTATED.items()),
     *(
         Measure(
             f"within_classes_{key}",
@@ -250,7 +257,11 @@ def cell(row: Mapping[str, Any], key: str) -> str:
 
 
 def measured(
-    result: TrialResult, timing: Timing | None, alignment: AlignmentMetrics | None, epochs: Sequence[EpochRecord]
+    result: TrialResult,
+    timing: Timing | None,
+    alignment: AlignmentMetrics | None,
+    epochs: Sequence[EpochRecord],
+    robustness: Robustness | None = None,
 ) -> dict[str, float | None]:
     """All measures of a trial, by key; None for what it does not have. `timing`, `epochs`: as far as they are known."""
     confusion = np.array(result.confusion)
@@ -271,6 +282,11 @@ def measured(
         found["evaluation_images_per_second"] = timing.evaluation_images_per_second
     for number, diagnostics in enumerate(epochs[-1].transformers if epochs else (), start=1):
         found |= {f"{name}_{number}": getattr(diagnostics, name) for name in _DIAGNOSTICS}
+    if robustness is not None:
+        turned = [point for point in robustness.points if point.factor == "rotation"]
+        of_angles = [100 * point.errors / point.images for point in turned]
+        found |= {"rotated_error": sum(of_angles) / len(of_angles), "rotated_error_worst": max(of_angles)}
+        found["rotated_error_any"] = 100 * robustness.wrong_at_some_angle / turned[0].images
     if alignment is None:
         return found
     found |= {key: 100 * float(getattr(alignment, key)) for key in _OVERLAP}

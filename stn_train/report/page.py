@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from stn_train.experiment.load import Evaluation
-    from stn_train.report.results import Results, Robust
+    from stn_train.report.results import Results
 
 WIDTH = 80
 """Of a terminal's lines, in characters."""
@@ -176,9 +176,9 @@ def summary(results: "Results", brief: bool = False) -> str:
     return render("text.j2", "summary", results, planned, brief)
 
 
-def robustness(robust: "Robust") -> str:
+def robustness(results: "Results") -> str:
     """The errors at each level of what is held, and of networks trained on one dataset and tested on others."""
-    return render("text.j2", "robustness", robust)
+    return render("text.j2", "robustness", results)
 
 
 def evaluation(

@@ -112,21 +112,30 @@ def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequen
 
 
 @rc_context(IN_PLAIN_TEXT)
-def robustness_curves(title: str, split: str, curves: "pd.DataFrame") -> Figure:
-    """The error on `split` in percent against each quantity, a line for each model; grey is the range of training.
+def robustness_curves(title: str, split: str, panels: Sequence["pd.DataFrame"]) -> Figure:
+    """The error on `split` in percent against a quantity, in each panel, a line for each model.
 
-    curves: the rows of one dataset of those of Robust.
+    The quantities of one dataset, or one of them for several datasets; a panel: these rows of Robust's `curves`. Grey is
+    the range of training; a model has one colour in all panels.
     """
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True).ravel()
-    for axes, (factor, quantity) in zip(panels, _QUANTITIES.items(), strict=True):
-        of_models = curves[curves["factor"] == factor].to_dict("records")
-        for number, curve in enumerate(of_models):
-            _draw(axes, curve["levels"], curve["errors"], curve["model"], number)
-        axes.axvspan(*of_models[0]["trained"], color="0.5", alpha=0.15, linewidth=1)
-        axes.set_xlabel(quantity)
-    panels[0].legend(frameon=False)
-    for axes in panels[::2]:
+    names = list(dict.fromkeys(name for panel in panels for name in panel["model"]))
+    several = len({name for panel in panels for name in panel["dataset"]}) > 1
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(10, 3.5 * rows), layout="constrained")
+    grid = figure.subplots(rows, 2, sharey=True, squeeze=False)
+    for axes in grid.ravel()[len(panels) :]:
+        axes.set_axis_off()
+    for axes, panel in zip(grid.ravel(), panels, strict=False):
+        curves = panel.to_dict("records")
+        for curve in curves:
+            _draw(axes, curve["levels"], curve["errors"], curve["model"], names.index(curve["model"]))
+        axes.axvspan(*curves[0]["trained"], color="0.5", alpha=0.15, linewidth=1)
+        axes.set_xlabel(_QUANTITIES[curves[0]["factor"]])
+        if several:
+            axes.set_title(f"trained on {curves[0]['dataset']}")
+    for axes in grid.ravel()[: len(panels) if several else 1]:
+        axes.legend(frameon=False)
+    for axes in grid[:, 0]:
         axes.set_ylabel(f"{split} error (%)")
     figure.suptitle(title)
     return figure

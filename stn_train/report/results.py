@@ -19,7 +19,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stn_train.errors import UserError
-from stn_train.evaluation.metrics import LEVELS, AlignmentMetrics, ResidualCurve, Robustness, others, trained_range
+from stn_train.evaluation.metrics import (
+    LEVELS,
+    AlignmentMetrics,
+    Factor,
+    ResidualCurve,
+    Robustness,
+    others,
+    trained_range,
+)
 from stn_train.report.diagnostics import TransformerWarning, warnings_of
 from stn_train.report.measures import MEASURES, measured, over_seeds
 from stn_train.run_folder import RunFolder, Timing, TrialResult
@@ -53,6 +61,7 @@ class Trial:
     spec: TrialSpec | None = None
     warnings: tuple[TransformerWarning, ...] = ()
     residual_curves: tuple[ResidualCurve, ...] | None = None
+    robustness: Robustness | None = None
 
     @property
     def key(self) -> str:
@@ -69,14 +78,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Robust:
-    """All that `stn-train robustness` has measured of a run; errors in percent, `images` of each point of the curves.
+    """All that `stn-train robustness` has measured of a run; errors in percent, `images` of each point of a factor.
 
     curves: a row for each dataset, model and factor. `trained`: from where to where training has seen the factor;
     `errors`: at each of the `levels`, of each seed. crossed: a row for each dataset that networks were `trained_on` and
     each model. `errors`: by the datasets of the run, the mean over the seeds; None where it cannot be asked.
     """
 
-    images: int
+    images: dict[Factor, int]
     curves: pd.DataFrame
     crossed: pd.DataFrame
 
@@ -123,6 +132,7 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
         raise UserError(f"{files.predictions} and {files.result} do not agree; delete both and run the trial again")
     timing, latest = files.load(Timing, files.timing), epochs[-1] if epochs else None
     alignment = files.load(AlignmentMetrics, files.alignment) if files.alignment.exists() else None
+    robustness = files.load(Robustness, files.robustness) if files.robustness.exists() else None
     row = {
         "dataset": spec.dataset.name,
         "model": spec.model.name,
@@ -135,10 +145,11 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
         "precision": result.precision,
         "device": timing.device,
         "threads": timing.threads,
-        **measured(result, timing, alignment, epochs),
+        **measured(result, timing, alignment, epochs, robustness),
     }
     warnings = tuple(warnings_of(latest, trial.training)) if latest else ()
-    return Trial(row, label, predicted, digit, trial, warnings, alignment.residual_curves if alignment else None)
+    curves = alignment.residual_curves if alignment else None
+    return Trial(row, label, predicted, digit, trial, warnings, curves, robustness)
 
 
 def read_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[Trial]:
@@ -191,8 +202,7 @@ def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
     trials = read_trials(folder, experiment)
     if not trials:
         raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
-    found = robust(folder, experiment, [trial.spec for trial in trials if trial.spec])
-    return replace(tabulate(trials), experiment=experiment, robustness=found)
+    return replace(tabulate(trials), experiment=experiment, robustness=robust(experiment, trials))
 
 
 def tabulate(trials: Sequence[Trial]) -> Results:
@@ -313,33 +323,34 @@ def _mean_curves(seeds: Sequence[Trial]) -> tuple[ResidualCurve, ...]:
     )
 
 
-def robust(folder: RunFolder, experiment: ExperimentSpec, finished: Sequence[TrialSpec]) -> Robust | None:
-    """What has been measured of the finished trials; None where nothing has. Raises UserError for a damaged file."""
-    measured: dict[Cell, list[tuple[TrialResult, Robustness]]] = {}
-    for trial in finished:
-        files = folder.trial(trial)
-        if files.robustness.exists():
-            one = files.load(TrialResult, files.result), files.load(Robustness, files.robustness)
-            measured.setdefault((trial.dataset.name, trial.model.name), []).append(one)
-    curves, crossed, images = [], [], 0
-    for (dataset, model), seeds in measured.items():
-        first, own = seeds[0][0], seeds[0][0].trial.dataset
-        images = seeds[0][1].images
+def robust(experiment: ExperimentSpec, trials: Sequence[Trial]) -> Robust | None:
+    """What has been measured of finished trials; None where nothing has."""
+    cells: dict[Cell, list[tuple[Trial, Robustness]]] = {}
+    for trial in trials:
+        if trial.robustness is not None:
+            cells.setdefault((trial.row["dataset"], trial.row["model"]), []).append((trial, trial.robustness))
+    curves, crossed = [], []
+    images: dict[Factor, int] = {}
+    for (dataset, model), seeds in cells.items():
+        first = seeds[0][0]
+        assert first.spec
+        own = first.spec.dataset
+        most = first.row["clipped"] / first.row["images"] + _CLIPPED
         for factor in LEVELS:
             of_seeds = [[point for point in found.points if point.factor == factor] for _, found in seeds]
-            most = first.clipped / first.images + _CLIPPED
-            levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped / images <= most]
-            errors = tuple(tuple(100 * point.errors / images for point in points) for points in levels)
+            images[factor] = of_seeds[0][0].images
+            levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped / points[0].images <= most]
+            errors = tuple(tuple(100 * point.errors / point.images for point in points) for points in levels)
             row = {"dataset": dataset, "model": model, "factor": factor, "trained": trained_range(own, factor)}
             curves.append({**row, "levels": tuple(points[0].level for points in levels), "errors": errors})
 
         # Tested on the run's other datasets; a record of another dataset of the same name says nothing of this one.
         meant = others(own, experiment.datasets)
-        by_name: dict[str, list[float]] = {own.name: [result.error for result, _ in seeds]}
+        by_name: dict[str, list[float]] = {own.name: [trial.row["error"] for trial, _ in seeds]}
         for other in (other for _, found in seeds for other in found.crossed if other.dataset in meant):
             by_name.setdefault(other.dataset.name, []).append(100 * other.errors / other.images)
         of_all = {name: sum(each) / len(each) for name, each in by_name.items() if len(each) == len(seeds)}
         mean_errors = {name: of_all.get(name) for name in (each.name for each in experiment.datasets)}
         if len(experiment.datasets) > 1:
             crossed.append({"trained_on": dataset, "model": model, "errors": mean_errors})
-    return Robust(images, pd.DataFrame(curves), pd.DataFrame(crossed)) if measured else None
+    return Robust(images, pd.DataFrame(curves), pd.DataFrame(crossed)) if cells else None

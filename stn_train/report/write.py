@@ -127,6 +127,12 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
     """All pictures of the report, dataset by dataset: curves, transformers, confusions, of what is known."""
     finished = folder.finished(experiment)
     split = "validation" if experiment.validation else "test"
+    curves = results.robustness.curves if results.robustness else pd.DataFrame(columns=["dataset", "factor", "trained"])
+    rotated = curves[curves["factor"] == "rotation"]
+    if rotated["trained"].nunique() > 1:
+        models = list(dict.fromkeys(rotated["model"]))
+        panels = [panel for _, panel in rotated.groupby("dataset", sort=False)]
+        yield _drawing("rotation_ranges", "", models, split, robustness_curves, split, panels)
     for dataset in dict.fromkeys(results.summary["dataset"]):
         models = [model for of, model in results.confusions if of == dataset]
         trials = {
@@ -141,11 +147,8 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
                 shown = True
                 yield strip(first, gallery["examples"])
             yield from drawings(first, gallery)
-        if results.robustness:
-            curves = results.robustness.curves
-            of_dataset = curves[curves["dataset"] == dataset]
-            if len(of_dataset):
-                yield _drawing("robustness", dataset, models, split, robustness_curves, split, of_dataset)
+        if panels := [panel for _, panel in curves[curves["dataset"] == dataset].groupby("factor", sort=False)]:
+            yield _drawing("robustness", dataset, models, split, robustness_curves, split, panels)
         epochs = {
             model: [records for one in seeds if (records := folder.trial(one).load_metrics())]
             for model, seeds in trials.items()
@@ -153,7 +156,7 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
         if any(epochs.values()):
             yield _drawing("learning_curves", dataset, models, split, learning_curves, split, epochs)
         left = {model: results.residual_curves.get((dataset, model), ()) for model in models}
-        if told := [model for model, curves in left.items() if curves]:
+        if told := [model for model, parts in left.items() if parts]:
             yield _drawing("courses", dataset, told, split, residual_curves, left)
         matrices = {model: results.confusions[dataset, model] for model in models}
         yield _drawing("confusions", dataset, models, split, confusions, matrices)
@@ -165,4 +168,5 @@ def _drawing(
     """A figure of what is `shown`, with its title and what is to be seen."""
     title = render("sentences.j2", "picture_title", kind, dataset)
     words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(models), split)
-    return Drawing(kind, dataset, title, f"{kind}@{dataset}.png", words, figure_file(draw(title, *shown)))
+    name = f"{kind}@{dataset}.png" if dataset else f"{kind}.png"
+    return Drawing(kind, dataset, title, name, words, figure_file(draw(title, *shown)))

@@ -229,6 +229,18 @@ class ExperimentSpec(Spec):
             raise ValueError(f"with their controls these are {len(everything)} models, and at most {MOST} are allowed")
         return no_twins(everything)
 
+    @field_validator("models")
+    @classmethod
+    def _can_read_the_datasets(cls, models: tuple[ModelSpec, ...], info: ValidationInfo) -> tuple[ModelSpec, ...]:
+        added = [dataset.name for dataset in info.data.get("datasets", ()) if dataset.addition]
+        for model in models:
+            if added and model.transformer and model.transformer.localisation == "equivariant":
+                raise ValueError(
+                    f"{model.name} turns an image to where its one digit is upright (localisation: equivariant), and "
+                    f"images of {added[0]} show two; leave one of them out"
+                )
+        return models
+
 
 class TrialSpec(Spec):
     """One training: a model on a dataset with a seed. What is written here is the trial's identity."""

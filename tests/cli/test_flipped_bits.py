@@ -67,8 +67,8 @@ def flip(trials) -> Callable[..., None]:
 @pytest.fixture
 def measured(trained) -> None:
     """A finished run whose robustness has been measured, as far as anybody can tell."""
-    point = Point(factor="rotation", level=30.0, errors=2, clipped=0)
-    found = Robustness(images=120, points=(point,), crossed=())
+    point = Point(factor="rotation", level=30.0, images=120, errors=2, clipped=0)
+    found = Robustness(points=(point,), wrong_at_some_angle=2, crossed=())
     storage.write_record(TRIAL.robustness, found.model_dump(mode="json"))
 
 

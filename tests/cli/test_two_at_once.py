@@ -48,7 +48,8 @@ def test_a_lock_that_a_killed_process_left_is_taken_over(finished, start, stn):
 
 @pytest.mark.parametrize("command", [RUN, ("report", "runs/small"), ("robustness", "runs/small", "-q")])
 def test_the_first_signal_ends_a_command_that_waits_for_a_folder(trained, stn, monkeypatch, contents, command):
-    measured = Robustness(images=120, points=(Point(factor="rotation", level=30.0, errors=2, clipped=0),), crossed=())
+    point = Point(factor="rotation", level=30.0, images=120, errors=2, clipped=0)
+    measured = Robustness(points=(point,), wrong_at_some_angle=2, crossed=())
     for trial in Path(trained, "trials").glob("*/*/*"):
         storage.write_record(trial / "robustness.json", measured.model_dump(mode="json"))
     acquire = storage.FileLock.acquire

@@ -14,6 +14,7 @@ from stn_train.evaluation.alignment import (
     poses_of,
     read_points,
     residual_curves,
+    rotations,
     spreads,
     turns_left,
 )
@@ -370,6 +371,18 @@ def test_where_most_images_lie_at_the_mean_no_amounts_are_told():
 def test_of_no_images_there_is_nothing_to_tell(family):
     none = pose_components(some_of(pair(family), []))
     assert (spreads(none), residual_curves(none)) == ((), ())
+
+
+@pytest.mark.parametrize("reach", [90, 180])
+def test_a_transformer_that_does_the_same_to_all_leaves_each_rotation_whatever_it_does(reach):
+    """Also where digits are turned all around, so that their poses have no mean to be taken off."""
+    angle = torch.deg2rad(torch.arange(-reach, reach, 2, dtype=torch.float64))[:, None]
+    sheared = torch.tensor([1.2, 0.5, 0.1, -0.3, 0.6, 0.0], dtype=torch.float64).expand(len(angle), -1)
+    maps = [Map(ROTATION, angle, SQUARE), Map(AFFINE, sheared, SQUARE)]
+    before, after = rotations(maps)["rotation"]
+    added = torch.deg2rad(after - before)
+    torch.testing.assert_close(torch.polar(torch.ones_like(added), added - added[0]).real, torch.ones_like(added))
+    assert (pose_components(maps) == {}) == (reach == 180)
 
 
 def test_what_is_left_of_rotation_counts_within_a_digit_and_within_a_class():

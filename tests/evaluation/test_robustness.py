@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from stn_train.data.datasets import FixedDataset
 from stn_train.data.distortion import Distortion, sample_distortion
-from stn_train.data.sources import load_digits
+from stn_train.data.sources import Digits, load_digits
 from stn_train.evaluation.metrics import LEVELS, held, trained_range
-from stn_train.specs import DATASETS, DatasetSpec
+from stn_train.experiment.robustness import at_every_angle
+from stn_train.models.build import build_model
+from stn_train.specs import DATASETS, DatasetSpec, ModelSpec
 
 _, TEST = load_digits("digits")
 FEW = TEST.subset(torch.arange(50))
@@ -54,3 +57,49 @@ def test_every_level_is_a_dataset_and_what_is_held_is_the_range(name, factor):
         kept = held(spec, factor, level)
         assert DatasetSpec.model_validate(kept.model_dump()) == kept
         assert trained_range(kept, factor) == (level, level)
+
+
+def test_of_a_network_that_errs_at_some_angles_these_are_found_and_each_image_counts_once():
+    """It errs on images 3 and 5 at 45 degrees and on 5 at 60, and reads the angle off how each was distorted."""
+
+    def wrong(dataset: DatasetSpec, fixed: FixedDataset) -> torch.Tensor:
+        degrees = torch.rad2deg(torch.atan2(fixed.theta[:, 1], fixed.theta[:, 0]))
+        number = torch.arange(len(fixed))
+        at_45, at_60 = ((degrees - angle).abs() < 0.01 for angle in (45, 60))
+        return ((number == 3) & at_45) | ((number == 5) & (at_45 | at_60))
+
+    points, somewhere = at_every_angle(DatasetSpec.model_validate("rts"), FEW, "test", wrong)
+    assert {point.level: point.errors for point in points if point.errors} == {45: 2, 60: 1}
+    assert somewhere == 2
+    assert len(points) == 24
+    assert all(point.images == len(FEW) * FEW.repeats for point in points)
+
+
+@pytest.mark.parametrize("localisation", ["equivariant", "conv"])
+@torch.no_grad()
+def test_what_an_untrained_equivariant_network_predicts_is_the_same_at_every_angle(localisation):
+    """As far as its classifier reads no coordinates, which tell the angle; and another network's is not.
+
+    Exactly at quarter turns, elsewhere up to what reading between the pixels of 8 x 8 digits changes.
+    """
+    transformer = {"family": "similarity", "localisation": localisation}
+    spec = ModelSpec.model_validate({"name": "a", "classifier": "cnn", "transformer": transformer})
+    torch.manual_seed(0)
+    network = build_model(spec, (44, 44), 60_000).eval()
+    first: list[torch.Tensor] = []
+
+    def differs(dataset: DatasetSpec, fixed: FixedDataset) -> torch.Tensor:
+        logits = network(fixed.images.float() / 255)
+        first.append(logits)
+        even = (logits - first[0].mean(dim=0)) / first[0].std(dim=0)  # else it predicts one class of all
+        return even.argmax(dim=1) != ((first[0] - first[0].mean(dim=0)) / first[0].std(dim=0)).argmax(dim=1)
+
+    dataset = DatasetSpec.model_validate({"name": "wide", "canvas": 44})
+    digits = Digits(FEW.images, FEW.labels)
+    points, _ = at_every_angle(dataset, digits, "test", differs)
+    differ = torch.tensor([point.errors / point.images for point in points])
+    if localisation == "equivariant":
+        assert differ[::6].tolist() == [0, 0, 0, 0]
+        assert differ.mean() < 0.3
+    else:
+        assert differ[6::6].min() > 0.5
