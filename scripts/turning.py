@@ -27,13 +27,13 @@ from stn_train.experiment.runtime import Runtime, load_fixed, open_runtime
 from stn_train.geometry import HOMOGRAPHY, SIMILARITY, Family
 from stn_train.models.equivariant import ANGLES, RADII, REACH, EquivariantLocalisation
 from stn_train.models.transformer import SpatialTransformer
-from stn_train.report.measures import cell, in_group
+from stn_train.report.measures import MEASURES, cell
 from stn_train.report.page import markdown_table, records
 from stn_train.report.results import Trial, read_trials, tabulate
 from stn_train.run_folder import RunFolder
 from stn_train.specs import DatasetSpec, TrialSpec
 
-TURNS = [measure.key for measure in in_group("turns")]
+TURNS = [measure.key for measure in MEASURES if measure.group == "turns"]
 _ANGLE = torch.arange(ANGLES) * (2 * math.pi / ANGLES)
 _RADIUS = (torch.arange(RADII) + 0.5)[:, None]
 
@@ -119,7 +119,7 @@ def table(trials: Sequence[Trial], runtime: Runtime) -> str:
     }
     results = tabulate(trials)
     differences = {(row["dataset"], row["model"]): row for row in records(results.comparisons) if row["part"] == "all"}
-    keys = ["error", *(measure.key for measure in in_group("rotated")), *TURNS]
+    keys = ["error", *(measure.key for measure in MEASURES if measure.group == "rotated"), *TURNS]
     head = ["dataset", "pose", "seeds", "error %", "difference", "mean of 24 angles", "at the worst", "wrong at any"]
     lines = [[*head, "median of two", "above 20°", "a class, before", "after"]]
     rows = records(results.summary)

@@ -207,10 +207,10 @@ def rotations(maps: Sequence[Map]) -> Components:
     They need no canonical pose, which cannot be told of digits that are turned all around: of C = R K, a rotation and a
     pose, it is R's angle and K's together. Empty where a map bends or projects or shows less than an area.
     """
-    affine = matrices(maps)
-    if affine is None or is_singular(affine[1]):
+    distortion, poses = poses_of(maps)
+    if distortion is None or is_singular(poses):
         return {}
-    (a, b), (c, d) = (torch.stack(affine)[:, :, row, :2].unbind(-1) for row in (0, 1))
+    (a, b), (c, d) = (torch.stack([distortion, poses])[:, :, row, :2].unbind(-1) for row in (0, 1))
     before, after = torch.rad2deg(torch.atan2(c - b, a + d))[:, :, None]
     return {"rotation": (before, after)}
 

@@ -115,8 +115,8 @@ def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequen
 def robustness_curves(title: str, split: str, panels: Sequence["pd.DataFrame"]) -> Figure:
     """The error on `split` in percent against a quantity, in each panel, a line for each model.
 
-    The quantities of one dataset, or one of them for several datasets; a panel: these rows of Robust's `curves`. Grey is
-    the range of training; a model has one colour in all panels.
+    The quantities of one dataset, or one of them for several datasets; a panel: these rows of Robust's `curves`.
+    Grey is the range of training; a model has one colour in all panels.
     """
     names = list(dict.fromkeys(name for panel in panels for name in panel["model"]))
     several = len({name for panel in panels for name in panel["dataset"]}) > 1
