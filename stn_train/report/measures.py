@@ -151,7 +151,7 @@ _TURNS: dict[str, tuple[str, str, OverSeeds, Callable[[float], str]]] = {
 }
 
 _ROTATED = {
-    "rotated_error": ("error % at 24 angles", "percent misclassified of images turned by 24 angles, on average"),
+    "rotated_error": ("mean of 24 angles", "percent misclassified of images turned by 24 angles, on average"),
     "rotated_error_worst": ("at the worst", "the same at the angle at which it is highest"),
     "rotated_error_any": ("wrong at any", "percent of the images that are misclassified at one of the angles or more"),
 }
