@@ -141,7 +141,9 @@ def seeds_needed(
     def power(number: int) -> float:
         images = (only_one - size**2 + 2 / digits) / (of_digits + of_both / number + 2 / digits**2)
         found = over_seeds * chi2.ppf(quantiles, number - 1) / (number - 1)
-        reach = np.sqrt(norm.isf(LEVEL / 2) ** 2 * only_one / images + t.isf(LEVEL / 2, number - 1) ** 2 * found / number)
+        reach = np.sqrt(
+            norm.isf(LEVEL / 2) ** 2 * only_one / images + t.isf(LEVEL / 2, number - 1) ** 2 * found / number
+        )
         return float(norm.sf((reach - size) / max(sqrt(over_seeds / number + of_digits), _SMALLEST)).mean())
 
     numbers = range(2, _MOST_SEEDS + 1)

@@ -7,10 +7,12 @@ measures, and by the filters below. Torch-free, and free of pandas and matplotli
 
 import base64
 import io
+import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from stn_train.experiment.load import Evaluation
+    from stn_train.report.compare import SideBySide
     from stn_train.report.results import Results
 
 WIDTH = 80
@@ -130,6 +133,10 @@ def environment() -> Environment:
         "beside": beside,
         "transposed": lambda columns: [list(line) for line in zip(*columns, strict=True)],
         "without_empty_columns": without_empty_columns,
+        "fitting": fitting,
+        "under_runs": under_runs,
+        "within_run": lambda row, key: row[key].removesuffix(f" ({row['run']})"),
+        "configured": configured,
         "wrapped": partial(textwrap.fill, width=WIDTH, subsequent_indent="  "),
     }
     made.globals |= {
@@ -167,6 +174,31 @@ def without_empty_columns(lines: Sequence[Sequence[str]], dash: str) -> list[lis
     return [[line[index] or dash for index in shown] for line in lines]
 
 
+def fitting(lines: Sequence[Sequence[str]], indent: int) -> list[list[str]]:
+    """A table, the header first, without as many of its last columns as do not fit the terminal, aligned."""
+    widths = [2 + max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = next(
+        number for number in range(len(widths), 0, -1) if number < 6 or sum(widths[:number]) - 2 + indent <= WIDTH
+    )
+    return [list(line[:shown]) for line in lines]
+
+
+def under_runs(table: str, rows: Records, several: bool) -> str:
+    """An aligned table of these rows, indented under the runs that they are of, and the datasets where of `several`."""
+    header, *below = table.splitlines()
+    lines = [f"  {header}"]
+    for (dataset, run), group in groupby(
+        zip(rows, below, strict=True), key=lambda pair: (pair[0]["dataset"], pair[0]["run"])
+    ):
+        lines += [f"{dataset}: {run}" if several else run, *(f"  {line}" for _, line in group)]
+    return "\n".join(lines)
+
+
+def configured(value: Any) -> str:
+    """A value as a configuration has it: `none`, `true`, `5`, `[-10, 10]`."""
+    return "none" if value is None else json.dumps(value).replace('"', "")
+
+
 # --- the terminal -----------------------------------------------------------------------------------------------
 
 
@@ -174,6 +206,11 @@ def summary(results: "Results", brief: bool = False) -> str:
     """A line of figures for each model, and the verdicts; of several datasets, unless `brief`, the paper's layout."""
     planned = len(trials_of(results.experiment)) if results.experiment else len(results.trials)
     return render("text.j2", "summary", results, planned, brief)
+
+
+def side_by_side(found: "SideBySide", points: float | None = None) -> str:
+    """What differs between runs, a table, the verdicts, each run's own, and the seeds that `points` need."""
+    return render("text.j2", "side_by_side", found, points)
 
 
 def robustness(results: "Results") -> str:

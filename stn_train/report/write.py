@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 
 from stn_train import storage
 from stn_train.config import dump
+from stn_train.report.compare import SideBySide
 from stn_train.report.page import html, markdown, records, render
 from stn_train.report.plots import confusions, figure_file, learning_curves, residual_curves, robustness_curves
 from stn_train.report.results import Results, results_of
 from stn_train.report.snapshots import Drawing, drawings, strip
 from stn_train.run_folder import RunFolder
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, trials_of
+from stn_train.statistics import POWER
 from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, json_text, write
 
 FORMAT = 6
@@ -111,6 +113,18 @@ def json_document(results: Results) -> dict[str, Any]:
             "curves": records(robust.curves),
             "crossed": records(robust.crossed),
         },
+    }
+
+
+def compared_document(found: SideBySide, points: float | None) -> dict[str, Any]:
+    """Runs side by side, as plain values: what `stn-train compare --json` prints. points: as `compare_runs` has it."""
+    return {
+        **json_document(found.across),
+        "within_runs": records(found.within),
+        "runs": found.runs,
+        "differences": [asdict(one) for one in found.differences],
+        "renamed": found.renamed,
+        "power": points and {"points": points, "share": POWER, "seeds": [asdict(one) for one in found.needed]},
     }
 
 
