@@ -111,20 +111,30 @@ def _degrees(text: str) -> tuple[float, ...]:
     return tta_angles
 
 
-def report(run: Run) -> None:
+def report(
+    run: Run,
+    latex: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=a_path, help="Also a table for LaTeX (booktabs).")
+    ] = None,
+) -> None:
     """Write the report of a run again.
 
     From its files, without training.
 
-    For instance: stn-train report runs/rts
+    For instance: stn-train report runs/rts --latex rts.tex
     """
+    from stn_train.report.page import latex as latex_of
     from stn_train.report.page import summary
     from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
+    from stn_train.storage import write
 
     written = report_run(RunFolder(run))
+    files = [*written.files, *([] if latex is None else [latex])]
+    if latex is not None:
+        write(latex, latex_of(written.results))
     typer.echo(summary(written.results))
-    typer.echo("\n" + "\n".join(f"wrote {path}" for path in written.files))
+    typer.echo("\n" + "\n".join(f"wrote {path}" for path in files))
 
 
 def compare(

@@ -58,7 +58,7 @@ class SideBySide:
     """Runs on the datasets of the first. Every model is called `model (run)`, where a run is called by its folder.
 
     across: the models of all runs, and each later run's against one of the first. within: the table `comparisons` of
-    each run's models with their own baselines. Its rows, and those of the summary, also have the column `run`.
+    each run's models with their own baselines. Tables that have a row for a model say in the column `run` whose it is.
     differences: of each later run from the first. renamed: the later runs' models that are compared with the same
     network by another name, and which.
     """
@@ -92,17 +92,20 @@ def compare_runs(folders: Sequence[RunFolder], points: float | None = None) -> S
                 run_of[across[-1].row["model"]] = run
                 pairs += [(run, partner, trial)] if partner else []
     results, own = tabulate(across), by_cell(within)
-    within_runs = comparisons_of(own)
     if names and results.comparisons.empty:
         contents = "; ".join(f"{run} has {_contents(trials)}" for run, trials in runs.items())
         raise UserError(
             f"nothing in {', '.join(names)} can be compared with {name}: they have no dataset, model and seed in "
             f"common ({contents})"
         )
+
+    def of_runs(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(run=table["model"].map(run_of))
+
     return SideBySide(
         runs=[*runs],
-        across=replace(results, summary=results.summary.assign(run=results.summary["model"].map(run_of))),
-        within=within_runs.assign(run=within_runs["model"].map(run_of)),
+        across=replace(results, summary=of_runs(results.summary), comparisons=of_runs(results.comparisons)),
+        within=of_runs(comparisons_of(own)),
         differences=_differences(pairs),
         renamed={
             _called(trial, run): _called(partner, name)

@@ -83,6 +83,20 @@ def markdown_table(lines: Sequence[Sequence[str]], names: int) -> str:
     return "\n".join(f"| {' | '.join(map(str.strip, line))} |" for line in (lines[0], rule, *lines[1:]))
 
 
+def latex_table(lines: Sequence[Sequence[str]], names: int) -> str:
+    """The same for LaTeX, with the rules of its package booktabs."""
+    head, *below = [[_latex(cell) for cell in line] for line in lines]
+    numbers = [line[:names] + [cell if cell == "--" else f"${cell}$" for cell in line[names:]] for line in below]
+    rows = [f"{' & '.join(line)} \\\\" for line in (head, *numbers)]
+    begin = rf"\begin{{tabular}}{{{'l' * names}{'r' * (len(head) - names)}}}"
+    return "\n".join([begin, r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex(cell: str) -> str:
+    """A cell as LaTeX: escaped, with a dash of ASCII and the space in front of an interval kept among numbers."""
+    return re.sub(r"([_%&#$])", r"\\\1", cell).replace("–", "--").replace(" [", r"\ [")
+
+
 def aligned(lines: Sequence[Sequence[str]], names: int) -> str:
     """The same as columns two spaces apart, for the terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
@@ -144,6 +158,7 @@ def environment() -> Environment:
         "measures": measures.BY_KEY,
         "markdown_table": markdown_table,
         "aligned": aligned,
+        "latex_table": latex_table,
         "divergence_advice": divergence_advice,
         "stillness_advice": stillness_advice,
     }
@@ -174,13 +189,13 @@ def without_empty_columns(lines: Sequence[Sequence[str]], dash: str) -> list[lis
     return [[line[index] or dash for index in shown] for line in lines]
 
 
-def fitting(lines: Sequence[Sequence[str]], indent: int) -> list[list[str]]:
-    """A table, the header first, without as many of its last columns as do not fit the terminal, aligned."""
-    widths = [2 + max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = next(
-        number for number in range(len(widths), 0, -1) if number < 6 or sum(widths[:number]) - 2 + indent <= WIDTH
-    )
-    return [list(line[:shown]) for line in lines]
+def fitting(lines: Sequence[Sequence[str]], indent: int, spare: Sequence[str]) -> list[list[str]]:
+    """A table, the header first, without as many of the columns `spare` as do not fit the terminal."""
+    kept = [list(column) for column in zip(*lines, strict=True)]
+    for heading in spare:
+        if indent + sum(2 + max(map(len, column)) for column in kept) - 2 > WIDTH:
+            kept = [column for column in kept if column[0] != heading]
+    return [list(line) for line in zip(*kept, strict=True)]
 
 
 def under_runs(table: str, rows: Records, several: bool) -> str:
@@ -206,6 +221,11 @@ def summary(results: "Results", brief: bool = False) -> str:
     """A line of figures for each model, and the verdicts; of several datasets, unless `brief`, the paper's layout."""
     planned = len(trials_of(results.experiment)) if results.experiment else len(results.trials)
     return render("text.j2", "summary", results, planned, brief)
+
+
+def latex(results: "Results") -> str:
+    """A run's accuracies, errors and differences, as a table for LaTeX (booktabs)."""
+    return render("text.j2", "latex", results) + "\n"
 
 
 def side_by_side(found: "SideBySide", points: float | None = None) -> str:
