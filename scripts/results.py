@@ -1,12 +1,11 @@
-"""Writes the tables of docs/results.md and of README.md, the paper's and ours, from the results that are kept.
+"""Writes the tables of docs/results.md, the paper's and ours, from the results that are kept.
 
     python scripts/results.py runs/table1 runs/tc_paper    # keeps what these runs have finished, then writes the tables
     python scripts/results.py                              # writes the tables from what is kept
 
-What stands above MARK in the page and not between BEGIN and END stays, and in README.md all that does not stand between
-these two. Two files are kept: docs/results.csv has a row for each trial, with its measures (see
-stn_train.report.measures), where it was trained and, as JSON without what is a default, its configuration;
-docs/results.npz has the images' `label/DATASET` (M) and `digit/DATASET` (M, or M x 2), and
+What stands above MARK in the page and not between BEGIN and END stays. Two files are kept: docs/results.csv has a row
+for each trial, with its measures (see stn_train.report.measures), where it was trained and, as JSON without what is a
+default, its configuration; docs/results.npz has the images' `label/DATASET` (M) and `digit/DATASET` (M, or M x 2), and
 `predicted/EXPERIMENT/DATASET/MODEL/seed-K` (M), from which comparisons are made. A measure that a trial does not have,
 as when it is older than the measure, is empty.
 """
@@ -36,7 +35,7 @@ from stn_train.specs import trials_of
 from stn_train.storage import write
 
 ROOT = Path(__file__).parent.parent
-PAGE, README = ROOT / "docs/results.md", ROOT / "README.md"
+PAGE = ROOT / "docs/results.md"
 TABLE, ARCHIVE = ROOT / "docs/results.csv", ROOT / "docs/results.npz"
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
 MARK = "<!-- From here on written by scripts/results.py -->"
@@ -280,7 +279,6 @@ def main(runs: Sequence[str]) -> None:
     """Keep what these runs have finished, and write the tables of all that is kept. Raises UserError, and writes
     nothing, where a run does not fit or a page has no place for them."""
     top, _, page, _ = around(PAGE, BEGIN, END, MARK)
-    before, _, after = around(README, BEGIN, END)
     trials = load()
     for run in map(RunFolder, map(Path, runs)):
         trials = joined(trials, finished_in(run), run)
@@ -288,10 +286,9 @@ def main(runs: Sequence[str]) -> None:
         save(trials)
     kept = [kept_of(name, trials) for name in CONFIGS if any(trial.row["experiment"] == name for trial in trials)]
     template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
-    whole, short = (markdown(template, runs=kept, short=each) for each in (False, True))
+    whole = markdown(template, runs=kept)
     counted = markdown(template, cells=papers_cells(kept))
     write(PAGE, f"{top}{BEGIN}\n\n{counted}\n{END}{page}{MARK}\n\n{whole}")
-    write(README, f"{before}{BEGIN}\n\n{short}\n{END}{after}")
 
 
 if __name__ == "__main__":

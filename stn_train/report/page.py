@@ -141,6 +141,7 @@ def environment() -> Environment:
         "whole_number": round,
         "records": records,
         "models": models,
+        "component_name": measures.COMPONENTS.get,
         "control_names": control_names,
         "in_words": in_words,
         "sentence": sentence,

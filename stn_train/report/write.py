@@ -50,8 +50,8 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
         pictures = list(_drawings(folder, experiment, results))
         for picture in pictures:
             write(folder.figures / picture.name, picture.content)
-        names = ("report.json", "report.csv", "trials.csv", "report.md", "report.html")
-        document, table, rows, reading, page = files = [folder.path / name for name in names]
+        names = ("report.json", "report.csv", "report.md", "report.html", "trials.csv")
+        document, table, reading, page, rows = files = [folder.path / name for name in names]
         write(document, json_text(json_document(results)) + "\n")
         write(table, csv_document(results))
         write(rows, _csv(results.trials))

@@ -45,7 +45,8 @@ class Spec(BaseModel):
             raise ValueError(f"there is no {kind} preset {str(base)[:LONGEST_NAME]!r}{hint}")
         if len(value) > 1 and "name" not in value:
             raise ValueError(f"a changed {kind} needs a name of its own beside `base: {base}`")
-        if kind == "model" and len(value) > 2 and value["name"] in cls.presets:  # which means one network everywhere
+        # A model preset's name means one network everywhere, however it is trained.
+        if kind == "model" and value.get("name") in cls.presets and value.keys() - {"base", "name", "tuned"}:
             raise ValueError(f"{value['name']} is a preset's name, and this {kind} is changed; give it another name")
         whole = {"name": base, **cls.presets[base]}
         for key, change in value.items():

@@ -137,9 +137,9 @@ class TunedSpec(Spec):
     """What tuning found for one model: it takes the place of the same keys under `training`."""
 
     trials: int = Field(ge=1, le=10_000, description="settings that were tried to find these, on validation digits")
-    lr: LearningRate | None = None
-    localisation_lr: LocalisationLr | None = None
-    weight_decay: WeightDecay | None = None
+    lr: LearningRate | None = Field(None, description="in place of training.lr")
+    localisation_lr: LocalisationLr | None = Field(None, description="in place of training.localisation_lr")
+    weight_decay: WeightDecay | None = Field(None, description="in place of training.weight_decay")
 
 
 class ModelSpec(Spec):
