@@ -19,7 +19,7 @@ runs/<experiment>/
     checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
     failure.json      TrialFailure     only where its last training could not go on
   tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --tensorboard`
-  report.json report.csv report.md report.html figures/
+  report.json report.csv trials.csv report.md report.html figures/
 
 A trial's files, and environment.json, are sealed: see stn_train.storage.
 """

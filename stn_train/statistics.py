@@ -6,6 +6,7 @@ are not independent of each other, so it is the digits that are counted: a digit
 as much as one shown once. All intervals are 95 % intervals; errors are in percent, differences in percentage points.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import hypot, sqrt
@@ -14,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import betainc
-from scipy.stats import norm, t
+from scipy.stats import chi2, norm, t
 
 LEVEL = 0.05
 """A difference counts as shown where p, adjusted for the comparisons beside it, is below."""
+POWER = 0.8
+"""How often a difference that is there has to be shown for its seeds to be enough."""
 _SMALLEST = 1e-12
+_MOST_SEEDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,38 @@ def compare(
     return Comparison(Estimate(100 * value, *ends), p, exact)
 
 
+def seeds_needed(
+    wrong_model: NDArray[np.bool_], wrong_baseline: NDArray[np.bool_], digit: NDArray[np.integer], difference: float
+) -> int | None:
+    """How many seeds of each `compare` needs to show a true difference of so many points in POWER of all cases.
+
+    None where the test digits do not let it, however many seeds. By the spread of these seeds: that of their
+    differences, and that over the digits, of which what belongs to a seed and a digit together falls with more seeds.
+    Estimates are taken to be normal, and the spread that each case finds to vary as it does with so many seeds.
+
+    wrong_model, wrong_baseline: (S, M), S at least 2, row by row the same seed; digit: (M) or (M, 2).
+    """
+    differences, size = wrong_model.astype(float) - wrong_baseline, abs(difference) / 100
+    seeds, digits, over_seeds = len(differences), len(np.unique(digit)), float(differences.mean(axis=1).var(ddof=1))
+    only_one = max(float(np.abs(differences).mean()), size)
+    of_mean = _variance_of_mean(differences, digit)
+    of_one = sum(_variance_of_mean(one[None], digit) for one in differences) / seeds
+    of_both = max(of_one - of_mean, 0.0) * seeds / (seeds - 1)
+    of_digits = max(of_mean - of_both / seeds, 0.0)
+    quantiles = (np.arange(200) + 0.5) / 200
+
+    def power(number: int) -> float:
+        images = (only_one - size**2 + 2 / digits) / (of_digits + of_both / number + 2 / digits**2)
+        found = over_seeds * chi2.ppf(quantiles, number - 1) / (number - 1)
+        reach = np.sqrt(
+            norm.isf(LEVEL / 2) ** 2 * only_one / images + t.isf(LEVEL / 2, number - 1) ** 2 * found / number
+        )
+        return float(norm.sf((reach - size) / max(sqrt(over_seeds / number + of_digits), _SMALLEST)).mean())
+
+    numbers = range(2, _MOST_SEEDS + 1)
+    return None if power(numbers[-1]) < POWER else numbers[bisect_left(numbers, POWER, key=power)]
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """The p of comparisons that stand side by side, adjusted by Holm's method.
 
@@ -156,21 +192,29 @@ def _score_end(only_model: float, only_baseline: float, images: float, side: int
 def _independent_images(variance: float, values: NDArray[np.generic], digit: NDArray[np.integer]) -> float:
     """How many independent images, one of which has this `variance`, would tell the mean of `values` (S, M) as surely.
 
-    With one seed and one image a digit it is their number. Else it follows from the mean's variance, in which images
-    count as dependent that share a digit, in whichever channel (Cameron, Gelbach and Miller 2011; for pairs Aronow,
-    Samii and Assenova 2015). Two more digits count as wrong throughout, as Agresti and Coull (1998) add two errors: a
-    handful of errors cannot show that seeds, or images of a digit, are independent; where there is none, it is the
-    number of the digits. Raises ValueError with fewer than two distinct digits.
+    With one seed and one image a digit it is their number. Else it follows from the mean's variance. Two more digits
+    count as wrong throughout, as Agresti and Coull (1998) add two errors: a handful of errors cannot show that seeds,
+    or images of a digit, are independent; where there is none, it is the number of the digits. Raises ValueError with
+    fewer than two distinct digits.
+    """
+    digits = len(np.unique(digit))
+    if digits < 2:
+        raise ValueError("an interval over test digits needs at least two of them")
+    return min((variance + 2 / digits) / (_variance_of_mean(values, digit) + 2 / digits**2), values.size)
+
+
+def _variance_of_mean(values: NDArray[np.generic], digit: NDArray[np.integer]) -> float:
+    """The variance that the mean of `values` (S, M) has over test digits, these seeds given.
+
+    Images count as dependent that share a digit, in whichever channel (Cameron, Gelbach and Miller 2011; for pairs
+    Aronow, Samii and Assenova 2015).
     """
     numbers, shown = np.unique(digit, return_inverse=True)
     digits, shown = len(numbers), shown.reshape(len(digit), -1)
-    if digits < 2:
-        raise ValueError("an interval over test digits needs at least two of them")
     residuals = values.mean(axis=0) - values.mean()
     first, second = shown[:, 0], shown[:, -1]
     two = first != second
     of_digit = np.bincount(first, residuals, digits) + np.bincount(second[two], residuals[two], digits)
     _, pair = np.unique(np.sort(shown[two]), axis=0, return_inverse=True)
     of_pair = np.bincount(pair.ravel(), residuals[two])  # images of the same two digits stand in the sums of both
-    of_mean = max(float(of_digit @ of_digit - of_pair @ of_pair), 0.0) / len(digit) ** 2
-    return min((variance + 2 / digits) / (of_mean + 2 / digits**2), values.size)
+    return max(float(of_digit @ of_digit - of_pair @ of_pair), 0.0) / len(digit) ** 2

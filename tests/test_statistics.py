@@ -13,6 +13,7 @@ from stn_train.statistics import (
     holm,
     mcnemar,
     mean_over_seeds,
+    seeds_needed,
 )
 
 ONCE = np.arange(1000)
@@ -368,3 +369,68 @@ def test_on_four_images_nothing_is_shown() -> None:
     assert compare(*(wrong.repeat(3, axis=0) for wrong in (wrong_at(), wrong_at(0, 1, 2, 3))), ONCE).p == (
         pytest.approx(0.125)
     )
+
+
+# --- how many seeds a difference needs --------------------------------------------------------------------------
+
+
+def trained(random: np.random.Generator, seeds: int, digits: int = 1000, luck: float = 0.1) -> list[np.ndarray]:
+    """What a model and its baseline get wrong on fresh digits, of which a fifth is hard; each training has its luck.
+
+    The model errs less on half of the hard digits, by 30 %: 0.9 points in all.
+    """
+    hard = np.where(random.random(digits) < 0.2, 0.6 * random.random(digits), 0.0)
+    helped = hard * np.where(random.random(digits) < 0.5, 0.7, 1.0)
+    trainings = 1 + luck * random.uniform(-1, 1, (2, seeds, 1))
+    return [
+        random.random((seeds, digits)) < of_each * luck for of_each, luck in zip((helped, hard), trainings, strict=True)
+    ]
+
+
+GAIN = 100 * 0.2 * 0.3 * 0.5 * 0.3
+"""How much less the model errs, in points."""
+
+
+def test_with_the_seeds_that_it_needs_a_difference_is_shown_in_four_of_five_cases() -> None:
+    """200 cases, each of other digits and other trainings; the spread is that of many seeds, and hardly by chance."""
+    random = np.random.default_rng(9)
+    each = [seeds_needed(*trained(random, 50, 2000), np.arange(2000), GAIN) for _ in range(5)]
+    needed = int(np.median([number for number in each if number is not None]))
+    assert 3 < needed < 50
+    shown = sum(compare(*trained(random, needed, 2000), np.arange(2000)).p < 0.05 for _ in range(200))
+    assert 0.7 * 200 <= shown <= 0.9 * 200
+
+
+def test_a_smaller_difference_needs_more_seeds_until_the_digits_do_not_let_it() -> None:
+    errors = trained(np.random.default_rng(10), 20)
+    needed = [seeds_needed(*errors, ONCE, points) for points in (10, 3, 2, 1.5, 0.05, 0.001)]
+    finite = [number for number in needed if number is not None]
+    assert finite == sorted(set(finite))
+    assert finite[0] >= 2
+    assert needed == [*finite, *[None] * (len(needed) - len(finite))]
+    assert needed[-2:] == [None, None]
+    assert seeds_needed(*errors, ONCE, -3) == needed[1], "whichever of the two errs less"
+
+
+def test_what_few_digits_do_not_let_more_digits_do() -> None:
+    random = np.random.default_rng(11)
+    few, many = (seeds_needed(*trained(random, 20, digits), np.arange(digits), 0.5) for digits in (300, 30_000))
+    assert few is None
+    assert many is not None
+
+
+def test_the_images_of_a_digit_count_once_among_the_seeds_that_are_needed() -> None:
+    errors = trained(np.random.default_rng(12), 10)
+    five = seeds_needed(*(repeated(wrong, 5) for wrong in errors), repeated(ONCE, 5), 2)
+    assert (
+        five
+        == seeds_needed(*errors, ONCE, 2)
+        != seeds_needed(*(repeated(wrong, 5) for wrong in errors), np.arange(5000), 2)
+    )
+
+
+def test_trainings_that_differ_more_need_more_seeds() -> None:
+    even, uneven = (seeds_needed(*trained(np.random.default_rng(13), 20, luck=luck), ONCE, 2.0) for luck in (0, 0.5))
+    assert even is not None
+    assert uneven is not None
+    assert even < uneven

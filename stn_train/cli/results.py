@@ -111,20 +111,30 @@ def _degrees(text: str) -> tuple[float, ...]:
     return tta_angles
 
 
-def report(run: Run) -> None:
+def report(
+    run: Run,
+    latex: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=a_path, help="Also a table for LaTeX (booktabs).")
+    ] = None,
+) -> None:
     """Write the report of a run again.
 
     From its files, without training.
 
-    For instance: stn-train report runs/rts
+    For instance: stn-train report runs/rts --latex rts.tex
     """
+    from stn_train.report.page import latex as latex_of
     from stn_train.report.page import summary
     from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
+    from stn_train.storage import write
 
     written = report_run(RunFolder(run))
+    files = [*written.files, *([] if latex is None else [latex])]
+    if latex is not None:
+        write(latex, latex_of(written.results))
     typer.echo(summary(written.results))
-    typer.echo("\n" + "\n".join(f"wrote {path}" for path in written.files))
+    typer.echo("\n" + "\n".join(f"wrote {path}" for path in files))
 
 
 def compare(
@@ -132,6 +142,13 @@ def compare(
         list[Path],
         typer.Argument(metavar="RUN RUN...", parser=a_path, help="Folders of runs; the first is the baseline."),
     ],
+    power: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Also how many seeds a difference of so many percentage points of error needs; one run is enough.",
+        ),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -144,27 +161,32 @@ def compare(
 ) -> None:
     """Compare runs with each other.
 
-    Each model with the same model, or the only one, of the first run, on the same test images.
+    Each model with the same model, or the only one, of the first run, on the same test images; and each run's own
+    models with their baselines.
 
     For instance: stn-train compare runs/table1 runs/table1-recipe-paper
+
+    How many seeds would show a fifth of a percentage point: stn-train compare runs/table1 --power 0.2
 
     How errors fall with more training digits: stn-train compare runs/rts runs/low_data --plot digits.png
     """
     from stn_train.report.compare import compare_runs, trials_by_digits
-    from stn_train.report.page import summary
-    from stn_train.report.write import json_document
+    from stn_train.report.page import side_by_side
+    from stn_train.report.write import compared_document
     from stn_train.run_folder import RunFolder
     from stn_train.storage import json_text
 
-    if len(set(runs)) < max(len(runs), 2):
+    if len(set(runs)) < len(runs) or len(runs) < (2 if power is None else 1):
         raise UserError("expected at least two runs, each named once: stn-train compare RUN RUN")
+    if power is not None and not 0 < power <= 100:
+        raise UserError(f"--power {power:g}: expected percentage points, above 0 and up to 100")
     folders = [RunFolder(run) for run in runs]
-    results = compare_runs(folders)
+    found = compare_runs(folders, power)
     if plot is not None:
         from stn_train.report.plots import errors_by_digits, save_figure
 
         save_figure(errors_by_digits(trials_by_digits(folders)), plot)
-    typer.echo(json_text(json_document(results), only_ascii=True) if as_json else summary(results, brief=True))
+    typer.echo(json_text(compared_document(found, power), only_ascii=True) if as_json else side_by_side(found, power))
     if plot is not None and not as_json:
         typer.echo(f"\nwrote {plot}")
 

@@ -4,7 +4,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stn_train.config import dump
 from stn_train.data.sources import training_size
@@ -14,7 +13,7 @@ from stn_train.experiment.trial import run_trial, size_of
 from stn_train.models.build import BudgetError
 from stn_train.models.classifiers import line_of
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder, TrialResult
-from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, trials_of
+from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, changes, trials_of
 from stn_train.storage import at_home, check_links, folder_lock, write, write_record
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
 
@@ -186,16 +185,7 @@ def joined(before: ExperimentSpec, now: ExperimentSpec) -> ExperimentSpec:
 
 def differences(before: Spec, now: Spec) -> list[str]:
     """What differs between two records of a kind, in words such as `training.epochs was 20 and is 5`."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
-    keys = dict.fromkeys((*old, *new))
-    return [f"{key} was {old.get(key)} and is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, below in value.items():
-        flat |= _flat(below, f"{prefix}{key}.") if isinstance(below, dict) else {f"{prefix}{key}": below}
-    return flat
+    return [f"{key} was {old} and is {new}" for key, (old, new) in changes(before, now).items()]
 
 
 def check_import(model: ModelSpec, named_in: Path) -> None:

@@ -7,10 +7,12 @@ measures, and by the filters below. Torch-free, and free of pandas and matplotli
 
 import base64
 import io
+import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from stn_train.experiment.load import Evaluation
+    from stn_train.report.compare import SideBySide
     from stn_train.report.results import Results
 
 WIDTH = 80
@@ -78,6 +81,20 @@ def markdown_table(lines: Sequence[Sequence[str]], names: int) -> str:
     """Cells, the header first, as a table of Markdown: the first `names` columns flush left, the others flush right."""
     rule = ["---"] * names + ["---:"] * (len(lines[0]) - names)
     return "\n".join(f"| {' | '.join(map(str.strip, line))} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def latex_table(lines: Sequence[Sequence[str]], names: int) -> str:
+    """The same for LaTeX, with the rules of its package booktabs."""
+    head, *below = [[_latex(cell) for cell in line] for line in lines]
+    numbers = [line[:names] + [cell if cell == "--" else f"${cell}$" for cell in line[names:]] for line in below]
+    rows = [f"{' & '.join(line)} \\\\" for line in (head, *numbers)]
+    begin = rf"\begin{{tabular}}{{{'l' * names}{'r' * (len(head) - names)}}}"
+    return "\n".join([begin, r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex(cell: str) -> str:
+    """A cell as LaTeX: escaped, with a dash of ASCII and the space in front of an interval kept among numbers."""
+    return re.sub(r"([_%&#$])", r"\\\1", cell).replace("–", "--").replace(" [", r"\ [")
 
 
 def aligned(lines: Sequence[Sequence[str]], names: int) -> str:
@@ -131,6 +148,10 @@ def environment() -> Environment:
         "beside": beside,
         "transposed": lambda columns: [list(line) for line in zip(*columns, strict=True)],
         "without_empty_columns": without_empty_columns,
+        "fitting": fitting,
+        "under_runs": under_runs,
+        "within_run": lambda row, key: row[key].removesuffix(f" ({row['run']})"),
+        "configured": configured,
         "wrapped": partial(textwrap.fill, width=WIDTH, subsequent_indent="  "),
     }
     made.globals |= {
@@ -138,6 +159,7 @@ def environment() -> Environment:
         "measures": measures.BY_KEY,
         "markdown_table": markdown_table,
         "aligned": aligned,
+        "latex_table": latex_table,
         "divergence_advice": divergence_advice,
         "stillness_advice": stillness_advice,
     }
@@ -168,6 +190,31 @@ def without_empty_columns(lines: Sequence[Sequence[str]], dash: str) -> list[lis
     return [[line[index] or dash for index in shown] for line in lines]
 
 
+def fitting(lines: Sequence[Sequence[str]], indent: int, spare: Sequence[str]) -> list[list[str]]:
+    """A table, the header first, without as many of the columns `spare` as do not fit the terminal."""
+    kept = [list(column) for column in zip(*lines, strict=True)]
+    for heading in spare:
+        if indent + sum(2 + max(map(len, column)) for column in kept) - 2 > WIDTH:
+            kept = [column for column in kept if column[0] != heading]
+    return [list(line) for line in zip(*kept, strict=True)]
+
+
+def under_runs(table: str, rows: Records, several: bool) -> str:
+    """An aligned table of these rows, indented under the runs that they are of, and the datasets where of `several`."""
+    header, *below = table.splitlines()
+    lines = [f"  {header}"]
+    for (dataset, run), group in groupby(
+        zip(rows, below, strict=True), key=lambda pair: (pair[0]["dataset"], pair[0]["run"])
+    ):
+        lines += [f"{dataset}: {run}" if several else run, *(f"  {line}" for _, line in group)]
+    return "\n".join(lines)
+
+
+def configured(value: Any) -> str:
+    """A value as a configuration has it: `none`, `true`, `5`, `[-10, 10]`."""
+    return "none" if value is None else json.dumps(value).replace('"', "")
+
+
 # --- the terminal -----------------------------------------------------------------------------------------------
 
 
@@ -175,6 +222,16 @@ def summary(results: "Results", brief: bool = False) -> str:
     """A line of figures for each model, and the verdicts; of several datasets, unless `brief`, the paper's layout."""
     planned = len(trials_of(results.experiment)) if results.experiment else len(results.trials)
     return render("text.j2", "summary", results, planned, brief)
+
+
+def latex(results: "Results") -> str:
+    """A run's accuracies, errors and differences, as a table for LaTeX (booktabs)."""
+    return render("text.j2", "latex", results) + "\n"
+
+
+def side_by_side(found: "SideBySide", points: float | None = None) -> str:
+    """What differs between runs, a table, the verdicts, each run's own, and the seeds that `points` need."""
+    return render("text.j2", "side_by_side", found, points)
 
 
 def robustness(results: "Results") -> str:

@@ -211,10 +211,9 @@ def tabulate(trials: Sequence[Trial]) -> Results:
 
     Raises UserError where those of one dataset were not evaluated on the same images.
     """
-    cells: dict[Cell, list[Trial]] = {}
+    cells = by_cell(trials)
     first: dict[str, Trial] = {}
     for trial in trials:
-        cells.setdefault((trial.row["dataset"], trial.row["model"]), []).append(trial)
         before = first.setdefault(trial.row["dataset"], trial)
         if not (np.array_equal(trial.digit, before.digit) and np.array_equal(trial.label, before.label)):
             raise UserError(
@@ -240,12 +239,11 @@ def tabulate(trials: Sequence[Trial]) -> Results:
         for measure in shown:
             row |= over_seeds(measure, seeds)
         summary.append(row)
-    comparisons = pd.DataFrame(_comparisons(cells), columns=_COMPARED)
     curves = {cell: _mean_curves(seeds) for cell, seeds in cells.items()}
     return Results(
         trials=pd.DataFrame([{key: trial.row.get(key) for key in columns} for trial in trials]),
         summary=pd.DataFrame(summary),
-        comparisons=comparisons.astype({"adjusted_p": float}),
+        comparisons=comparisons_of(cells),
         confusions={cell: np.sum([trial.confusion for trial in seeds], axis=0) for cell, seeds in cells.items()},
         residual_curves={cell: found for cell, found in curves.items() if found},
         warnings=[(trial, warning) for trial in trials for warning in trial.warnings],
@@ -261,8 +259,33 @@ _COMPARED = (
 )
 
 
-def _comparisons(cells: dict[Cell, list[Trial]]) -> list[dict[str, Any]]:
-    """The models against their baselines, and then what the gains of those that have controls are made of."""
+def by_cell(trials: Sequence[Trial]) -> dict[Cell, list[Trial]]:
+    """Trials by their dataset and model, in their order."""
+    cells: dict[Cell, list[Trial]] = {}
+    for trial in trials:
+        cells.setdefault((trial.row["dataset"], trial.row["model"]), []).append(trial)
+    return cells
+
+
+def paired_errors(
+    model: Sequence[Trial], baseline: Sequence[Trial]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.integer]] | None:
+    """What two models of a dataset got wrong (S x M each), over the S seeds that both have finished, and the digits.
+
+    None where there is no such seed.
+    """
+    mine, theirs = ({one.row["seed"]: one for one in trials} for trials in (model, baseline))
+    pairs = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
+    if not pairs:
+        return None
+    model_wrong, baseline_wrong = (
+        np.stack([one.predicted != one.label for one in side]) for side in zip(*pairs, strict=True)
+    )
+    return model_wrong, baseline_wrong, pairs[0][1].digit
+
+
+def comparisons_of(cells: dict[Cell, list[Trial]]) -> pd.DataFrame:
+    """The table `comparisons`: models and baselines, then what the gains of those that have controls are made of."""
     whole: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
     for (dataset, model), seeds in cells.items():
@@ -277,19 +300,13 @@ def _comparisons(cells: dict[Cell, list[Trial]]) -> list[dict[str, Any]]:
         }
         rows = {}
         for part, names in pairs.items():
-            # Over the seeds that both have finished.
-            mine, theirs = ({one.row["seed"]: one for one in cells.get((dataset, name or ""), [])} for name in names)
-            paired = [seed for seed in mine if seed in theirs]
-            if not paired:
+            paired = paired_errors(*(cells.get((dataset, name or ""), []) for name in names))
+            if paired is None:
                 continue
-            model_wrong, baseline_wrong = (
-                np.stack([of_seed[seed].predicted != of_seed[seed].label for seed in paired])
-                for of_seed in (mine, theirs)
-            )
-            found = compare(model_wrong, baseline_wrong, theirs[paired[0]].digit)
+            found = compare(*paired)
             rows[part] = {
                 **{"dataset": dataset, "of": model, "part": part, "model": names[0], "baseline": names[1]},
-                **{"seeds": len(paired), "p": found.p, "adjusted_p": math.nan, "shown": False},
+                **{"seeds": len(paired[0]), "p": found.p, "adjusted_p": math.nan, "shown": False},
                 **{"mcnemar": found.mcnemar, "difference": found.difference.value},
                 **{"difference_low": found.difference.low, "difference_high": found.difference.high},
             }
@@ -297,7 +314,7 @@ def _comparisons(cells: dict[Cell, list[Trial]]) -> list[dict[str, Any]]:
         parts += rows.values() if {"size", "transforming"} <= rows.keys() else []
     for row, adjusted in zip(whole, holm([row["p"] for row in whole]), strict=True):
         row |= {"adjusted_p": adjusted, "shown": adjusted < LEVEL}
-    return whole + parts
+    return pd.DataFrame(whole + parts, columns=_COMPARED).astype({"adjusted_p": float})
 
 
 def _mean_curves(seeds: Sequence[Trial]) -> tuple[ResidualCurve, ...]:

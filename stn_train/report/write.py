@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 
 from stn_train import storage
 from stn_train.config import dump
+from stn_train.report.compare import SideBySide
 from stn_train.report.page import html, markdown, records, render
 from stn_train.report.plots import confusions, figure_file, learning_curves, residual_curves, robustness_curves
 from stn_train.report.results import Results, results_of
 from stn_train.report.snapshots import Drawing, drawings, strip
 from stn_train.run_folder import RunFolder
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, trials_of
+from stn_train.statistics import POWER
 from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, json_text, write
 
 FORMAT = 6
@@ -33,7 +35,7 @@ class Report:
 
 
 def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> Report:
-    """Write report.json, report.csv, report.md, report.html and the figures from what has finished in `folder`.
+    """Write report.json, report.csv, trials.csv, report.md, report.html and the figures of what has finished there.
 
     Meanwhile no other process writes at the top of the folder. The same files give the same report, byte for byte.
     `experiment` is the folder's, where it has been read already. Raises UserError where no trial has finished, or where
@@ -48,9 +50,11 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
         pictures = list(_drawings(folder, experiment, results))
         for picture in pictures:
             write(folder.figures / picture.name, picture.content)
-        document, table, reading, page = (folder.path / f"report.{ending}" for ending in ("json", "csv", "md", "html"))
+        names = ("report.json", "report.csv", "report.md", "report.html", "trials.csv")
+        document, table, reading, page, rows = files = [folder.path / name for name in names]
         write(document, json_text(json_document(results)) + "\n")
         write(table, csv_document(results))
+        write(rows, _csv(results.trials))
         paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
         values = {
             "title": experiment.name,
@@ -67,7 +71,7 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
         write(reading, markdown("report.j2", part="whole", **values))
         parts = {part: markdown("report.j2", part=part, **values) for part in ("tables", "details")}
         write(page, html(folder.path, parts, **values))
-    return Report(results, [document, table, reading, page, *(folder.figures / picture.name for picture in pictures)])
+    return Report(results, [*files, *(folder.figures / picture.name for picture in pictures)])
 
 
 def load_environment(path: Path) -> dict[str, Any] | None:
@@ -114,14 +118,29 @@ def json_document(results: Results) -> dict[str, Any]:
     }
 
 
+def compared_document(found: SideBySide, points: float | None) -> dict[str, Any]:
+    """Runs side by side, as plain values: what `stn-train compare --json` prints. points: as `compare_runs` has it."""
+    return {
+        **json_document(found.across),
+        "within_runs": records(found.within),
+        "runs": found.runs,
+        "differences": [asdict(one) for one in found.differences],
+        "renamed": found.renamed,
+        "power": points and {"points": points, "share": POWER, "seeds": [asdict(one) for one in found.needed]},
+    }
+
+
 def csv_document(results: Results) -> str:
     """The table `summary`, with each model's difference to its baseline; values by seed are separated by spaces."""
     compared = results.comparisons[results.comparisons["part"] == "all"]
     beside = compared.drop(columns=["of", "part", "baseline", "seeds", "shown"])
-    table = results.summary.merge(beside, on=["dataset", "model"], how="left")
-    for name in ("tta_angles", "seeds", "seed_errors", "paired_seeds", "mcnemar"):
-        table[name] = [" ".join(map(str, value)) if isinstance(value, tuple) else value for value in table[name]]
-    return str(table.to_csv(index=False, lineterminator="\n"))
+    return _csv(results.summary.merge(beside, on=["dataset", "model"], how="left"))
+
+
+def _csv(table: pd.DataFrame) -> str:
+    """A table as CSV, with spaces between values that stand in one cell."""
+    joined = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value)
+    return str(joined.to_csv(index=False, lineterminator="\n"))
 
 
 def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -> Iterator[Drawing]:

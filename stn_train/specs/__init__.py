@@ -16,7 +16,7 @@ from stn_train.specs.experiments import (
     stillness_advice,
     trials_of,
 )
-from stn_train.specs.fields import DIGIT, Count, Spec, TtaAngles
+from stn_train.specs.fields import DIGIT, Count, Spec, TtaAngles, changes
 from stn_train.specs.models import (
     CLASSIFIERS,
     MODELS,
@@ -53,6 +53,7 @@ __all__ = [
     "TtaAngles",
     "TunedSpec",
     "baseline_of",
+    "changes",
     "control_names",
     "divergence_advice",
     "stillness_advice",

@@ -67,6 +67,23 @@ class Spec(BaseModel):
             raise UserError(f"{name} with another {' and '.join(changes)}: {where}{why}") from None
 
 
+def changes(before: Spec, now: Spec) -> dict[str, tuple[Any, Any]]:
+    """The old and the new value of each key, such as `training.epochs`, in which two records of a kind differ.
+
+    None also stands for a key that only the other has.
+    """
+    old, new = (_flat(one.model_dump(mode="json")) for one in (before, now))
+    both = {key: (old.get(key), new.get(key)) for key in (*old, *new)}
+    return {key: values for key, values in both.items() if values[0] != values[1]}
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, below in value.items():
+        flat |= _flat(below, f"{prefix}{key}.") if isinstance(below, dict) else {f"{prefix}{key}": below}
+    return flat
+
+
 def pair(value: Any, check: ValidatorFunctionWrapHandler, *, sign: int, ordered: bool = True) -> Any:
     """A pair, checked; of a number a the pair that it stands for: [-a, a] for sign -1, [a, a] for sign 1.
 

@@ -176,9 +176,16 @@ def test_report_again_is_the_same_bytes(trained, finished, stn, contents):
     table, wrote = ended.out.split("\nwrote ", 1)
     assert finished[1].out.startswith(table)
     assert sorted(wrote.rstrip("\n").split("\nwrote ")) == sorted(
-        f"{trained}/{name}" for name in contents(Path(trained)) if name.startswith(("report", "figures"))
+        f"{trained}/{name}" for name in contents(Path(trained)) if name.startswith(("report", "figures", "trials.csv"))
     )
     assert contents(Path(trained)) == contents(finished[0])
+
+
+def test_report_writes_a_table_for_latex(trained, stn):
+    ended = stn("report", trained, "--latex", "tables/small.tex")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.endswith("\nwrote tables/small.tex\n")
+    assert r"st\_cnn" in Path("tables/small.tex").read_text()
 
 
 def test_report_of_what_is_no_run(stn):
@@ -251,7 +258,7 @@ def test_compare_plots_the_error_against_the_number_of_training_digits(trained, 
     assert stn("run", "--config", "small.yaml", "--only", "r/cnn", *few).code == 0
     ended = stn("compare", trained, "runs/few", "--plot", "figures/digits.png")
     assert (ended.code, ended.err) == (0, "")
-    assert "training digits" in ended.out.splitlines()[0]
+    assert "training.train_size 120 instead of none" in ended.out
     assert ended.out.endswith("\n\nwrote figures/digits.png\n")
     assert Path("figures/digits.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads(stn("compare", trained, "runs/few", "--plot", "again.png", "--json").out)
@@ -296,7 +303,18 @@ def test_compare_shows_the_error_of_each_seed(trained, stn):
     assert stn("run", "--config", "small.yaml", "--only", "r/cnn", *two).code == 0
     errors = json.loads(stn("compare", trained, "runs/two", "--json").out)["summary"][-1]["seed_errors"]
     shown = ", ".join(f"{error:.2f}" for error in errors)
-    assert f"cnn (runs/two), seed by seed: {shown}" in stn("compare", trained, "runs/two").out.splitlines()
+    told = " ".join(stn("compare", trained, "runs/two").out.split())
+    assert f"cnn (runs/two), error seed by seed: {shown}" in told
+    assert "optional stopping" in told
+
+
+def test_compare_power_wants_points_and_is_content_with_one_run(trained, stn):
+    assert "cannot be told from one seed" in stn("compare", trained, "--power", "0.2").out
+    found = json.loads(stn("compare", trained, "--power", "0.2", "--json").out, parse_constant=pytest.fail)["power"]
+    assert found["points"] == 0.2
+    assert [(one["seeds"], one["needed"]) for one in found["seeds"]] == [(1, None)]
+    for points in ("0", "-1", "nan", "101"):
+        assert f"--power {points}" in stn("compare", trained, f"--power={points}").sentence
 
 
 # --- evidence ---------------------------------------------------------------------------------------------------

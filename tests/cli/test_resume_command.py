@@ -34,6 +34,7 @@ WRITES = (
     "learning_curves@r.png",
     "report.json",
     "report.csv",
+    "trials.csv",
     "report.md",
     "report.html",
 )

@@ -28,6 +28,7 @@ def test_the_folder_holds_every_file_that_is_promised(finished, contents):
         "report.json",
         "report.html",
         "report.md",
+        "trials.csv",
         "figures/learning_curves@r.png",
         "figures/confusions@r.png",
         "figures/courses@r.png",

@@ -12,6 +12,7 @@ from stn_train.report.page import WIDTH, side_by_side
 from stn_train.report.plots import errors_by_digits
 from stn_train.report.results import results_of
 from stn_train.run_folder import RunFolder
+from stn_train.specs import MODELS
 
 
 def run(path: Path, errors: list[int], **keys: Any) -> RunFolder:
@@ -25,7 +26,7 @@ def run(path: Path, errors: list[int], **keys: Any) -> RunFolder:
 
 def test_each_model_stands_against_the_same_one_of_the_first_run(tmp_path: Path) -> None:
     folders = [run(tmp_path / "a", [5, 4]), run(tmp_path / "b", [5, 2]), run(tmp_path / "c", [9, 4])]
-    results = compare_runs(folders)
+    results = compare_runs(folders).across
     names = [f"{model} ({folder.path})" for folder in folders for model in ("cnn", "st_cnn")]
     assert list(results.summary["model"]) == names
     assert list(results.comparisons["model"]) == names[2:]
@@ -36,33 +37,140 @@ def test_each_model_stands_against_the_same_one_of_the_first_run(tmp_path: Path)
 def test_a_comparison_across_runs_is_the_one_within_a_run(tmp_path: Path) -> None:
     both = run(tmp_path / "both", [5, 2])
     one, other = (run(tmp_path / model, [errors], models=[model]) for model, errors in (("cnn", 5), ("st_cnn", 2)))
-    apart, together = compare_runs([one, other]).comparisons, results_of(both).comparisons
+    apart, together = compare_runs([one, other]).across.comparisons, results_of(both).comparisons
     names = ["of", "model", "baseline"]
-    assert apart.drop(columns=names).equals(together.drop(columns=names))
+    assert apart.drop(columns=[*names, "run"]).equals(together.drop(columns=names))
     assert list(apart["baseline"]) == [f"cnn ({one.path})"], "the only model of the first run"
 
 
 def test_seeds_are_paired_and_p_is_corrected_for_all_comparisons(tmp_path: Path) -> None:
     first = run(tmp_path / "a", [5, 4, 6, 4], seeds=[0, 1])
     second = run(tmp_path / "b", [4, 4, 7, 2], seeds=[1, 2])
-    results = compare_runs([first, second])
+    results = compare_runs([first, second]).across
     row, comparison = results.summary.iloc[2], results.comparisons.iloc[0]
     assert (row["seeds"], row["paired_seeds"]) == ((1, 2), (1,))
     assert comparison["difference"] == pytest.approx(4 - 6)
     assert comparison["adjusted_p"] == pytest.approx(2 * comparison["p"])
 
 
-def test_text_fits_the_terminal_and_ends_with_the_verdicts(tmp_path: Path) -> None:
-    folders = [run(tmp_path / name, [5, errors]) for name, errors in (("a", 4), ("b", 2))]
-    table, verdicts = side_by_side(compare_runs(folders)).split("\n\n")
-    assert len(table.splitlines()) == 5
-    assert "classifies 2.00 percentage points more of the images correctly" in " ".join(verdicts.split())
-    assert all(len(line) <= WIDTH for line in verdicts.splitlines())
+def lines_of(*folders: RunFolder, points: float | None = None) -> list[str]:
+    """What the terminal shows."""
+    return side_by_side(compare_runs(folders, points), points).splitlines()
+
+
+def words_of(*folders: RunFolder, points: float | None = None) -> str:
+    """The same on one line."""
+    return " ".join(" ".join(lines_of(*folders, points=points)).split())
+
+
+def test_each_run_stands_above_its_models_and_the_verdicts_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = (run(Path(name), [5, errors]) for name, errors in (("a", 4), ("b", 2)))
+    lines = lines_of(first, second)
+    start = lines.index("a")
+    assert [line.split()[0] for line in lines[start : start + 6]] == ["a", "cnn", "st_cnn", "b", "cnn", "st_cnn"]
+    assert "st_cnn (b) classifies 2.00 percentage points more of the images correctly" in words_of(first, second)
+
+
+def test_long_names_and_many_comparisons_fit_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = {"datasets": ["r", "rts"], "models": ["cnn_paper", "st_cnn_paper"], "controls": True, "seeds": [0, 1]}
+    folders = [run(Path(name), [60, 12, 40, 9, 7] * 4, **cells) for name in ("one_recipe", "another_recipe_altogether")]
+    lines = lines_of(*folders, points=0.5)
+    assert max(map(len, lines)) <= WIDTH
+    assert not any("…" in line for line in lines)
+    for name in ("st_cnn_paper-supervised", "p (Holm)", "accuracy"):
+        assert any(name in line for line in lines)
+
+
+# --- what differs, and who is meant ------------------------------------------------------------------------------
+
+
+def recipe(**training: Any) -> dict[str, Any]:
+    return {"training": {"epochs": 4, **training}}
+
+
+def test_what_differs_from_the_first_run_is_told_once_and_of_whom(tmp_path: Path) -> None:
+    first = run(tmp_path / "a", [5, 4])
+    second = run(tmp_path / "b", [5, 2], parameters=100_000, **recipe(lr=0.01, localisation_lr=0.5))
+    found = compare_runs([first, second, run(tmp_path / "c", [6, 3])])
+    assert {(one.run, one.key, one.here, one.models) for one in found.differences} == {
+        (str(second.path), "parameters", 100_000, ()),
+        (str(second.path), "training.lr", 0.01, ()),
+        (str(second.path), "training.localisation_lr", 0.5, ("st_cnn",)),
+    }, "networks without a transformer have no localisation network, and seeds are no difference"
+    text = words_of(first, second)
+    assert all(words in text for words in ("training.lr 0.01 instead of 0.003", "parameters 100000 instead of none"))
+
+
+def test_networks_of_another_kind_do_not_differ_in_every_key_of_a_transformer(tmp_path: Path) -> None:
+    folders = [run(tmp_path / model, [5], models=[model]) for model in ("cnn", "st_cnn")]
+    found = compare_runs(folders)
+    assert len(found.across.comparisons) == 1
+    assert (found.differences, found.renamed) == ([], {})
+
+
+def test_a_network_by_another_name_is_compared_with_its_like(tmp_path: Path) -> None:
+    first = run(tmp_path / "a", [5, 4])
+    mine = {"name": "mine", "classifier": "cnn", "transformer": MODELS["st_cnn"]["transformer"]}
+    second = run(tmp_path / "b", [6, 2], models=["cnn", mine])
+    found = compare_runs([first, second])
+    names = [f"cnn ({first.path})", f"st_cnn ({first.path})"]
+    assert list(found.across.comparisons["baseline"]) == names
+    assert found.renamed == {f"mine ({second.path})": names[1]}
+    assert "the same network by another name" in words_of(first, second)
+    assert found.differences == []
+
+
+def test_each_run_has_its_own_gap_as_its_report_has_it(tmp_path: Path) -> None:
+    folders = [run(tmp_path / "a", [5, 4]), run(tmp_path / "b", [9, 2])]
+    within = compare_runs(folders).within
+    assert list(within["run"]) == [str(folder.path) for folder in folders]
+    for number, folder in enumerate(folders):
+        (own,) = results_of(folder).comparisons.to_dict("records")
+        for key in ("difference", "difference_low", "difference_high", "p", "seeds"):
+            assert within.iloc[number][key] == own[key]
+        assert within.iloc[number]["baseline"] == f"cnn ({folder.path})"
+
+
+def test_seeds_added_after_a_look_are_warned_of_where_their_numbers_differ(tmp_path: Path) -> None:
+    first, same = run(tmp_path / "a", [5, 4]), run(tmp_path / "b", [5, 3])
+    more = run(tmp_path / "c", [5, 4, 5, 3], seeds=[0, 1])
+    assert "optional stopping" not in words_of(first, same)
+    assert "optional stopping" in words_of(first, more)
+
+
+def test_seeds_needed_are_told_of_each_comparison_where_their_spread_is_known(tmp_path: Path) -> None:
+    first, second = run(tmp_path / "a", [5, 4, 7, 4], seeds=[0, 1]), run(tmp_path / "b", [5, 4])
+    found = compare_runs([first, second], 5.0)
+    known = {(one.model, one.baseline): one for one in found.needed}
+    a, b = first.path, second.path
+    assert known.keys() == {
+        (f"st_cnn ({a})", f"cnn ({a})"),
+        (f"st_cnn ({b})", f"cnn ({b})"),
+        *((f"{model} ({b})", f"{model} ({a})") for model in ("cnn", "st_cnn")),
+    }
+    one = known.pop((f"st_cnn ({a})", f"cnn ({a})"))
+    assert one.needed is not None
+    assert (one.seeds, one.digits) == (2, 1000)
+    assert [(other.seeds, other.needed) for other in known.values()] == [(1, None)] * 3
+    text = words_of(first, second, points=5.0)
+    assert f"{one.needed} seeds of each" in text
+    assert "cannot be told from one seed" in text
+
+
+def test_of_one_run_it_is_told_how_many_seeds_its_gap_needs(tmp_path: Path) -> None:
+    only = run(tmp_path / "a", [5, 4, 7, 4], seeds=[0, 1])
+    (one,) = compare_runs([only], 0.001).needed
+    assert one.needed is None
+    assert "not with these 1,000 test digits, however many seeds" in words_of(only, points=0.001)
 
 
 def test_a_dataset_that_only_a_later_run_has_is_left_out(tmp_path: Path) -> None:
     first, second = run(tmp_path / "a", [5, 4]), run(tmp_path / "b", [5] * 4, datasets=["r", "rts"])
-    assert set(compare_runs([first, second]).summary["dataset"]) == {"rts"}
+    assert set(compare_runs([first, second]).across.summary["dataset"]) == {"rts"}
 
 
 def test_other_images_of_the_same_name_are_refused(tmp_path: Path) -> None:
@@ -77,8 +185,10 @@ def test_other_images_of_the_same_name_are_refused(tmp_path: Path) -> None:
 def test_runs_with_nothing_in_common_are_refused(tmp_path: Path) -> None:
     first = run(tmp_path / "a", [5, 4])
     for name, keys in {"b": {"datasets": ["r"]}, "c": {"seeds": [1]}, "d": {"models": ["fcn"]}}.items():
-        with pytest.raises(UserError, match=r"can be compared with .*: they have no dataset, model and seed in common"):
+        with pytest.raises(UserError, match=r"they have no dataset, model and seed in common") as told:
             compare_runs([first, run(tmp_path / name, [5, 4], **keys)])
+        assert "rts: cnn, st_cnn, of seeds 0" in str(told.value)
+        assert {"b": "r: cnn", "c": "seeds 1", "d": "rts: fcn"}[name] in str(told.value)
 
 
 def test_a_run_without_results_is_told(tmp_path: Path) -> None:
@@ -98,15 +208,12 @@ def few(digits: int | None, **keys: Any) -> dict[str, Any]:
     return {"training": {"epochs": 4, "train_size": digits}, **keys}
 
 
-def test_the_training_digits_have_a_column_where_they_differ(tmp_path: Path) -> None:
+def test_the_training_digits_are_told_where_they_differ(tmp_path: Path) -> None:
     many, some, copy = (run(tmp_path / name, [5, 4], **few(count)) for name, count in SIZES.items())
-    differing, alike = (
-        side_by_side(compare_runs(folders)).split("\n\n")[0] for folders in ([many, some], [some, copy])
-    )
-    header, *lines = differing.splitlines()
-    assert "  training digits  " in header
-    assert [line.split()[3] for line in lines] == ["60,000", "60,000", "1,000", "1,000"]
-    assert "training digits" not in alike
+    told = [
+        {one.key: one.here for one in compare_runs(folders).differences} for folders in ([many, some], [some, copy])
+    ]
+    assert told == [{"training.train_size": 1000}, {}]
 
 
 def test_the_plot_has_a_panel_for_each_dataset_and_a_line_and_a_band_for_each_model(tmp_path: Path) -> None:

@@ -121,8 +121,8 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
     gallery = [f"{kind}_st_cnn@rts.{ending}" for kind, ending in KINDS.items()]
     curves = ("learning_curves@rts.png", "courses@rts.png", "confusions@rts.png")
     figures = [f"figures/{name}" for name in ("strip@rts.png", *gallery, *curves)]
-    assert names == ["report.json", "report.csv", "report.md", "report.html", *figures]
-    assert all(path.read_bytes().startswith((b"\x89PNG", b"GIF8")) for path in report.files[4:])
+    assert names == ["report.json", "report.csv", "report.md", "report.html", "trials.csv", *figures]
+    assert all(path.read_bytes().startswith((b"\x89PNG", b"GIF8")) for path in report.files[5:])
     text = report.files[2].read_text()
     assert all(f"]({figure})" in text for figure in figures)
     assert (
