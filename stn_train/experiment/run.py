@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stn_train.config import dump
-from stn_train.data.sources import training_size
+from stn_train.data.sources import source_size
 from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import run_trial, size_of
@@ -137,7 +137,7 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
         mistakes |= {f"{sentence}{way_out}": None for sentence in missed}
     for trial in {trial.dataset.name: trial for trial in trials}.values():
         wanted = trial.training.train_size
-        if wanted is not None and wanted > (there := training_size(trial.source, trial.validation)):
+        if wanted is not None and wanted > (there := source_size(trial.source, trial.validation).training):
             what = f"training.train_size is {wanted:,}, and {trial.source} has {there:,} to train on; lower it"
             mistakes[what] = None
         if prebuilt is not None:
