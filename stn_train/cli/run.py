@@ -170,7 +170,9 @@ def _plan(trials: "list[TrialSpec]", folder: "RunFolder", runtime: "Runtime", as
 
     cells = []
     display = ProgressDisplay(quiet, "")
-    display.begin("measuring a few steps of each model", len({trial.key.rpartition("/")[0] for trial in trials}), "")
+    display.begin(
+        "measuring a few steps of each model", len({trial.key.rpartition("/")[0] for trial in trials}), "models"
+    )
     for cell in plan(trials, folder, runtime):
         cells.append(cell)
         display.after_step(len(cells))
