@@ -21,7 +21,7 @@ Config = Annotated[
 
 @app.command("list")
 def list_() -> None:
-    """List the shipped configurations: what each is, and how long it takes."""
+    """List the shipped configurations, with their times."""
     from stn_train.config import shipped
 
     known = shipped()
