@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stn_train.models.equivariant import Templates
 
 _CHECK_EVERY = 32
-_BN_IMAGES = 2048
+BN_IMAGES = 2048
 _SEED_STRIDE = 1_000_003
 """The steps of two trainings draw from seeds so far apart."""
 _HELD = 0.1
@@ -113,7 +113,7 @@ def train(
                 raise Stopped
         torch.manual_seed(seed * _SEED_STRIDE + (state.epoch + 1) * steps)
         if state.average is not None:
-            few = islice(data.batches(seed, state.epoch, recipe.batch_size), -(-_BN_IMAGES // recipe.batch_size))
+            few = islice(data.batches(seed, state.epoch, recipe.batch_size), -(-BN_IMAGES // recipe.batch_size))
             with mixed:
                 update_batch_norm(state.final, few)
         epoch_loss = float(torch.stack(state.step_losses).mean())

@@ -302,7 +302,7 @@ def test_the_average_follows_every_step(data):
 
 @pytest.mark.parametrize(("images", "batches"), [(4096, 6), (40, 3)])
 def test_the_averages_normalisation_is_that_of_the_first_images_of_the_epoch(data, monkeypatch, images, batches):
-    monkeypatch.setattr(loop, "_BN_IMAGES", images)
+    monkeypatch.setattr(loop, "BN_IMAGES", images)
     recipe = recipe_of(**OURS)
     state = run(TrainingState.start(small_network(), recipe), data, recipe)
     classifier = state.final.classifier
