@@ -11,8 +11,8 @@ from stn_train.data.sources import training_size
 from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import run_trial, size_of
-from stn_train.models.build import BudgetError
 from stn_train.models.classifiers import line_of
+from stn_train.models.network import BudgetError
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder, TrialResult
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, trials_of
 from stn_train.storage import at_home, check_links, folder_lock, write, write_record

@@ -12,8 +12,7 @@ from stn_train.data.distortion import true_poses
 from stn_train.errors import Stopped
 from stn_train.experiment.runtime import Runtime, environment, load_trial_data
 from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapshot
-from stn_train.models.build import ModelSize, build_model, measure_model
-from stn_train.models.network import Network, precision_on
+from stn_train.models.network import ModelSize, Network, build_model, measure_model, precision_on
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.run_folder import Diagnostics, EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import DatasetSpec, TrialSpec

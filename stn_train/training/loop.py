@@ -95,10 +95,14 @@ def train(
             set_lr(state.optimizer, recipe, step / (recipe.epochs * steps))
             with mixed:
                 images = images.to(memory_format=torch.channels_last)
-                logits, pose_loss = state.network.with_pose_loss(images, poses, labels, templates)
+                pose_loss: Tensor | float = 0.0
+                if templates is None and state.network.pose != "supervised":
+                    logits = state.network(images, poses)
+                else:
+                    logits, pose_loss = state.network.with_pose_loss(images, poses, labels, templates)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
             state.optimizer.zero_grad()
-            (loss if pose_loss is None else loss + pose_loss).backward()
+            (loss + pose_loss).backward()
             if recipe.grad_clip is not None:
                 nn.utils.clip_grad_norm_(state.network.parameters(), recipe.grad_clip)
             state.optimizer.step()

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from stn_train.errors import UserError
 from stn_train.geometry import FAMILIES, thin_plate_spline
-from stn_train.models.build import build_model, measure_model
+from stn_train.models.network import build_model, measure_model
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
 from stn_train.specs import MODELS, DatasetSpec, ModelSpec
 

@@ -13,10 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from stn_train import load_network
 from stn_train.errors import UserError
 from stn_train.geometry import AFFINE, FAMILIES, thin_plate_spline
-from stn_train.models.build import build_model
 from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
-from stn_train.models.network import Network
+from stn_train.models.network import Network, build_model
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import MODELS, ExperimentSpec, trials_of
 from stn_train.training.checkpoint import save_checkpoint
