@@ -77,8 +77,8 @@ def run_trial(
         records += content["records"]
         frames = frames_until(state.epoch, folder, frames)
         _write_epochs(folder, records, frames)
-    templates = None
-    if trial.model.transformer and trial.model.transformer.learns_from_templates:
+    templates, transformer = None, trial.model.transformer
+    if transformer and transformer.localisation == "equivariant" and transformer.is_single:
         templates = templates_of(state.network, data, trial)
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None

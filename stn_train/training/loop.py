@@ -206,18 +206,14 @@ def make_optimizer(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
 def scheduled_lr(recipe: TrainingSpec, progress: float) -> float:
     """The rate when a share `progress`, from 0 to 1, of all steps is done.
 
-    one_cycle: see there. steps: divided by 10 after each third (paper, appendix A).
+    one_cycle: linearly up to the highest rate over a share `warmup` of the steps, then down to zero along a cosine.
+    steps: divided by 10 after each third (paper, appendix A).
     """
     if recipe.schedule == "steps":
         return recipe.lr / (1.0, 10.0, 100.0)[min(int(3 * progress), 2)]
-    return one_cycle(recipe.lr, progress, recipe.warmup)
-
-
-def one_cycle(highest: float, progress: float, warmup: float) -> float:
-    """Goes linearly up to the highest rate over a share `warmup` of the steps, then down to zero along a cosine."""
-    if progress < warmup:
-        return highest * (progress / warmup)
-    return highest * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+    if progress < recipe.warmup:
+        return recipe.lr * (progress / recipe.warmup)
+    return recipe.lr * (1 + math.cos(math.pi * (progress - recipe.warmup) / (1 - recipe.warmup))) / 2
 
 
 def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: float) -> None:
