@@ -141,28 +141,24 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
                 shown = True
                 yield strip(first, gallery["examples"])
             yield from drawings(first, gallery)
+        figures: list[tuple[str, list[str], Callable[..., Figure], tuple[Any, ...]]] = []
         if results.robustness:
             curves = results.robustness.curves
             of_dataset = curves[curves["dataset"] == dataset]
             if len(of_dataset):
-                yield _drawing("robustness", dataset, models, split, robustness_curves, split, of_dataset)
+                figures.append(("robustness", models, robustness_curves, (split, of_dataset)))
         epochs = {
             model: [records for one in seeds if (records := folder.trial(one).load_metrics())]
             for model, seeds in trials.items()
         }
         if any(epochs.values()):
-            yield _drawing("learning_curves", dataset, models, split, learning_curves, split, epochs)
+            figures.append(("learning_curves", models, learning_curves, (split, epochs)))
         left = {model: results.residual_curves.get((dataset, model), ()) for model in models}
         if told := [model for model, curves in left.items() if curves]:
-            yield _drawing("courses", dataset, told, split, residual_curves, left)
+            figures.append(("courses", told, residual_curves, (left,)))
         matrices = {model: results.confusions[dataset, model] for model in models}
-        yield _drawing("confusions", dataset, models, split, confusions, matrices)
-
-
-def _drawing(
-    kind: str, dataset: str, models: list[str], split: str, draw: Callable[..., Figure], *shown: Any
-) -> Drawing:
-    """A figure of what is `shown`, with its title and what is to be seen."""
-    title = render("sentences.j2", "picture_title", kind, dataset)
-    words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(models), split)
-    return Drawing(kind, dataset, title, f"{kind}@{dataset}.png", words, figure_file(draw(title, *shown)))
+        figures.append(("confusions", models, confusions, (matrices,)))
+        for kind, names, draw_figure, of in figures:
+            title = render("sentences.j2", "picture_title", kind, dataset)
+            words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(names), split)
+            yield Drawing(kind, dataset, title, f"{kind}@{dataset}.png", words, figure_file(draw_figure(title, *of)))
