@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -36,19 +36,20 @@ ARCHIVE: Final[Seal] = b"\0\0", b"G\0", b"sha256 %b"
 """The length of a zip archive's comment, 0 or 71, and the comment."""
 
 
-@contextmanager
-def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
-    """Open a file to write that appears under `path`, whole and on disk, when the block ends without an error.
+def write(path: Path, content: bytes | str, seal: Seal | None = None, before: Path | None = None) -> None:
+    """Write bytes, or text in UTF-8, to `path`, atomically: it appears there whole and on disk.
 
     Until then, and after an error, whatever stood under `path` stays as it was; afterwards it stands under `before`,
-    where that is given. Folders are made as needed. Raises UserError where it vanishes meanwhile, and OSError, which
-    names `path` or its folder, where the system refuses.
+    where that is given. Folders are made as needed. `seal` is one of JSON, LINES and ARCHIVE, where a checksum is
+    wanted; see `with_checksum`. Raises UserError where it vanishes meanwhile, and OSError, which names `path` or its
+    folder, where the system refuses.
     """
+    content = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = str(path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "x+b") as file:  # of one that cannot be read, numpy does not say why it could not write
-            yield file
+        with open(temporary, "xb") as file:
+            file.write(with_checksum(content, seal) if seal else content)
             file.flush()
             os.fsync(file.fileno())
         if before is not None and path.exists():
@@ -67,16 +68,6 @@ def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             os.unlink(temporary)
-
-
-def write(path: Path, content: bytes | str, seal: Seal | None = None, before: Path | None = None) -> None:
-    """Write bytes, or text in UTF-8, to `path`, atomically; what stood there goes to `before`, where that is given.
-
-    `seal` is one of JSON, LINES and ARCHIVE, where a checksum is wanted; see `with_checksum`.
-    """
-    content = content.encode() if isinstance(content, str) else content
-    with atomic(path, before) as file:
-        file.write(with_checksum(content, seal) if seal else content)
 
 
 def json_text(value: Any, only_ascii: bool = False) -> str:

@@ -24,7 +24,7 @@ SQUARE = 1.0
 
 
 def some(family, spread: float, seed: int = 0) -> Tensor:
-    noise = torch.randn(COUNT, family.parameters, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    noise = torch.randn(COUNT, len(family.identity), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.tensor(family.identity, dtype=torch.float64) + spread * noise
 
 
