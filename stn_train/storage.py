@@ -92,14 +92,6 @@ def clear_leftovers(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def check_links(folder: Path) -> None:
-    """Raise UserError where a folder below this one is a link out of it: what is written there would go elsewhere."""
-    for place, folders, _ in os.walk(folder):
-        for link in (Path(place, name) for name in folders):
-            if link.is_symlink() and not link.resolve().is_relative_to(folder.resolve()):
-                raise UserError(f"{link} is a link, which leads out of {folder}; put the folder itself there")
-
-
 _LOCK, _AT_WORK = ".lock", ".at-work"  # what is locked, and stays; and what says who is at work, while somebody is
 
 
@@ -107,10 +99,10 @@ _LOCK, _AT_WORK = ".lock", ".at-work"  # what is locked, and stays; and what say
 def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[None]:
     """Keep out of a folder, made as needed, every other process that asks here for the same folder.
 
-    Whoever comes in finds nothing there that was left half-written.
-    Where one is inside, raises UserError, which says which process it is; or, with `stop`, waits until it has left, and
-    raises Stopped as soon as `stop` says so. The system lets go when a process ends, however it ends; where it cannot
-    lock (some network drives), nobody is kept out.
+    Whoever comes in finds nothing there that was left half-written. Where one is inside, raises UserError, which says
+    which process it is; or, with `stop`, waits until it has left, and raises Stopped as soon as `stop` says so. The
+    system lets go when a process ends, however it ends; where it cannot lock (some network drives), nobody is kept out.
+    Raises UserError where a folder below is a link out of this one: what is written there would go elsewhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock, at_work = FileLock(folder / _LOCK), folder / _AT_WORK
@@ -129,6 +121,10 @@ def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterato
     since = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z}"
     write(at_work, f"process {os.getpid()} on {platform.node()}, since {since}")
     try:
+        for place, folders, _ in os.walk(folder):
+            for link in (Path(place, name) for name in folders):
+                if link.is_symlink() and not link.resolve().is_relative_to(folder.resolve()):
+                    raise UserError(f"{link} is a link, which leads out of {folder}; put the folder itself there")
         yield
     finally:
         with suppress(OSError):

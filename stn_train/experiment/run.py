@@ -15,7 +15,7 @@ from stn_train.models.classifiers import line_of
 from stn_train.models.network import BudgetError
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder, TrialResult
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, trials_of
-from stn_train.storage import at_home, check_links, folder_lock, write, write_record
+from stn_train.storage import at_home, folder_lock, write, write_record
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
 
 
@@ -52,7 +52,6 @@ def open_run(
     pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
     check_trials(pending, experiment.prebuilt)
     with folder_lock(folder.path, stop):
-        check_links(folder.path)
         everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
         for trial in trials_of(everything):
             check_same_trial(trial, folder.trial(trial))
