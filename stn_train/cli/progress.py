@@ -22,7 +22,7 @@ class ProgressDisplay:
     quiet: bool
     where: str
     failed: list[str] = field(default_factory=list)
-    warned: set[tuple[str, str]] = field(default_factory=set)
+    warned: set[tuple[str, str, int]] = field(default_factory=set)
     whole: "tqdm[Never] | None" = None
     bar: "tqdm[Never] | None" = None
     stepped: bool = False
@@ -43,8 +43,9 @@ class ProgressDisplay:
             from stn_train.report.diagnostics import warnings_of  # there is nothing to warn of before an epoch's end
 
             for warning in warnings_of(record, trial.training):
-                if (trial.key, warning.kind) not in self.warned:  # each trouble once a trial
-                    self.warned.add((trial.key, warning.kind))
+                once = (trial.key, warning.fault, warning.number)  # each trouble once a trial
+                if once not in self.warned:
+                    self.warned.add(once)
                     self.line(f"warning: {trial.key}: {warning.sentence}")
         if self.quiet:
             return

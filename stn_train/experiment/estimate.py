@@ -89,8 +89,8 @@ def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
     if runtime.prebuilt is not None:
         shown, reported = len(data), len(fixed)
     state = TrainingState.start(network_of(trial, runtime), recipe)
-    templates = None
-    if trial.model.transformer and trial.model.transformer.learns_from_templates:
+    templates, transformer = None, trial.model.transformer
+    if transformer and transformer.localisation == "equivariant" and transformer.is_single:
         templates = templates_of(state.network, data, trial)
 
     began = time.perf_counter()

@@ -10,11 +10,11 @@ from stn_train.data.sources import source_size
 from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import run_trial, size_of
-from stn_train.models.build import BudgetError
 from stn_train.models.classifiers import line_of
+from stn_train.models.network import BudgetError
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder, TrialResult
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, changes, trials_of
-from stn_train.storage import at_home, check_links, folder_lock, write, write_record
+from stn_train.storage import at_home, folder_lock, write, write_record
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
 
 _MACS_OF_AN_IMAGE = 5e6
@@ -57,7 +57,6 @@ def open_run(
     pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
     check_trials(pending, experiment.prebuilt)
     with folder_lock(folder.path, stop):
-        check_links(folder.path)
         everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
         for trial in trials_of(everything):
             check_same_trial(trial, folder.trial(trial))

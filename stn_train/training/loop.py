@@ -95,10 +95,14 @@ def train(
             set_lr(state.optimizer, recipe, step / (recipe.epochs * steps))
             with mixed:
                 images = images.to(memory_format=torch.channels_last)
-                logits, pose_loss = state.network.with_pose_loss(images, poses, labels, templates)
+                pose_loss: Tensor | float = 0.0
+                if templates is None and state.network.pose != "supervised":
+                    logits = state.network(images, poses)
+                else:
+                    logits, pose_loss = state.network.with_pose_loss(images, poses, labels, templates)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
             state.optimizer.zero_grad()
-            (loss if pose_loss is None else loss + pose_loss).backward()
+            (loss + pose_loss).backward()
             if recipe.grad_clip is not None:
                 nn.utils.clip_grad_norm_(state.network.parameters(), recipe.grad_clip)
             state.optimizer.step()
@@ -202,18 +206,14 @@ def make_optimizer(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
 def scheduled_lr(recipe: TrainingSpec, progress: float) -> float:
     """The rate when a share `progress`, from 0 to 1, of all steps is done.
 
-    one_cycle: see there. steps: divided by 10 after each third (paper, appendix A).
+    one_cycle: linearly up to the highest rate over a share `warmup` of the steps, then down to zero along a cosine.
+    steps: divided by 10 after each third (paper, appendix A).
     """
     if recipe.schedule == "steps":
         return recipe.lr / (1.0, 10.0, 100.0)[min(int(3 * progress), 2)]
-    return one_cycle(recipe.lr, progress, recipe.warmup)
-
-
-def one_cycle(highest: float, progress: float, warmup: float) -> float:
-    """Goes linearly up to the highest rate over a share `warmup` of the steps, then down to zero along a cosine."""
-    if progress < warmup:
-        return highest * (progress / warmup)
-    return highest * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+    if progress < recipe.warmup:
+        return recipe.lr * (progress / recipe.warmup)
+    return recipe.lr * (1 + math.cos(math.pi * (progress - recipe.warmup) / (1 - recipe.warmup))) / 2
 
 
 def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: float) -> None:
