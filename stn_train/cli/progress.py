@@ -76,7 +76,7 @@ class ProgressDisplay:
 
         It is a `share` of the whole, of which a share `before` was done earlier. A part without a share has one bar.
         """
-        self.end_bar()
+        self.close(whole=False)
         self.began, self.stepped = time.monotonic(), False
         self.before, self.share = before, share
         if not self.quiet and sys.stderr.isatty():
@@ -109,26 +109,22 @@ class ProgressDisplay:
 
     def end(self, text: str) -> None:
         """A line on what has been done."""
-        self.end_bar()
+        self.close(whole=False)
         self.began = time.monotonic()
         self.line(text)
 
     def fail(self, key: str, text: str) -> None:
         """A part has failed: told even when quiet."""
-        self.end_bar()
+        self.close(whole=False)
         self.failed.append(key)
         self.line(text)
 
-    def end_bar(self) -> None:
-        """A part has ended; that of the whole stays."""
+    def close(self, whole: bool = True) -> None:
+        """Leave the terminal as it should be; without `whole`, the bar of all parts stays."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-
-    def close(self) -> None:
-        """Leave the terminal as it should be."""
-        self.end_bar()
-        if self.whole is not None:
+        if whole and self.whole is not None:
             self.whole.close()
             self.whole = None
 

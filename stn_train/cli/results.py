@@ -63,7 +63,7 @@ def eval_(
     from stn_train.experiment.runtime import open_runtime
     from stn_train.report.page import evaluation as in_words
     from stn_train.report.results import read_evaluation, tabulate
-    from stn_train.report.write import csv_document, json_document
+    from stn_train.report.write import csv_documents, json_document
     from stn_train.storage import json_text
 
     turned = None if tta_angles is None else _degrees(tta_angles)
@@ -86,7 +86,7 @@ def eval_(
         document = {"checkpoints": [_values(one) for one in found], **json_document(results)}
         typer.echo(json_text(document, only_ascii=True))
     elif as_csv:
-        typer.echo(csv_document(results), nl=False)
+        typer.echo(csv_documents(results)[0], nl=False)
     else:
         typer.echo(in_words(results, found, per_class, confusion))
     for sentence in dict.fromkeys(map(str, left_out)):
@@ -132,8 +132,8 @@ def report(
     written = report_run(RunFolder(run))
     files = [*written.files, *([] if latex is None else [latex])]
     if latex is not None:
-        write(latex, latex_of(written.results))
-    typer.echo(summary(written.results))
+        write(latex, latex_of(written))
+    typer.echo(summary(written))
     typer.echo("\n" + "\n".join(f"wrote {path}" for path in files))
 
 
@@ -170,9 +170,8 @@ def compare(
 
     How errors fall with more training digits: stn-train compare runs/rts runs/low_data --plot digits.png
     """
-    from stn_train.report.compare import compare_runs, trials_by_digits
+    from stn_train.report.compare import compare_runs, compared_document, trials_by_digits
     from stn_train.report.page import side_by_side
-    from stn_train.report.write import compared_document
     from stn_train.run_folder import RunFolder
     from stn_train.storage import json_text
 

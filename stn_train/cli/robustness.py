@@ -56,7 +56,7 @@ def robustness(
                     _tell(progress, quiet)
         except Stopped:
             raise stopped("what was measured is saved", received[0]) from None
-    found = report_run(folder, experiment).results
+    found = report_run(folder, experiment)
     if found.robustness is None:
         raise failed[0]
     typer.echo(in_words(found))

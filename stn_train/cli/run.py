@@ -86,7 +86,7 @@ def run(
         from stn_train.report.page import summary
         from stn_train.report.write import report_run
 
-        typer.echo(summary(report_run(folder, everything).results))
+        typer.echo(summary(report_run(folder, everything)))
         typer.echo(f"\nreport: {folder.path / 'report.html'}")
     if failed:
         typer.echo(f"failed: {', '.join(failed)}; the same command tries again", err=True)

@@ -81,8 +81,8 @@ def _epochs_done(trial: TrialSpec, folder: RunFolder) -> int:
 def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
     """How long an epoch of a trial and its evaluation take, from a few steps and a few images. Changes no file."""
     recipe = trial.training.changed(epochs=_STEPS + 1, curriculum=0.0, train_size=None)
-    digits = source_size(trial.source, trial.validation)
-    shown, reported = digits.training * digits.repeats, digits.reported * digits.repeats
+    shown, reported, repeats = source_size(trial.source, trial.validation)
+    shown, reported = shown * repeats, reported * repeats
     if runtime.prebuilt is None:
         trial = trial.changed(source="digits", validation=False, training=recipe)
     data, _, fixed = load_trial_data(trial, runtime)

@@ -114,7 +114,7 @@ def evaluate(
     tta_angles = trial.model.tta_angles if tta_angles is None else tta_angles
     found = predict(trained, asked, fixed, runtime, tta_angles)
     as_asked = trial.changed(dataset=asked, model=trial.model.changed(tta_angles=tta_angles))
-    training_digits = trial.training.train_size or source_size(trial.source, trial.validation).training
+    training_digits = trial.training.train_size or source_size(trial.source, trial.validation)[0]
     return Evaluation(
         checkpoint,
         trained.epoch,

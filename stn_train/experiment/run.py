@@ -77,7 +77,12 @@ def run_trials(
     `after_step` is told the epochs done, a fraction, and says whether to stop (Stopped is raised). A trial that fails
     is recorded and told as failed, and the others go on.
     """
-    costs = [0.0 if folder.trial(trial).result.exists() else _cost(trial) for trial in trials]
+    costs = [  # how long each takes beside the others, roughly: by epochs and MACs, and by what each image costs
+        0.0
+        if folder.trial(trial).result.exists()
+        else trial.training.epochs * (size_of(trial).macs + _MACS_OF_AN_IMAGE)
+        for trial in trials
+    ]
     whole = sum(costs) or 1.0
     for number, trial in enumerate(trials, start=1):
         files, before, share = folder.trial(trial), sum(costs[: number - 1]) / whole, costs[number - 1] / whole
@@ -106,11 +111,6 @@ def run_trials(
                 yield replace(progress, failure=failure)
                 continue
         yield replace(progress, finished=True)
-
-
-def _cost(trial: TrialSpec) -> float:
-    """How long a trial takes beside others of its run, roughly: by epochs and MACs, and by what each image costs."""
-    return trial.training.epochs * (size_of(trial).macs + _MACS_OF_AN_IMAGE)
 
 
 def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
@@ -149,7 +149,7 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
         mistakes |= {f"{sentence}{way_out}": None for sentence in missed}
     for trial in {trial.dataset.name: trial for trial in trials}.values():
         wanted = trial.training.train_size
-        if wanted is not None and wanted > (there := source_size(trial.source, trial.validation).training):
+        if wanted is not None and wanted > (there := source_size(trial.source, trial.validation)[0]):
             what = f"training.train_size is {wanted:,}, and {trial.source} has {there:,} to train on; lower it"
             mistakes[what] = None
         if prebuilt is not None:

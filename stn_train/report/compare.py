@@ -2,26 +2,27 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stn_train.errors import UserError
+from stn_train.report.page import records
 from stn_train.report.results import (
     Cell,
     Results,
     Trial,
-    by_cell,
     comparisons_of,
     paired_errors,
     read_trials,
     tabulate,
 )
+from stn_train.report.write import json_document
 from stn_train.run_folder import RunFolder
 from stn_train.specs import changes
-from stn_train.statistics import seeds_needed
+from stn_train.statistics import POWER, seeds_needed
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def compare_runs(folders: Sequence[RunFolder], points: float | None = None) -> S
                 within.append(_renamed(trial, run, trial.row["baseline"], run))
                 run_of[across[-1].row["model"]] = run
                 pairs += [(run, partner, trial)] if partner else []
-    results, own = tabulate(across), by_cell(within)
+    results, own = tabulate(across), _by_cell(within)
     if names and results.comparisons.empty:
         contents = "; ".join(f"{run} has {_contents(trials)}" for run, trials in runs.items())
         raise UserError(
@@ -112,7 +113,7 @@ def compare_runs(folders: Sequence[RunFolder], points: float | None = None) -> S
             for run, partner, trial in pairs
             if trial.row["model"] != partner.row["model"] and _same_network(trial, partner)
         },
-        needed=[] if points is None else [*_seeds_needed(own, points), *_seeds_needed(by_cell(across), points)],
+        needed=[] if points is None else [*_seeds_needed(own, points), *_seeds_needed(_by_cell(across), points)],
     )
 
 
@@ -225,3 +226,23 @@ def _check_same_dataset(first: str, theirs: Trial, run: str, mine: Trial) -> Non
         raise UserError(
             f"{first} and {run} mean different images by {theirs.row['dataset']}: only the same can be compared"
         )
+
+
+def _by_cell(trials: Sequence[Trial]) -> dict[Cell, list[Trial]]:
+    """Trials by their dataset and model, in their order."""
+    cells: dict[Cell, list[Trial]] = {}
+    for trial in trials:
+        cells.setdefault((trial.row["dataset"], trial.row["model"]), []).append(trial)
+    return cells
+
+
+def compared_document(found: SideBySide, points: float | None) -> dict[str, Any]:
+    """Runs side by side, as plain values: what `stn-train compare --json` prints. points: as `compare_runs` has it."""
+    return {
+        **json_document(found.across),
+        "within_runs": records(found.within),
+        "runs": found.runs,
+        "differences": [asdict(one) for one in found.differences],
+        "renamed": found.renamed,
+        "power": points and {"points": points, "share": POWER, "seeds": [asdict(one) for one in found.needed]},
+    }

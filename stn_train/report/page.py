@@ -141,7 +141,6 @@ def environment() -> Environment:
         "beside": beside,
         "transposed": lambda columns: [list(line) for line in zip(*columns, strict=True)],
         "without_empty_columns": without_empty_columns,
-        "fitting": fitting,
         "under_runs": under_runs,
         "within_run": lambda row, key: row[key].removesuffix(f" ({row['run']})"),
         "configured": configured,
@@ -176,16 +175,14 @@ def beside(numbers: Sequence[str], behind: Sequence[str]) -> list[str]:
     return [f"{number}{text.ljust(width)}" for number, text in zip(numbers, behind, strict=True)]
 
 
-def without_empty_columns(lines: Sequence[Sequence[str]], dash: str) -> list[list[str]]:
-    """A table, the header first, without the columns in which no line has anything, and a dash in other empty cells."""
-    _, *below = lines
-    shown = [index for index in range(len(lines[0])) if any(line[index] for line in below)]
-    return [[line[index] or dash for index in shown] for line in lines]
+def without_empty_columns(
+    lines: Sequence[Sequence[str]], dash: str, indent: int = 0, spare: Sequence[str] = ()
+) -> list[list[str]]:
+    """A table, the header first, without the columns in which no line has anything, and a dash in other empty cells.
 
-
-def fitting(lines: Sequence[Sequence[str]], indent: int, spare: Sequence[str]) -> list[list[str]]:
-    """A table, the header first, without as many of the columns `spare` as do not fit the terminal."""
-    kept = [list(column) for column in zip(*lines, strict=True)]
+    Nor has it as many of the columns `spare` as do not fit the terminal behind so many spaces.
+    """
+    kept = [[cell or dash for cell in column] for column in zip(*lines, strict=True) if any(column[1:])]
     for heading in spare:
         if indent + sum(2 + max(map(len, column)) for column in kept) - 2 > WIDTH:
             kept = [column for column in kept if column[0] != heading]

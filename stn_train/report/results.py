@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +95,7 @@ class Results:
 
     confusions: classes x classes counts, rows the true class, summed over the seeds. residual_curves: means over the
     seeds. warnings: of each trial's transformers at the end of training. experiment: None where it is not that of one.
+    files: what was written of them, the report and its pictures.
     """
 
     trials: pd.DataFrame
@@ -104,6 +106,7 @@ class Results:
     warnings: list[tuple[Trial, TransformerWarning]] = field(repr=False)
     experiment: ExperimentSpec | None = None
     robustness: Robust | None = None
+    files: Sequence[Path] = ()
 
 
 def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Trial:
@@ -203,9 +206,10 @@ def tabulate(trials: Sequence[Trial]) -> Results:
 
     Raises UserError where those of one dataset were not evaluated on the same images.
     """
-    cells = by_cell(trials)
+    cells: dict[Cell, list[Trial]] = {}
     first: dict[str, Trial] = {}
     for trial in trials:
+        cells.setdefault((trial.row["dataset"], trial.row["model"]), []).append(trial)
         before = first.setdefault(trial.row["dataset"], trial)
         if not (np.array_equal(trial.digit, before.digit) and np.array_equal(trial.label, before.label)):
             raise UserError(
@@ -253,14 +257,6 @@ _COMPARED = (
     *("dataset", "of", "part", "model", "baseline", "seeds", "difference", "difference_low", "difference_high", "p"),
     *("adjusted_p", "shown", "mcnemar"),
 )
-
-
-def by_cell(trials: Sequence[Trial]) -> dict[Cell, list[Trial]]:
-    """Trials by their dataset and model, in their order."""
-    cells: dict[Cell, list[Trial]] = {}
-    for trial in trials:
-        cells.setdefault((trial.row["dataset"], trial.row["model"]), []).append(trial)
-    return cells
 
 
 def paired_errors(

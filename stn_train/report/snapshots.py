@@ -52,27 +52,23 @@ class Drawing:
     content: bytes
 
 
-def drawings(trial: TrialSpec, seen: Mapping[Gallery, Arrays]) -> Iterator[Drawing]:
-    """The pictures of a trial from what there is to draw them from. "@" stands in no name of a model or a dataset."""
-    model, dataset = trial.model.name, trial.dataset.name
-    for kind, ending in KINDS.items():
-        if kind in seen:
-            title = render("sentences.j2", "picture_title", kind, dataset, model, trial.seed)
-            words = render("sentences.j2", "picture_words", kind, dataset, model)
-            yield Drawing(
-                kind, dataset, title, f"{kind}_{model}@{dataset}.{ending}", words, draw(kind, title, seen[kind])
-            )
+def drawings(trial: TrialSpec, seen: Mapping[Gallery, Arrays], with_strip: bool = False) -> Iterator[Drawing]:
+    """The pictures of a trial from what there is to draw them from. "@" stands in no name of a model or a dataset.
 
-
-def strip(trial: TrialSpec, seen: Arrays) -> Drawing:
-    """A few typical images and what the transformers of a trial make of them, for the first screen of a report.
-
-    seen: the arrays of examples.npz (see Gallery).
+    with_strip: with a few typical examples in a row, for the first screen of a report.
     """
     model, dataset = trial.model.name, trial.dataset.name
-    few = {name: array[seen["kind"] == 1] for name, array in seen.items()}
-    words = render("sentences.j2", "picture_words", "strip", dataset, model)
-    return Drawing("strip", dataset, "", f"strip@{dataset}.png", words, draw("strip", "", few))
+    kinds: list[tuple[str, str, Arrays]] = [(kind, end, seen[kind]) for kind, end in KINDS.items() if kind in seen]
+    if with_strip and "examples" in seen:
+        shown = seen["examples"]
+        kinds.insert(0, ("strip", "png", {name: array[shown["kind"] == 1] for name, array in shown.items()}))
+    for kind, ending, arrays in kinds:
+        words = render("sentences.j2", "picture_words", kind, dataset, model)
+        title, name = "", f"strip@{dataset}.png"
+        if kind != "strip":
+            title = render("sentences.j2", "picture_title", kind, dataset, model, trial.seed)
+            name = f"{kind}_{model}@{dataset}.{ending}"
+        yield Drawing(kind, dataset, title, name, words, draw(kind, title, arrays))
 
 
 def draw(kind: str, title: str, seen: Arrays) -> bytes:

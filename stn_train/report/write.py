@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,19 @@ from matplotlib.figure import Figure
 
 from stn_train import storage
 from stn_train.config import dump
-from stn_train.report.compare import SideBySide
 from stn_train.report.page import html, markdown, records, render
 from stn_train.report.plots import confusions, figure_file, learning_curves, residual_curves, robustness_curves
 from stn_train.report.results import Results, results_of
-from stn_train.report.snapshots import Drawing, drawings, strip
+from stn_train.report.snapshots import Drawing, drawings
 from stn_train.run_folder import RunFolder
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, trials_of
-from stn_train.statistics import POWER
 from stn_train.storage import at_home, clear_leftovers, folder_lock, json_text, write
 
 FORMAT = 6
 """The format version of report.json."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """What was written: a run's results, and the files that show them."""
-
-    results: Results
-    files: list[Path]
-
-
-def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> Report:
+def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> Results:
     """Write report.json, report.csv, trials.csv, report.md, report.html and the figures of what has finished there.
 
     Meanwhile no other process writes at the top of the folder. The same files give the same report, byte for byte.
@@ -52,8 +42,8 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
         names = ("report.json", "report.csv", "report.md", "report.html", "trials.csv")
         document, table, reading, page, rows = files = [folder.path / name for name in names]
         write(document, json_text(json_document(results)) + "\n")
-        write(table, csv_document(results))
-        write(rows, _csv(results.trials))
+        for path, text in zip((table, rows), csv_documents(results), strict=True):
+            write(path, text)
         paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
         values = {
             "title": experiment.name,
@@ -70,7 +60,7 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
         write(reading, markdown("report.j2", part="whole", **values))
         parts = {part: markdown("report.j2", part=part, **values) for part in ("tables", "details")}
         write(page, html(folder.path, parts, **values))
-    return Report(results, [*files, *(folder.figures / picture.name for picture in pictures)])
+    return replace(results, files=[*files, *(folder.figures / picture.name for picture in pictures)])
 
 
 def load_environment(path: Path) -> dict[str, Any] | None:
@@ -117,29 +107,24 @@ def json_document(results: Results) -> dict[str, Any]:
     }
 
 
-def compared_document(found: SideBySide, points: float | None) -> dict[str, Any]:
-    """Runs side by side, as plain values: what `stn-train compare --json` prints. points: as `compare_runs` has it."""
-    return {
-        **json_document(found.across),
-        "within_runs": records(found.within),
-        "runs": found.runs,
-        "differences": [asdict(one) for one in found.differences],
-        "renamed": found.renamed,
-        "power": points and {"points": points, "share": POWER, "seeds": [asdict(one) for one in found.needed]},
-    }
+def csv_documents(results: Results) -> tuple[str, str]:
+    """The table `summary`, with each model's difference to its baseline, and the table `trials`.
 
-
-def csv_document(results: Results) -> str:
-    """The table `summary`, with each model's difference to its baseline; values by seed are separated by spaces."""
+    Values that stand in one cell, as those of several seeds, are separated by spaces.
+    """
     compared = results.comparisons[results.comparisons["part"] == "all"]
     beside = compared.drop(columns=["of", "part", "baseline", "seeds", "shown"])
-    return _csv(results.summary.merge(beside, on=["dataset", "model"], how="left"))
+    written = []
+    for table in (results.summary.merge(beside, on=["dataset", "model"], how="left"), results.trials):
+        for name in set(_SEVERAL) & set(table):
+            values = [" ".join(map(str, value)) if isinstance(value, tuple) else value for value in table[name]]
+            table = table.assign(**{name: values})
+        written.append(str(table.to_csv(index=False, lineterminator="\n")))
+    return written[0], written[1]
 
 
-def _csv(table: pd.DataFrame) -> str:
-    """A table as CSV, with spaces between values that stand in one cell."""
-    joined = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value)
-    return str(joined.to_csv(index=False, lineterminator="\n"))
+_SEVERAL = ("tta_angles", "seeds", "seed_errors", "paired_seeds", "mcnemar")
+"""Columns whose cells hold several values."""
 
 
 def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -> Iterator[Drawing]:
@@ -148,10 +133,10 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
     split = "validation" if experiment.validation else "test"
     curves = results.robustness.curves if results.robustness else pd.DataFrame(columns=["dataset", "factor", "trained"])
     rotated = curves[curves["factor"] == "rotation"]
+    figures: list[tuple[str, str, list[str], Callable[..., Figure], tuple[Any, ...]]] = []
     if rotated["trained"].nunique() > 1:
-        models = list(dict.fromkeys(rotated["model"]))
         panels = [panel for _, panel in rotated.groupby("dataset", sort=False)]
-        yield _drawing("rotation_ranges", "", models, split, robustness_curves, split, panels)
+        figures.append(("rotation_ranges", "", list(rotated["model"].unique()), robustness_curves, (split, panels)))
     for dataset in dict.fromkeys(results.summary["dataset"]):
         models = [model for of, model in results.confusions if of == dataset]
         trials = {
@@ -162,30 +147,23 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
         for seeds in trials.values():
             first = min(seeds, key=attrgetter("seed"))
             gallery = folder.trial(first).load_gallery()
-            if "examples" in gallery and not shown:
-                shown = True
-                yield strip(first, gallery["examples"])
-            yield from drawings(first, gallery)
+            yield from drawings(first, gallery, with_strip=not shown)
+            shown |= "examples" in gallery
         if panels := [panel for _, panel in curves[curves["dataset"] == dataset].groupby("factor", sort=False)]:
-            yield _drawing("robustness", dataset, models, split, robustness_curves, split, panels)
+            figures.append(("robustness", dataset, models, robustness_curves, (split, panels)))
         epochs = {
             model: [records for one in seeds if (records := folder.trial(one).load_metrics())]
             for model, seeds in trials.items()
         }
         if any(epochs.values()):
-            yield _drawing("learning_curves", dataset, models, split, learning_curves, split, epochs)
+            figures.append(("learning_curves", dataset, models, learning_curves, (split, epochs)))
         left = {model: results.residual_curves.get((dataset, model), ()) for model in models}
         if told := [model for model, parts in left.items() if parts]:
-            yield _drawing("courses", dataset, told, split, residual_curves, left)
+            figures.append(("courses", dataset, told, residual_curves, (left,)))
         matrices = {model: results.confusions[dataset, model] for model in models}
-        yield _drawing("confusions", dataset, models, split, confusions, matrices)
-
-
-def _drawing(
-    kind: str, dataset: str, models: list[str], split: str, draw: Callable[..., Figure], *shown: Any
-) -> Drawing:
-    """A figure of what is `shown`, with its title and what is to be seen."""
-    title = render("sentences.j2", "picture_title", kind, dataset)
-    words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(models), split)
-    name = f"{kind}@{dataset}.png" if dataset else f"{kind}.png"
-    return Drawing(kind, dataset, title, name, words, figure_file(draw(title, *shown)))
+        figures.append(("confusions", dataset, models, confusions, (matrices,)))
+    for kind, dataset, models, draw, of in figures:
+        title = render("sentences.j2", "picture_title", kind, dataset)
+        words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(models), split)
+        name = f"{kind}@{dataset}.png" if dataset else f"{kind}.png"
+        yield Drawing(kind, dataset, title, name, words, figure_file(draw(title, *of)))

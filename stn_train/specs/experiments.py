@@ -221,20 +221,10 @@ class ExperimentSpec(Spec):
     @field_validator("models")
     @classmethod
     def _with_controls(cls, models: tuple[ModelSpec, ...], info: ValidationInfo) -> tuple[ModelSpec, ...]:
-        """Each model followed by its controls, where `controls` asks for them and none is named yet."""
-        if not info.data.get("controls"):
-            return models
-        names = {model.name for model in models}
-        controls = (controls_of(model) for model in models)
-        added = (() if any(one.name in names for one in of_model) else of_model for of_model in controls)
-        everything = tuple(entry for model, new in zip(models, added, strict=True) for entry in (model, *new))
-        if len(everything) > MOST:
-            raise ValueError(f"with their controls these are {len(everything)} models, and at most {MOST} are allowed")
-        return no_twins(everything)
+        """Each model followed by its controls, where `controls` asks for them and none is named yet.
 
-    @field_validator("models")
-    @classmethod
-    def _can_read_the_datasets(cls, models: tuple[ModelSpec, ...], info: ValidationInfo) -> tuple[ModelSpec, ...]:
+        Raises ValueError where a model cannot read a dataset.
+        """
         added = [dataset.name for dataset in info.data.get("datasets", ()) if dataset.addition]
         for model in models:
             if added and model.transformer and model.transformer.localisation == "equivariant":
@@ -242,7 +232,15 @@ class ExperimentSpec(Spec):
                     f"{model.name} turns an image to where its one digit is upright (localisation: equivariant), and "
                     f"images of {added[0]} show two; leave one of them out"
                 )
-        return models
+        if not info.data.get("controls"):
+            return models
+        names = {model.name for model in models}
+        controls = (controls_of(model) for model in models)
+        new = (() if any(one.name in names for one in of_model) else of_model for of_model in controls)
+        everything = tuple(entry for model, its in zip(models, new, strict=True) for entry in (model, *its))
+        if len(everything) > MOST:
+            raise ValueError(f"with their controls these are {len(everything)} models, and at most {MOST} are allowed")
+        return no_twins(everything)
 
 
 class TrialSpec(Spec):

@@ -12,9 +12,9 @@ from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, compared, finish,
 
 from stn_train import storage
 from stn_train.errors import UserError
+from stn_train.report import results_of
 from stn_train.report.page import WIDTH, summary
 from stn_train.report.plots import confusions, learning_curves, residual_curves
-from stn_train.report.results import results_of
 from stn_train.report.snapshots import KINDS
 from stn_train.report.status import status, status_text
 from stn_train.report.write import report_run
@@ -313,7 +313,7 @@ def test_the_papers_figure_stands_beside_ours(tmp_path: Path) -> None:
     for trial in trials:
         finish(folder, trial, errors=3)
     report = report_run(folder)
-    header, *lines = summary(report.results).split("\n\n")[0].splitlines()
+    header, *lines = summary(report).split("\n\n")[0].splitlines()
     assert header.split()[-1] == "paper"
     assert [line.split()[-1] for line in lines[:3]] == ["-", "3.5", "1.7"]
     assert len(header) <= WIDTH
@@ -326,7 +326,7 @@ def test_the_papers_figure_stands_beside_ours(tmp_path: Path) -> None:
 
 def test_without_the_papers_figures_nothing_speaks_of_them(one_seed: RunFolder) -> None:
     report = report_run(one_seed)
-    assert "paper" not in summary(report.results) + report.files[2].read_text()
+    assert "paper" not in summary(report) + report.files[2].read_text()
 
 
 MIXTURES = {
@@ -364,7 +364,7 @@ def test_any_mixture_of_datasets_is_reported(tmp_path: Path, keys: dict[str, Any
     assert {cell: sum("of_class" in key for key in line if line[key]) for cell, line in lines.items()} == cells
     for table in re.findall(r"(?:^\|.*\n)+", reading, re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1
-    text = summary(report.results)
+    text = summary(report)
     assert max(map(len, text.splitlines())) <= WIDTH
     words = [text, reading.split("## To run it again")[0], re.sub(r"base64,\S+|<[^>]*>", "", page)]
     assert not [found for said in words for found in re.findall(r"\b(?:None|nan|inf)\b", said)]
@@ -387,7 +387,7 @@ def test_the_error_of_each_seed_is_shown_so_that_one_that_collapsed_is_seen(
     for trial in trials:
         finish(folder, trial, errors=89 if (trial.model.name, trial.seed) == ("st_cnn", 2) else 3 + trial.seed)
     report = report_run(folder)
-    text, reading, page = summary(report.results), *(path.read_text() for path in report.files[2:4])
+    text, reading, page = summary(report), *(path.read_text() for path in report.files[2:4])
     names = [f"{dataset} " if len(datasets) > 1 else "" for dataset in datasets]
     for model, errors in (("cnn", "3.00, 4.00, 5.00"), ("st_cnn", "3.00, 4.00, 89.00")):
         assert f"{model}, error seed by seed: {'; '.join(name + errors for name in names)}" in text.splitlines()
@@ -396,7 +396,7 @@ def test_the_error_of_each_seed_is_shown_so_that_one_that_collapsed_is_seen(
 
 def test_of_one_seed_nothing_is_said_seed_by_seed(one_seed: RunFolder) -> None:
     report = report_run(one_seed)
-    assert "seed by seed" not in summary(report.results)
+    assert "seed by seed" not in summary(report)
     assert "of each seed" not in report.files[2].read_text()
 
 

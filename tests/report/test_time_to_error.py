@@ -9,7 +9,7 @@ from pathlib import Path
 from made_up_run import begin, finish
 
 from stn_train.report.results import results_of
-from stn_train.report.write import csv_document
+from stn_train.report.write import csv_documents
 
 SCRIPT = Path(__file__).parents[2] / "scripts/time_to_error.sh"
 TRAINED = """\
@@ -25,7 +25,7 @@ def test_the_time_to_an_error_is_told(tmp_path):
     folder, trials = begin(tmp_path, models=["st_cnn"], seeds=[1, 2])
     for trial in trials:
         finish(folder, trial, errors=trial.seed)
-    (tmp_path / "report.csv").write_text(csv_document(results_of(folder)))
+    (tmp_path / "report.csv").write_text(csv_documents(results_of(folder))[0])
     (tmp_path / "copy/scripts").mkdir(parents=True)
     copy = shutil.copy(SCRIPT, tmp_path / "copy/scripts")
     (tmp_path / "stn-train").write_text(TRAINED)
