@@ -84,7 +84,7 @@ def draw(family: str, words: str, numbers: list[float], image: Tensor, before: A
     before.plot(*corner.numpy(), "o", color="C3", markersize=5)
     after.plot(-0.5, -0.5, "o", color="C3", markersize=5, clip_on=False)
     before.set(xlim=(-12, SIZE + 11), ylim=(SIZE + 11, -12), facecolor="0.25")
-    before.set_title(f"{family} ({FAMILIES[family].parameters})", fontsize=9, weight="bold", loc="left")
+    before.set_title(f"{family} ({len(FAMILIES[family].identity)})", fontsize=9, weight="bold", loc="left")
     before.set_xlabel(words, fontsize=7.5, loc="left")
 
 

@@ -75,6 +75,8 @@ def values(said: Mapping[str, Any]) -> str:
         return "a pair of such numbers"
     if said["type"] == "array":
         return f"a list of {said.get('minItems', 0)} to {said['maxItems']:,}: {values(said['items'])}"
+    if said["type"] == "object":
+        return f"a mapping to {values(said['additionalProperties'])}"
     if said["type"] not in ("integer", "number"):
         return {"boolean": "`true`, `false`", "null": "`null`", "string": "text"}[said["type"]]
     low = f"{said['minimum']:,}" if "minimum" in said else f"above {said['exclusiveMinimum']:,}"

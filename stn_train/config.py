@@ -213,6 +213,7 @@ def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
 
 _SENTENCES = {
     "bool_type": "expected true or false, not {shown}",
+    "dict_type": "expected a number or a mapping, not {shown}",
     "finite_number": "expected a finite number, not {shown}",
     "float_type": "expected a number, not {shown}",
     "int_type": "expected a whole number, not {shown}",
@@ -233,6 +234,8 @@ _EXAMPLES = {"datasets": "[rts]", "models": "[cnn, st_cnn]", "name": "mine", "cl
 
 def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
     """What is wrong with the value at `loc`, and how to mend it."""
+    if error["loc"][-1:] == ("[key]",):
+        value = loc[-1]
     limits, shown = error.get("ctx", {}), show(value)
     match error["type"]:
         case "missing" if _is_missing(error):

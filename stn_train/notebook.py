@@ -25,7 +25,8 @@ from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
 from stn_train.data.sources import load_split
 from stn_train.errors import TrialError, UserError, did_you_mean
 from stn_train.experiment import load
-from stn_train.models import build, insert
+from stn_train.models import insert
+from stn_train.models import network as networks
 from stn_train.models.network import Network
 from stn_train.run_folder import RunFolder, TrialFolder, unnumbered
 from stn_train.specs import DatasetSpec, ExperimentSpec, ModelSpec, Source, TrialSpec, trials_of
@@ -238,7 +239,7 @@ def build_model(
     """
     spec = validated(ModelSpec, model)
     torch.manual_seed(seed)
-    return build.build_model(spec, size, parameters, channels, classes)
+    return networks.build_model(spec, size, parameters, channels, classes)
 
 
 @dataclass(frozen=True)

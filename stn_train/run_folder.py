@@ -156,12 +156,9 @@ class TrialFolder:
         self.robustness = path / "robustness.json"
         self.checkpoint = path / "checkpoint.pt"
         self.failure = path / "failure.json"
-
-    @property
-    def anew(self) -> str:
-        """How to mend what was found."""
         delete = f"delete {self.result} and " if self.result.exists() else ""
-        return f"{delete}give the run's command again, which writes it anew"
+        self.anew = f"{delete}give the run's command again, which writes it anew"
+        """How to mend what is damaged."""
 
     def load(self, kind: type[Record], path: Path) -> Record:
         """The record in one of the files in JSON, such as `load(Timing, files.timing)`.

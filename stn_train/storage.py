@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -36,19 +36,20 @@ ARCHIVE: Final[Seal] = b"\0\0", b"G\0", b"sha256 %b"
 """The length of a zip archive's comment, 0 or 71, and the comment."""
 
 
-@contextmanager
-def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
-    """Open a file to write that appears under `path`, whole and on disk, when the block ends without an error.
+def write(path: Path, content: bytes | str, seal: Seal | None = None, before: Path | None = None) -> None:
+    """Write bytes, or text in UTF-8, to `path`, atomically: it appears there whole and on disk.
 
     Until then, and after an error, whatever stood under `path` stays as it was; afterwards it stands under `before`,
-    where that is given. Folders are made as needed. Raises UserError where it vanishes meanwhile, and OSError, which
-    names `path` or its folder, where the system refuses.
+    where that is given. Folders are made as needed. `seal` is one of JSON, LINES and ARCHIVE, where a checksum is
+    wanted; see `with_checksum`. Raises UserError where it vanishes meanwhile, and OSError, which names `path` or its
+    folder, where the system refuses.
     """
+    content = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = str(path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "x+b") as file:  # of one that cannot be read, numpy does not say why it could not write
-            yield file
+        with open(temporary, "xb") as file:
+            file.write(with_checksum(content, seal) if seal else content)
             file.flush()
             os.fsync(file.fileno())
         if before is not None and path.exists():
@@ -67,16 +68,6 @@ def atomic(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             os.unlink(temporary)
-
-
-def write(path: Path, content: bytes | str, seal: Seal | None = None, before: Path | None = None) -> None:
-    """Write bytes, or text in UTF-8, to `path`, atomically; what stood there goes to `before`, where that is given.
-
-    `seal` is one of JSON, LINES and ARCHIVE, where a checksum is wanted; see `with_checksum`.
-    """
-    content = content.encode() if isinstance(content, str) else content
-    with atomic(path, before) as file:
-        file.write(with_checksum(content, seal) if seal else content)
 
 
 def json_text(value: Any, only_ascii: bool = False) -> str:
@@ -101,14 +92,6 @@ def clear_leftovers(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def check_links(folder: Path) -> None:
-    """Raise UserError where a folder below this one is a link out of it: what is written there would go elsewhere."""
-    for place, folders, _ in os.walk(folder):
-        for link in (Path(place, name) for name in folders):
-            if link.is_symlink() and not link.resolve().is_relative_to(folder.resolve()):
-                raise UserError(f"{link} is a link, which leads out of {folder}; put the folder itself there")
-
-
 _LOCK, _AT_WORK = ".lock", ".at-work"  # what is locked, and stays; and what says who is at work, while somebody is
 
 
@@ -116,10 +99,10 @@ _LOCK, _AT_WORK = ".lock", ".at-work"  # what is locked, and stays; and what say
 def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[None]:
     """Keep out of a folder, made as needed, every other process that asks here for the same folder.
 
-    Whoever comes in finds nothing there that was left half-written.
-    Where one is inside, raises UserError, which says which process it is; or, with `stop`, waits until it has left, and
-    raises Stopped as soon as `stop` says so. The system lets go when a process ends, however it ends; where it cannot
-    lock (some network drives), nobody is kept out.
+    Whoever comes in finds nothing there that was left half-written. Where one is inside, raises UserError, which says
+    which process it is; or, with `stop`, waits until it has left, and raises Stopped as soon as `stop` says so. The
+    system lets go when a process ends, however it ends; where it cannot lock (some network drives), nobody is kept out.
+    Raises UserError where a folder below is a link out of this one: what is written there would go elsewhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock, at_work = FileLock(folder / _LOCK), folder / _AT_WORK
@@ -138,6 +121,10 @@ def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterato
     since = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z}"
     write(at_work, f"process {os.getpid()} on {platform.node()}, since {since}")
     try:
+        for place, folders, _ in os.walk(folder):
+            for link in (Path(place, name) for name in folders):
+                if link.is_symlink() and not link.resolve().is_relative_to(folder.resolve()):
+                    raise UserError(f"{link} is a link, which leads out of {folder}; put the folder itself there")
         yield
     finally:
         with suppress(OSError):

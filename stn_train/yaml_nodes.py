@@ -110,7 +110,7 @@ def override(source: YamlValues, text: str, called: str | None = None) -> None:
     `called` is what a sentence calls it; `--set KEY=VALUE` if not given. Mappings on the way that are absent are made.
     Raises UserError where `text` cannot be followed.
     """
-    words = called or f"--set {short(' '.join(text.split()), 60)}"
+    words = called or f"--set {' '.join(text.split())}"
     key, equals, value = text.partition("=")
     steps = key.strip().split(".")
     if not equals or not all(steps) or not key.isprintable():
@@ -161,6 +161,6 @@ def show(value: Any) -> str:
             return short(repr(value))
 
 
-def short(text: str, most: int = 40) -> str:
-    """A text cut to `most` characters."""
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+def short(text: str) -> str:
+    """A text cut to 40 characters."""
+    return text if len(text) <= 40 else f"{text[:37]}..."

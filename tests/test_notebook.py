@@ -216,7 +216,7 @@ def test_a_run_shows_itself_as_one_fragment_with_the_verdict(trained):
     shown = trained.comparisons["shown"].item()
     assert f"{abs(trained.comparisons['difference'].item()):.2f}" in page
     assert ("no difference" in page.lower()) != shown
-    assert all(f"{error:.2f}" in page for error in trained.summary["error"])
+    assert all(f"{accuracy:.2f}" in page for accuracy in trained.summary["accuracy"])
     assert "2 of 2" in repr(trained)
 
 

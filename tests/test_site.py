@@ -48,7 +48,11 @@ def test_the_configuration_reference_has_every_preset_and_configuration() -> Non
         ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, "above 0 to below 1"),
         ({"anyOf": [{"enum": ["auto"]}, {"type": "null"}], "default": None}, "`auto`"),
         ({"anyOf": [{"enum": ["auto"]}, {"type": "null"}]}, "`auto`, or `null`"),
-        ({"$ref": "#/$defs/EpochMultiplierSpec"}, "[keys](#epoch-multiplier)"),
+        ({"$ref": "#/$defs/EncoderSpec"}, "[keys](#encoder)"),
+        (
+            {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1, "maximum": 9}},
+            "a mapping to 1 to 9",
+        ),
     ],
 )
 def test_bounds_are_told_in_words(said: dict[str, Any], words: str) -> None:

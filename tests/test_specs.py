@@ -117,6 +117,9 @@ def test_a_resolved_experiment_resolves_to_itself() -> None:
         {"training": {"train_size": 99}},
         {"epoch_multiplier": {"fcn": 0}},
         {"epoch_multiplier": {"mine": 2}},
+        {"epoch_multiplier": 0},
+        {"epoch_multiplier": 1.5},
+        {"epoch_multiplier": [5]},
         {"models": ["fcn"], "epoch_multiplier": {"fcn": 101}, "training": {"epochs": 100}},
     ],
 )
@@ -136,6 +139,12 @@ def test_a_classifiers_models_train_longer_with_and_without_a_transformer() -> N
     trials = trials_of(experiment(models=models, epoch_multiplier={"fcn": 10}, training={"epochs": 3}))
     assert [trial.training.epochs for trial in trials] == [30, 30, 3, 3]
     assert [trial.training.localisation_lr for trial in trials] == [1.0, 0.05, 1.0, 0.05]
+
+
+def test_one_number_multiplies_the_epochs_of_every_classifier() -> None:
+    models = ["fcn", "st_cnn", {"name": "mine", "classifier": "package.module:function"}]
+    trials = trials_of(experiment(models=models, epoch_multiplier=4, training={"epochs": 3}))
+    assert [trial.training.epochs for trial in trials] == [12, 12, 12]
 
 
 def test_a_models_trials_train_by_what_it_was_tuned_to_and_write_it_as_before() -> None:

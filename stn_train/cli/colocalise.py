@@ -63,10 +63,13 @@ def colocalise(
     runtime = open_runtime(device, threads, data_root or spec.data_root, None)
     folder = ColocalisationFolder(output_dir or Path("runs") / spec.name)
     display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
+    ended: set[str] = set()
     with stop_on_signal() as received:
         try:
             for progress in run_colocalisation(spec, cells, folder, runtime, lambda: bool(received)):
-                _show(progress, display, len(cells))
+                _show(progress, display, len(cells), len(ended))
+                if progress.part != "encoder" and (progress.found is not None or progress.failure is not None):
+                    ended.add(progress.part)
         except Stopped:
             display.close()
             raise stopped("the finished cells are kept, the running one begins anew", received[0]) from None
@@ -82,8 +85,8 @@ def colocalise(
         raise typer.Exit(1)
 
 
-def _show(progress: "ColocalisationProgress", display: "ProgressDisplay", cells: int) -> None:
-    """A part begins, goes on, has ended, or has failed."""
+def _show(progress: "ColocalisationProgress", display: "ProgressDisplay", cells: int, ended: int) -> None:
+    """A part begins, goes on, has ended, or has failed; so many cells have ended before."""
     if progress.warning is not None:
         display.line(f"warning: {progress.warning}")
     if progress.failure is not None:
@@ -96,6 +99,6 @@ def _show(progress: "ColocalisationProgress", display: "ProgressDisplay", cells:
         took = "was finished before" if progress.skipped else f"{display.seconds:.1f} s"
         display.end(f"{progress.part:8}  {what} {progress.found:.1f} %  {took}")
     elif progress.done == 0:
-        display.begin(progress.part, 100, "%")
+        display.begin(progress.part, 100, "%", ended / cells, 0 if progress.part == "encoder" else 1 / cells)
     else:
         display.after_step(100 * progress.done)

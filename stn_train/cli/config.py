@@ -21,14 +21,15 @@ Config = Annotated[
 
 @app.command("list")
 def list_() -> None:
-    """List the shipped configurations."""
+    """List the shipped configurations, with their times."""
     from stn_train.config import shipped
 
     known = shipped()
     width = max(map(len, known), default=0)
     for name, path in known.items():
         with path.open(encoding="utf-8") as file:
-            typer.echo(f"{name:{width}}  {file.readline().lstrip('# ').rstrip()}")
+            subject, time = (file.readline().lstrip("# ").rstrip() for _ in range(2))
+        typer.echo(f"{name:{width}}  {time}\n  {subject}")
 
 
 @app.command()

@@ -1,4 +1,5 @@
-"""Progress on stderr: bars on a terminal, one line an epoch elsewhere; only warnings and failures when quiet."""
+"""Progress on stderr: two bars on a terminal, of the part that is worked on and of the whole; elsewhere one line an
+epoch. Only warnings and failures when quiet."""
 
 import sys
 import time
@@ -21,9 +22,12 @@ class ProgressDisplay:
     quiet: bool
     where: str
     failed: list[str] = field(default_factory=list)
-    warned: set[tuple[str, str]] = field(default_factory=set)
+    warned: set[tuple[str, str, int]] = field(default_factory=set)
+    whole: "tqdm[Never] | None" = None
     bar: "tqdm[Never] | None" = None
     stepped: bool = False
+    before: float = 0.0
+    share: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
     def show(self, progress: "RunProgress") -> None:
@@ -39,8 +43,9 @@ class ProgressDisplay:
             from stn_train.report.diagnostics import warnings_of  # there is nothing to warn of before an epoch's end
 
             for warning in warnings_of(record, trial.training):
-                if (trial.key, warning.kind) not in self.warned:  # each trouble once a trial
-                    self.warned.add((trial.key, warning.kind))
+                once = (trial.key, warning.fault, warning.number)  # each trouble once a trial
+                if once not in self.warned:
+                    self.warned.add(once)
                     self.line(f"warning: {trial.key}: {warning.sentence}")
         if self.quiet:
             return
@@ -48,9 +53,10 @@ class ProgressDisplay:
         if progress.skipped:
             self.end(f"{title}  was finished before")
         elif progress.finished:
-            self.close()
+            if self.bar is not None:
+                self.end(f"  {self.bar.postfix or 'was trained before'}  {self.seconds:.1f} s")
         elif record is None:
-            self.begin(title, trial.training.epochs, "epochs")
+            self.begin(title, trial.training.epochs, "epochs", progress.before, progress.share)
         elif self.bar is not None:
             self.bar.set_postfix_str(f"error {record.error:.2f} %, loss {record.loss:.2f}")
         else:
@@ -65,19 +71,30 @@ class ProgressDisplay:
             self.line(f"{parts} {noun if parts == 1 else f'{noun}s'} {self.where}")
         self.where = ""
 
-    def begin(self, title: str, total: int, unit: str) -> None:
-        """A part begins, which is done after `total` of its unit."""
-        self.close()
+    def begin(self, title: str, total: int, unit: str, before: float = 0.0, share: float = 0.0) -> None:
+        """A part begins, which is done after `total` of its unit.
+
+        It is a `share` of the whole, of which a share `before` was done earlier. A part without a share has one bar.
+        """
+        self.end_bar()
         self.began, self.stepped = time.monotonic(), False
-        if sys.stderr.isatty():
-            self.bar = tqdm(total=total, desc=title, bar_format=_FORMAT.replace("UNIT", unit), file=sys.stderr)
-            if (self.bar.ncols or 0) < 1:  # a terminal that does not know its size
-                self.bar.ncols, self.bar.nrows = 79, 24
+        self.before, self.share = before, share
+        if not self.quiet and sys.stderr.isatty():
+            self.line(title)
+            if share and self.whole is None:
+                self.whole = _bar(1, "{percentage:.0f} % of all", before)
+            self.bar = _bar(total, f"{{n:.1f}} of {{total}} {unit}")
 
     def after_step(self, done: float) -> None:
         """So much of the part is done; what was done before the first step, and its loading, is not timed."""
         if self.bar is None:
             return
+        of_whole = self.before + self.share * done / (self.bar.total or 1)
+        if self.whole is not None:
+            if not self.stepped:  # what came before it was timed, or was done by somebody else
+                self.whole.initial += of_whole - self.whole.n
+                self.whole.n = of_whole
+            self.whole.update(of_whole - self.whole.n)
         if self.stepped:
             self.bar.update(done - self.bar.n)
         else:
@@ -92,27 +109,50 @@ class ProgressDisplay:
 
     def end(self, text: str) -> None:
         """A line on what has been done."""
-        self.close()
+        self.end_bar()
         self.began = time.monotonic()
         self.line(text)
 
     def fail(self, key: str, text: str) -> None:
         """A part has failed: told even when quiet."""
-        self.close()
+        self.end_bar()
         self.failed.append(key)
         self.line(text)
 
-    def close(self) -> None:
-        """Leave the terminal as it should be."""
+    def end_bar(self) -> None:
+        """A part has ended; that of the whole stays."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
 
+    def close(self) -> None:
+        """Leave the terminal as it should be."""
+        self.end_bar()
+        if self.whole is not None:
+            self.whole.close()
+            self.whole = None
+
     @staticmethod
     def line(text: str) -> None:
-        """A line of its own, above a bar where there is one."""
+        """A line of its own, above the bars where there are any."""
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
 
 
-_FORMAT = "{desc} |{bar}| {n:.1f} of {total} UNIT, {remaining} left{postfix}"
+def _bar(total: int, done: str, initial: float = 0.0) -> "tqdm[Never]":
+    """A bar on stderr, with the time that is left, which vanishes when it is closed; `done`: how it says how far it is.
+
+    The time is told from the mean speed. `miniters`: a look at the clock after every step, however fast they were.
+    """
+    made: tqdm[Never] = tqdm(
+        total=total,
+        initial=initial,
+        bar_format=f"|{{bar:15}}| {done}, {{remaining}} left{{postfix}}",
+        file=sys.stderr,
+        leave=False,
+        smoothing=0,
+        miniters=0,
+    )
+    if (made.ncols or 0) < 1:  # a terminal that does not know its size
+        made.ncols, made.nrows = 79, 24
+    return made

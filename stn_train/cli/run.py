@@ -1,5 +1,6 @@
 """`stn-train run`: train what a configuration says, and report."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +44,10 @@ def run(
         typer.Option("--tensorboard", help="Log every epoch for TensorBoard, below tensorboard/ in the results."),
     ] = False,
     allow_imports: AllowImports = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, estimate for how long, and stop.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train with and without transformers, and compare.
@@ -56,6 +60,8 @@ def run(
     """
     from stn_train.experiment.run import check_imports
 
+    if as_json and not dry_run:
+        raise UserError("--json goes with --dry-run; `stn-train status RUN` and report.json tell of what was trained")
     experiment, trials = _planned(config, overrides or [], seeds, only, validate)
     if not allow_imports:
         check_imports(experiment, config)
@@ -68,12 +74,13 @@ def run(
     from stn_train.experiment.runtime import open_runtime
     from stn_train.run_folder import RunFolder
 
+    folder = RunFolder(output_dir or Path("runs") / experiment.name)
     if dry_run:
         check_trials(trials, experiment.prebuilt)
-        typer.echo(_plan(trials))
-        return
     runtime = open_runtime(device, threads, data_root or experiment.data_root, experiment.prebuilt)
-    folder = RunFolder(output_dir or Path("runs") / experiment.name)
+    if dry_run:
+        typer.echo(_plan(trials, folder, runtime, as_json, quiet))
+        return
     everything, failed = _train(experiment, trials, folder, runtime, quiet, tensorboard)
     if folder.finished(everything):
         from stn_train.report.page import summary
@@ -150,33 +157,51 @@ def _seed_list(text: str) -> list[int]:
         raise UserError(f"--seeds {text}: expected whole numbers separated by commas, such as 0,1,2") from None
 
 
-def _plan(trials: "list[TrialSpec]") -> str:
-    """The table of --dry-run: a line for each dataset and model."""
-    from stn_train.experiment.trial import size_of
-    from stn_train.report.page import aligned
+def _plan(trials: "list[TrialSpec]", folder: "RunFolder", runtime: "Runtime", as_json: bool, quiet: bool) -> str:
+    """What --dry-run says: a line for each dataset and model, and for how long all would train; or the same as JSON."""
+    from dataclasses import asdict
 
-    lines = [["dataset", "model", "canvas", "output", "width", "parameters", "MACs", "epochs", "seeds"]]
-    seeds: dict[tuple[str, str], list[str]] = {}
-    for trial in trials:
-        seeds.setdefault((trial.dataset.name, trial.model.name), []).append(str(trial.seed))
-    for trial in {(trial.dataset.name, trial.model.name): trial for trial in trials}.values():
-        size = size_of(trial)
-        transformer = trial.model.transformer
-        lines.append(
-            [
-                trial.dataset.name,
-                trial.model.name,
-                _pixels(trial.dataset.canvas),
-                _pixels(transformer.output_size) if transformer and 0 in transformer.before else "-",
-                "-" if size.width is None else f"{size.width:g}",
-                f"{size.parameters:,}",
-                f"{size.macs:,}",
-                str(trial.training.epochs),
-                ",".join(seeds[trial.dataset.name, trial.model.name]),
-            ]
+    import torch
+
+    from stn_train.cli.progress import ProgressDisplay
+    from stn_train.experiment.estimate import plan
+    from stn_train.report.page import WIDTH, aligned
+    from stn_train.storage import json_text
+
+    cells = []
+    display = ProgressDisplay(quiet, "")
+    display.begin(
+        "measuring a few steps of each model", len({trial.key.rpartition("/")[0] for trial in trials}), "models"
+    )
+    for cell in plan(trials, folder, runtime):
+        cells.append(cell)
+        display.after_step(len(cells))
+    display.close()
+    left, finished = sum(cell.seconds_left for cell in cells), sum(cell.finished for cell in cells)
+    where = {"device": str(runtime.device), "threads": torch.get_num_threads()}
+    if as_json:
+        total = {"trials": len(trials), "finished": finished, "seconds_left": left}
+        return json_text(where | total | {"cells": [asdict(cell) for cell in cells]}).rstrip()
+    lines = [["dataset", "model", "width", "parameters", "MACs", "epochs", "a trial"]]
+    for cell in cells:
+        width = "-" if cell.width is None else f"{cell.width:g}"
+        numbers = [width, f"{cell.parameters:,}", f"{cell.macs / 1e6:.1f} M", str(cell.epochs)]
+        lines.append([cell.dataset, cell.model, *numbers, _duration(cell.seconds_per_trial)])
+    counted = f"{len(trials)} {'trial' if len(trials) == 1 else 'trials'}"
+    said = f"{counted}, {finished} of them finished" if finished else counted
+    on = f"{where['device']} with {where['threads']} {'thread' if where['threads'] == 1 else 'threads'}"
+    sentence = f"{said}: nothing is left to train."
+    if left:
+        sentence = (
+            f"{said}: about {_duration(left)} left on {on}. This is an estimate, from a few steps of each model; with "
+            "other work on the machine it takes longer."
         )
-    return f"{aligned(lines, names=2)}\n\n{len(trials)} {'trial' if len(trials) == 1 else 'trials'}"
+    return f"{aligned(lines, names=2)}\n\n{textwrap.fill(sentence, WIDTH)}"
 
 
-def _pixels(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
+def _duration(seconds: float) -> str:
+    """A duration to about two figures: 45 s, 12 min, 3.5 h, 12 days."""
+    units = ("s", 1, 90), ("min", 60, 90 * 60), ("h", 3600, 48 * 3600)
+    unit, length = next(((unit, length) for unit, length, most in units if seconds < most), ("days", 86_400))
+    number = seconds / length
+    return f"{number:.0f} {unit}" if number >= 10 else f"{number:.1f} {unit}"

@@ -68,7 +68,6 @@ def run_colocalisation(
     if folder.config.exists():
         load_config(str(folder.config), kind=ColocalisationSpec)  # refuses the folder of a run, or of somebody else
     with storage.folder_lock(folder.path):
-        storage.check_links(folder.path)
         _check_unchanged(spec, folder)
         for path in (folder.encoder.path, *(folder.cell(cell) for cell in cells)):
             storage.clear_leftovers(path)

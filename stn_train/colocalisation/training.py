@@ -15,10 +15,9 @@ from stn_train.errors import TrialError
 from stn_train.geometry import ATTENTION, TRANSLATION
 from stn_train.models.localisation import LOCALISATIONS
 from stn_train.models.transformer import SpatialTransformer
-from stn_train.specs import DIGIT, Localisation
-from stn_train.training.loop import one_cycle
+from stn_train.specs import DIGIT, RECIPES, Localisation, TrainingSpec
+from stn_train.training.loop import scheduled_lr
 
-_WARM_UP = 0.2
 _SHRINKING = 0.6
 """The share of the steps in which the crop shrinks."""
 
@@ -85,19 +84,20 @@ def train_localiser(
 ) -> Iterator[float]:
     """Train a transformer as `build_localiser` makes it; yields the loss after each step.
 
-    `batches` are images of one class, B x 1 x H x H, without end. AdamW with a one-cycle rate. Ends with the crop at
-    its smallest. Raises TrialError where the loss is not finite.
+    `batches` are images of one class, B x 1 x H x H, without end. AdamW, by the default recipe's schedule. Ends
+    with the crop at its smallest. Raises TrialError where the loss is not finite.
     """
     localiser = transformer.localisation
     assert isinstance(localiser, Localiser)
     optimizer = torch.optim.AdamW(transformer.parameters(), lr=spec.lr)
+    recipe = TrainingSpec.model_validate({**RECIPES["default"], "lr": spec.lr})
     generator = torch.Generator().manual_seed(seed)
     transformer.train()
     for step, images in zip(range(spec.steps), batches, strict=False):
         progress = step / spec.steps
         localiser.size = crop_size(localiser.smallest, progress)
         for group in optimizer.param_groups:
-            group["lr"] = one_cycle(spec.lr, progress, _WARM_UP)
+            group["lr"] = scheduled_lr(recipe, progress)
         crops, _ = transformer.warp(images)
         theta = random_theta(len(images), localiser.smallest, generator).to(images.device)
         random = transformer.sampler(images, transformer.family.grid(theta, transformer.output_size))

@@ -12,6 +12,7 @@
 With two channels, images and all parameters but the label have an axis of length 2 after the first.
 """
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +68,11 @@ def build_prebuilt(spec: DatasetSpec, source: Source, digits: dict[Split, Digits
             parameters: dict[str, Any] = {"label": variant.labels.numpy()}
             for name in channels[0]:
                 parameters[name] = torch.stack([channel[name] for channel in channels], dim=1).squeeze(1).numpy()
-            with storage.atomic(target / split / "images.npy") as file:
-                np.save(file, variant.images.squeeze(1).numpy())
-            with storage.atomic(target / split / "digits.npy") as file:
-                np.save(file, variant.sources.numpy())
-            with storage.atomic(target / split / "parameters.npz") as file:
-                np.savez(file, **parameters)
+            for name, images in (("images.npy", variant.images.squeeze(1)), ("digits.npy", variant.sources)):
+                np.save(file := io.BytesIO(), images.numpy())
+                storage.write(target / split / name, file.getvalue())
+            np.savez(archive := io.BytesIO(), **parameters)
+            storage.write(target / split / "parameters.npz", archive.getvalue())
             files |= {f"{split}/{name}": storage.sha256(target / split / name) for name in _FILES}
         family = distortion_family(spec).name
         manifest = Manifest(source=source, dataset=spec, family=family, seeds=seeds, images=counts, files=files)

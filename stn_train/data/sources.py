@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -102,10 +102,22 @@ def load_split(source: Source, split: Literal["train", "test"], data_root: str |
     return Digits(torch.from_numpy(images), torch.from_numpy(labels).long())
 
 
-def training_size(source: Source, validation: bool) -> int:
-    """How many digits of a source are trained on, without those held out for validation; reads no file."""
-    count = len(_scikit_digits()[0]) if source == "digits" else _COUNTS["train"]
-    return count - count // 6 if validation else count
+class SourceSize(NamedTuple):
+    """How many digits are trained on and how many reported on, and how often an epoch shows each: see `Digits`."""
+
+    training: int
+    reported: int
+    repeats: int
+
+
+def source_size(source: Source, validation: bool) -> SourceSize:
+    """The size of a source, of which a part of the training digits may be held out for validation; reads no file."""
+    training, test, repeats = _COUNTS["train"], _COUNTS["test"], 1
+    if source == "digits":
+        digits, tested = _scikit_digits()
+        training, test, repeats = len(digits), len(tested), digits.repeats
+    held = training // 6
+    return SourceSize(training - held, held, repeats) if validation else SourceSize(training, test, repeats)
 
 
 # --- torchvision's sources: MNIST, Fashion-MNIST, KMNIST ----------------------------------------------------------

@@ -377,27 +377,20 @@ def frame_overlap(polygon: Tensor) -> tuple[Tensor, Tensor]:
     """The overlap (IoU, M) of polygons that do not cross themselves, M x V x 2 in the digit's centred pixels, with its
     frame.
 
-    And which of the frame's pixels they cover: M x 784, bool.
+    And which of the frame's pixels they cover, by the even-odd rule: M x 784, bool. A ray to the right from a point
+    inside a polygon crosses an odd number of its sides.
     """
-    covered = inside(polygon, pixel_grid((DIGIT, DIGIT), polygon).flatten(0, 1) * (DIGIT / 2))
-    shared = covered.sum(dim=1)
-    (x, y), (next_x, next_y) = polygon.unbind(-1), polygon.roll(-1, dims=1).unbind(-1)
-    area = (x * next_y - next_x * y).sum(dim=1).abs() / 2
-    return shared / (DIGIT**2 + torch.maximum(area, shared) - shared), covered
-
-
-def inside(polygon: Tensor, points: Tensor) -> Tensor:
-    """Whether points, P x 2, lie inside polygons, M x V x 2, by the even-odd rule: M x P, bool.
-
-    A ray to the right from a point that is inside crosses an odd number of sides.
-    """
-    x, y = points.unbind(-1)
+    x, y = (pixel_grid((DIGIT, DIGIT), polygon).flatten(0, 1) * (DIGIT / 2)).unbind(-1)
     found = []
     for some in polygon.split(_CHUNK):
-        odd = torch.zeros(len(some), len(points), dtype=torch.bool)
+        odd = torch.zeros(len(some), len(x), dtype=torch.bool)
         for start, end in zip(some.unbind(1), some.roll(-1, dims=1).unbind(1), strict=True):
             (from_x, from_y), (to_x, to_y) = start[:, :, None].unbind(1), end[:, :, None].unbind(1)
             crossing = from_x + (to_x - from_x) * (y - from_y) / (to_y - from_y)
             odd ^= ((from_y > y) != (to_y > y)) & (x < crossing)
         found.append(odd)
-    return torch.cat(found)
+    covered = torch.cat(found)
+    shared = covered.sum(dim=1)
+    (x, y), (next_x, next_y) = polygon.unbind(-1), polygon.roll(-1, dims=1).unbind(-1)
+    area = (x * next_y - next_x * y).sum(dim=1).abs() / 2
+    return shared / (DIGIT**2 + torch.maximum(area, shared) - shared), covered

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from stn_train.data.datasets import FixedDataset
-from stn_train.data.sources import training_size
+from stn_train.data.sources import source_size
 from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import Predictions
@@ -114,7 +114,7 @@ def evaluate(
     tta_angles = trial.model.tta_angles if tta_angles is None else tta_angles
     found = predict(trained, asked, fixed, runtime, tta_angles)
     as_asked = trial.changed(dataset=asked, model=trial.model.changed(tta_angles=tta_angles))
-    training_digits = trial.training.train_size or training_size(trial.source, trial.validation)
+    training_digits = trial.training.train_size or source_size(trial.source, trial.validation).training
     return Evaluation(
         checkpoint,
         trained.epoch,

@@ -15,7 +15,7 @@ from stn_train.experiment.load import load_trained, predict
 from stn_train.experiment.runtime import Runtime, load_digits_of
 from stn_train.run_folder import RunFolder, TrialFolder
 from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec
-from stn_train.storage import check_links, folder_lock, write_record
+from stn_train.storage import folder_lock, write_record
 
 _IMAGES = 1000
 
@@ -41,8 +41,8 @@ def measure_robustness(
     network knows. Where `stop` says so after a trial, raises Stopped. A trial whose checkpoint is missing or damaged
     stops no other.
     """
-    check_links(folder.path)
-    finished = folder.finished(experiment)
+    with folder_lock(folder.path, stop):
+        finished = folder.finished(experiment)
     number = 0
     for dataset in experiment.datasets:
         crossed = others(dataset, experiment.datasets)

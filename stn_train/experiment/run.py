@@ -2,26 +2,30 @@
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stn_train.config import dump
-from stn_train.data.sources import training_size
+from stn_train.data.sources import source_size
 from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, environment
 from stn_train.experiment.trial import run_trial, size_of
-from stn_train.models.build import BudgetError
 from stn_train.models.classifiers import line_of
+from stn_train.models.network import BudgetError
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder, TrialResult
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, changes, trials_of
-from stn_train.storage import at_home, check_links, folder_lock, write, write_record
+from stn_train.storage import at_home, folder_lock, write, write_record
 from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
+
+_MACS_OF_AN_IMAGE = 5e6
+"""So many MACs take about as long, on a CPU, as to distort an image and to move it through the smallest network."""
 
 
 @dataclass(frozen=True)
 class RunProgress:
     """Where a run is: trial `number` of `total`; `record` is its latest epoch's, None at its start.
 
+    The trial is expected to take a `share` of the run's time, after a share `before` that those ahead of it take.
     `skipped` says that it was finished before, `finished` that it is now; `warning` is what the user must know, and
     `failure` why the trial cannot go on.
     """
@@ -29,6 +33,8 @@ class RunProgress:
     trial: TrialSpec
     number: int
     total: int
+    before: float = 0.0
+    share: float = 0.0
     record: EpochRecord | None = None
     skipped: bool = False
     finished: bool = False
@@ -51,7 +57,6 @@ def open_run(
     pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
     check_trials(pending, experiment.prebuilt)
     with folder_lock(folder.path, stop):
-        check_links(folder.path)
         everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
         for trial in trials_of(everything):
             check_same_trial(trial, folder.trial(trial))
@@ -72,17 +77,20 @@ def run_trials(
     `after_step` is told the epochs done, a fraction, and says whether to stop (Stopped is raised). A trial that fails
     is recorded and told as failed, and the others go on.
     """
+    costs = [0.0 if folder.trial(trial).result.exists() else _cost(trial) for trial in trials]
+    whole = sum(costs) or 1.0
     for number, trial in enumerate(trials, start=1):
-        files = folder.trial(trial)
+        files, before, share = folder.trial(trial), sum(costs[: number - 1]) / whole, costs[number - 1] / whole
+        progress = RunProgress(trial, number, len(trials), before, share)
         if files.result.exists():
-            yield RunProgress(trial, number, len(trials), skipped=True)
+            yield replace(progress, skipped=True)
             continue
         with folder_lock(files.path):
             files.failure.unlink(missing_ok=True)
-            yield RunProgress(trial, number, len(trials), warning=fall_back(files.checkpoint))
+            yield replace(progress, warning=fall_back(files.checkpoint))
             try:
                 for record in run_trial(trial, files, runtime, after_step):
-                    yield RunProgress(trial, number, len(trials), record)
+                    yield replace(progress, record=record)
             except Stopped:
                 raise
             except (Exception, SystemExit) as error:  # whatever a network raises
@@ -95,9 +103,14 @@ def run_trials(
                     why = f"{type(error).__name__}: {first_line(error)}{line}"
                     failure = TrialFailure(why=why, traceback=trace)
                 write_record(files.failure, failure.model_dump(mode="json"))
-                yield RunProgress(trial, number, len(trials), failure=failure)
+                yield replace(progress, failure=failure)
                 continue
-        yield RunProgress(trial, number, len(trials), finished=True)
+        yield replace(progress, finished=True)
+
+
+def _cost(trial: TrialSpec) -> float:
+    """How long a trial takes beside others of its run, roughly: by epochs and MACs, and by what each image costs."""
+    return trial.training.epochs * (size_of(trial).macs + _MACS_OF_AN_IMAGE)
 
 
 def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
@@ -136,7 +149,7 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
         mistakes |= {f"{sentence}{way_out}": None for sentence in missed}
     for trial in {trial.dataset.name: trial for trial in trials}.values():
         wanted = trial.training.train_size
-        if wanted is not None and wanted > (there := training_size(trial.source, trial.validation)):
+        if wanted is not None and wanted > (there := source_size(trial.source, trial.validation).training):
             what = f"training.train_size is {wanted:,}, and {trial.source} has {there:,} to train on; lower it"
             mistakes[what] = None
         if prebuilt is not None:

@@ -5,7 +5,6 @@ import ctypes
 import platform
 import subprocess
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,8 +34,8 @@ _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 class Runtime:
     """Where computing happens and where data comes from: none of it is part of a trial's identity.
 
-    `allow_imports` says that classifiers which a checkpoint names may be imported. `loaded` keeps what was read, and
-    the fixed images that were distorted last: trials that follow one another share them.
+    `allow_imports` says that classifiers which a checkpoint names may be imported. `loaded` keeps what was read, the
+    fixed images that were distorted last, and the code's commit: trials that follow one another share them.
     """
 
     device: torch.device
@@ -131,7 +130,23 @@ def load_digits_of(trial: TrialSpec, part: Literal["training", "fixed"], runtime
 
 
 def environment(runtime: Runtime) -> dict[str, object]:
-    """What a reader needs to know of the machine: versions, device, threads, commit."""
+    """What a reader needs to know of the machine: versions, device, threads, commit.
+
+    The commit is that of the checkout that this package lies in, if it lies in one; `-dirty` behind it says: and
+    changes. As it was when first asked for, at the beginning of a run: what comes later does not change the code that
+    runs.
+    """
+    if "commit" not in runtime.loaded:
+        here = Path(__file__)
+        git, describe = (
+            ["git", "-C", str(here.parent)],
+            ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        )
+        runtime.loaded["commit"] = None
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no checkout
+            subprocess.check_output([*git, "ls-files", "--error-unmatch", here.name], stderr=subprocess.DEVNULL)
+            head = subprocess.check_output([*git, *describe], stderr=subprocess.DEVNULL, text=True)
+            runtime.loaded["commit"] = head.strip()
     device = platform.processor() or platform.machine()
     if runtime.device.type == "cuda":
         device = torch.cuda.get_device_name(runtime.device)
@@ -144,22 +159,5 @@ def environment(runtime: Runtime) -> dict[str, object]:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "device": device,
         "threads": torch.get_num_threads(),
-        "commit": _commit(),
+        "commit": runtime.loaded["commit"],
     }
-
-
-@cache
-def _commit() -> str | None:
-    """The commit of the checkout that this package lies in, if it lies in one; `-dirty` behind it says: and changes.
-
-    As it was when first asked for, at the beginning of a run: the code that runs is not changed by what comes later.
-    """
-    here = Path(__file__)
-    git = ["git", "-C", str(here.parent)]
-    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
-        head = subprocess.run([*git, *describe], capture_output=True, check=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip()

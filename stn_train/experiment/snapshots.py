@@ -28,24 +28,21 @@ _FEW = 10
 _UNMISTAKABLE = 4
 """A class whose digits look like no other, nor like their own, when they are turned."""
 _ANGLES = range(0, 360, 15)
+_NOT_STEERED = {"identity", "oracle"}
+"""Where theta comes from that no localisation network predicts: there is nothing to draw."""
 _CONSTANT = {"image", "label"}
 """What does not change from frame to frame of an animation."""
-
-
-def has_gallery(trial: TrialSpec) -> bool:
-    """Whether there is a transformer to draw: one at the input, that a localisation network steers."""
-    transformer = trial.model.transformer
-    return transformer is not None and 0 in transformer.before and transformer.pose in ("predicted", "supervised")
 
 
 def gallery(
     trial: TrialSpec, runtime: Runtime, network: Network, fixed: FixedDataset, predictions: "Predictions"
 ) -> dict[Gallery, Arrays]:
-    """The arrays of the pictures of a network, by their kind (see run_folder); none without transformers.
+    """The arrays of the pictures of a network, by their kind (see run_folder).
 
-    All but `training`, which grows epoch by epoch. predictions: of the fixed images.
+    None without a transformer at the input that a localisation network steers. All but `training`, which grows epoch by
+    epoch. predictions: of the fixed images.
     """
-    if not has_gallery(trial):
+    if network.transformer is None or network.pose in _NOT_STEERED:
         return {}
     from stn_train.evaluation.classify import class_means
 
@@ -119,9 +116,9 @@ def snapshot(
 ) -> Arrays:
     """The frames of the animation so far (none: {}), and one more: what a network makes of a few images after `epoch`.
 
-    They are the first fixed image of each class; see run_folder. Empty where there is nothing to draw.
+    They are the first fixed image of each class; see run_folder. Empty where `gallery` is.
     """
-    if not has_gallery(trial):
+    if network.transformer is None or network.pose in _NOT_STEERED:
         return {}
     classes = fixed.labels.unique()[:_FEW]
     index = torch.stack([(fixed.labels == label).nonzero()[0, 0] for label in classes])

@@ -12,8 +12,7 @@ from stn_train.data.distortion import true_poses
 from stn_train.errors import Stopped
 from stn_train.experiment.runtime import Runtime, environment, load_trial_data
 from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapshot
-from stn_train.models.build import ModelSize, build_model, measure_model
-from stn_train.models.network import Network, Precision, precision_on
+from stn_train.models.network import ModelSize, Network, Precision, build_model, measure_model, precision_on
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.run_folder import Diagnostics, EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import DatasetSpec, TrialSpec
@@ -78,8 +77,8 @@ def run_trial(
         records += content["records"]
         frames = frames_until(state.epoch, folder, frames)
         _write_epochs(folder, records, frames)
-    templates = None
-    if trial.model.transformer and trial.model.transformer.learns_from_templates:
+    templates, transformer = None, trial.model.transformer
+    if transformer and transformer.localisation == "equivariant" and transformer.is_single:
         templates = templates_of(state.network, data, trial)
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None

@@ -95,8 +95,13 @@ def tune(
         run, ordinary = RunFolder(folder / f"trial-{number:03}"), trials_of(batch)
         open_run(batch, ordinary, run, runtime)
         for progress in run_trials(ordinary, run, runtime, after_step):
-            done, total = number * len(ordinary), trials * len(ordinary)
-            yield replace(progress, number=done + progress.number, total=total)
+            yield replace(
+                progress,
+                number=number * len(ordinary) + progress.number,
+                total=trials * len(ordinary),
+                before=(number + progress.before) / trials,
+                share=progress.share / trials,
+            )
             if progress.skipped or progress.finished or progress.failure:
                 setting = _setting(number, progress.trial, run)
                 if asked:

@@ -55,13 +55,6 @@ def pixel_grid(size: tuple[int, int], like: Tensor) -> Tensor:
 
 
 @precise
-def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
-    """Where points, (N x) M x 2, go under N x 3 x 3 matrices of any kind: N x M x 2."""
-    homogeneous = points @ matrix[:, :, :2].mT + matrix[:, None, :, 2]
-    return homogeneous[..., :2] / homogeneous[..., 2:].clamp(min=HORIZON)
-
-
-@precise
 def bilinear_sampler(images: Tensor, grid: Tensor) -> Tensor:
     """Read `images` (N x C x H x W) at `grid` (N x h x w x 2, normalised source coordinates): N x C x h x w.
 
@@ -75,7 +68,7 @@ def bilinear_sampler(images: Tensor, grid: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Family(ABC):
-    """A family of transforms, target to source: a name and the theta of its identity.
+    """A family of transforms, target to source: a name and the theta of its identity, p numbers.
 
     Everywhere `aspect` is width over height of the image that is read: where it is not 1, a normalised unit is longer
     along one axis, and what turns or measures distances has to take that into account.
@@ -83,11 +76,6 @@ class Family(ABC):
 
     name: str
     identity: tuple[float, ...]
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers theta holds: p."""
-        return len(self.identity)
 
     @abstractmethod
     def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
@@ -134,13 +122,16 @@ class MatrixFamily(Family):
         unit = matrix.new_tensor([aspect, 1.0, 1.0])
         return matrix * unit / unit[:, None]
 
+    @precise
     def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
         """See Family."""
-        return apply_matrix(self.matrix(theta, aspect), target)
+        matrix = self.matrix(theta, aspect)
+        homogeneous = target @ matrix[:, :, :2].mT + matrix[:, None, :, 2]
+        return homogeneous[..., :2] / homogeneous[..., 2:].clamp(min=HORIZON)
 
     def inverse_points(self, theta: Tensor, source: Tensor, aspect: float = 1.0) -> Tensor:
         """See Family. Raises torch.linalg.LinAlgError where there is no inverse."""
-        return apply_matrix(torch.linalg.inv(self.matrix(theta, aspect)), source)
+        return HOMOGRAPHY.points(torch.linalg.inv(self.matrix(theta, aspect)).flatten(1), source)
 
     @precise
     def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:

@@ -21,7 +21,7 @@ class ThetaHead(nn.Linear):
     """
 
     def __init__(self, features: int, family: Family) -> None:
-        super().__init__(features, family.parameters)
+        super().__init__(features, len(family.identity))
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
         self.family = family
@@ -87,7 +87,7 @@ class SpatialTransformer(nn.Module):
                 raise UserError(
                     f"the localisation network does not take {by(images.shape)}, {images.dtype}: {first_line(error)}"
                 ) from error
-        wanted = (images.shape[0], self.family.parameters)
+        wanted = (images.shape[0], len(self.family.identity))
         if theta.shape != wanted:
             raise UserError(
                 f"the localisation network gives {by(theta.shape)} for {by(images.shape)}, and {by(wanted)} is needed: "

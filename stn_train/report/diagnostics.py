@@ -32,11 +32,6 @@ class TransformerWarning:
     recipe: TrainingSpec
 
     @property
-    def kind(self) -> str:
-        """A word that tells one warning of a trial from another."""
-        return f"{self.fault} {self.number}"
-
-    @property
     def sentence(self) -> str:
         """What is wrong and what to try, without a full stop."""
         from stn_train.report.page import render

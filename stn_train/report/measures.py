@@ -151,7 +151,7 @@ _TURNS: dict[str, tuple[str, str, OverSeeds, Callable[[float], str]]] = {
 }
 
 _ROTATED = {
-    "rotated_error": ("error % at 24 angles", "percent misclassified of images turned by 24 angles, on average"),
+    "rotated_error": ("mean of 24 angles", "percent misclassified of images turned by 24 angles, on average"),
     "rotated_error_worst": ("at the worst", "the same at the angle at which it is highest"),
     "rotated_error_any": ("wrong at any", "percent of the images that are misclassified at one of the angles or more"),
 }
@@ -340,7 +340,9 @@ def over_seeds(measure: Measure, seeds: Sequence["Trial"]) -> dict[str, float | 
     if how == "mean":
         return {key: sum(values) / len(values) if values else None}
     if how == "pooled_class_error":
-        return {key: class_error(np.sum([one.confusion for one in seeds], axis=0), int(key.rsplit("_")[-1]))}
+        shown = seeds[0].label == int(key.rsplit("_")[-1])
+        wrong = sum(int((one.predicted != one.label)[shown].sum()) for one in seeds)
+        return {key: 100 * wrong / (len(seeds) * int(shown.sum())) if shown.any() else None}
     if how in ("pooled_error", "pooled_accuracy"):
         found = error_over_seeds(np.stack([one.predicted != one.label for one in seeds]), seeds[0].digit)
         if how == "pooled_accuracy":

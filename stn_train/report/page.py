@@ -116,12 +116,6 @@ def records(table: "pd.DataFrame") -> Records:
     return [{str(key): None if value != value else value for key, value in row.items()} for row in rows]
 
 
-def models(results: "Results") -> list[str]:
-    """The names of the models that have results, in the experiment's order, else in that of the rows."""
-    found = list(dict.fromkeys(results.summary["model"]))
-    return [model.name for model in results.experiment.models if model.name in found] if results.experiment else found
-
-
 @cache
 def environment() -> Environment:
     """The templates, and what they may call."""
@@ -139,7 +133,6 @@ def environment() -> Environment:
         "cell": measures.cell,
         "whole_number": round,
         "records": records,
-        "models": models,
         "component_name": measures.COMPONENTS.get,
         "control_names": control_names,
         "in_words": in_words,

@@ -10,7 +10,6 @@ Terminal, HTML, Markdown, report.json, report.csv and notebooks show these, and 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +66,6 @@ class Trial:
     def key(self) -> str:
         """`dataset/model/seed-0`."""
         return f"{self.row['dataset']}/{self.row['model']}/seed-{self.row['seed']}"
-
-    @cached_property
-    def confusion(self) -> NDArray[np.integer]:
-        """Classes x classes: rows are the true class, columns the predicted one."""
-        classes = int(self.row["classes"])
-        counts = np.bincount(self.label * classes + self.predicted, minlength=classes**2)
-        return counts.reshape(classes, classes)
 
 
 @dataclass(frozen=True)
@@ -227,8 +219,12 @@ def tabulate(trials: Sequence[Trial]) -> Results:
     ]
     columns = [*_NAMES, *(one.key for one in shown)]
     summary = []  # a row for each dataset and model, over their seeds
-    for (dataset, _), seeds in cells.items():
+    confusions: dict[Cell, NDArray[np.integer]] = {}
+    for (dataset, model), seeds in cells.items():
         first_row = seeds[0].row
+        classes = int(first_row["classes"])
+        pairs = np.concatenate([trial.label * classes + trial.predicted for trial in seeds])
+        confusions[dataset, model] = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
         baseline = {trial.row["seed"] for trial in cells.get((dataset, first_row["baseline"]), [])}
         row = {key: first_row[key] for key in ("dataset", "model", "baseline", "transforms", "tta_angles", "split")} | {
             "precision": ", ".join(sorted({trial.row["precision"] for trial in seeds})),
@@ -244,7 +240,7 @@ def tabulate(trials: Sequence[Trial]) -> Results:
         trials=pd.DataFrame([{key: trial.row.get(key) for key in columns} for trial in trials]),
         summary=pd.DataFrame(summary),
         comparisons=comparisons_of(cells),
-        confusions={cell: np.sum([trial.confusion for trial in seeds], axis=0) for cell, seeds in cells.items()},
+        confusions=confusions,
         residual_curves={cell: found for cell, found in curves.items() if found},
         warnings=[(trial, warning) for trial in trials for warning in trial.warnings],
     )

@@ -20,7 +20,7 @@ from stn_train.report.snapshots import Drawing, drawings, strip
 from stn_train.run_folder import RunFolder
 from stn_train.specs import CLASSIFIERS, ExperimentSpec, trials_of
 from stn_train.statistics import POWER
-from stn_train.storage import at_home, check_links, clear_leftovers, folder_lock, json_text, write
+from stn_train.storage import at_home, clear_leftovers, folder_lock, json_text, write
 
 FORMAT = 6
 """The format version of report.json."""
@@ -43,7 +43,6 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
     """
     experiment = experiment or folder.load_experiment()  # before a folder is made where there is no run
     with folder_lock(folder.path, stop=lambda: False):
-        check_links(folder.path)
         clear_leftovers(folder.figures)
         results = results_of(folder, experiment)
         environment = load_environment(folder.environment)

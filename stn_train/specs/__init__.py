@@ -7,7 +7,6 @@ those refusals into sentences with file and line.
 from stn_train.specs.datasets import DATASETS, ClutterSpec, DatasetSpec, ElasticSpec, PerspectiveSpec
 from stn_train.specs.experiments import (
     RECIPES,
-    EpochMultiplierSpec,
     ExperimentSpec,
     Source,
     TrainingSpec,
@@ -39,7 +38,6 @@ __all__ = [
     "Count",
     "DatasetSpec",
     "ElasticSpec",
-    "EpochMultiplierSpec",
     "ExperimentSpec",
     "Localisation",
     "ModelSpec",

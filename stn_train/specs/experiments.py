@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from stn_train.specs.datasets import DatasetSpec
 from stn_train.specs.fields import (
@@ -19,7 +19,7 @@ from stn_train.specs.fields import (
     WeightDecay,
     no_twins,
 )
-from stn_train.specs.models import ModelSpec, controls_of
+from stn_train.specs.models import CLASSIFIERS, ModelSpec, controls_of
 
 Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -79,15 +79,17 @@ class TrainingSpec(Spec):
 
 
 _Times = Annotated[int, Field(ge=1, le=1000)]
+_TimesByClassifier = dict[Literal["cnn", "cnn_paper", "fcn", "other"], _Times]
 
 
-class EpochMultiplierSpec(Spec):
-    """For each of our classifiers, how many times the recipe's epochs it trains: some learn more slowly, and faster."""
+def for_every_classifier(value: Any) -> Any:
+    """Of a number the mapping that it stands for: the same for each of our classifiers and for all `other`."""
+    return dict.fromkeys((*CLASSIFIERS, "other"), value) if isinstance(value, int | float | str) else value
 
-    cnn: _Times = Field(1, description="for models with the classifier cnn")
-    cnn_paper: _Times = Field(1, description="for models with the classifier cnn_paper")
-    fcn: _Times = Field(1, description="for models with the classifier fcn")
 
+_EpochMultiplier = Annotated[
+    _TimesByClassifier, BeforeValidator(for_every_classifier, json_schema_input_type=_Times | _TimesByClassifier)
+]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {
@@ -175,8 +177,10 @@ class ExperimentSpec(Spec):
     parameters: Parameters | None = Field(None, description="budget that each model's width is fitted to, within 2 %")
     recipe: Literal["default", "paper"] = Field("default", description="how all models are trained")
     training: TrainingSpec = Field(description="changes to the recipe")
-    epoch_multiplier: EpochMultiplierSpec | None = Field(
-        None, description="by classifier: how many times as many epochs its models train, bare or transformed"
+    epoch_multiplier: _EpochMultiplier | None = Field(
+        None,
+        description="how many times as many epochs models train: one number, or a mapping by classifier, such as "
+        "`{fcn: 5}`; `other` is every classifier that is not ours",
     )
     seeds: Seeds = Field((0,), description="one training for each; they decide weights, order and distortions")
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
@@ -199,15 +203,14 @@ class ExperimentSpec(Spec):
                 raise ValueError(
                     f"{key} does not go with prebuilt data sets, whose digits and images are fixed; leave one out"
                 )
-        for model in self.models:
-            epochs = self.training.epochs * int(getattr(self.epoch_multiplier, model.classifier, 1))
-            if epochs > MOST_EPOCHS:
+        trials = trials_of(self.model_copy(update={"seeds": self.seeds[:1]}))
+        for trial in trials:
+            if trial.training.epochs > MOST_EPOCHS:
                 raise ValueError(
-                    f"epoch_multiplier gives {model.name} {epochs:,} epochs, and at most {MOST_EPOCHS:,} are allowed; "
-                    f"lower epoch_multiplier.{model.classifier} or training.epochs"
+                    f"epoch_multiplier gives {trial.model.name} {trial.training.epochs:,} epochs, and at most "
+                    f"{MOST_EPOCHS:,} are allowed; lower epoch_multiplier or training.epochs"
                 )
-        posed = any(dataset.has_true_pose for dataset in self.datasets)
-        if not posed and all(model.pose in ("supervised", "oracle") for model in self.models):
+        if not trials:
             models, datasets = (", ".join(entry.name for entry in entries) for entries in (self.models, self.datasets))
             raise ValueError(
                 f"no trial is left: {models} need the true pose, and images of {datasets} have none that is a matrix; "
@@ -266,7 +269,7 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
     A model that needs the true pose has none on a dataset without such a thing. Seeds come outermost, so that a run
     stopped half-way has whole comparisons. What a model was tuned to is in its trials' `training`.
     """
-    trials = []
+    trials, multiplier = [], cast(dict[str, int], experiment.epoch_multiplier or {})
     for seed, dataset, model in product(experiment.seeds, experiment.datasets, experiment.models):
         if not fnmatchcase(f"{dataset.name}/{model.name}", only):
             continue
@@ -275,7 +278,8 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
         # What concerns localisation networks is no part of the recipe of a model without one.
         changes = {"localisation_lr": 1.0, "classifier_delay": 0.0} if model.transformer is None else {}
         tuned = {} if model.tuned is None else model.tuned.model_dump(exclude={"trials"}, exclude_none=True)
-        epochs = experiment.training.epochs * int(getattr(experiment.epoch_multiplier, model.classifier, 1))
+        classifier = model.classifier if model.classifier in CLASSIFIERS else "other"
+        epochs = experiment.training.epochs * multiplier.get(classifier, 1)
         trials.append(
             TrialSpec(
                 source=experiment.source,

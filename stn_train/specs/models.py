@@ -86,11 +86,6 @@ class TransformerSpec(Spec):
         return (self.before, self.parallel) == ((0,), 1)
 
     @property
-    def learns_from_templates(self) -> bool:
-        """Whether it is a single transformer whose angle is learnt from templates: see models/equivariant.py."""
-        return self.is_single and self.localisation == "equivariant"
-
-    @property
     def can_be_controlled(self) -> bool:
         """Whether it is a single transformer, of a kind that can stay at the identity."""
         return self.is_single and self.localisation != "equivariant"

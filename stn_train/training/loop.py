@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stn_train.models.equivariant import Templates
 
 _CHECK_EVERY = 32
-_BN_IMAGES = 2048
+BN_IMAGES = 2048
 _SEED_STRIDE = 1_000_003
 """The steps of two trainings draw from seeds so far apart."""
 _HELD = 0.1
@@ -95,10 +95,14 @@ def train(
             set_lr(state.optimizer, recipe, step / (recipe.epochs * steps))
             with mixed:
                 images = images.to(memory_format=torch.channels_last)
-                logits, pose_loss = state.network.with_pose_loss(images, poses, labels, templates)
+                pose_loss: Tensor | float = 0.0
+                if templates is None and state.network.pose != "supervised":
+                    logits = state.network(images, poses)
+                else:
+                    logits, pose_loss = state.network.with_pose_loss(images, poses, labels, templates)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
             state.optimizer.zero_grad()
-            (loss if pose_loss is None else loss + pose_loss).backward()
+            (loss + pose_loss).backward()
             if recipe.grad_clip is not None:
                 nn.utils.clip_grad_norm_(state.network.parameters(), recipe.grad_clip)
             state.optimizer.step()
@@ -113,7 +117,7 @@ def train(
                 raise Stopped
         torch.manual_seed(seed * _SEED_STRIDE + (state.epoch + 1) * steps)
         if state.average is not None:
-            few = islice(data.batches(seed, state.epoch, recipe.batch_size), -(-_BN_IMAGES // recipe.batch_size))
+            few = islice(data.batches(seed, state.epoch, recipe.batch_size), -(-BN_IMAGES // recipe.batch_size))
             with mixed:
                 update_batch_norm(state.final, few)
         epoch_loss = float(torch.stack(state.step_losses).mean())
@@ -202,18 +206,14 @@ def make_optimizer(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
 def scheduled_lr(recipe: TrainingSpec, progress: float) -> float:
     """The rate when a share `progress`, from 0 to 1, of all steps is done.
 
-    one_cycle: see there. steps: divided by 10 after each third (paper, appendix A).
+    one_cycle: linearly up to the highest rate over a share `warmup` of the steps, then down to zero along a cosine.
+    steps: divided by 10 after each third (paper, appendix A).
     """
     if recipe.schedule == "steps":
         return recipe.lr / (1.0, 10.0, 100.0)[min(int(3 * progress), 2)]
-    return one_cycle(recipe.lr, progress, recipe.warmup)
-
-
-def one_cycle(highest: float, progress: float, warmup: float) -> float:
-    """Goes linearly up to the highest rate over a share `warmup` of the steps, then down to zero along a cosine."""
-    if progress < warmup:
-        return highest * (progress / warmup)
-    return highest * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+    if progress < recipe.warmup:
+        return recipe.lr * (progress / recipe.warmup)
+    return recipe.lr * (1 + math.cos(math.pi * (progress - recipe.warmup) / (1 - recipe.warmup))) / 2
 
 
 def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: float) -> None:

@@ -23,7 +23,7 @@ import stn_train.report.write  # noqa: F401 - what every child would import
 from stn_train.cli import main
 from stn_train.data import sources as digits
 from stn_train.experiment import runtime as runtime
-from stn_train.models.build import build_model
+from stn_train.models.network import build_model
 from stn_train.specs import ModelSpec
 
 _MMAP_THRESHOLD = -3  # malloc.h

@@ -31,15 +31,17 @@ def run(capsys, tmp_path, monkeypatch):
     return run
 
 
-def test_list_shows_each_configuration_with_its_description(run):
+def test_list_shows_each_configuration_with_its_subject_and_its_time(run):
     code, out, err = run("config", "list")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert [line.split()[0] for line in lines] == list(shipped())
-    described = next(line for line in lines if line.startswith("rts "))
-    assert described.endswith(shipped()["rts"].read_text().splitlines()[0].removeprefix("# "))
-    starts = {len(line) - len(line.split(maxsplit=1)[1]) for line in lines}
-    assert len(starts) == 1  # aligned
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[::2]] == list(shipped())
+    for path, named, subject in zip(shipped().values(), lines[::2], lines[1::2], strict=True):
+        first, second, *_ = path.read_text().splitlines()
+        assert first == f"# {subject.strip()}"
+        assert named.endswith(second.removeprefix("#"))
+        assert re.fullmatch(r"# About (a|\d+) (minute|hour)s? on two CPU cores \((estimated|measured)\)\.", second)
 
 
 def test_show_prints_the_resolved_configuration(run):

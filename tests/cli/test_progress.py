@@ -1,7 +1,14 @@
 """The bars of a terminal."""
 
+import contextlib
+import fcntl
 import io
+import os
+import pty
+import re
+import struct
 import sys
+import termios
 from dataclasses import replace
 
 import pytest
@@ -35,10 +42,8 @@ def test_a_bar_shows_trial_epochs_and_errors(progress, monkeypatch):
     display.show(replace(progress, record=EpochRecord(epoch=2, loss=0.5, error=1.25, lr=0.1)))
     display.close()
     assert terminal.getvalue().startswith("3 trials on cpu, into runs/a\n")
-    last = terminal.getvalue().split("\r")[-1]
-    assert last.startswith("trial 2 of 3  r/cnn/seed-1 |")
-    assert "2.0 of 4 epochs, " in last
-    assert " left, error 1.25 %, loss" in last
+    assert re.search(r"\ntrial 2 of 3  r/cnn/seed-1 *[\r\n]", terminal.getvalue())
+    assert re.search(r"\|\S+ *\| 2.0 of 4 epochs, \S+ left, error 1.25 %, loss 0.50", terminal.getvalue())
     assert "\x1b[3" not in terminal.getvalue()  # no colours
 
 
@@ -56,6 +61,57 @@ def test_what_was_trained_before_does_not_count_for_the_time_left(progress, monk
     display.bar.refresh()
     assert "2.5 of 4 epochs, 00:29 left" in terminal.getvalue().replace("00:30", "00:29")
     display.close()
+
+
+def test_the_whole_runs_bar_tells_the_time_left_of_all_trials(progress, monkeypatch):
+    """The trial is the second fifth of the run's time; a second of it says how long the rest takes."""
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    now = 100.0
+    monkeypatch.setattr("tqdm.std.time", lambda: now)
+    display = ProgressDisplay(False, "")
+    display.show(replace(progress, before=0.2, share=0.2))
+    display.after_step(0)
+    now = 110.0
+    display.after_step(1)
+    assert display.whole is not None
+    display.whole.refresh()
+    assert "25 % of all, 02:30 left" in terminal.getvalue()
+    now = 1000.0
+    display.show(replace(progress, failure=TrialFailure(why="it cannot go on")))
+    now = 110.0
+    display.show(replace(progress, before=0.4, share=0.6))
+    display.after_step(0)
+    display.whole.refresh()
+    assert "40 % of all, 02:00 left" in terminal.getvalue(), "what failed does not count as done in no time"
+    display.close()
+    assert (display.bar, display.whole) == (None, None)
+
+
+def test_a_terminal_of_80_columns_shows_two_whole_lines_with_bars(progress, monkeypatch):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        now = 100.0
+        monkeypatch.setattr("tqdm.std.time", lambda: now)
+        display = ProgressDisplay(False, "")
+        recipe = progress.trial.training.changed(epochs=640)
+        slow = replace(progress, trial=progress.trial.changed(training=recipe), before=0.1, share=0.001)
+        display.show(slow)
+        display.after_step(0.001)
+        now = 3100.0
+        display.after_step(100)
+        display.show(replace(slow, record=EpochRecord(epoch=100, loss=0.5, error=12.25, lr=0.1)))
+        display.close()
+    shown = b""
+    with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as screen:  # it ends with an error
+        while read := screen.read(4096):
+            shown += read
+    lines = [line for line in re.split(r"[\r\n]+|\x1b\[A", shown.decode()) if line]
+    assert max(map(len, lines)) <= 80
+    for said in (r"100.0 of 640 epochs, \d:\d\d:\d\d left, error 12.25 %, loss 0.50", r"10 % of all, [\d:]+ left"):
+        assert any(re.fullmatch(rf"\|.{{15}}\| {said} *", line) for line in lines), lines
 
 
 @pytest.mark.parametrize("columns", [-1, 0, 80])

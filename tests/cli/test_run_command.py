@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
+from stn_train.config import shipped
 from stn_train.evaluation.metrics import AlignmentMetrics
 from stn_train.report.snapshots import KINDS
 from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import trials_of
+from stn_train.storage import LINES, write
 
 RUN = ("run", "--config", "small.yaml", "--threads", "1")
 GALLERY = tuple(f"{kind}.npz" for kind in KINDS)
@@ -212,40 +214,59 @@ def test_few_digits_are_shown_more_often_and_the_test_images_stay(finished, stn)
     assert "training.train_size does not go with prebuilt data sets" in built
 
 
-def test_a_dry_run_shows_sizes_and_writes_nothing(stn):
+@pytest.fixture
+def a_second_an_epoch(monkeypatch):
+    """Nothing is measured for a dry run: each epoch is said to take a second."""
+    monkeypatch.setattr("stn_train.experiment.estimate.seconds_of_epoch", lambda trial, runtime: 1.0)
+
+
+def test_a_dry_run_tells_sizes_and_times_and_writes_nothing(stn):
     ended = stn(*RUN, "--dry-run", "--seeds", "0,1")
     assert (ended.code, ended.err) == (0, "")
-    header, cnn, st_cnn, _, count = ended.out.splitlines()
-    assert header.split() == [
-        "dataset",
-        "model",
-        "canvas",
-        "output",
-        "width",
-        "parameters",
-        "MACs",
-        "epochs",
-        "seeds",
-    ]
-    assert cnn.split()[:6] == ["r", "cnn", "28", "x", "28", "-"]
-    assert st_cnn.split()[:8] == ["r", "st_cnn", "28", "x", "28", "28", "x", "28"]
-    assert st_cnn.split()[-2:] == ["2", "0,1"]
-    assert count == "4 trials"
+    header, cnn, st_cnn, _, *sentence = ended.out.splitlines()
+    assert header.split() == ["dataset", "model", "width", "parameters", "MACs", "epochs", "a", "trial"]
+    assert (cnn.split()[:2], st_cnn.split()[:2]) == (["r", "cnn"], ["r", "st_cnn"])
+    assert sentence[0].startswith("4 trials: about ")
     assert [path.name for path in Path().iterdir()] == ["small.yaml"]
-    assert stn(*RUN, "--dry-run", "--only", "r/cnn").out.endswith("\n1 trial\n")
 
 
-def test_some_cells_of_a_table_of_the_papers(stn):
-    command = ("run", "--config", "paper/table1", "--only", "rts/st_cnn_*", "--dry-run")
-    _, *lines, _, count = stn(*command).out.splitlines()
-    assert [line.split()[:2] for line in lines] == [
-        ["rts", f"st_cnn_paper{family}"] for family in ("", "_projective", "_tps")
-    ]
-    assert [line.split()[-2:] for line in lines] == [["20", "0,1,2"]] * 3
-    assert count == "9 trials"
-    quick = stn(*command, "--set", "training.epochs=1", "--seeds", "0").out.splitlines()
-    assert [line.split()[-2:] for line in quick[1:4]] == [["1", "0"]] * 3
-    assert quick[-1] == "3 trials"
+@pytest.mark.usefixtures("a_second_an_epoch")
+def test_a_dry_run_as_json_says_what_would_be_trained(stn):
+    command = ("run", "--config", "paper/table1", "--only", "rts/*fcn*", "--dry-run", "--json", "--threads", "1")
+    planned = json.loads(stn(*command).out)
+    cells = planned.pop("cells")
+    assert planned == {"device": "cpu", "threads": 1, "trials": 12, "finished": 0, "seconds_left": 1200.0}
+    assert [cell["model"] for cell in cells] == ["fcn", "st_fcn", "st_fcn_projective", "st_fcn_tps"]
+    for cell in cells:
+        assert (cell["dataset"], cell["canvas"], cell["seeds"]) == ("rts", [42, 42], [0, 1, 2])
+        assert cell["parameters"] == pytest.approx(400_000, rel=0.02)
+        assert (cell["epochs"], cell["seconds_per_trial"], cell["seconds_left"]) == (100, 100.0, 300.0)
+    assert [cell["output_size"] for cell in cells] == [None, *([[28, 28]] * 3)]
+    assert stn(*RUN, "--json").sentence.startswith("--json goes with --dry-run")
+
+
+@pytest.mark.usefixtures("a_second_an_epoch")
+def test_a_dry_run_counts_only_the_epochs_that_are_left(stn, trained):
+    def left(*options: str) -> tuple[int, float]:
+        planned = json.loads(stn(*RUN, "--dry-run", "--json", *options).out)
+        return planned["finished"], planned["seconds_left"]
+
+    assert left() == (2, 0)
+    assert left("--seeds", "0,1") == (2, 4), "two epochs of each of the new seed's trials"
+    assert left("--output-dir", "elsewhere") == (0, 4)
+    (Path(trained) / "trials/r/cnn/seed-0/result.json").unlink()
+    metrics = Path(trained) / "trials/r/cnn/seed-0/metrics.jsonl"
+    write(metrics, metrics.read_text().splitlines(keepends=True)[0], LINES)
+    assert left() == (1, 1), "one epoch of two was trained"
+    assert "nothing is left to train" in stn(*RUN, "--dry-run", "--only", "r/st_cnn").out
+
+
+@pytest.mark.usefixtures("a_second_an_epoch")
+@pytest.mark.parametrize("config", [name for name in shipped() if name not in ("paper/colocalisation", "paper/fixed")])
+def test_what_a_dry_run_says_fits_into_a_terminal(stn, config):
+    ended = stn("run", "--config", config, "--dry-run")
+    assert ended.code == 0, ended
+    assert max(map(len, ended.out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from stn_train.colocalisation.training import (
 from stn_train.data.datasets import render
 from stn_train.data.distortion import sample_distortion
 from stn_train.data.sources import Digits
-from stn_train.models.build import build_model
+from stn_train.models.network import build_model
 from stn_train.specs import DatasetSpec, ModelSpec
 
 SPEC = LocaliserSpec(localisation="keypoints", margin=1.0, steps=4, batch_size=8, lr=0.003)

@@ -10,7 +10,7 @@ from stn_train.data.distortion import Distortion, true_poses
 from stn_train.data.sources import Digits
 from stn_train.geometry import PROJECTIVE, pixel_grid
 from stn_train.geometry.families import HORIZON
-from stn_train.models.build import build_model
+from stn_train.models.network import build_model
 from stn_train.specs import ModelSpec
 
 SPEC = spec_of("p_literal")

@@ -41,7 +41,7 @@ AFFINES = [family for family in FAMILIES.values() if isinstance(family, MatrixFa
 
 
 def near_identity(family: Family, spread: float = 0.05, seed: int = 0) -> Tensor:
-    noise = torch.randn(COUNT, family.parameters, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    noise = torch.randn(COUNT, len(family.identity), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.tensor(family.identity, dtype=torch.float64) + spread * noise
 
 

@@ -12,7 +12,7 @@ from stn_train.data.sources import load_digits
 from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.metrics import AlignmentMetrics
-from stn_train.models.build import build_model
+from stn_train.models.network import build_model
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import DatasetSpec, ModelSpec
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from stn_train.evaluation import classify as classify_module
 from stn_train.evaluation.classify import Predictions, classify
 from stn_train.geometry import AFFINE
-from stn_train.models.build import build_model
+from stn_train.models.network import build_model
 from stn_train.models.transformer import SpatialTransformer, ThetaHead
 from stn_train.specs import ModelSpec
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from stn_train.evaluation.diagnostics import diagnose
 from stn_train.geometry import FAMILIES
-from stn_train.models.build import build_model
-from stn_train.models.network import Network
+from stn_train.models.network import Network, build_model
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.run_folder import Diagnostics
 from stn_train.specs import ModelSpec

@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import rotate
 from stn_train.evaluation import classify as classify_module
 from stn_train.evaluation.classify import classify, rotated_images, rotated_poses
 from stn_train.geometry import HOMOGRAPHY, bilinear_sampler
-from stn_train.models.build import build_model, measure_model
+from stn_train.models.network import build_model, measure_model
 from stn_train.specs import ModelSpec, baseline_of
 
 CPU = torch.device("cpu")

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.evaluation.diagnostics import diagnose
-from stn_train.models.build import build_model
-from stn_train.models.network import Network
+from stn_train.models.network import Network, build_model
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.report.diagnostics import warnings_of
 from stn_train.run_folder import EpochRecord
@@ -37,13 +36,13 @@ def recipe_of(**changes: Any) -> TrainingSpec:
     return TrainingSpec(**{**RECIPES["default"], **changes})
 
 
-def kinds(network: nn.Module) -> list[str]:
+def faults(network: nn.Module) -> list[tuple[str, int]]:
     noise = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     images = noise * torch.linspace(0.2, 2, 20)[:, None, None, None]
     record = EpochRecord(
         epoch=4, loss=1.0, error=50.0, lr=0.1, transformers=diagnose(network, images, torch.arange(20) % 10)
     )
-    return [warning.kind for warning in warnings_of(record, recipe_of(epochs=8))]
+    return [(warning.fault, warning.number) for warning in warnings_of(record, recipe_of(epochs=8))]
 
 
 def last(network: Network) -> nn.Linear:
@@ -55,21 +54,21 @@ def last(network: Network) -> nn.Linear:
 
 def test_one_that_works_has_none(network):
     nn.init.normal_(last(network).weight, std=0.1)
-    assert kinds(network) == []
+    assert faults(network) == []
 
 
 def test_a_classifier_that_is_fed_the_untransformed_image(network):
     assert network.transformer is not None
-    assert kinds(Network(PastIt(network.transformer), network.classifier)) == ["unused 1"]
+    assert faults(Network(PastIt(network.transformer), network.classifier)) == [("unused", 1)]
 
 
 def test_an_output_collapsed_to_a_dot(network):
     with torch.no_grad():
         last(network).bias.copy_(torch.tensor([-0.98, 0, 0, 0, -0.98, 0]))
-    assert kinds(network) == ["collapsed 1"]
+    assert faults(network) == [("collapsed", 1)]
 
 
 def test_an_output_beside_the_image(network):
     with torch.no_grad():
         last(network).bias[2] = 3.0
-    assert kinds(network) == ["out_of_bounds 1"]
+    assert faults(network) == [("out_of_bounds", 1)]

@@ -171,7 +171,7 @@ def test_a_projective_map_agrees_with_torchvisions_perspective():
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 def test_gradients_reach_theta_and_image_and_match_finite_differences(family):
     images = random_images(2, 2, 4, 5).requires_grad_()
-    theta = torch.tensor(family.identity, dtype=torch.float64) + random_images(2, family.parameters) * 0.4 + 0.031
+    theta = torch.tensor(family.identity, dtype=torch.float64) + random_images(2, len(family.identity)) * 0.4 + 0.031
     theta.requires_grad_()
     grid = family.grid(theta, (3, 4), 5 / 4)
     pixels = (grid.detach() + 1) * torch.tensor([5, 4]) / 2 - 0.5

@@ -16,7 +16,7 @@ SPLINES = pytest.mark.parametrize("family", [TPS, thin_plate_spline(2), thin_pla
 
 
 def some_theta(family: ThinPlateSpline, spread: float, count: int = 6) -> Tensor:
-    noise = torch.randn(count, family.parameters, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = torch.randn(count, len(family.identity), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return torch.tensor(family.identity, dtype=torch.float64) + spread * noise
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, multiprocessing, nn
 
 from stn_train.geometry import FAMILIES, thin_plate_spline
-from stn_train.models.build import build_model
 from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
+from stn_train.models.network import build_model
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import ModelSpec
 

@@ -8,10 +8,9 @@ from stn_train.data.sources import load_digits
 from stn_train.errors import UserError
 from stn_train.evaluation.classify import rotated_images
 from stn_train.geometry import AFFINE, SIMILARITY
-from stn_train.models.build import build_model
 from stn_train.models.equivariant import ANGLES, EquivariantLocalisation, congeal, ink_place
 from stn_train.models.localisation import equivariant
-from stn_train.models.network import Network
+from stn_train.models.network import Network, build_model
 from stn_train.specs import ModelSpec
 
 ROOM = 8

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from stn_train.geometry import FAMILIES, Family, thin_plate_spline
-from stn_train.models.build import build_model
 from stn_train.models.localisation import conv
+from stn_train.models.network import build_model
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
 from stn_train.specs import ModelSpec
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.geometry import AFFINE, FAMILIES, bilinear_sampler, thin_plate_spline
-from stn_train.models.build import build_model
 from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS, SpatialSoftArgmax, conv
+from stn_train.models.network import build_model
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
 from stn_train.specs import MODELS, ModelSpec
 

@@ -13,10 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from stn_train import load_network
 from stn_train.errors import UserError
 from stn_train.geometry import AFFINE, FAMILIES, thin_plate_spline
-from stn_train.models.build import build_model
 from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
-from stn_train.models.network import Network
+from stn_train.models.network import Network, build_model
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import MODELS, ExperimentSpec, trials_of
 from stn_train.training.checkpoint import save_checkpoint
@@ -147,7 +146,7 @@ def model() -> nn.Sequential:
 @pytest.mark.parametrize("family", EVERY.values(), ids=list(EVERY))
 @pytest.mark.parametrize("more", [-1, 1, 40])
 def test_a_theta_of_another_length_is_told_with_both(family, more):
-    has, needs = family.parameters + more, family.parameters
+    has, needs = len(family.identity) + more, len(family.identity)
     sentence = (
         rf"gives {{0}} x {has} for {{0}} x 3 x 16 x 12, and {{0}} x {needs} is needed: .*{family.name} has {needs}"
     )

@@ -10,8 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stn_train.errors import UserError
 from stn_train.geometry import AFFINE, HOMOGRAPHY, ROTATION, SIMILARITY, TPS, Family
-from stn_train.models.build import build_model, measure_model
-from stn_train.models.network import Network, precision_on
+from stn_train.models.network import Network, build_model, measure_model, precision_on
 from stn_train.models.transformer import SpatialTransformer, ThetaHead
 from stn_train.specs import RECIPES, ExperimentSpec, ModelSpec, TrainingSpec, trials_of
 
@@ -50,7 +49,6 @@ def test_the_classifier_reads_what_stands_at_the_front(pose):
     network, poses = build(pose).eval(), SHIFTED.expand(4, -1)
     assert network.front(images(), poses).shape == (4, 1, 16, 16)
     assert torch.equal(network(images(), poses), network.classifier(network.front(images(), poses)))
-    assert torch.equal(network.with_pose_loss(images(), poses)[0], network(images(), poses))
 
 
 def test_without_a_transformer_the_classifier_reads_the_images():
@@ -93,11 +91,6 @@ def test_no_other_network_makes_use_of_the_pose_when_it_answers(pose):
     assert torch.equal(network(images(), torch.rand(4, 9)), network(images()))
 
 
-@pytest.mark.parametrize("pose", ["predicted", "identity", "oracle"])
-def test_no_other_network_has_a_pose_loss(pose):
-    assert build(pose).with_pose_loss(images(), SHIFTED.expand(4, -1))[1] is None
-
-
 # --- supervised poses -------------------------------------------------------------------------------------------------
 
 SHIFTED = torch.tensor([[1.0, 0, 0.5, 0, 1, 0, 0, 0, 1]])
@@ -120,15 +113,6 @@ def test_a_supervised_localisation_network_learns_from_the_pose_alone():
     loss.backward()
     assert all(parameter.grad is not None for parameter in localisation.parameters())
     assert all(parameter.grad is None for parameter in network.classifier.parameters())
-
-
-def test_without_poses_a_supervised_localisation_network_learns_nothing():
-    network = build("supervised")
-    logits, loss = network.with_pose_loss(images())
-    assert loss is None
-    logits.square().sum().backward()
-    assert all(parameter.grad is None for parameter in network.transformer.localisation.parameters())
-    assert any(parameter.grad is not None for parameter in network.classifier.parameters())
 
 
 def test_who_has_learnt_the_pose_misses_nothing():

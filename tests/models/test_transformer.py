@@ -210,11 +210,11 @@ def test_coordinates_stay_float32_also_after_a_localisation_network_that_ends_in
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 def test_any_family_can_be_given(family):
-    noise = torch.linspace(-0.3, 0.2, family.parameters)
+    noise = torch.linspace(-0.3, 0.2, len(family.identity))
     localisation = Constant(*(torch.tensor(family.identity) + noise).tolist())
     images = random_images(3, 2, 12, 18)
     output, theta = SpatialTransformer(localisation, family, (5, 7)).warp(images)
-    assert theta.shape == (3, family.parameters)
+    assert theta.shape == (3, len(family.identity))
     assert torch.equal(output, bilinear_sampler(images, family.grid(theta, (5, 7), 18 / 12)))
 
 
@@ -229,14 +229,14 @@ def test_any_sampler_can_be_given():
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 def test_supersampling_is_the_mean_of_what_a_finer_output_would_be(family):
-    noise = torch.linspace(-0.3, 0.2, family.parameters)
+    noise = torch.linspace(-0.3, 0.2, len(family.identity))
     localisation = Constant(*(torch.tensor(family.identity) + noise).tolist())
     images = random_images(2, 3, 12, 18)
     finer = SpatialTransformer(localisation, family, (15, 21))(images)
     output, theta = SpatialTransformer(localisation, family, (5, 7), supersampling=3).warp(images)
     expected = finer.view(2, 3, 5, 3, 7, 3).mean(dim=(3, 5))
     torch.testing.assert_close(output, expected)
-    assert theta.shape == (2, family.parameters)
+    assert theta.shape == (2, len(family.identity))
 
 
 def test_supersampling_at_the_identity_averages_every_pixel_of_a_larger_image():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stn_train.errors import UserError
-from stn_train.models.build import build_model, measure_model
+from stn_train.models.network import build_model, measure_model
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import ModelSpec
 

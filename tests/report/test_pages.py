@@ -67,7 +67,7 @@ class Tree(HTMLParser):
 def page(tmp_path: Path) -> str:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures/dot.png").write_bytes(DOT)
-    return html(markdown(body()), tmp_path)
+    return html(tmp_path, {"body": markdown(body())}, title="runs & more")
 
 
 def body() -> Template:

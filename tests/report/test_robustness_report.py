@@ -103,7 +103,8 @@ def test_networks_trained_on_other_angles_stand_side_by_side(two_seeds: RunFolde
     assert "rotation_ranges.png" in files
     found = results_of(two_seeds).robustness
     assert found is not None
-    panels = robustness_curves("made up", "test", [found.of(name)["rotation"] for name in ("r", "rts")]).axes
+    rotated = found.curves[found.curves["factor"] == "rotation"]
+    panels = robustness_curves("made up", "test", [panel for _, panel in rotated.groupby("dataset", sort=False)]).axes
     ranges = [axes.patches[0].get_extents().transformed(axes.transData.inverted()).intervalx for axes in panels]
     assert [between.tolist() for between in ranges] == [pytest.approx([-90, 90]), pytest.approx([-45, 45])]
     assert all(line.get_xdata().tolist() == [*range(-180, 180, 15)] for axes in panels for line in axes.lines)

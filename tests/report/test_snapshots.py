@@ -25,7 +25,7 @@ def test_every_kind_is_a_file_of_its_ending(kind):
 def test_titles_words_and_files_name_model_and_dataset(tmp_path):
     _, (_, trial) = begin(tmp_path)
     few = {kind: SEEN[kind] for kind in ("rotation_sweep", "means")}
-    means, rotation_sweep = drawings(trial, few)
+    rotation_sweep, means = drawings(trial, few)
     assert (means.name, rotation_sweep.name) == ("means_st_cnn@rts.png", "rotation_sweep_st_cnn@rts.png")
     assert means.title == "The mean image of each class, st_cnn on rts, seed 0"
     for drawing in (means, rotation_sweep):

@@ -52,7 +52,7 @@ def test_a_transformer_has_time_to_begin():
 def test_several_transformers_are_told_apart_by_their_numbers():
     blank = WELL.model_copy(update={"outside": 1.0})
     found = warnings_of(record(WELL, blank, blank), recipe_of(epochs=8))
-    assert [warning.kind for warning in found] == ["out_of_bounds 2", "out_of_bounds 3"]
+    assert [(warning.fault, warning.number) for warning in found] == [("out_of_bounds", 2), ("out_of_bounds", 3)]
     assert found[0].sentence.startswith("the transformer 2 samples")
 
 

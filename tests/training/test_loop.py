@@ -302,7 +302,7 @@ def test_the_average_follows_every_step(data):
 
 @pytest.mark.parametrize(("images", "batches"), [(4096, 6), (40, 3)])
 def test_the_averages_normalisation_is_that_of_the_first_images_of_the_epoch(data, monkeypatch, images, batches):
-    monkeypatch.setattr(loop, "_BN_IMAGES", images)
+    monkeypatch.setattr(loop, "BN_IMAGES", images)
     recipe = recipe_of(**OURS)
     state = run(TrainingState.start(small_network(), recipe), data, recipe)
     classifier = state.final.classifier
@@ -402,10 +402,3 @@ def test_the_loss_that_is_told_is_without_that_of_a_supervised_pose(data):
         for pose in ("predicted", "supervised")
     )
     assert supervised == pytest.approx(predicted, rel=1e-6)
-
-
-def test_without_poses_a_supervised_transformer_stays_where_it_starts(data):
-    recipe = recipe_of(weight_decay=0.0)
-    network = run(TrainingState.start(small_network(pose="supervised"), recipe), data, recipe).network
-    images = next(data.batches(0, 9, SIZE)).images
-    assert torch.equal(network.eval().front(images), small_network().eval().front(images))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from stn_train.models.build import build_model
+from stn_train.models.network import build_model
 from stn_train.models.transformer import ThetaHead
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
 from stn_train.training.loop import make_optimizer, set_lr

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from stn_train.geometry import AFFINE
-from stn_train.models.build import build_model
 from stn_train.models.insert import insert_transformer
+from stn_train.models.network import build_model
 from stn_train.models.transformer import SpatialTransformer, ThetaHead
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
 from stn_train.training.loop import make_optimizer, scheduled_lr, set_lr

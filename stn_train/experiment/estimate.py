@@ -1,0 +1,115 @@
+"""How long trials take on this machine: a few steps of each are trained, and timed. Nothing is read or downloaded.
+
+The digits are those that come with the package, whatever the trials' own source is: a step takes as long with them.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median
+
+from stn_train.data.sources import source_size
+from stn_train.errors import Stopped
+from stn_train.experiment.runtime import Runtime, load_trial_data
+from stn_train.experiment.trial import classified, network_of, size_of, templates_of
+from stn_train.run_folder import RunFolder
+from stn_train.specs import TrialSpec
+from stn_train.training.loop import BN_IMAGES, TrainingState, train
+
+_STEPS, _SECONDS = 2, 0.4
+"""At least so many steps are timed, and so long."""
+_CLASSIFIED = 500
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """What a model on a dataset amounts to, and how long it is expected to take.
+
+    `canvas` and `output_size` in pixels, height and width; `seconds_per_trial` of training and evaluation from the
+    first epoch to the last, `seconds_left` of all its trials that are planned, without what is `finished` or trained.
+    """
+
+    dataset: str
+    model: str
+    canvas: tuple[int, int]
+    output_size: tuple[int, int] | None
+    width: float | None
+    parameters: int
+    macs: int
+    epochs: int
+    seeds: tuple[int, ...]
+    finished: int
+    seconds_per_trial: float
+    seconds_left: float
+
+
+def plan(trials: Sequence[TrialSpec], folder: RunFolder, runtime: Runtime) -> Iterator[CellPlan]:
+    """The cells, datasets times models, that trials make up, as they are measured; `folder` may hold some trials."""
+    cells: dict[tuple[str, str], list[TrialSpec]] = {}
+    for trial in trials:
+        cells.setdefault((trial.dataset.name, trial.model.name), []).append(trial)
+    for of_cell in cells.values():
+        trial = of_cell[0]
+        transformer, size, epochs = trial.model.transformer, size_of(trial), trial.training.epochs
+        done = [_epochs_done(each, folder) for each in of_cell]
+        seconds = seconds_of_epoch(trial, runtime)
+        yield CellPlan(
+            dataset=trial.dataset.name,
+            model=trial.model.name,
+            canvas=trial.dataset.canvas,
+            output_size=transformer.output_size if transformer and 0 in transformer.before else None,
+            width=size.width,
+            parameters=size.parameters,
+            macs=size.macs,
+            epochs=epochs,
+            seeds=tuple(each.seed for each in of_cell),
+            finished=sum(folder.trial(each).result.exists() for each in of_cell),
+            seconds_per_trial=epochs * seconds,
+            seconds_left=sum(epochs - each for each in done) * seconds,
+        )
+
+
+def _epochs_done(trial: TrialSpec, folder: RunFolder) -> int:
+    files = folder.trial(trial)
+    if files.result.exists():
+        return trial.training.epochs
+    return max((record.epoch for record in files.load_metrics()), default=0)
+
+
+def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
+    """How long an epoch of a trial and its evaluation take, from a few steps and a few images. Changes no file."""
+    recipe = trial.training.changed(epochs=_STEPS + 1, curriculum=0.0, train_size=None)
+    digits = source_size(trial.source, trial.validation)
+    shown, reported = digits.training * digits.repeats, digits.reported * digits.repeats
+    if runtime.prebuilt is None:
+        trial = trial.changed(source="digits", validation=False, training=recipe)
+    data, _, fixed = load_trial_data(trial, runtime)
+    if runtime.prebuilt is not None:
+        shown, reported = len(data), len(fixed)
+    state = TrainingState.start(network_of(trial, runtime), recipe)
+    templates, transformer = None, trial.model.transformer
+    if transformer and transformer.localisation == "equivariant" and transformer.is_single:
+        templates = templates_of(state.network, data, trial)
+
+    began = time.perf_counter()
+    next(data.batches(trial.seed, 0, recipe.batch_size))
+    drawing = (time.perf_counter() - began) / len(data)
+    ends: list[float] = []
+
+    def after_step(epochs: float) -> bool:
+        state.step_losses[-1].item()  # waits for the device
+        ends.append(time.perf_counter())
+        return len(ends) > _STEPS and ends[-1] - ends[0] > _SECONDS
+
+    with suppress(Stopped):
+        for _ in train(state, data, recipe, trial.seed, runtime.device, after_step, templates):
+            pass
+    step = median(end - begin for begin, end in pairwise(ends))  # the first sets things up, and is not timed
+    few = replace(fixed, images=fixed.images[:_CLASSIFIED], theta=fixed.theta[:_CLASSIFIED])
+    image = classified(trial, trial.dataset, state.final, few, runtime).seconds / len(few)
+    if state.average is not None:
+        reported += BN_IMAGES
+    # An epoch's distortions are drawn to train on, to update batch normalisation and for the transformers' diagnostics.
+    return max(shown // recipe.batch_size, 1) * step + reported * image + 3 * shown * drawing
