@@ -1,8 +1,9 @@
 """Runs side by side: what each model of a run reached, against the same model of the first run. Torch-free."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -41,12 +42,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class SeedsNeeded:
-    """How many seeds of each a model and its baseline need to show a difference, by the spread of `seeds` of them.
+    """How many seeds of each a model of a `run` and its baseline need to show a difference, by the spread of `seeds`.
 
     needed: None where one seed cannot tell, or where test images of so many `digits` do not let it.
     """
 
     dataset: str
+    run: str
     model: str
     baseline: str
     seeds: int
@@ -113,7 +115,7 @@ def compare_runs(folders: Sequence[RunFolder], points: float | None = None) -> S
             for run, partner, trial in pairs
             if trial.row["model"] != partner.row["model"] and _same_network(trial, partner)
         },
-        needed=[] if points is None else [*_seeds_needed(own, points), *_seeds_needed(_by_cell(across), points)],
+        needed=[] if points is None else _seeds_needed(own, _by_cell(across), run_of, points),
     )
 
 
@@ -159,14 +161,20 @@ _OF_A_NETWORK = ("model.", "training.localisation_lr", "training.classifier_dela
 """What follows from a network's having a transformer or not."""
 
 
-def _seeds_needed(cells: dict[Cell, list[Trial]], points: float) -> Iterator[SeedsNeeded]:
-    for (dataset, model), mine in cells.items():
+def _seeds_needed(
+    within: dict[Cell, list[Trial]], across: dict[Cell, list[Trial]], run_of: dict[str, str], points: float
+) -> list[SeedsNeeded]:
+    """Of each model, first against its own baseline, then against the first run's model."""
+    found = []
+    for (dataset, model), cells in product(within, (within, across)):
+        mine = cells[dataset, model]
         baseline = mine[0].row["baseline"]
         paired = paired_errors(mine, cells.get((dataset, baseline), []))
         if paired is not None:
             seeds, digits = len(paired[0]), len(np.unique(paired[2]))
             needed = seeds_needed(*paired, points) if seeds > 1 else None
-            yield SeedsNeeded(dataset, model, baseline, seeds, digits, needed)
+            found.append(SeedsNeeded(dataset, run_of[model], model, baseline, seeds, digits, needed))
+    return found
 
 
 def trials_by_digits(folders: Sequence[RunFolder]) -> pd.DataFrame:

@@ -12,7 +12,6 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -144,7 +143,7 @@ def environment() -> Environment:
         "under_runs": under_runs,
         "within_run": lambda row, key: row[key].removesuffix(f" ({row['run']})"),
         "configured": configured,
-        "wrapped": partial(textwrap.fill, width=WIDTH, subsequent_indent="  "),
+        "wrapped": partial(textwrap.fill, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False),
     }
     made.globals |= {
         "components": measures.COMPONENTS,
@@ -189,14 +188,15 @@ def without_empty_columns(
     return [list(line) for line in zip(*kept, strict=True)]
 
 
-def under_runs(table: str, rows: Records, several: bool) -> str:
+def under_runs(table: str, rows: Sequence[Any], several: bool) -> str:
     """An aligned table of these rows, indented under the runs that they are of, and the datasets where of `several`."""
     header, *below = table.splitlines()
-    lines = [f"  {header}"]
-    for (dataset, run), group in groupby(
-        zip(rows, below, strict=True), key=lambda pair: (pair[0]["dataset"], pair[0]["run"])
-    ):
-        lines += [f"{dataset}: {run}" if several else run, *(f"  {line}" for _, line in group)]
+    lines, above = [f"  {header}"], ""
+    for line, row in zip(below, rows, strict=True):
+        dataset, run = (environment().getattr(row, key) for key in ("dataset", "run"))
+        heading = f"{dataset}: {run}" if several else run
+        lines += [f"  {line}"] if heading == above else [heading, f"  {line}"]
+        above = heading
     return "\n".join(lines)
 
 

@@ -309,7 +309,7 @@ def test_compare_shows_the_error_of_each_seed(trained, stn):
 
 
 def test_compare_power_wants_points_and_is_content_with_one_run(trained, stn):
-    assert "cannot be told from one seed" in stn("compare", trained, "--power", "0.2").out
+    assert "one seed has no spread" in stn("compare", trained, "--power", "0.2").out
     found = json.loads(stn("compare", trained, "--power", "0.2", "--json").out, parse_constant=pytest.fail)["power"]
     assert found["points"] == 0.2
     assert [(one["seeds"], one["needed"]) for one in found["seeds"]] == [(1, None)]

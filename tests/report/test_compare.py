@@ -157,8 +157,8 @@ def test_seeds_needed_are_told_of_each_comparison_where_their_spread_is_known(tm
     assert (one.seeds, one.digits) == (2, 1000)
     assert [(other.seeds, other.needed) for other in known.values()] == [(1, None)] * 3
     text = words_of(first, second, points=5.0)
-    assert f"{one.needed} seeds of each" in text
-    assert "cannot be told from one seed" in text
+    assert f"st_cnn cnn 2 {one.needed} " in text
+    assert "st_cnn the first run 1 unknown" in text
 
 
 def test_of_one_run_it_is_told_how_many_seeds_its_gap_needs(tmp_path: Path) -> None:
