@@ -81,14 +81,20 @@ def eval_(
     if not found:
         raise (failed or left_out)[0]
     models = tuple({one.result.trial.model.name: one.result.trial.model for one in found}.values())
-    results = tabulate([read_evaluation(one, models) for one in found])
+    results = tabulate(
+        [
+            read_evaluation(one.result, one.trained_on, (one.label, one.predicted, one.digit), one.alignment, models)
+            for one in found
+        ]
+    )
     if as_json:
         document = {"checkpoints": [_values(one) for one in found], **json_document(results)}
         typer.echo(json_text(document, only_ascii=True))
     elif as_csv:
         typer.echo(csv_documents(results)[0], nl=False)
     else:
-        typer.echo(in_words(results, found, per_class, confusion))
+        checkpoints = [(str(one.checkpoint), one.epoch, one.result) for one in found]
+        typer.echo(in_words(results, checkpoints, per_class, confusion))
     for sentence in dict.fromkeys(map(str, left_out)):
         typer.echo(f"left out: {sentence}", err=True)
     tell_failed(failed)

@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from stn_train.report import measures
+from stn_train.run_folder import TrialResult
 from stn_train.specs import control_names, divergence_advice, stillness_advice, trials_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stn_train.experiment.load import Evaluation
     from stn_train.report.compare import SideBySide
     from stn_train.report.results import Results
 
@@ -230,7 +230,7 @@ def robustness(results: "Results") -> str:
 
 
 def evaluation(
-    results: "Results", evaluations: Sequence["Evaluation"], per_class: bool = False, confusion: bool = False
+    results: "Results", checkpoints: Sequence[tuple[str, int, TrialResult]], per_class: bool, confusion: bool
 ) -> str:
-    """Checkpoints on a dataset side by side, and where they were asked for the errors by class and the confusions."""
-    return render("text.j2", "evaluation", results, evaluations, per_class, confusion)
+    """Checkpoints side by side, each by its path, epoch and result; errors by class and confusions if asked."""
+    return render("text.j2", "evaluation", results, checkpoints, per_class, confusion)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,9 +33,6 @@ from stn_train.report.measures import MEASURES, measured, over_seeds
 from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import ExperimentSpec, ModelSpec, TrialSpec, baseline_of, control_names
 from stn_train.statistics import LEVEL, compare, holm
-
-if TYPE_CHECKING:
-    from stn_train.experiment.load import Evaluation
 
 _MOST_DIGITS = 1_000_000
 
@@ -161,13 +158,18 @@ def read_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[Trial]:
     return trials
 
 
-def read_evaluation(evaluation: "Evaluation", models: tuple[ModelSpec, ...]) -> Trial:
-    """What a checkpoint made of a dataset, as a trial beside those of `models`.
+def read_evaluation(
+    result: TrialResult,
+    trained_on: str,
+    images: tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]],
+    alignment: AlignmentMetrics | None,
+    models: tuple[ModelSpec, ...],
+) -> Trial:
+    """What a checkpoint made of a dataset, as a trial beside those of `models`; `images`: label, predicted and digit.
 
     The dataset is called `tested (trained on another)` where these are two. What only a training has is missing.
     """
-    result = evaluation.result
-    trial, trained_on = result.trial, evaluation.trained_on
+    trial = result.trial
     elsewhere = trial.dataset.name != trained_on
     baseline = baseline_of(trial.model, models)
     row = {
@@ -180,11 +182,11 @@ def read_evaluation(evaluation: "Evaluation", models: tuple[ModelSpec, ...]) -> 
         "classes": trial.dataset.classes,
         "split": result.split,
         "precision": result.precision,
-        **measured(result, None, evaluation.alignment, []),
+        **measured(result, None, alignment, []),
     }
     if elsewhere:
         row["paper_error"] = None
-    return Trial(row, evaluation.label, evaluation.predicted, evaluation.digit, trial)
+    return Trial(row, *images, trial)
 
 
 def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> Results:

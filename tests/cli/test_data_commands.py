@@ -41,7 +41,7 @@ def test_built_and_fresh_are_measured_on_the_same_images(stn, finished):
     built, fresh = (np.load(folder / "trials/r/cnn/seed-0/predictions.npz") for folder in measured)
     for name in ("label", "digit"):
         assert np.array_equal(built[name], fresh[name])
-    found = json.loads(stn("eval", "runs/small", "--json").out)
+    found = json.loads(stn("eval", "runs/small", "--json").out)["checkpoints"]
     result = json.loads(Path("runs/small/trials/r/cnn/seed-0/result.json").read_bytes())
     assert found[0]["confusion"] == result["confusion"]
 

@@ -1,5 +1,6 @@
 """`stn-train eval`, `report` and `status`: what they tell of a run, and what they refuse."""
 
+import csv
 import json
 import re
 import shutil
@@ -23,23 +24,25 @@ TRIAL = "runs/small/trials/r/st_cnn/seed-0"
 def test_eval_finds_again_what_the_run_found(trained, stn):
     ended = stn("eval", trained, "--json", "--threads", "1")
     assert (ended.code, ended.err) == (0, "")
-    found = json.loads(ended.out)
+    document = json.loads(ended.out)
+    found = document["checkpoints"]
     assert [one["model"] for one in found] == ["cnn", "st_cnn"]
-    for one in found:
+    for one, row in zip(found, document["summary"], strict=True):
         result = json.loads(Path(one["checkpoint"]).with_name("result.json").read_bytes())
         assert (one["trained_on"], one["seed"], one["epoch"], one["epochs"]) == ("r", 0, 2, 2)
         assert (one["errors"], one["images"], one["split"]) == (result["errors"], result["images"], result["split"])
         assert one["confusion"] == result["confusion"]
-        error = one["error"]
-        assert error["value"] == pytest.approx(100 * result["errors"] / result["images"])
-        assert error["low"] <= error["value"] <= error["high"]
+        assert row["error"] == pytest.approx(100 * result["errors"] / result["images"]) == 100 - row["accuracy"]
+        assert row["error_low"] <= row["error"] <= row["error_high"]
         assert one["dataset"]["name"] == "r"
         alignment = Path(one["checkpoint"]).with_name("alignment.json")
         assert one["alignment"] == (
             json.loads(storage.read_verified(alignment, storage.JSON, "")) if one["model"] == "st_cnn" else None
         )
-        for label, row in enumerate(result["confusion"]):
-            assert one["class_errors"][label] == pytest.approx(100 - 100 * row[label] / sum(row))
+        for label, counts in enumerate(result["confusion"]):
+            assert row[f"error_of_class_{label}"] == pytest.approx(100 - 100 * counts[label] / sum(counts))
+    (comparison,) = document["comparisons"]
+    assert comparison["difference"] == pytest.approx(document["summary"][1]["error"] - document["summary"][0]["error"])
 
 
 @pytest.mark.slow
@@ -56,7 +59,7 @@ def test_turns_are_part_of_a_model_and_can_be_had_of_any(stn):
         examples = folder.load_gallery()["examples"]
         assert (examples["kind"] == 2).tolist() == (examples["predicted"] != examples["label"]).tolist()
     asked = {
-        (name, tta_angles): json.loads(stn("eval", name, *tta_angles, "--json", "--threads", "1").out)[0]
+        (name, tta_angles): json.loads(stn("eval", name, *tta_angles, "--json", "--threads", "1").out)["checkpoints"][0]
         for name in ("plain", "sure")
         for tta_angles in ((), ("--tta-angles=",), ("--tta-angles=-40,40",))
     }
@@ -83,13 +86,24 @@ def test_turns_that_are_no_degrees(trained, stn, tta_angles):
 @pytest.mark.parametrize("target", [TRIAL, f"{TRIAL}/checkpoint.pt"])
 def test_eval_of_a_trial_or_a_checkpoint_is_that_one(trained, stn, target):
     ended = stn("eval", target)
-    checkpoint, words, error, *_ = ended.out.splitlines()
-    assert checkpoint == f"{TRIAL}/checkpoint.pt"
-    assert words == "st_cnn, after epoch 2 of 2 on r, measured on 120 test images of r (28 x 28 pixels):"
+    words, _, _, figures, *_ = ended.out.splitlines()
+    assert words == "120 test images of r (28 x 28 pixels):"
     result = json.loads(Path(TRIAL, "result.json").read_bytes())
-    assert error.startswith(f"error {100 * result['errors'] / result['images']:.2f} % (95 % interval ")
-    confusion = [[int(count) for count in line.split()[1:]] for line in ended.out.splitlines()[-10:]]
-    assert confusion == result["confusion"]
+    error = 100 * result["errors"] / result["images"]
+    assert figures.split()[:5] == ["st_cnn", "1", f"{100 - error:.2f}", "%", f"{error:.2f}"]
+    assert "true class" not in ended.out, "classes and confusions only where they are asked for"
+    more = stn("eval", target, "--per-class", "--confusion").out.splitlines()
+    assert [[int(count) for count in line.split()[1:]] for line in more[-10:]] == result["confusion"]
+    assert any("true class" in line for line in more)
+
+
+def test_eval_fits_80_columns_and_says_who_is_ahead(trained, stn):
+    ended = stn("eval", trained)
+    assert all(len(line) <= 80 for line in ended.out.splitlines())
+    assert re.search(r"st_cnn.* (than|and) cnn", " ".join(ended.out.split()))
+    header, *rows = csv.reader(stn("eval", trained, "--csv").out.splitlines())
+    assert [row[header.index("model")] for row in rows] == ["cnn", "st_cnn"]
+    assert {"accuracy", "error_low", "difference_high", "removed_of_a_digit_rotation"} <= set(header)
 
 
 def test_eval_of_a_checkpoint_outside_a_run(trained, stn):
@@ -99,7 +113,7 @@ def test_eval_of_a_checkpoint_outside_a_run(trained, stn):
 
 @pytest.mark.parametrize("dataset", ["plain", "tc"])
 def test_eval_on_another_dataset_is_on_the_canvas_that_the_model_knows(trained, stn, dataset):
-    (found,) = json.loads(stn("eval", TRIAL, "--dataset", dataset, "--json").out)
+    (found,) = json.loads(stn("eval", TRIAL, "--dataset", dataset, "--json").out)["checkpoints"]
     assert (found["trained_on"], found["dataset"]["name"]) == ("r", dataset)
     assert found["dataset"]["canvas"] == [28, 28]
     assert found["images"] == 120
@@ -115,7 +129,7 @@ def test_eval_knows_the_datasets_of_the_run_and_where_its_digits_lie(trained, st
     monkeypatch.setattr(
         runtime, "load_split", lambda source, split, root: asked.append(root) or load(source, split, root)
     )
-    (found,) = json.loads(stn("eval", TRIAL, "--dataset", "mild", "--json").out)
+    (found,) = json.loads(stn("eval", TRIAL, "--dataset", "mild", "--json").out)["checkpoints"]
     assert found["dataset"]["rotation"] == [-5, 5]
     assert stn("eval", TRIAL, "--dataset", "mild", "--data-root", "elsewhere").code == 0
     assert asked == ["/where/they/lie", "elsewhere"]
@@ -126,11 +140,11 @@ def test_eval_knows_the_datasets_of_the_run_and_where_its_digits_lie(trained, st
 def test_eval_where_a_class_has_no_images(trained, stn, monkeypatch):
     test = runtime.load_split("digits", "test", None)
     monkeypatch.setattr(runtime, "load_split", lambda source, split, root: test.subset(test.labels != 3))
-    for one in json.loads(stn("eval", trained, "--json").out, parse_constant=pytest.fail):
-        assert [label for label, error in enumerate(one["class_errors"]) if error is None] == [3]
+    document = json.loads(stn("eval", trained, "--json").out, parse_constant=pytest.fail)
+    for one, row in zip(document["checkpoints"], document["summary"], strict=True):
+        assert [label for label in range(10) if row.get(f"error_of_class_{label}") is None] == [3]
         assert sum(one["confusion"][3]) == 0
-    (line,) = re.findall(r"^error % .*", stn("eval", TRIAL).out, re.MULTILINE)
-    assert line.split()[5] == "-"
+    assert stn("eval", TRIAL, "--per-class").code == 0
 
 
 def test_eval_of_several_leaves_out_what_is_given_a_pose_that_there_is_not(stn):
@@ -142,10 +156,10 @@ def test_eval_of_several_leaves_out_what_is_given_a_pose_that_there_is_not(stn):
     assert ended.err == (
         "left out: --dataset e: st_cnn-oracle is given the true pose of an image, and e has none to give\n"
     )
-    asked = re.findall(r"^(\S+), after epoch 1 of 1 on r", ended.out, re.MULTILINE)
+    asked = re.findall(r"^(\S+) +1 +[\d.]+ %", ended.out, re.MULTILINE)
     assert (ended.code, asked) == (0, ["cnn", "st_cnn", "st_cnn-identity", "st_cnn-supervised"])
     found = json.loads(stn("eval", "runs/told", "--dataset", "e", "--json").out)
-    assert [each["model"] for each in found] == asked
+    assert [each["model"] for each in found["checkpoints"]] == asked
     shutil.copytree("runs/told/trials/r/st_cnn-oracle/seed-0", "runs/told/trials/r/st_cnn-oracle/seed-1")
     for target in ("st_cnn-oracle/seed-0", "st_cnn-oracle"):
         alone = stn("eval", f"runs/told/trials/r/{target}", "--dataset", "e")
@@ -286,9 +300,11 @@ def test_images_of_two_digits_are_reported_beside_others_with_both_of_their_digi
     assert stn("run", "--config", "small.yaml", *mixed, "-q").code == 0
     rows = json.loads(Path("runs/small/report.json").read_bytes())["summary"]
     ends = {"value": "error", "low": "error_low", "high": "error_high"}
-    errors = {row["dataset"]: {end: row[key] for end, key in ends.items()} for row in rows}
-    found = json.loads(stn("eval", "runs/small", "--json").out)
-    assert {one["trained_on"]: one["error"] for one in found} == errors
+    found = json.loads(stn("eval", "runs/small", "--json").out)["summary"]
+    errors, again = (
+        {row["dataset"]: {end: row[key] for end, key in ends.items()} for row in table} for table in (rows, found)
+    )
+    assert errors == again
     files = TrialFolder(Path("runs/small/trials/addition/cnn/seed-0"))
     arrays = files.load_predictions(channels=2)
     assert np.array_equal(np.sort(arrays["digit"], axis=0), np.stack([np.arange(120)] * 2, axis=1))

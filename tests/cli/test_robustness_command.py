@@ -48,7 +48,7 @@ def test_every_finished_trial_is_measured_once_and_reported(run, stn):
             assert max(turned) <= found.wrong_at_some_angle <= min(sum(turned), 120)
         (other,) = found.crossed
         folder = str(run.trial(trial).path)
-        (evaluation,) = json.loads(stn("eval", folder, "--dataset", other.dataset.name, "--json").out)
+        (evaluation,) = json.loads(stn("eval", folder, "--dataset", other.dataset.name, "--json").out)["checkpoints"]
         assert (other.errors, other.images) == (evaluation["errors"], evaluation["images"])
     again = stn("robustness", "runs/two")
     assert again.err.splitlines() == [f"trial {n} of 4  {key}  was measured before" for n, key in enumerate(keys, 1)]

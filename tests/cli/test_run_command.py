@@ -352,7 +352,7 @@ def test_controls_are_trained_and_told_apart(stn):
         scores[trial.model.name] = [spread.score for spread in alignment.pose if spread.component == "rotation"]
     assert scores == {"st_cnn-identity": [pytest.approx(0, abs=1e-3)], "st_cnn-oracle": [pytest.approx(100, abs=1e-3)]}
     for trial in (taught, told):
-        again, *_ = json.loads(stn("eval", f"controlled/trials/{trial.key}", "--json").out)
+        again, *_ = json.loads(stn("eval", f"controlled/trials/{trial.key}", "--json").out)["checkpoints"]
         files = folder.trial(trial)
         assert again["errors"] == files.load(TrialResult, files.result).errors, "who is given the poses is so here, too"
     refused = stn("eval", f"controlled/trials/{told.key}", "--dataset", "e").sentence
