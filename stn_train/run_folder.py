@@ -115,7 +115,7 @@ class EpochRecord(Spec):
     """One epoch of training, as the learning curve shows it."""
 
     epoch: Count
-    loss: float = Field(description="mean over the epoch's training images")
+    loss: float = Field(description="the classifier's, mean over the epoch's training images")
     error: float = Field(description="percent, of the weights that are evaluated, on the trial's split")
     lr: float = Field(description="learning rate at the epoch's end")
     transformers: Annotated[tuple[Diagnostics, ...], Field(strict=False)] = Field(

@@ -1,4 +1,4 @@
-"""`stn-train data`: write the variants of an experiment to disk, or look at them."""
+"""`stn-train data`: write the datasets of an experiment to disk, or look at them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ app = typer.Typer(help="Build or preview the distorted digits.", no_args_is_help
 def build(
     config: Config,
     output_dir: Annotated[
-        Path, typer.Option(metavar="DIR", parser=a_path, help="Where the variants go, one folder each.")
+        Path, typer.Option(metavar="DIR", parser=a_path, help="Where the datasets go, one folder each.")
     ],
     overrides: Overrides = None,
     data_root: DataRoot = None,

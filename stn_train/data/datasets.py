@@ -24,7 +24,7 @@ from stn_train.geometry import TPS, bilinear_sampler
 from stn_train.specs import DIGIT, ClutterSpec, DatasetSpec
 
 TEST_SEED = 20_150_605
-"""The seed of every test and validation variant, apart from all seeds of trainings."""
+"""The seed of every test and validation dataset, apart from all seeds of trainings."""
 _BATCH = 1000
 
 
@@ -149,7 +149,7 @@ def make_fixed_dataset(
     images = torch.empty(len(shown), spec.channels, *spec.canvas, dtype=torch.uint8)
     for index in torch.arange(len(shown)).split(_BATCH):
         images[index[0] : index[-1] + 1] = (render(spec, digits, draws, index) * 255).round().byte()
-    variant = FixedDataset(
+    made = FixedDataset(
         images,
         digits.labels[shown].sum(dim=1),
         shown.squeeze(1),
@@ -157,7 +157,7 @@ def make_fixed_dataset(
         digits.images,
         int(np.any([lies.clipped for lies in outlines], axis=0).sum()),
     )
-    return variant, draws, outlines
+    return made, draws, outlines
 
 
 # --- from digits and a sampled distortion to images, a batch at a time ------------------------------------------------

@@ -3,6 +3,10 @@
 Forwards, in centred pixels, a digit is sheared, scaled and turned about the middle of its frame, and moved:
 canvas = R S H digit + t. Then the canvas may be bent, and clutter laid over it. What is kept and sampled with is the
 inverse, target to source: from the canvas to the digit.
+
+To add a distortion: a field of DatasetSpec (and its share in `eased`), its draws in `sample_distortion` (with a Subject
+of its own) and, where it is a map, in `distortion_family`; one of pixels, not of places, is drawn by `render` in
+datasets.py. Prebuilt datasets keep what is drawn (`_parameters` in prebuilt.py).
 """
 
 from collections.abc import Callable

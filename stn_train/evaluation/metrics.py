@@ -30,7 +30,7 @@ class Spread(Spec):
     after: float = Field(description="in what the transformer puts out")
 
     @property
-    def score(self) -> float | None:
+    def removed(self) -> float | None:
         """Percent of the spread that is removed: 100 all, 0 none, below 0 more than before; None where there was none.
 
         Then `after` by itself tells what the transformer has added.

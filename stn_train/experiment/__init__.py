@@ -1,1 +1,1 @@
-"""From specifications to trials, and from trials to a run's folder: the only room that knows all the others."""
+"""From specifications to trials, and from trials to a run's folder: it knows all rooms but those that report."""

@@ -19,7 +19,7 @@ Localisation = Callable[[Family, tuple[int, int], int], nn.Module]
 """What makes a localisation network: f(family, size (H, W), channels)."""
 
 _LEAST = {"conv_paper": 28, "conv": 8, "keypoints": 8, "fc_paper": 1}
-"""How many pixels each needs, height and width."""
+"""How many pixels each needs, height and width; the preferred ones first."""
 
 
 def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
@@ -135,7 +135,7 @@ LOCALISATIONS: dict[str, Localisation] = {
     "fc_paper": fc_paper,
     "equivariant": equivariant,
 }
-"""Our localisation networks by name."""
+"""Our localisation networks by name; specs/models.py has the same names."""
 
 
 def default_localisation(size: tuple[int, int]) -> Localisation:

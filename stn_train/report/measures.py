@@ -1,4 +1,4 @@
-"""The measures of a report: each is defined, named, described and formatted here, and nowhere else. Torch-free.
+"""The measures of a report: each is defined, named, described and formatted here. Torch-free.
 
 To add one, add a line to MEASURES, and its number to what `measured` reads off a trial's files: it is then a column of
 `trials` and `summary`, and so of report.csv and report.json; in the group "details" it also stands in the table of
@@ -298,7 +298,7 @@ def measured(
         found[f"within_classes_{name}"] = None if within is None else 100 * within
     for among, pose in (("", alignment.pose), ("_of_a_digit", alignment.pose_of_a_digit or ())):
         for one in pose:
-            found[f"removed{among}_{one.component}"] = one.score
+            found[f"removed{among}_{one.component}"] = one.removed  # as `removed_of_a_digit_rotation`
             found[f"before{among}_{one.component}"] = one.before
             found[f"after{among}_{one.component}"] = one.after
     for curve in alignment.residual_curves or ():

@@ -1,4 +1,4 @@
-"""A contact sheet: digits before and after a variant's distortion."""
+"""A contact sheet: digits before and after a dataset's distortion."""
 
 import numpy as np
 from matplotlib import rc_context
@@ -15,7 +15,7 @@ from stn_train.specs import DatasetSpec
 
 @rc_context(IN_PLAIN_TEXT)
 def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> Figure:
-    """A figure: a row with one digit of each class, and for each variant a row of the same digits, distorted.
+    """A figure: a row with one digit of each class, and for each dataset a row of the same digits, distorted.
 
     On the images lie the outline of each digit's frame, with a dot at its upper left corner, and the box of its ink.
     """
@@ -27,11 +27,11 @@ def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> Figure:
     for column in range(CLASSES):
         _picture(axes[0, column], few.images[column, None].numpy(), str(column))
     for row, spec in zip(axes[1:], specs, strict=True):
-        variant, draws, outlines = make_fixed_dataset(spec, few, "test")
+        made, draws, outlines = make_fixed_dataset(spec, few, "test")
         row[0].set_ylabel(f"{spec.name}\n{spec.canvas[0]} x {spec.canvas[1]}", fontsize=8, weight="bold")
         for column in range(CLASSES):
-            title = str(int(variant.labels[column])) if spec.addition else _pose(spec, draws[0], column)
-            _picture(row[column], variant.images[column].numpy(), title)
+            title = str(int(made.labels[column])) if spec.addition else _pose(spec, draws[0], column)
+            _picture(row[column], made.images[column].numpy(), title)
             for lies in outlines:
                 _draw_outlines(row[column], lies, column)
     return figure

@@ -30,6 +30,7 @@ from stn_train.geometry import (
     thin_plate_spline,
 )
 from stn_train.geometry.families import HORIZON
+from stn_train.models.localisation import LOCALISATIONS
 from stn_train.specs import TransformerSpec
 
 EVERY = {**FAMILIES, "homography": HOMOGRAPHY, "tps_3": thin_plate_spline(3)}
@@ -70,8 +71,9 @@ def test_the_identitys_grid_holds_the_centres_of_the_pixels():
     assert grid.tolist() == [rows]
 
 
-def test_the_families_are_those_that_a_configuration_can_name():
+def test_families_and_localisation_networks_are_those_that_a_configuration_can_name():
     assert list(FAMILIES) == list(get_args(TransformerSpec.model_fields["family"].annotation))
+    assert list(LOCALISATIONS) == list(get_args(TransformerSpec.model_fields["localisation"].annotation))
 
 
 def test_each_family_has_the_number_of_parameters_that_the_field_gives_it():
