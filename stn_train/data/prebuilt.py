@@ -37,7 +37,7 @@ _FILES = ("images.npy", "digits.npy", "parameters.npz")
 
 
 class Manifest(Spec):
-    """What a built variant is made of, and the checksums (SHA-256) of its files."""
+    """What a built dataset is made of, and the checksums (SHA-256) of its files."""
 
     format: Literal[5] = 5
     source: Source
@@ -49,7 +49,7 @@ class Manifest(Spec):
 
 
 def build_prebuilt(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], folder: Path) -> Path:
-    """Write a variant of these splits below `folder`; the folder it lies in. The manifest is written last.
+    """Write a dataset of these splits below `folder`; the folder it lies in. The manifest is written last.
 
     Raises UserError where another process is writing it.
     """
@@ -61,14 +61,14 @@ def build_prebuilt(spec: DatasetSpec, source: Source, digits: dict[Split, Digits
         for part in (target / split for split in digits):
             storage.clear_leftovers(part)
         for split, of_split in digits.items():
-            variant, draws, outlines = make_fixed_dataset(spec, of_split, split, seeds[split])
-            counts[split] = len(variant.images)
+            made, draws, outlines = make_fixed_dataset(spec, of_split, split, seeds[split])
+            counts[split] = len(made.images)
             channels = [_parameters(*channel) for channel in zip(draws, outlines, strict=True)]
             # One channel has no axis of its own in the files.
-            parameters: dict[str, Any] = {"label": variant.labels.numpy()}
+            parameters: dict[str, Any] = {"label": made.labels.numpy()}
             for name in channels[0]:
                 parameters[name] = torch.stack([channel[name] for channel in channels], dim=1).squeeze(1).numpy()
-            for name, images in (("images.npy", variant.images.squeeze(1)), ("digits.npy", variant.sources)):
+            for name, images in (("images.npy", made.images.squeeze(1)), ("digits.npy", made.sources)):
                 np.save(file := io.BytesIO(), images.numpy())
                 storage.write(target / split / name, file.getvalue())
             np.savez(archive := io.BytesIO(), **parameters)
@@ -115,7 +115,7 @@ TrainingData = OnlineDataset | PrebuiltDataset
 
 
 def read_manifest(spec: DatasetSpec, source: Source, folder: Path) -> Manifest:
-    """The manifest of a built variant. Raises UserError where it is missing, damaged, or another variant's."""
+    """The manifest of a built dataset. Raises UserError where it is missing, damaged, or another dataset's."""
     target, mend = folder / spec.name, _build_again(folder)
     if not (target / "manifest.json").exists():
         raise UserError(f"{target} holds no prebuilt dataset; {mend.replace('again ', '')}")
@@ -123,7 +123,7 @@ def read_manifest(spec: DatasetSpec, source: Source, folder: Path) -> Manifest:
     if (manifest.source, manifest.dataset) != (source, spec):
         raise UserError(f"{target} holds another dataset than the configuration's {spec.name} of {source}; {mend}")
     if manifest.files.keys() != {f"{split}/{name}" for split in _SPLITS for name in _FILES}:
-        raise UserError(f"{target / 'manifest.json'} is damaged: it names other files than those of a variant; {mend}")
+        raise UserError(f"{target / 'manifest.json'} is damaged: it names other files than those of a dataset; {mend}")
     return manifest
 
 
@@ -132,7 +132,7 @@ def _build_again(folder: Path) -> str:
 
 
 def load_prebuilt(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, FixedDataset]:
-    """Read a built variant, train and test, and check it against its manifest and `spec`.
+    """Read a built dataset, train and test, and check it against its manifest and `spec`.
 
     Raises UserError where it is missing, damaged, or of another specification or source.
     """

@@ -74,9 +74,9 @@ def train(
     after_step: Callable[[float], bool] = lambda epochs: False,
     templates: "Templates | None" = None,
 ) -> Iterator[float]:
-    """Train from `state` to the recipe's last epoch; yields the classifier's mean loss over each epoch, when `state` can be saved.
+    """Train from `state` to the recipe's last epoch; yields each epoch's mean loss, when `state` can be saved.
 
-    Everything random is drawn from seed, epoch and step, so that a training that was taken up again ends with the same
+    That loss is the classifier's alone. Everything random is drawn from seed, epoch and step, so that a training that was taken up again ends with the same
     weights. `after_step` is told the epochs done, a fraction; where it asks to stop, raises Stopped, with `state` ready
     to be saved. With `templates`, an equivariant localisation network learns from them. Raises TrialError where the
     loss or a weight is not finite, before such a state is saved.
