@@ -61,10 +61,6 @@ def eval_(
     """
     from stn_train.experiment.load import Evaluation, NoPoseError, checkpoints_in, evaluate
     from stn_train.experiment.runtime import open_runtime
-    from stn_train.report.page import evaluation as in_words
-    from stn_train.report.results import read_evaluation, tabulate
-    from stn_train.report.write import csv_documents, json_document
-    from stn_train.storage import json_text
 
     turned = None if tta_angles is None else _degrees(tta_angles)
     runtime = open_runtime(device, threads, data_root, allow_imports=allow_imports)
@@ -80,21 +76,7 @@ def eval_(
             failed.append(error)
     if not found:
         raise (failed or left_out)[0]
-    models = tuple({one.result.trial.model.name: one.result.trial.model for one in found}.values())
-    results = tabulate(
-        [
-            read_evaluation(one.result, one.trained_on, (one.label, one.predicted, one.digit), one.alignment, models)
-            for one in found
-        ]
-    )
-    if as_json:
-        document = {"checkpoints": [_values(one) for one in found], **json_document(results)}
-        typer.echo(json_text(document, only_ascii=True))
-    elif as_csv:
-        typer.echo(csv_documents(results)[0], nl=False)
-    else:
-        checkpoints = [(str(one.checkpoint), one.epoch, one.result) for one in found]
-        typer.echo(in_words(results, checkpoints, per_class, confusion))
+    typer.echo(_evaluations(found, per_class, confusion, as_json, as_csv), nl=not as_csv)
     for sentence in dict.fromkeys(map(str, left_out)):
         typer.echo(f"left out: {sentence}", err=True)
     tell_failed(failed)
@@ -205,6 +187,28 @@ def status(run: Run) -> None:
     from stn_train.run_folder import RunFolder
 
     typer.echo(status_text(status(RunFolder(run))))
+
+
+def _evaluations(found: "list[Evaluation]", per_class: bool, confusion: bool, as_json: bool, as_csv: bool) -> str:
+    """Checkpoints side by side, as they were asked for."""
+    from stn_train.report.page import evaluation
+    from stn_train.report.results import read_evaluation, tabulate
+    from stn_train.report.write import csv_documents, json_document
+    from stn_train.storage import json_text
+
+    models = tuple({one.result.trial.model.name: one.result.trial.model for one in found}.values())
+    results = tabulate(
+        [
+            read_evaluation(one.result, one.trained_on, (one.label, one.predicted, one.digit), one.alignment, models)
+            for one in found
+        ]
+    )
+    if as_json:
+        return json_text({"checkpoints": [_values(one) for one in found], **json_document(results)}, only_ascii=True)
+    if as_csv:
+        return csv_documents(results)[0]
+    checkpoints = [(str(one.checkpoint), one.epoch, one.result) for one in found]
+    return evaluation(results, checkpoints, per_class, confusion)
 
 
 def _values(evaluation: "Evaluation") -> dict[str, Any]:

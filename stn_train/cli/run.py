@@ -70,13 +70,10 @@ def run(
 
         check_installed()
 
-    from stn_train.experiment.run import check_trials
     from stn_train.experiment.runtime import open_runtime
     from stn_train.run_folder import RunFolder
 
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
-    if dry_run:
-        check_trials(trials, experiment.prebuilt)
     runtime = open_runtime(device, threads, data_root or experiment.data_root, experiment.prebuilt)
     if dry_run:
         typer.echo(_plan(trials, folder, runtime, as_json, quiet))
@@ -86,8 +83,7 @@ def run(
         from stn_train.report.page import summary
         from stn_train.report.write import report_run
 
-        typer.echo(summary(report_run(folder, everything)))
-        typer.echo(f"\nreport: {folder.path / 'report.html'}")
+        typer.echo(f"{summary(report_run(folder, everything))}\n\nreport: {folder.path / 'report.html'}")
     if failed:
         typer.echo(f"failed: {', '.join(failed)}; the same command tries again", err=True)
         raise typer.Exit(1)
@@ -165,9 +161,11 @@ def _plan(trials: "list[TrialSpec]", folder: "RunFolder", runtime: "Runtime", as
 
     from stn_train.cli.progress import ProgressDisplay
     from stn_train.experiment.estimate import plan
+    from stn_train.experiment.run import check_trials
     from stn_train.report.page import WIDTH, aligned
     from stn_train.storage import json_text
 
+    check_trials(trials, runtime.prebuilt)
     cells = []
     display = ProgressDisplay(quiet, "")
     display.begin(

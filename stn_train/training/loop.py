@@ -76,11 +76,10 @@ def train(
 ) -> Iterator[float]:
     """Train from `state` to the recipe's last epoch; yields each epoch's mean loss, when `state` can be saved.
 
-    That loss is the classifier's alone. Everything random is drawn from seed, epoch and step, so that a training
-    that was taken up again ends with the same weights. `after_step` is told the epochs done, a fraction; where it
-    asks to stop, raises Stopped, with `state` ready to be saved. With `templates`, an equivariant localisation
-    network learns from them. Raises TrialError where the loss or a weight is not finite, before such a state is
-    saved.
+    That is the classifier's. Everything random is drawn from seed, epoch and step, so that a training that was taken up
+    again ends with the same weights. `after_step` is told the epochs done, a fraction; where it asks to stop, raises
+    Stopped, with `state` ready to be saved. With `templates`, an equivariant localisation network learns from them.
+    Raises TrialError where the loss or a weight is not finite, before such a state is saved.
     """
     if templates is not None:  # its localisation network does not learn from the classifier: nothing to wait for
         recipe = recipe.changed(classifier_delay=0.0)
