@@ -53,6 +53,9 @@ def page() -> str:
     return Path(PAGE).read_text()
 
 
+VERDICTS = ("better", "worse", "not shown")
+
+
 def lines_of(*names: str) -> list[list[str]]:
     """The cells of the lines of the page's tables that begin with these names."""
     lines = (re.split(r" *\| *", line)[1:-1] for line in page().splitlines())
@@ -134,8 +137,8 @@ def test_the_figures_of_what_is_kept_are_those_of_the_report(train, results):
         assert {key: float(line[key]) for key in numbers} == numbers
     (comparison,) = found["comparisons"]
     ends = [f"{comparison[key]:z.2f}" for key in ("difference", "difference_low", "difference_high")]
-    (line,) = lines_of("r", "st_cnn_paper", "cnn_paper")
-    assert line[4:6] == ["2", "{} [{}, {}]".format(*ends)], "recomputed from the predictions"
+    (line,) = (line for line in lines_of("r", "st_cnn_paper") if line[2] in VERDICTS)
+    assert line[3] == "{} [{}, {}]".format(*ends), "recomputed from the predictions"
 
 
 def test_the_page_says_what_the_transformers_undo(train, results):
@@ -184,7 +187,7 @@ def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results):
     shared = {key: value for key, value in kept(CNN).items() if key in before}
     assert shared == before
     assert [kept(ST_CNN, seed) is None for seed in range(3)] == [False, False, True]
-    assert lines_of("r", "st_cnn_paper", "cnn_paper"), "the comparison"
+    assert any(line[2] in VERDICTS for line in lines_of("r", "st_cnn_paper")), "the comparison"
     assert (lines_of(CNN)[0][-1], lines_of(ST_CNN)[0][-1]) == ("1", "2")
     assert re.search(r"^- 1: Machine A, torch \S+, commit `Machine-dirty`$", page(), re.MULTILINE)
     assert re.search(r"^- 2: Machine B, torch ", page(), re.MULTILINE)

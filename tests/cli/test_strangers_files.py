@@ -216,7 +216,7 @@ def test_a_manifest_names_no_files_elsewhere(stn):
     assert stn("data", "build", "--config", "small.yaml", "--output-dir", "built").code == 0
     _sign_again(lambda manifest: manifest["files"].update({"../../small.yaml": "0"}))
     sentence = stn(*RUN, "--set", "prebuilt=built").sentence
-    assert sentence.startswith("built/r/manifest.json is damaged: it names other files than those of a variant")
+    assert sentence.startswith("built/r/manifest.json is damaged: it names other files than those of a dataset")
 
 
 def _sign_again(change: Callable[[dict[str, Any]], object]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stn_train.run_folder import TrialFolder
+from stn_train.run_folder import TrialFolder, TrialResult
 
 SCRIPT = Path(__file__).parents[2] / "scripts/turning.py"
 
@@ -27,7 +27,8 @@ def numbers(cells: list[str]) -> list[float]:
 
 
 def test_networks_stand_beside_poses_without_learning(rows, trained):
-    error = TrialFolder(Path(trained, "trials/r/st_cnn/seed-0")).load_result().error
+    files = TrialFolder(Path(trained, "trials/r/st_cnn/seed-0"))
+    error = files.load(TrialResult, files.result).error
     assert rows["st_cnn"][3].startswith(f"{error:.2f} ")
     assert rows["st_cnn"][4] != "–", "the difference to the CNN's"
     assert rows["cnn"][-4:] == ["–"] * 4

@@ -9,7 +9,7 @@ from stn_train.data.distortion import Distortion, sample_distortion
 from stn_train.data.sources import Digits, load_digits
 from stn_train.evaluation.metrics import LEVELS, held, trained_range
 from stn_train.experiment.robustness import at_every_angle
-from stn_train.models.build import build_model
+from stn_train.models.network import build_model
 from stn_train.specs import DATASETS, DatasetSpec, ModelSpec
 
 _, TEST = load_digits("digits")

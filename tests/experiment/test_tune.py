@@ -14,7 +14,7 @@ from stn_train.experiment import run as run_module
 from stn_train.experiment import runtime
 from stn_train.experiment.runtime import Runtime
 from stn_train.experiment.tune import Setting, on_one_dataset, tune, winners
-from stn_train.run_folder import RunFolder
+from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, trials_of
 
 TRIALS = 7
@@ -76,7 +76,7 @@ def test_a_setting_is_an_ordinary_trial_on_validation_digits(undisturbed):
         run = RunFolder(folder / f"trial-{setting.number:03}")
         experiment = run.load_experiment()
         (trial,) = (trial for trial in trials_of(experiment) if trial.model.name == setting.model)
-        result = run.trial(trial).load_result()
+        result = run.trial(trial).load(TrialResult, run.trial(trial).result)
         assert result.trial == trial
         assert (result.split, result.error, trial.seed) == ("validation", setting.error, 3)
         assert (trial.training.lr, trial.training.weight_decay) == (setting.lr, setting.weight_decay)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from made_up_run import begin, finish
 
-from stn_train.report import results_of
 from stn_train.report.measures import (
     BY_KEY,
     MEASURES,
@@ -23,6 +22,7 @@ from stn_train.report.measures import (
     measured,
     over_seeds,
 )
+from stn_train.report.results import results_of
 from stn_train.report.write import report_run
 from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import trials_of

@@ -12,9 +12,9 @@ from made_up_run import CLASSES, EPOCHS, IMAGES, LABEL, begin, compared, finish,
 
 from stn_train import storage
 from stn_train.errors import UserError
-from stn_train.report import results_of
 from stn_train.report.page import WIDTH, summary
 from stn_train.report.plots import confusions, learning_curves, residual_curves
+from stn_train.report.results import results_of
 from stn_train.report.snapshots import KINDS
 from stn_train.report.status import status, status_text
 from stn_train.report.write import report_run

@@ -7,9 +7,9 @@ from made_up_run import begin, finish
 
 from stn_train import storage
 from stn_train.evaluation.metrics import LEVELS, Crossed, Point, Robustness
-from stn_train.report import results_of
 from stn_train.report.page import WIDTH, records, robustness
 from stn_train.report.plots import robustness_curves
+from stn_train.report.results import results_of
 from stn_train.report.write import report_run
 from stn_train.run_folder import RunFolder
 from stn_train.specs import DatasetSpec, TrialSpec

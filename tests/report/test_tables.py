@@ -8,8 +8,8 @@ import pytest
 from made_up_run import begin, finish
 from reference import columns
 
-from stn_train.report import results_of
 from stn_train.report.page import latex, latex_table
+from stn_train.report.results import results_of
 from stn_train.report.write import report_run
 from stn_train.run_folder import RunFolder
 
