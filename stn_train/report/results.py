@@ -349,7 +349,8 @@ def robust(experiment: ExperimentSpec, trials: Sequence[Trial]) -> Robust | None
         most = first.row["clipped"] / first.row["images"] + _CLIPPED
         for factor in LEVELS:
             of_seeds = [[point for point in found.points if point.factor == factor] for _, found in seeds]
-            images[factor] = of_seeds[0][0].images
+            if of_seeds[0]:
+                images[factor] = of_seeds[0][0].images
             levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped / points[0].images <= most]
             errors = tuple(tuple(100 * point.errors / point.images for point in points) for points in levels)
             row = {"dataset": dataset, "model": model, "factor": factor, "trained": trained_range(own, factor)}
