@@ -112,6 +112,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_each_call_leaves_the_callers_state_as_it_was(tmp_path):
     (tmp_path / "net.py").write_text(NET)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "svg"}
@@ -229,6 +230,7 @@ def files(folder: Path) -> dict[Path, int]:
     }
 
 
+@pytest.mark.slow
 def test_run_does_as_it_is_asked_and_trains_nothing_twice(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     asked = {"seeds": [3], "only": "rts/cnn*", "set": {"training.epochs": 1}, "threads": 1, "quiet": True}

@@ -13,6 +13,7 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, BENCHMARK, *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_json_has_the_documented_keys(monkeypatch):
     monkeypatch.delenv("STN_TRAIN_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere")
@@ -34,6 +35,7 @@ def test_json_has_the_documented_keys(monkeypatch):
     assert row["reached"] is (row["median"] <= 0.25)
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_a_row_and_says_where_it_was_measured():
     ended = benchmark(*HELP, "--quiet")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -45,6 +47,7 @@ def test_the_table_has_a_line_a_row_and_says_where_it_was_measured():
     assert "CPU threads: 1, digits: " in where
 
 
+@pytest.mark.slow
 def test_a_pattern_that_matches_no_row_is_refused():
     ended = benchmark("--only", "nothing")
     assert (ended.returncode, ended.stdout) == (2, "")

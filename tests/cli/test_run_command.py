@@ -165,6 +165,7 @@ def test_a_changed_trial_is_refused_with_the_difference_and_nothing_is_lost(trai
     assert contents(Path(trained)) == before
 
 
+@pytest.mark.slow
 def test_several_datasets_are_shown_in_the_papers_layout(stn):
     command = (*RUN, "--set", "datasets=[r,rotation]", "--set", "training.epochs=1", "-q")
     half = stn(*command, "--only", "r/*")
