@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[2] / "scripts/benchmark"
 HELP = ("--threads", "1", "--only", "command/help")
 
