@@ -16,6 +16,7 @@ from stn_train.cli import app
 from stn_train.colocalisation.spec import ColocalisationSpec
 from stn_train.config import load_config, schema, shipped
 from stn_train.report.measures import MEASURES
+from stn_train.report.page import markdown_table
 from stn_train.specs import DATASETS, MODELS, RECIPES, ExperimentSpec, Spec, trials_of
 
 PRESETS = {"dataset": DATASETS, "model": MODELS}
@@ -34,12 +35,6 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     return mark.sub(lambda found: indent(REFERENCES[found[2]](found[3]), found[1]), markdown)
 
 
-def table(*lines: tuple[str, ...]) -> str:
-    """Cells, the header first, as a table of Markdown."""
-    rows = [lines[0], ("---",) * len(lines[0]), *lines[1:]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
 def code(value: Any) -> str:
     """A value as a configuration has it, as code; a dash for none."""
     written = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
@@ -55,7 +50,7 @@ def keys(part: str) -> str:
         defaults = [code(recipe.get(key)) for recipe in recipes.values()]
         defaults = defaults or ["required" if needed else code(said.get("default"))]
         lines.append((code(key), *defaults, values(said), said["description"]))
-    return table(*lines)
+    return markdown_table(lines, len(lines[0]))
 
 
 def values(said: Mapping[str, Any]) -> str:
@@ -85,7 +80,8 @@ def values(said: Mapping[str, Any]) -> str:
 
 def presets(kind: str) -> str:
     """The presets of datasets or models: what each sets."""
-    return table(("name", "what it sets"), *((code(name), code(preset)) for name, preset in PRESETS[kind].items()))
+    lines = [("name", "what it sets"), *((code(name), code(preset)) for name, preset in PRESETS[kind].items())]
+    return markdown_table(lines, len(lines[0]))
 
 
 def configurations(_: str) -> str:
@@ -99,7 +95,7 @@ def configurations(_: str) -> str:
         )
         trials = str(len(trials_of(spec))) if isinstance(spec, ExperimentSpec) else "–"
         lines.append((code(name), trials, datasets, models, first))
-    return table(*lines)
+    return markdown_table(lines, len(lines[0]))
 
 
 def commands(_: str) -> str:
@@ -115,7 +111,8 @@ def columns(_: str) -> str:
     known = {
         re.sub(r"\d+$", "N", one.key): re.sub(r"(transformer|class) \d+", r"\1 N", one.description) for one in MEASURES
     }
-    return table(("column", "meaning"), *((code(key), told) for key, told in known.items()))
+    lines = [("column", "meaning"), *((code(key), told) for key, told in known.items())]
+    return markdown_table(lines, len(lines[0]))
 
 
 REFERENCES: dict[str, Callable[[str], str]] = {

@@ -368,6 +368,7 @@ def test_any_mixture_of_datasets_is_reported(tmp_path: Path, keys: dict[str, Any
     assert max(map(len, text.splitlines())) <= WIDTH
     words = [text, reading.split("## To run it again")[0], re.sub(r"base64,\S+|<[^>]*>", "", page)]
     assert not [found for said in words for found in re.findall(r"\b(?:None|nan|inf)\b", said)]
+    assert not [found for said in words for found in re.findall(r"[:,·]\s*[,·]", said)]  # no part is empty
     several = len({dataset for dataset, _ in cells}) > 1
     assert all((f"| {dataset} | {model} |" if several else f"| {model} |") in reading for dataset, model in cells)
 
