@@ -29,15 +29,6 @@ class Spread(Spec):
     before: float = Field(description="as distorted; where maps bend, seen through the mean sampling grid")
     after: float = Field(description="in what the transformer puts out")
 
-    @property
-    def removed(self) -> float | None:
-        """Percent of the spread that is removed: 100 all, 0 none, below 0 more than before; None where there was none.
-
-        Then `after` by itself tells what the transformer has added.
-        """
-        least, _ = LEAST[self.component]
-        return 100 * (1 - self.after / self.before) if self.before >= least else None
-
 
 _Numbers = Annotated[tuple[float, ...], Field(strict=False)]
 

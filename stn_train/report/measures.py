@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, Robustness
+from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, Robustness, Spread
 from stn_train.run_folder import EpochRecord, Timing, TrialResult
 from stn_train.specs import DATASETS, DatasetSpec, TrialSpec
 from stn_train.statistics import Estimate, error_over_seeds, mean_over_seeds
@@ -298,7 +298,7 @@ def measured(
         found[f"within_classes_{name}"] = None if within is None else 100 * within
     for among, pose in (("", alignment.pose), ("_of_a_digit", alignment.pose_of_a_digit or ())):
         for one in pose:
-            found[f"removed{among}_{one.component}"] = one.removed  # as `removed_of_a_digit_rotation`
+            found[f"removed{among}_{one.component}"] = removed(one)  # as `removed_of_a_digit_rotation`
             found[f"before{among}_{one.component}"] = one.before
             found[f"after{among}_{one.component}"] = one.after
     for curve in alignment.residual_curves or ():
@@ -311,6 +311,15 @@ def measured(
             left = sum(math.copysign(1, curve.before[part]) * curve.after[part] for part in parts)
             found[f"removed_of_{size}_{curve.component}"] = 100 * (1 - left / there)
     return found
+
+
+def removed(spread: Spread) -> float | None:
+    """Percent of a spread that is removed: 100 all, 0 none, below 0 more than before; None where there was none.
+
+    Then `after` by itself tells what the transformer has added.
+    """
+    least, _ = LEAST[spread.component]
+    return 100 * (1 - spread.after / spread.before) if spread.before >= least else None
 
 
 def _late_fall(errors: Sequence[float], images: int) -> float | None:
