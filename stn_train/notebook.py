@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -175,7 +175,7 @@ def run(
         raise UserError(f"only={only!r} matches no dataset/model of {config}")
     folder = RunFolder(Path(output_dir) if output_dir else Path("runs") / experiment.name)
     root = str(data_root) if data_root else experiment.data_root
-    runtime = open_runtime(device, threads, root, experiment.prebuilt)
+    runtime = replace(open_runtime(device, threads, root, experiment.prebuilt), robustness=experiment.robustness)
     everything = open_run(experiment, trials, folder, runtime)
     failed = []
     with tqdm(total=sum(trial.training.epochs for trial in trials), unit="epoch", disable=quiet) as bar:

@@ -108,7 +108,7 @@ def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
             pass
     step = median(end - begin for begin, end in pairwise(ends))  # the first sets things up, and is not timed
     few = replace(fixed, images=fixed.images[:_CLASSIFIED], theta=fixed.theta[:_CLASSIFIED])
-    image = classified(trial, trial.dataset, state.final, few, runtime).seconds / len(few)
+    image = classified(trial, state.final, runtime, trial.dataset, few).seconds / len(few)
     if state.average is not None:
         reported += BN_IMAGES
     # An epoch's distortions are drawn to train on, to update batch normalisation and for the transformers' diagnostics.

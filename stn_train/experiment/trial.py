@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from stn_train.data.datasets import FixedDataset
-from stn_train.data.distortion import true_poses
+from stn_train.data.distortion import Split, true_poses
 from stn_train.errors import Stopped
-from stn_train.experiment.runtime import Runtime, environment, load_trial_data
+from stn_train.experiment.runtime import Runtime, environment, load_digits_of, load_trial_data
 from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapshot
 from stn_train.models.network import ModelSize, Network, Precision, build_model, measure_model, precision_on
 from stn_train.models.transformer import SpatialTransformer
@@ -84,7 +84,7 @@ def run_trial(
     predictions: Predictions | None = None
     try:
         for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates):
-            predictions = classified(trial, trial.dataset, state.final, fixed, runtime)
+            predictions = classified(trial, state.final, runtime, trial.dataset, fixed)
             errors = int((predictions.predicted != fixed.labels).sum())
             record = EpochRecord(
                 epoch=state.epoch,
@@ -101,16 +101,16 @@ def run_trial(
     except Stopped:
         save()
         raise
-    predictions = predictions or classified(trial, trial.dataset, state.final, fixed, runtime)
+    predictions = predictions or classified(trial, state.final, runtime, trial.dataset, fixed)
     _write_results(trial, folder, runtime, state, data, training_digits, fixed, predictions)
 
 
 def classified(
     trial: TrialSpec,
-    dataset: DatasetSpec,
     network: Network,
-    fixed: FixedDataset,
     runtime: Runtime,
+    dataset: DatasetSpec,
+    fixed: FixedDataset,
     tta_angles: tuple[float, ...] | None = None,
 ) -> "Predictions":
     """What a trial's network makes of fixed images of a dataset, at the model's own `tta_angles` if none are given."""
@@ -200,6 +200,13 @@ def _write_results(
     )
     result = result_of(trial, precision, training_digits, fixed, predictions)
     folder.robustness.unlink(missing_ok=True)  # of the network before, where this trial was deleted and trained anew
+    if runtime.robustness:
+        from stn_train.evaluation.robustness import robustness_of
+
+        digits = load_digits_of(trial, "fixed", runtime)
+        split: Split = "validation" if trial.validation else "test"
+        robust = robustness_of(trial.dataset, digits, split, partial(classified, trial, state.final, runtime))
+        write_record(folder.robustness, robust.model_dump(mode="json"))
     previous_checkpoint(folder.checkpoint).unlink(missing_ok=True)
     write_record(folder.timing, timing.model_dump(mode="json"))
     write_record(folder.environment, environment(runtime))

@@ -183,6 +183,10 @@ class ExperimentSpec(Spec):
         "`{fcn: 5}`; `other` is every classifier that is not ours",
     )
     seeds: Seeds = Field((0,), description="one training for each; they decide weights, order and distortions")
+    robustness: bool = Field(
+        False,
+        description="ask each trained network about all angles, scales and places, as `stn-train robustness` does",
+    )
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
 
     @model_validator(mode="before")
