@@ -177,11 +177,13 @@ def run(
     root = str(data_root) if data_root else experiment.data_root
     runtime = replace(open_runtime(device, threads, root, experiment.prebuilt), robustness=experiment.robustness)
     everything = open_run(experiment, trials, folder, runtime)
-    failed = []
+    done, failed = 0, []
     with tqdm(total=sum(trial.training.epochs for trial in trials), unit="epoch", disable=quiet) as bar:
         for progress in run_trials(trials, folder, runtime):
             bar.set_description(progress.trial.key)
-            bar.update(progress.trial.training.epochs if progress.skipped else int(progress.record is not None))
+            if progress.skipped or progress.finished:
+                done += progress.trial.training.epochs
+            bar.update(done + (progress.record.epoch if progress.record else 0) - bar.n)
             if progress.failure is not None:
                 failed.append(f"{progress.trial.key}: {progress.failure.why}")
     if folder.finished(everything):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,8 +52,8 @@ def templates_of(network: Network, data: "TrainingData", trial: TrialSpec) -> "T
 
     assert isinstance(network.transformer, SpatialTransformer)
     assert isinstance(network.transformer.localisation, EquivariantLocalisation)
-    after_training = data.batches(trial.seed, trial.training.epochs, _CONGEALED_AT_ONCE)
-    images, labels, _ = zip(*islice(after_training, _CONGEALED_TIMES), strict=True)
+    later = (data.batches(trial.seed, epoch, _CONGEALED_AT_ONCE) for epoch in count(trial.training.epochs))
+    images, labels, _ = zip(*islice(chain.from_iterable(later), _CONGEALED_TIMES), strict=True)
     return congeal(network.transformer.localisation, torch.cat(images), torch.cat(labels))
 
 
@@ -62,8 +62,9 @@ def run_trial(
 ) -> Iterator[EpochRecord]:
     """Train a trial from its checkpoint, or from the start, and write its files; yields a record after each epoch.
 
-    `after_step` is told the epochs done, a fraction, and says whether to stop: then the checkpoint is written and
-    Stopped is raised. Each epoch writes its checkpoint last, so after a kill newer records are written again;
+    Where epochs are short, only after as many as show the images that a record takes to evaluate. `after_step` is told
+    the epochs done, a fraction, and says whether to stop: then the checkpoint is written and Stopped is raised. Each
+    record is followed by its checkpoint, so after a kill newer records are written again;
     `result.json` is the trial's last file. Raises UserError where the checkpoint is another's.
     """
     recipe = trial.training
@@ -80,10 +81,11 @@ def run_trial(
     templates, transformer = None, trial.model.transformer
     if transformer and transformer.localisation == "equivariant" and transformer.is_single:
         templates = templates_of(state.network, data, trial)
+    every = -(-len(fixed.images) // len(data))  # an epoch may be shorter than it takes to evaluate
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None
     try:
-        for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates):
+        for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates, every):
             predictions = classified(trial, state.final, runtime, trial.dataset, fixed)
             errors = int((predictions.predicted != fixed.labels).sum())
             record = EpochRecord(

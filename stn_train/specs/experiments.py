@@ -74,7 +74,8 @@ class TrainingSpec(Spec):
         None,
         ge=100,
         le=60_000,
-        description="how many of the training digits are used, each shown more often for it; all of them if not given",
+        description="how many of the training digits are used; all of them if not given. An epoch is that much "
+        "shorter; epoch_multiplier makes up for it",
     )
 
 
