@@ -178,12 +178,11 @@ def is_singular(poses: Tensor) -> bool:
 def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Components:
     """The components of D K0^-1, before, and of C K^-1, after, of each of M images: see `decompose`.
 
-    Of maps that bend or project: where the middle of 5 x 5 points of the output lies on the digit (`translation`, M x
-    2), and these points seen from it (`non_affine`, M x 50), in pixels; before, by the mean of the images' T, and
-    after, by each image's own. With the number of the digit that each image shows, `digit` (M), angles count from the
-    mean of the digit's. Empty where no canonical pose can be told: of fewer than two images, and where the transformer
-    shows a single point or a line, in the mean or of a single image, or where poses cancel out, as of digits that are
-    turned all around.
+    Of maps that bend or project, where 5 x 5 points of the output lie on the digit: see `decompose_points`; before, by
+    the mean of the images' T, and after, by each image's own. With the number of the digit that each image shows,
+    `digit` (M), angles count from the mean of the digit's. Empty where no canonical pose can be told: of fewer than two
+    images, and where the transformer shows a single point or a line, in the mean or of a single image, or where poses
+    cancel out, as of digits that are turned all around.
     """
     distortion, poses = poses_of(maps)
     if len(poses) < 2 or is_singular(poses):
@@ -193,12 +192,11 @@ def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Compone
         return {}
     if distortion is not None:
         before, after = (decompose(each @ torch.linalg.pinv(each.mean(dim=0)), digit) for each in (distortion, poses))
-        return {name: (before[name], after[name]) for name in before}
-    canvas = read_points(maps[1:], pixel_grid(_POINTS, maps[0].theta).flatten(0, 1))
-    shown = [read_points(maps[:1], points) * (DIGIT / 2) for points in (canvas.mean(dim=0), canvas)]
-    middles = [points.mean(dim=1) for points in shown]
-    about = [(points - middle[:, None]).flatten(1) for points, middle in zip(shown, middles, strict=True)]
-    return {"translation": (middles[0], middles[1]), "non_affine": (about[0], about[1])}
+    else:
+        canvas = read_points(maps[1:], pixel_grid(_POINTS, maps[0].theta).flatten(0, 1))
+        shown = (read_points(maps[:1], points) * (DIGIT / 2) for points in (canvas.mean(dim=0), canvas))
+        before, after = (decompose_points(points, digit) for points in shown)
+    return {name: (before[name], after[name]) for name in before}
 
 
 def rotations(maps: Sequence[Map]) -> Components:
@@ -227,16 +225,42 @@ def decompose(poses: Tensor, digit: Tensor | None = None) -> dict[Component, Ten
     tall = torch.hypot(c, d)
     wide = (a * d - b * c) / tall
     shear = (a * c + b * d) / tall**2
-    sine, cosine = group_means(torch.stack([angle.sin(), angle.cos()], dim=1), digit).unbind(-1)
-    from_mean = angle - torch.atan2(sine, cosine)
-    turned = torch.rad2deg(torch.remainder(from_mean + torch.pi, 2 * torch.pi) - torch.pi)
     return {
-        "rotation": turned[:, None],
+        "rotation": degrees_from_mean(angle, digit),
         "scale": (wide * tall).abs().log()[:, None] / 2,
         "aspect": (wide / tall).abs().log()[:, None],
         "shear": shear[:, None],
         "translation": torch.stack([x, y], dim=1),
     }
+
+
+def decompose_points(points: Tensor, digit: Tensor | None = None) -> dict[Component, Tensor]:
+    """Points on the digit, M x Q x 2 in pixels, by the similarities nearest to them of their mean over the images.
+
+    As in Procrustes analysis (Gower, 1975). `rotation` and `scale` of the similarity as in `decompose`, `translation`
+    of the points' middle; `deformation`, M x 2Q, is what the similarity leaves of each point, on a digit of the usual
+    size, as shares of which the squares add up to the points' mean square, in pixels.
+    """
+    middle = points.mean(dim=1)
+    seen = torch.view_as_complex(points - middle[:, None])
+    mean = seen.mean(dim=0)
+    similarity = (seen * mean.conj()).sum(dim=1) / mean.abs().square().sum()
+    frame = pixel_grid(_POINTS, points).flatten(0, 1) * (DIGIT / 2)
+    size = (frame.square().sum() / mean.abs().square().sum() / len(mean)).sqrt()
+    left = (seen / similarity[:, None] - mean) * size
+    return {
+        "rotation": degrees_from_mean(similarity.angle(), digit),
+        "scale": similarity.abs().log()[:, None],
+        "translation": middle,
+        "deformation": torch.view_as_real(left).flatten(1),
+    }
+
+
+def degrees_from_mean(angle: Tensor, digit: Tensor | None) -> Tensor:
+    """M angles in radians as degrees from the circular mean, of all or of those of the digit: M x 1, -180 to 180."""
+    sine, cosine = group_means(torch.stack([angle.sin(), angle.cos()], dim=1), digit).unbind(-1)
+    from_mean = angle - torch.atan2(sine, cosine)
+    return torch.rad2deg(torch.remainder(from_mean + torch.pi, 2 * torch.pi) - torch.pi)[:, None]
 
 
 def group_means(values: Tensor, group: Tensor | None) -> Tensor:
@@ -256,26 +280,19 @@ def spreads(components: Components, digit: Tensor | None = None) -> tuple[Spread
 
     Empty where a number is beyond all bounds, or no digit is shown twice.
     """
-    found = {name: [spread(name, values, digit) for values in pair] for name, pair in components.items()}
+    found = {name: [spread(values, digit) for values in pair] for name, pair in components.items()}
     if not all(isfinite(number) for pair in found.values() for number in pair):
         return ()
     return tuple(Spread(component=name, before=before, after=after) for name, (before, after) in found.items())
 
 
-def spread(component: Component, values: Tensor, digit: Tensor | None = None) -> float:
+def spread(values: Tensor, digit: Tensor | None = None) -> float:
     """The root mean square distance of values, M x k, from their mean; or each from the mean of its digit's.
 
-    The latter is what it would be of many images of each digit: the means of a few lie near to them. The points of
-    `non_affine` are brought to the size of a digit's frame, so that a transformer gains nothing by showing less of it:
-    their size is what is left of their squares without what varies.
+    The latter is what it would be of many images of each digit: the means of a few lie near to them.
     """
     lost = 0 if digit is None else len(digit.unique())
-    varies = float(((values - group_means(values, digit)).square().sum() / (len(values) - lost)).sqrt())
-    if component != "non_affine":
-        return varies
-    size = values.square().sum(dim=1).mean() - varies**2
-    frame = pixel_grid(_POINTS, values).flatten(0, 1) * (DIGIT / 2)
-    return float(varies / len(frame) ** 0.5 * (frame.square().sum() / size).sqrt())
+    return float(((values - group_means(values, digit)).square().sum() / (len(values) - lost)).sqrt())
 
 
 def turns_left(
@@ -293,7 +310,7 @@ def turns_left(
     nothing = None, None, None, None
     if "rotation" not in components or "rotation" not in components_of_a_digit:
         return nothing
-    if spread("rotation", components["rotation"][0]) < LEAST["rotation"][0]:
+    if spread(components["rotation"][0]) < LEAST["rotation"][0]:
         return nothing
     period = torch.where(torch.isin(labels, torch.tensor([*half_turns], dtype=labels.dtype)), 180.0, 360.0).double()
     first = dict(zip(reversed(digit[: len(labels)].tolist()), reversed(range(len(labels))), strict=True))
@@ -326,7 +343,7 @@ def residual_curves(components: Components) -> tuple[ResidualCurve, ...]:
             after = before + torch.remainder(after - before + 180, 360) - 180
         done, left = ((values - values.mean(dim=0)).flatten() for values in (before, after))
         least = LEAST[component][0]
-        if component == "non_affine" or not parts or spread(component, before) < least:
+        if component == "deformation" or not parts or spread(before) < least:
             continue
         if not bool(done.abs().median() > least * _HARDLY) or not bool(left.isfinite().all()):
             continue

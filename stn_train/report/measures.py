@@ -30,6 +30,9 @@ TRANSFORMERS = 8
 COMPONENTS: dict[Component, str] = {one: one.replace("non_affine", "non-affine residual") for one in LEAST}
 """What the components of a pose are called where people read."""
 
+HEADLINE = {one: name for one, name in COMPONENTS.items() if one != "non_affine"}
+"""Of these, what the first screen and the terminal show: not what older records alone have."""
+
 OverSeeds = Literal[
     "same", "mean", "mean_with_interval", "mean_share", "pooled_error", "pooled_accuracy", "pooled_class_error"
 ]

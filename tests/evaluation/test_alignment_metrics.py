@@ -49,13 +49,11 @@ def test_the_identity_undoes_nothing(dataset, family):
     assert {spread.component for spread in alignment.pose} == (
         {"rotation", "scale", "aspect", "shear", "translation"}
         if family != "tps" and dataset not in ("p", "e")  # at the identity, a projective map is affine
-        else {"translation", "non_affine"}
+        else {"rotation", "scale", "translation", "deformation"}
     )
     assert all(spread.removed in (None, pytest.approx(0, abs=1e-3)) for spread in alignment.pose)
     assert any(spread.removed is not None for spread in alignment.pose)
-    assert alignment.residual_curves or (family, dataset) == ("tps", "shear"), (
-        "seen by points, a shear has a shape alone"
-    )
+    assert alignment.residual_curves
     for response in alignment.residual_curves:
         assert response.after == pytest.approx(response.before, abs=1e-3)
     assert alignment.ink > 0.9, "all of the canvas, and hardly any ink lies off it"
@@ -87,7 +85,7 @@ def test_the_true_pose_undoes_all_of_it(dataset):
     assert alignment is not None
     for pose in (alignment.pose, alignment.pose_of_a_digit):
         scores = {spread.component: spread.removed for spread in pose if spread.removed is not None}
-        names = ("rotation", "scale", "translation") if dataset == "rts" else ("translation", "non_affine")
+        names = ("rotation" if dataset == "rts" else "deformation", "scale", "translation")
         assert scores == {name: pytest.approx(100, abs=1e-2) for name in names}
     assert alignment.residual_curves
     for response in alignment.residual_curves:
