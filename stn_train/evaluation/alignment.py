@@ -179,10 +179,10 @@ def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Compone
     """The components of D K0^-1, before, and of C K^-1, after, of each of M images: see `decompose`.
 
     Of maps that bend or project, where 5 x 5 points of the output lie on the digit: see `decompose_points`; before, by
-    the mean of the images' T, and after, by each image's own. With the number of the digit that each image shows,
-    `digit` (M), angles count from the mean of the digit's. Empty where no canonical pose can be told: of fewer than two
-    images, and where the transformer shows a single point or a line, in the mean or of a single image, or where poses
-    cancel out, as of digits that are turned all around.
+    the mean of the images' T, and after, by each image's own. `rotation` is in degrees from the circular mean, of all
+    images or of those that show the same `digit` (M), and at most 180 from it. Empty where no canonical pose can be
+    told: of fewer than two images, and where the transformer shows a single point or a line, in the mean or of a single
+    image, or where poses cancel out, as of digits that are turned all around.
     """
     distortion, poses = poses_of(maps)
     if len(poses) < 2 or is_singular(poses):
@@ -191,11 +191,16 @@ def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Compone
     if torch.linalg.svdvals(poses.mean(dim=0)[:2, :2])[1] < _FADED * size:
         return {}
     if distortion is not None:
-        before, after = (decompose(each @ torch.linalg.pinv(each.mean(dim=0)), digit) for each in (distortion, poses))
+        before, after = (decompose(each @ torch.linalg.pinv(each.mean(dim=0))) for each in (distortion, poses))
     else:
         canvas = read_points(maps[1:], pixel_grid(_POINTS, maps[0].theta).flatten(0, 1))
         shown = (read_points(maps[:1], points) * (DIGIT / 2) for points in (canvas.mean(dim=0), canvas))
-        before, after = (decompose_points(points, digit) for points in shown)
+        before, after = (decompose_points(points) for points in shown)
+    for found in (before, after):
+        angle = found["rotation"]
+        sine, cosine = group_means(torch.cat([angle.sin(), angle.cos()], dim=1), digit).split(1, dim=1)
+        from_mean = angle - torch.atan2(sine, cosine)
+        found["rotation"] = torch.rad2deg(torch.remainder(from_mean + torch.pi, 2 * torch.pi) - torch.pi)
     return {name: (before[name], after[name]) for name in before}
 
 
@@ -213,12 +218,12 @@ def rotations(maps: Sequence[Map]) -> Components:
     return {"rotation": (before, after)}
 
 
-def decompose(poses: Tensor, digit: Tensor | None = None) -> dict[Component, Tensor]:
+def decompose(poses: Tensor) -> dict[Component, Tensor]:
     """Poses, M x 3 x 3, taken apart, M x 1 or M x 2 each: pose = translation after shear after stretch after rotation.
 
-    From the canvas to the digit, this is the order in which a distortion comes off. `rotation` in degrees, counted from
-    the circular mean, of all images or of those of the digit, and at most 180 from it; `scale` the logarithm of the
-    square root of the area factor; `aspect` that of width over height; `shear` the tangent; `translation` in pixels.
+    From the canvas to the digit, this is the order in which a distortion comes off. `rotation` in radians; `scale` the
+    logarithm of the square root of the area factor; `aspect` that of width over height; `shear` the tangent;
+    `translation` in pixels.
     """
     (a, b, x), (c, d, y) = poses[:, 0].unbind(-1), poses[:, 1].unbind(-1)
     angle = torch.atan2(c, d)
@@ -226,7 +231,7 @@ def decompose(poses: Tensor, digit: Tensor | None = None) -> dict[Component, Ten
     wide = (a * d - b * c) / tall
     shear = (a * c + b * d) / tall**2
     return {
-        "rotation": degrees_from_mean(angle, digit),
+        "rotation": angle[:, None],
         "scale": (wide * tall).abs().log()[:, None] / 2,
         "aspect": (wide / tall).abs().log()[:, None],
         "shear": shear[:, None],
@@ -234,12 +239,12 @@ def decompose(poses: Tensor, digit: Tensor | None = None) -> dict[Component, Ten
     }
 
 
-def decompose_points(points: Tensor, digit: Tensor | None = None) -> dict[Component, Tensor]:
-    """Points on the digit, M x Q x 2 in pixels, by the similarities nearest to them of their mean over the images.
+def decompose_points(points: Tensor) -> dict[Component, Tensor]:
+    """Points on the digit, M x Q x 2 in pixels, by the similarities that take their mean over images nearest to them.
 
-    As in Procrustes analysis (Gower, 1975). `rotation` and `scale` of the similarity as in `decompose`, `translation`
-    of the points' middle; `deformation`, M x 2Q, is what the similarity leaves of each point, on a digit of the usual
-    size, as shares of which the squares add up to the points' mean square, in pixels.
+    As in Procrustes analysis (Gower, 1975): `rotation` and `scale` of the similarity, in the units of `decompose`;
+    `translation` of the points' middle; `deformation`, M x 2Q, how far the points lie from where the similarity takes
+    them, on a digit that is shown upright and as large as its frame, in pixels and divided by the root of Q.
     """
     middle = points.mean(dim=1)
     seen = torch.view_as_complex(points - middle[:, None])
@@ -249,18 +254,11 @@ def decompose_points(points: Tensor, digit: Tensor | None = None) -> dict[Compon
     size = (frame.square().sum() / mean.abs().square().sum() / len(mean)).sqrt()
     left = (seen / similarity[:, None] - mean) * size
     return {
-        "rotation": degrees_from_mean(similarity.angle(), digit),
+        "rotation": similarity.angle()[:, None],
         "scale": similarity.abs().log()[:, None],
         "translation": middle,
         "deformation": torch.view_as_real(left).flatten(1),
     }
-
-
-def degrees_from_mean(angle: Tensor, digit: Tensor | None) -> Tensor:
-    """M angles in radians as degrees from the circular mean, of all or of those of the digit: M x 1, -180 to 180."""
-    sine, cosine = group_means(torch.stack([angle.sin(), angle.cos()], dim=1), digit).unbind(-1)
-    from_mean = angle - torch.atan2(sine, cosine)
-    return torch.rad2deg(torch.remainder(from_mean + torch.pi, 2 * torch.pi) - torch.pi)[:, None]
 
 
 def group_means(values: Tensor, group: Tensor | None) -> Tensor:

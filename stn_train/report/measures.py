@@ -182,6 +182,13 @@ MEASURES: tuple[Measure, ...] = (
     Measure("training_images_per_second", "training img/s", "images per second of training", "mean", whole),
     Measure("width", "width", "factor of the classifier's layer widths", "same", short),
     Measure("training_seconds", "training s", "seconds of training of one trial", "mean", whole),
+    Measure(
+        "accuracy_at_equal_time",
+        "accuracy % at equal time",
+        "percent classified correctly after as many seconds of training as the shortest on the dataset took",
+        "mean",
+        two_decimals,
+    ),
     Measure("evaluation_images_per_second", "evaluation img/s", "images per second of evaluation", "mean", whole),
     Measure(
         "balanced_accuracy",
