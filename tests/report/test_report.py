@@ -218,6 +218,21 @@ def test_what_can_be_told_of_some_seeds_alone_is_told_of_those(tmp_path: Path) -
     assert row["removed_of_small_rotation_low"] < small
 
 
+def test_an_older_record_of_maps_that_bend_keeps_its_translation_and_has_a_dash_for_what_it_lacks(tmp_path: Path) -> None:
+    folder, (old, new) = begin(tmp_path, models=["st_cnn", "st_cnn_tps"])
+    for trial in (old, new):
+        finish(folder, trial, errors=2)
+    path = folder.trial(old).alignment
+    record = json.loads(storage.read_verified(path, storage.JSON, ""))
+    *_, translation = record["pose_of_a_digit"]
+    record["pose_of_a_digit"] = [translation, translation | {"component": "non_affine"}]
+    storage.write_record(path, record)
+    told = summary(report_run(folder))
+    assert "– / 95" in told.replace("-", "–"), "of rotation and translation"
+    assert "non-affine" not in told
+    assert "non-affine residual" in (tmp_path / "report.md").read_text()
+
+
 def test_where_a_seeds_images_are_all_one_the_share_is_that_of_the_others(tmp_path: Path) -> None:
     folder, trials = begin(tmp_path, seeds=[0, 1], models=["st_cnn"])
     for trial in trials:
