@@ -218,7 +218,9 @@ def test_what_can_be_told_of_some_seeds_alone_is_told_of_those(tmp_path: Path) -
     assert row["removed_of_small_rotation_low"] < small
 
 
-def test_an_older_record_of_maps_that_bend_keeps_its_translation_and_has_a_dash_for_what_it_lacks(tmp_path: Path) -> None:
+def test_an_older_record_of_maps_that_bend_keeps_its_translation_and_has_a_dash_for_what_it_lacks(
+    tmp_path: Path,
+) -> None:
     folder, (old, new) = begin(tmp_path, models=["st_cnn", "st_cnn_tps"])
     for trial in (old, new):
         finish(folder, trial, errors=2)
