@@ -178,7 +178,7 @@ def test_other_images_of_the_same_name_are_refused(tmp_path: Path) -> None:
     mild = run(tmp_path / "b", [5, 4], datasets=[{"name": "rts", "base": "rts", "rotation": 20}])
     held_out = run(tmp_path / "c", [5, 4], validation=True)
     for other in (mild, held_out):
-        with pytest.raises(UserError, match=f"{first.path} and {other.path} mean different images by rts"):
+        with pytest.raises(UserError, match=f"{first.path} and {other.path} cannot be compared on rts"):
             compare_runs([first, other])
 
 
