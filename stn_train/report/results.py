@@ -209,7 +209,7 @@ def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
         seconds[trial.row["dataset"]] = min(trial.row["training_seconds"], seconds.get(trial.row["dataset"], math.inf))
     for index, trial in enumerate(trials):
         epochs = len(trial.errors)
-        reached = epochs * seconds[trial.row["dataset"]] / trial.row["training_seconds"]
+        reached = epochs * seconds[trial.row["dataset"]] / (trial.row["training_seconds"] or math.inf)
         if reached >= 1:
             accuracy = 100 - float(np.interp(reached, range(1, epochs + 1), trial.errors))
             trials[index] = replace(trial, row=trial.row | {"accuracy_at_equal_time": accuracy})
