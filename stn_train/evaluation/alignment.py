@@ -14,7 +14,7 @@ whether it finds the digit, and `within_classes` how much images of a class look
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import isfinite
 
@@ -35,6 +35,8 @@ _SINGULAR = 1e-9
 _FADED = 0.05
 """The least size of the mean pose, as a share of the poses': where it is less, they point everywhere."""
 _PROJECTS = 1e-6
+_EDGE_ON = 0.1
+"""A corner of the canvas that lies this much nearer than another is near the horizon of the distortion's map."""
 _PARTS = 20
 """Into so many parts images are sorted by what there is of a component, or fewer, always a multiple of four."""
 _LEAST_IN_A_PART = 20
@@ -79,7 +81,8 @@ def alignment_metrics(
     digit = torch.cat([fixed.digit, again.digit])
     maps = maps_of(dataset, stages, fixed.theta, thetas)
     twice = maps_of(dataset, stages, torch.cat([fixed.theta, again.theta]), both)
-    components, components_of_a_digit = pose_components(maps), pose_components(twice, digit)
+    (seen, _), (seen_twice, digit_seen) = facing(maps, fixed.digit), facing(twice, digit)
+    components, components_of_a_digit = pose_components(seen), pose_components(seen_twice, digit_seen)
 
     iou, aligned, ink = regions(maps, fixed.sources, fixed.digit)
     network.eval()
@@ -90,7 +93,7 @@ def alignment_metrics(
     digits, _ = within_classes(nn.Identity(), fixed.sources[:, None], fixed.digits.labels, dataset.classes, device)
     return AlignmentMetrics(
         pose=spreads(components),
-        pose_of_a_digit=spreads(components_of_a_digit, digit),
+        pose_of_a_digit=spreads(components_of_a_digit, digit_seen),
         residual_curves=residual_curves(components),
         iou=float(iou.mean()),
         iou_found=float((iou > _OVERLAPS).double().mean()),
@@ -164,6 +167,21 @@ def poses_of(maps: Sequence[Map]) -> tuple[Tensor | None, Tensor]:
     homogeneous = torch.cat([shown, ones.expand(len(shown), -1, 1)], dim=2)
     fitted: Tensor = torch.linalg.pinv(torch.cat([places, ones], dim=1)) @ homogeneous
     return None, fitted.mT
+
+
+def facing(maps: Sequence[Map], digit: Tensor) -> tuple[list[Map], Tensor]:
+    """The maps and the `digit` (M) of the images that the distortion does not show almost edge-on.
+
+    A projection sends points near its horizon as far away as one likes, so that a few such images would outweigh all
+    others.
+    """
+    first, corners = maps[0], torch.tensor([(x, y, 1.0) for x in (-1, 1) for y in (-1, 1)], dtype=torch.float64)
+    if not isinstance(first.family, MatrixFamily):
+        return list(maps), digit
+    depth = first.family.matrix(first.theta, first.aspect)[:, 2] @ corners.mT
+    depth = depth * depth.sum(dim=1, keepdim=True).sign()
+    seen = depth.amin(dim=1) > _EDGE_ON * depth.amax(dim=1)
+    return [replace(one, theta=one.theta[seen]) for one in maps], digit[seen]
 
 
 def is_singular(poses: Tensor) -> bool:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, Robustness
 from stn_train.run_folder import EpochRecord, Timing, TrialResult
@@ -275,7 +274,8 @@ def measured(
 ) -> dict[str, float | None]:
     """All measures of a trial, by key; None for what it does not have. `timing`, `epochs`: as far as they are known."""
     confusion = np.array(result.confusion)
-    errors = [class_error(confusion, label) for label in range(len(confusion))]
+    shown, right = confusion.sum(axis=1), confusion.diagonal()
+    errors = [100 * int(count - kept) / int(count) if count else None for count, kept in zip(shown, right, strict=True)]
     found: dict[str, float | None] = dict.fromkeys(BY_KEY)
     for key in ("error", "training_digits", "parameters", "macs", "width", "images", "digits", "clipped"):
         found[key] = getattr(result, key)
@@ -332,13 +332,6 @@ def _late_fall(errors: Sequence[float], images: int) -> float | None:
         return None
     before, after = (images * errors[index] / 100 for index in (-1 - math.ceil(len(errors) / 4), -1))
     return 100 * (before - after) / before if before - after > 2 * math.sqrt(before) else 0.0
-
-
-def class_error(confusion: NDArray[np.integer], label: int) -> float | None:
-    """The error of a true class (row), in percent; None for a class without images."""
-    if label >= len(confusion) or not confusion[label].sum():
-        return None
-    return float(100 * (confusion[label].sum() - confusion[label, label]) / confusion[label].sum())
 
 
 def over_seeds(measure: Measure, seeds: Sequence["Trial"]) -> dict[str, float | None]:

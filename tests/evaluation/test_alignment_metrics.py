@@ -68,6 +68,17 @@ def test_among_draws_of_a_digit_the_distortion_varies_as_among_digits(dataset):
         assert of_a_digit.removed in (None, pytest.approx(0, abs=1e-3))
 
 
+@pytest.mark.parametrize("dataset", ["p", "p_literal", "p_outward"])
+def test_images_that_are_seen_edge_on_do_not_outweigh_all_others(dataset):
+    """Corners move by 5 pixels: of some images, part of the canvas lies beyond the horizon."""
+    alignment = gathered(dataset, {})
+    assert alignment is not None
+    for pose in (alignment.pose, alignment.pose_of_a_digit):
+        before = {spread.component: spread.before for spread in pose}
+        assert 0.5 < before["translation"] < 7
+        assert 0.5 < before["deformation"] < 7
+
+
 def test_spreads_are_those_of_the_distortion():
     """RTS turns by up to 45 degrees and scales by 0.7 to 1.2, uniformly."""
     alignment = gathered("rts", {})
