@@ -22,7 +22,7 @@ LEAST: dict[Component, tuple[float, str]] = {
 }
 """Of each component of a pose the spread, with its unit, from which on images count as varying in it.
 
-Only records of version 0.2 and before have non_affine, of maps that bend or project: all but their translation.
+Only older records have non_affine, of maps that bend or project: all of them but the translation.
 """
 
 
