@@ -36,7 +36,7 @@ _FADED = 0.05
 """The least size of the mean pose, as a share of the poses': where it is less, they point everywhere."""
 _PROJECTS = 1e-6
 _EDGE_ON = 0.1
-"""A projection is edge-on where the nearest corner of the canvas has less than this share of the farthest one's depth."""
+"""A projection is edge-on where the canvas's nearest corner has less than this share of the farthest one's depth."""
 _PARTS = 20
 """Into so many parts images are sorted by what there is of a component, or fewer, always a multiple of four."""
 _LEAST_IN_A_PART = 20
