@@ -25,13 +25,30 @@ DOCUMENTS = {
     for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "scripts/readme_figures.sh")
 }
 README = DOCUMENTS["README.md"]
-COMMANDS = sorted(
+EXAMPLES = [
+    line
+    for path in ROOT.glob("stn_train/cli/*.py")
+    for line in re.findall(r'^    .*: (stn-train [a-z][^"\n]*)$', path.read_text(), re.MULTILINE)
+]
+FOUND = sorted(
     {
-        shlex.join(takewhile(lambda word: word != ">", shlex.split(line, comments=True)))
-        for text in DOCUMENTS.values()
-        for line in re.findall(r"^(?:\| `)?(stn-train [^`\n]*)", text, re.MULTILINE)
+        shlex.join(takewhile(lambda word: word != ">", shlex.split("".join(line), comments=True)))
+        for text in (*DOCUMENTS.values(), *EXAMPLES)
+        for line in re.findall(r"(?:^|&& )(stn-train [a-z].*)|`(stn-train [a-z][^`]*)`", text, re.MULTILINE)
     }
 )
+"""In blocks, in the middle of sentences, and in the commands' help, from which the page of commands is made."""
+COMMANDS = [line for line in FOUND if len(line.split()) > (3 if re.match("stn-train (config|data)", line) else 2)]
+MENTIONED = sorted({*FOUND} - {*COMMANDS})
+"""Commands' names without arguments, as where a sentence is about one."""
+
+
+def command_of(words: list[str]) -> Any:
+    """The command that these words begin with, which are taken from them. Raises KeyError where there is none."""
+    command = typer.main.get_command(app)
+    while words and hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    return command
 
 
 @pytest.fixture
@@ -45,13 +62,18 @@ def beside_mild(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_is_understood(beside_mild, line):
-    command, arguments = typer.main.get_command(app), shlex.split(line)[1:]
-    while hasattr(command, "commands"):
-        command = command.commands[arguments.pop(0)]
-    given = command.make_context(line, arguments).params
+    arguments = shlex.split(line)[1:]
+    given = command_of(arguments).make_context(line, arguments).params
     if isinstance(given.get("config"), str):
         experiment = load_config(given["config"], given.get("overrides") or (), kind=Spec)
         assert not isinstance(experiment, ExperimentSpec) or trials_of(experiment, given.get("only", "*"))
+
+
+@pytest.mark.parametrize("line", MENTIONED)
+def test_every_command_that_is_mentioned_exists(line):
+    arguments = shlex.split(line)[1:]
+    assert command_of(arguments)
+    assert not arguments
 
 
 def test_the_commands_were_found():

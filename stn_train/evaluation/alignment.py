@@ -14,7 +14,7 @@ whether it finds the digit, and `within_classes` how much images of a class look
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import isfinite
 
@@ -35,6 +35,8 @@ _SINGULAR = 1e-9
 _FADED = 0.05
 """The least size of the mean pose, as a share of the poses': where it is less, they point everywhere."""
 _PROJECTS = 1e-6
+_EDGE_ON = 0.1
+"""A projection is edge-on where the canvas's nearest corner has less than this share of the farthest one's depth."""
 _PARTS = 20
 """Into so many parts images are sorted by what there is of a component, or fewer, always a multiple of four."""
 _LEAST_IN_A_PART = 20
@@ -79,7 +81,8 @@ def alignment_metrics(
     digit = torch.cat([fixed.digit, again.digit])
     maps = maps_of(dataset, stages, fixed.theta, thetas)
     twice = maps_of(dataset, stages, torch.cat([fixed.theta, again.theta]), both)
-    components, components_of_a_digit = pose_components(maps), pose_components(twice, digit)
+    (seen, _), (seen_twice, digit_seen) = facing(maps, fixed.digit), facing(twice, digit)
+    components, components_of_a_digit = pose_components(seen), pose_components(seen_twice, digit_seen)
 
     iou, aligned, ink = regions(maps, fixed.sources, fixed.digit)
     network.eval()
@@ -90,7 +93,7 @@ def alignment_metrics(
     digits, _ = within_classes(nn.Identity(), fixed.sources[:, None], fixed.digits.labels, dataset.classes, device)
     return AlignmentMetrics(
         pose=spreads(components),
-        pose_of_a_digit=spreads(components_of_a_digit, digit),
+        pose_of_a_digit=spreads(components_of_a_digit, digit_seen),
         residual_curves=residual_curves(components),
         iou=float(iou.mean()),
         iou_found=float((iou > _OVERLAPS).double().mean()),
@@ -166,6 +169,21 @@ def poses_of(maps: Sequence[Map]) -> tuple[Tensor | None, Tensor]:
     return None, fitted.mT
 
 
+def facing(maps: Sequence[Map], digit: Tensor) -> tuple[list[Map], Tensor]:
+    """The maps and the `digit` (M) of the images that the distortion does not show almost edge-on.
+
+    A projection sends points near its horizon as far away as one likes, so that a few such images would outweigh all
+    others.
+    """
+    first, corners = maps[0], torch.tensor([(x, y, 1.0) for x in (-1, 1) for y in (-1, 1)], dtype=torch.float64)
+    if not isinstance(first.family, MatrixFamily):
+        return list(maps), digit
+    depth = first.family.matrix(first.theta, first.aspect)[:, 2] @ corners.mT
+    depth = depth * depth.sum(dim=1, keepdim=True).sign()
+    seen = depth.amin(dim=1) > _EDGE_ON * depth.amax(dim=1)
+    return [replace(one, theta=one.theta[seen]) for one in maps], digit[seen]
+
+
 def is_singular(poses: Tensor) -> bool:
     """Whether any pose, (M x) 3 x 3 from normalised coordinates to pixels, shows less than an area."""
     largest, smallest = torch.linalg.svdvals(poses[..., :2, :2]).unbind(-1)
@@ -178,12 +196,11 @@ def is_singular(poses: Tensor) -> bool:
 def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Components:
     """The components of D K0^-1, before, and of C K^-1, after, of each of M images: see `decompose`.
 
-    Of maps that bend or project: where the middle of 5 x 5 points of the output lies on the digit (`translation`, M x
-    2), and these points seen from it (`non_affine`, M x 50), in pixels; before, by the mean of the images' T, and
-    after, by each image's own. With the number of the digit that each image shows, `digit` (M), angles count from the
-    mean of the digit's. Empty where no canonical pose can be told: of fewer than two images, and where the transformer
-    shows a single point or a line, in the mean or of a single image, or where poses cancel out, as of digits that are
-    turned all around.
+    Of maps that bend or project, where 5 x 5 points of the output lie on the digit: see `decompose_points`; before, by
+    the mean of the images' T, and after, by each image's own. `rotation` is in degrees from the circular mean, of all
+    images or of those that show the same `digit` (M), and at most 180 from it. Empty where no canonical pose can be
+    told: of fewer than two images, and where the transformer shows a single point or a line, in the mean or of a single
+    image, or where poses cancel out, as of digits that are turned all around.
     """
     distortion, poses = poses_of(maps)
     if len(poses) < 2 or is_singular(poses):
@@ -192,13 +209,17 @@ def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Compone
     if torch.linalg.svdvals(poses.mean(dim=0)[:2, :2])[1] < _FADED * size:
         return {}
     if distortion is not None:
-        before, after = (decompose(each @ torch.linalg.pinv(each.mean(dim=0)), digit) for each in (distortion, poses))
-        return {name: (before[name], after[name]) for name in before}
-    canvas = read_points(maps[1:], pixel_grid(_POINTS, maps[0].theta).flatten(0, 1))
-    shown = [read_points(maps[:1], points) * (DIGIT / 2) for points in (canvas.mean(dim=0), canvas)]
-    middles = [points.mean(dim=1) for points in shown]
-    about = [(points - middle[:, None]).flatten(1) for points, middle in zip(shown, middles, strict=True)]
-    return {"translation": (middles[0], middles[1]), "non_affine": (about[0], about[1])}
+        before, after = (decompose(each @ torch.linalg.pinv(each.mean(dim=0))) for each in (distortion, poses))
+    else:
+        canvas = read_points(maps[1:], pixel_grid(_POINTS, maps[0].theta).flatten(0, 1))
+        shown = (read_points(maps[:1], points) * (DIGIT / 2) for points in (canvas.mean(dim=0), canvas))
+        before, after = (decompose_points(points) for points in shown)
+    for found in (before, after):
+        angle = found["rotation"]
+        sine, cosine = group_means(torch.cat([angle.sin(), angle.cos()], dim=1), digit).split(1, dim=1)
+        from_mean = angle - torch.atan2(sine, cosine)
+        found["rotation"] = torch.rad2deg(torch.remainder(from_mean + torch.pi, 2 * torch.pi) - torch.pi)
+    return {name: (before[name], after[name]) for name in before}
 
 
 def rotations(maps: Sequence[Map]) -> Components:
@@ -215,27 +236,46 @@ def rotations(maps: Sequence[Map]) -> Components:
     return {"rotation": (before, after)}
 
 
-def decompose(poses: Tensor, digit: Tensor | None = None) -> dict[Component, Tensor]:
+def decompose(poses: Tensor) -> dict[Component, Tensor]:
     """Poses, M x 3 x 3, taken apart, M x 1 or M x 2 each: pose = translation after shear after stretch after rotation.
 
-    From the canvas to the digit, this is the order in which a distortion comes off. `rotation` in degrees, counted from
-    the circular mean, of all images or of those of the digit, and at most 180 from it; `scale` the logarithm of the
-    square root of the area factor; `aspect` that of width over height; `shear` the tangent; `translation` in pixels.
+    From the canvas to the digit, this is the order in which a distortion comes off. `rotation` in radians; `scale` the
+    logarithm of the square root of the area factor; `aspect` that of width over height; `shear` the tangent;
+    `translation` in pixels.
     """
     (a, b, x), (c, d, y) = poses[:, 0].unbind(-1), poses[:, 1].unbind(-1)
     angle = torch.atan2(c, d)
     tall = torch.hypot(c, d)
     wide = (a * d - b * c) / tall
     shear = (a * c + b * d) / tall**2
-    sine, cosine = group_means(torch.stack([angle.sin(), angle.cos()], dim=1), digit).unbind(-1)
-    from_mean = angle - torch.atan2(sine, cosine)
-    turned = torch.rad2deg(torch.remainder(from_mean + torch.pi, 2 * torch.pi) - torch.pi)
     return {
-        "rotation": turned[:, None],
+        "rotation": angle[:, None],
         "scale": (wide * tall).abs().log()[:, None] / 2,
         "aspect": (wide / tall).abs().log()[:, None],
         "shear": shear[:, None],
         "translation": torch.stack([x, y], dim=1),
+    }
+
+
+def decompose_points(points: Tensor) -> dict[Component, Tensor]:
+    """Points on the digit, M x Q x 2 in pixels, by the similarities that take their mean over images nearest to them.
+
+    As in Procrustes analysis (Gower, 1975): `rotation` and `scale` of the similarity, in the units of `decompose`;
+    `translation` of the points' middle; `deformation`, M x 2Q, how far the points lie from where the similarity takes
+    them, on a digit that is shown upright and as large as its frame, in pixels and divided by the root of Q.
+    """
+    middle = points.mean(dim=1)
+    seen = torch.view_as_complex(points - middle[:, None])
+    mean = seen.mean(dim=0)
+    similarity = (seen * mean.conj()).sum(dim=1) / mean.abs().square().sum()
+    frame = pixel_grid(_POINTS, points).flatten(0, 1) * (DIGIT / 2)
+    size = (frame.square().sum() / mean.abs().square().sum() / len(mean)).sqrt()
+    left = (seen / similarity[:, None] - mean) * size
+    return {
+        "rotation": similarity.angle()[:, None],
+        "scale": similarity.abs().log()[:, None],
+        "translation": middle,
+        "deformation": torch.view_as_real(left).flatten(1),
     }
 
 
@@ -256,26 +296,19 @@ def spreads(components: Components, digit: Tensor | None = None) -> tuple[Spread
 
     Empty where a number is beyond all bounds, or no digit is shown twice.
     """
-    found = {name: [spread(name, values, digit) for values in pair] for name, pair in components.items()}
+    found = {name: [spread(values, digit) for values in pair] for name, pair in components.items()}
     if not all(isfinite(number) for pair in found.values() for number in pair):
         return ()
     return tuple(Spread(component=name, before=before, after=after) for name, (before, after) in found.items())
 
 
-def spread(component: Component, values: Tensor, digit: Tensor | None = None) -> float:
+def spread(values: Tensor, digit: Tensor | None = None) -> float:
     """The root mean square distance of values, M x k, from their mean; or each from the mean of its digit's.
 
-    The latter is what it would be of many images of each digit: the means of a few lie near to them. The points of
-    `non_affine` are brought to the size of a digit's frame, so that a transformer gains nothing by showing less of it:
-    their size is what is left of their squares without what varies.
+    The latter is what it would be of many images of each digit: the means of a few lie near to them.
     """
     lost = 0 if digit is None else len(digit.unique())
-    varies = float(((values - group_means(values, digit)).square().sum() / (len(values) - lost)).sqrt())
-    if component != "non_affine":
-        return varies
-    size = values.square().sum(dim=1).mean() - varies**2
-    frame = pixel_grid(_POINTS, values).flatten(0, 1) * (DIGIT / 2)
-    return float(varies / len(frame) ** 0.5 * (frame.square().sum() / size).sqrt())
+    return float(((values - group_means(values, digit)).square().sum() / (len(values) - lost)).sqrt())
 
 
 def turns_left(
@@ -293,7 +326,7 @@ def turns_left(
     nothing = None, None, None, None
     if "rotation" not in components or "rotation" not in components_of_a_digit:
         return nothing
-    if spread("rotation", components["rotation"][0]) < LEAST["rotation"][0]:
+    if spread(components["rotation"][0]) < LEAST["rotation"][0]:
         return nothing
     period = torch.where(torch.isin(labels, torch.tensor([*half_turns], dtype=labels.dtype)), 180.0, 360.0).double()
     first = dict(zip(reversed(digit[: len(labels)].tolist()), reversed(range(len(labels))), strict=True))
@@ -326,7 +359,7 @@ def residual_curves(components: Components) -> tuple[ResidualCurve, ...]:
             after = before + torch.remainder(after - before + 180, 360) - 180
         done, left = ((values - values.mean(dim=0)).flatten() for values in (before, after))
         least = LEAST[component][0]
-        if component == "non_affine" or not parts or spread(component, before) < least:
+        if component == "deformation" or not parts or spread(before) < least:
             continue
         if not bool(done.abs().median() > least * _HARDLY) or not bool(left.isfinite().all()):
             continue

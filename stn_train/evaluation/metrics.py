@@ -11,7 +11,7 @@ from stn_train.errors import UserError
 from stn_train.run_folder import Diagnostics, EpochRecord
 from stn_train.specs import ClutterSpec, Count, DatasetSpec, Spec, TrainingSpec
 
-Component = Literal["rotation", "scale", "aspect", "shear", "translation", "non_affine"]
+Component = Literal["rotation", "scale", "aspect", "shear", "translation", "deformation", "non_affine"]
 
 LEAST: dict[Component, tuple[float, str]] = {
     "rotation": (1.0, "°"),
@@ -19,9 +19,13 @@ LEAST: dict[Component, tuple[float, str]] = {
     "aspect": (0.02, "log"),
     "shear": (0.02, ""),
     "translation": (0.25, "px"),
+    "deformation": (0.25, "px"),
     "non_affine": (0.25, "px"),
 }
-"""Of each component of a pose the spread, with its unit, from which on images count as varying in it."""
+"""Of each component of a pose the spread, with its unit, from which on images count as varying in it.
+
+Only older records have non_affine, of maps that bend or project: all of them but the translation.
+"""
 
 
 class Spread(Spec):
@@ -57,9 +61,10 @@ class AlignmentMetrics(Spec):
     """Whether a transformer at the input removes the distortion, and whether it finds the digit.
 
     Spreads are empty where no canonical pose can be told, as for fewer than two images. Of maps that are matrices and
-    do not project, the components are rotation, scale, aspect, shear and translation; of others, translation and
-    non_affine. Residual curves are told of components that vary among the images (see LEAST) and have a sign, as
-    non_affine has not. What lies within classes is a share of what varies among images: 0 where all images of a class
+    do not project, the components are rotation, scale, aspect, shear and translation; of others, rotation, scale and
+    translation of the nearest similarity, and the deformation that it leaves (in older records, translation and
+    non_affine alone). Residual curves are told of components that vary among the images (see LEAST) and have a sign, as
+    deformation has not. What lies within classes is a share of what varies among images: 0 where all images of a class
     are alike, 1 where no class has anything of its own, None where all images are one.
     """
 

@@ -188,9 +188,11 @@ def trials_by_digits(folders: Sequence[RunFolder]) -> pd.DataFrame:
     counts = Counter((trial.key, trial.row["training_digits"]) for trial in trials)
     numbers = {digits for _, digits in counts}
     if len(numbers) == 1:
+        digits, run = numbers.pop(), folders[0]
         raise UserError(
-            f"all of these runs trained on {numbers.pop():,} digits, and a plot wants runs that differ in that: "
-            "`stn-train run --set training.train_size=1000` makes one"
+            f"all of these runs trained on {digits:,} digits, and the plot shows the error against that number; this "
+            f"trains on half of them: `stn-train run --config {run.config} --set training.train_size={digits // 2} "
+            f"--output-dir {run.path}-half`"
         )
     for (key, digits), count in counts.items():
         if count > 1:
@@ -229,10 +231,13 @@ def _contents(trials: Sequence[Trial]) -> str:
 def _check_same_dataset(first: str, theirs: Trial, run: str, mine: Trial) -> None:
     """Raise UserError where two runs mean different images by a dataset's name."""
     same = all(np.array_equal(getattr(theirs, name), getattr(mine, name)) for name in ("digit", "label"))
-    drawn = [(one.spec.source, one.spec.dataset, one.row["split"]) for one in (theirs, mine) if one.spec]
+    drawn = [(one.spec.source, one.row["split"], one.spec.dataset) for one in (theirs, mine) if one.spec]
     if drawn[0] != drawn[1] or not same:
+        kinds = ("digits of different sources", "test and validation digits", "different distortions")
+        what = next((kind for kind, one, other in zip(kinds, *drawn, strict=True) if one != other), "different digits")
         raise UserError(
-            f"{first} and {run} mean different images by {theirs.row['dataset']}: only the same can be compared"
+            f"{first} and {run} cannot be compared on {theirs.row['dataset']}: they were evaluated on different images "
+            f"({what})"
         )
 
 

@@ -29,6 +29,9 @@ TRANSFORMERS = 8
 COMPONENTS: dict[Component, str] = {one: one.replace("non_affine", "non-affine residual") for one in LEAST}
 """What the components of a pose are called where people read."""
 
+HEADLINE = {one: name for one, name in COMPONENTS.items() if one != "non_affine"}
+"""Of these, what the first screen and the terminal show: not what older records alone have."""
+
 OverSeeds = Literal[
     "same", "mean", "mean_with_interval", "mean_share", "pooled_error", "pooled_accuracy", "pooled_class_error"
 ]
@@ -178,6 +181,13 @@ MEASURES: tuple[Measure, ...] = (
     Measure("training_images_per_second", "training img/s", "images per second of training", "mean", whole),
     Measure("width", "width", "factor of the classifier's layer widths", "same", short),
     Measure("training_seconds", "training s", "seconds of training of one trial", "mean", whole),
+    Measure(
+        "accuracy_at_equal_time",
+        "accuracy % at equal time",
+        "percent classified correctly after as many seconds of training as the shortest on the dataset took",
+        "mean",
+        two_decimals,
+    ),
     Measure("evaluation_images_per_second", "evaluation img/s", "images per second of evaluation", "mean", whole),
     Measure(
         "balanced_accuracy",
@@ -264,9 +274,8 @@ def measured(
 ) -> dict[str, float | None]:
     """All measures of a trial, by key; None for what it does not have. `timing`, `epochs`: as far as they are known."""
     confusion = np.array(result.confusion)
-    shown = confusion.sum(axis=1)  # of each true class
-    wrong = shown - confusion.diagonal()
-    errors = [float(100 * wrong[label] / images) if images else None for label, images in enumerate(shown)]
+    shown, right = confusion.sum(axis=1), confusion.diagonal()
+    errors = [100 * int(count - kept) / int(count) if count else None for count, kept in zip(shown, right, strict=True)]
     found: dict[str, float | None] = dict.fromkeys(BY_KEY)
     for key in ("error", "training_digits", "parameters", "macs", "width", "images", "digits", "clipped"):
         found[key] = getattr(result, key)

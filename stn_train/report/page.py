@@ -147,6 +147,7 @@ def environment() -> Environment:
     }
     made.globals |= {
         "components": measures.COMPONENTS,
+        "headline_components": measures.HEADLINE,
         "measures": measures.BY_KEY,
         "markdown_table": markdown_table,
         "aligned": aligned,

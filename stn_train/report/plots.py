@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from stn_train.evaluation.metrics import LEAST, Factor, ResidualCurve
@@ -107,6 +107,42 @@ def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequen
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     errors.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+@rc_context(IN_PLAIN_TEXT)
+def costs(
+    title: str, split: str, rows: "pd.DataFrame", curves: Mapping[str, Sequence[Sequence[EpochRecord]]]
+) -> Figure:
+    """The accuracy on `split` in percent against seconds of training and against MACs: a dot for each model.
+
+    rows: of Results.summary, those of a dataset, whose intervals are drawn; curves: for each model, its epochs seed by
+    seed, as a line through their means. The dashed line is the end of the shortest training.
+    """
+    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    time, work = figure.subplots(1, 2, sharey=True)
+    for number, row in enumerate(rows.to_dict("records")):
+        means = [
+            100 - float(np.mean([one.error for one in epoch])) for epoch in zip(*curves[row["model"]], strict=False)
+        ]
+        seconds = row["training_seconds"] * np.arange(1, len(means) + 1) / max(len(means), 1)
+        time.plot(seconds, means, color=f"C{number}", linewidth=1, alpha=0.6)
+        ends = [[row["accuracy"] - row["accuracy_low"]], [row["accuracy_high"] - row["accuracy"]]]
+        for axes, cost in ((time, "training_seconds"), (work, "macs")):
+            axes.errorbar(row[cost], row["accuracy"], ends, fmt="o", color=f"C{number}", capsize=3, label=row["model"])
+    time.axvline(rows["training_seconds"].min(), color="0.6", linestyle="--", linewidth=1, zorder=0)
+    low, high = rows[["accuracy_low", "accuracy_at_equal_time"]].min(axis=None), rows["accuracy_high"].max()
+    time.set_ylim(low - 0.1 * (high - low) - 0.01, high + 0.1 * (high - low) + 0.01)
+    time.set(xlabel="seconds of training", ylabel=f"{split} accuracy (%)")
+    work.set_xlabel("MACs for one image")
+    work.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    work.legend(frameon=False)
+    for axes in (time, work):
+        axes.margins(x=0.08)
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
     return figure
 

@@ -50,6 +50,7 @@ class Trial:
     """A finished trial: its `row` of the table `trials`, and image by image what its network found.
 
     label, predicted: (M), classes from 0 on; digit: (M), or (M, 2) where an image shows two. `spec`: what it measured.
+    errors: after each epoch, in percent.
     """
 
     row: dict[str, Any]
@@ -60,6 +61,7 @@ class Trial:
     warnings: tuple[TransformerWarning, ...] = ()
     residual_curves: tuple[ResidualCurve, ...] | None = None
     robustness: Robustness | None = None
+    errors: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
@@ -142,7 +144,8 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
     }
     warnings = tuple(warnings_of(latest, trial.training)) if latest else ()
     curves = alignment.residual_curves if alignment else None
-    return Trial(row, label, predicted, digit, trial, warnings, curves, robustness)
+    errors = tuple(epoch.error for epoch in epochs)
+    return Trial(row, label, predicted, digit, trial, warnings, curves, robustness, errors)
 
 
 def read_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[Trial]:
@@ -200,6 +203,17 @@ def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
     trials = read_trials(folder, experiment)
     if not trials:
         raise UserError(f"{folder.path} has nothing to report yet: none of its trials has finished")
+
+    # Each dataset's models after as long a training as its shortest; between two epochs, on the line through them.
+    seconds: dict[str, float] = {}
+    for trial in trials:
+        seconds[trial.row["dataset"]] = min(trial.row["training_seconds"], seconds.get(trial.row["dataset"], math.inf))
+    for index, trial in enumerate(trials):
+        epochs = len(trial.errors)
+        reached = epochs * seconds[trial.row["dataset"]] / (trial.row["training_seconds"] or math.inf)
+        if reached >= 1:
+            accuracy = 100 - float(np.interp(reached, range(1, epochs + 1), trial.errors))
+            trials[index] = replace(trial, row=trial.row | {"accuracy_at_equal_time": accuracy})
     return replace(tabulate(trials), experiment=experiment, robustness=robust(experiment, trials))
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from stn_train import storage
 from stn_train.config import dump
 from stn_train.report.page import html, markdown, records, render
-from stn_train.report.plots import confusions, figure_file, learning_curves, residual_curves, robustness_curves
+from stn_train.report.plots import confusions, costs, figure_file, learning_curves, residual_curves, robustness_curves
 from stn_train.report.results import Results, results_of
 from stn_train.report.snapshots import Drawing, drawings
 from stn_train.run_folder import RunFolder
@@ -157,6 +157,9 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
         }
         if any(epochs.values()):
             figures.append(("learning_curves", dataset, models, learning_curves, (split, epochs)))
+        if len(models) > 1:
+            rows = results.summary[results.summary["dataset"] == dataset]
+            figures.append(("costs", dataset, models, costs, (split, rows, epochs)))
         left = {model: results.residual_curves.get((dataset, model), ()) for model in models}
         if told := [model for model, parts in left.items() if parts]:
             figures.append(("courses", dataset, told, residual_curves, (left,)))

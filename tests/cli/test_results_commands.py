@@ -230,7 +230,8 @@ def test_what_the_sentence_says_mends_the_metrics_of_a_trial_that_has_not_ended(
 
 def test_status_tells_what_is_done_interrupted_and_pending(trained, stn):
     result = json.loads(Path(trained, "trials/r/cnn/seed-0/result.json").read_bytes())
-    done = f"error {100 * result['errors'] / result['images']:.2f} %"
+    error = 100 * result["errors"] / result["images"]
+    done = f"accuracy {100 - error:.2f} %, error {error:.2f} %"
     Path(TRIAL, "result.json").unlink()
     metrics = Path(TRIAL, "metrics.jsonl")
     storage.write(metrics, metrics.read_text().splitlines(keepends=True)[0], storage.LINES)
@@ -283,8 +284,11 @@ def test_compare_plots_the_error_against_the_number_of_training_digits(trained, 
 def test_compare_does_not_plot_runs_of_as_many_training_digits(trained, stn):
     shutil.copytree(trained, "runs/copy")
     sentence = stn("compare", trained, "runs/copy", "--plot", "digits.png").sentence
-    assert sentence.startswith("all of these runs trained on 480 digits, and a plot wants runs that differ in that")
+    assert sentence.startswith("all of these runs trained on 480 digits")
     assert not Path("digits.png").exists()
+    (command,) = re.findall("`stn-train (.*)`", sentence)
+    assert stn(*command.split(), "--set", "training.epochs=1", "--set", "models=[cnn]").code == 0, "what it advises"
+    assert stn("compare", trained, f"{trained}-half", "--plot", "digits.png").code == 0
 
 
 def test_images_of_two_digits_are_reported_beside_others_with_both_of_their_digits(stn):

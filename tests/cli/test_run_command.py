@@ -34,6 +34,7 @@ def test_the_folder_holds_every_file_that_is_promised(finished, contents):
         "trials.csv",
         "figures/learning_curves@r.png",
         "figures/confusions@r.png",
+        "figures/costs@r.png",
         "figures/courses@r.png",
         "figures/strip@r.png",
         *(f"figures/{kind}_st_cnn@r.{ending}" for kind, ending in KINDS.items()),

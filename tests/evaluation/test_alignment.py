@@ -153,11 +153,34 @@ def test_what_is_left_between_draws_does_not_depend_on_how_a_digit_lies(lies, pr
     flat[:, 2, 0] = projects
     maps = [Map(ROTATION, angle, SQUARE), Map(HOMOGRAPHY, flat.flatten(1), SQUARE)]
     found = {spread.component: spread for spread in spreads_of(maps, digit)}
-    if projects:
-        radius = 14 * ((torch.arange(5) - 2.0) * 0.4).square().mean().mul(2).sqrt().item()
-        assert found["non_affine"].after == pytest.approx(0.09 * radius, rel=0.1)
-    else:
-        assert found["rotation"].after == pytest.approx(math.degrees(0.09), rel=0.05)
+    assert found["rotation"].after == pytest.approx(math.degrees(0.09), rel=0.05)
+
+
+@pytest.mark.parametrize("share", [0.5, -0.5])
+@pytest.mark.parametrize("family", [AFFINE, TPS], ids=lambda family: family.name)
+def test_rotation_scale_and_translation_score_alike_whether_maps_bend_or_not(family, share):
+    """Of a transformer that bends every image the same, and turns, scales and moves it back by a share."""
+    amount = torch.linspace(-0.4, 0.4, COUNT, dtype=torch.float64)[:, None]
+    similarity = ROTATION.matrix(amount) * torch.cat([amount.exp(), amount.exp(), 1 + 0 * amount], 1)[:, None]
+    undone = ROTATION.matrix(-share * amount) * (-share * amount).exp()[:, :, None]
+    theta = undone[:, :2].flatten(1) * torch.tensor([1.0, 1, 0, 1, 1, 0], dtype=torch.float64)
+    bent = Map(family, same_for_all(near_identity(family, 0.02, seed=1)), SQUARE)
+    found = scores([Map(AFFINE, similarity[:, :2].flatten(1), SQUARE), Map(AFFINE, theta, SQUARE), bent])
+    expected = pytest.approx(100 * (1 - abs(1 - share)), abs=1e-6)
+    assert {name: found[name] for name in ("rotation", "scale")} == {"rotation": expected, "scale": expected}
+    assert "deformation" not in found, "there was none"
+
+
+def test_deformation_does_not_depend_on_how_a_digit_lies_nor_on_its_size():
+    bent = Map(TPS, near_identity(TPS, 0.1), SQUARE)
+    lies = ROTATION.matrix(near_identity(ROTATION, 0.5, seed=1))[:, :2].flatten(1) * 1.5
+    alone, turned = (
+        {one.component: one for one in spreads_of([Map(AFFINE, theta, SQUARE), bent])}
+        for theta in (near_identity(AFFINE, 0.0), lies)
+    )
+    assert alone["deformation"].after > 1
+    assert turned["deformation"].after == pytest.approx(alone["deformation"].after, rel=0.03)
+    assert turned["rotation"].after > 5 * alone["rotation"].after
 
 
 def test_what_two_draws_of_each_digit_leave_is_what_many_would():

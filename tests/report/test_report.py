@@ -119,7 +119,7 @@ def test_report_writes_what_it_lists_and_reads_well(one_seed: RunFolder) -> None
     report = report_run(one_seed)
     names = [path.relative_to(one_seed.path).as_posix() for path in report.files]
     gallery = [f"{kind}_st_cnn@rts.{ending}" for kind, ending in KINDS.items()]
-    curves = ("learning_curves@rts.png", "courses@rts.png", "confusions@rts.png")
+    curves = ("learning_curves@rts.png", "costs@rts.png", "courses@rts.png", "confusions@rts.png")
     figures = [f"figures/{name}" for name in ("strip@rts.png", *gallery, *curves)]
     assert names == ["report.json", "report.csv", "report.md", "report.html", "trials.csv", *figures]
     assert all(path.read_bytes().startswith((b"\x89PNG", b"GIF8")) for path in report.files[5:])
@@ -216,6 +216,23 @@ def test_what_can_be_told_of_some_seeds_alone_is_told_of_those(tmp_path: Path) -
     small, large = row["removed_of_small_rotation"], row["removed_of_large_rotation"]
     assert (small, large) == pytest.approx((50, 100 * 24 / 70))
     assert row["removed_of_small_rotation_low"] < small
+
+
+def test_an_older_record_of_maps_that_bend_keeps_its_translation_and_has_a_dash_for_what_it_lacks(
+    tmp_path: Path,
+) -> None:
+    folder, (old, new) = begin(tmp_path, models=["st_cnn", "st_cnn_tps"])
+    for trial in (old, new):
+        finish(folder, trial, errors=2)
+    path = folder.trial(old).alignment
+    record = json.loads(storage.read_verified(path, storage.JSON, ""))
+    *_, translation = record["pose_of_a_digit"]
+    record["pose_of_a_digit"] = [translation, translation | {"component": "non_affine"}]
+    storage.write_record(path, record)
+    told = summary(report_run(folder))
+    assert "– / 95" in told.replace("-", "–"), "of rotation and translation"
+    assert "non-affine" not in told
+    assert "non-affine residual" in (tmp_path / "report.md").read_text()
 
 
 def test_where_a_seeds_images_are_all_one_the_share_is_that_of_the_others(tmp_path: Path) -> None:
@@ -486,7 +503,7 @@ def test_status_tells_done_running_interrupted_and_pending_apart(tmp_path: Path)
     states = [(one.state, one.epoch, one.error) for one in status(folder)]
     assert states == [("done", EPOCHS, 5.0), ("interrupted", 3, None), ("pending", 0, None), ("pending", 0, None)]
     lines = status_text(status(folder)).splitlines()
-    assert lines[0].split() == ["rts/cnn/seed-0", "done", "error", "5.00", "%"]
+    assert lines[0].split() == ["rts/cnn/seed-0", "done", "accuracy", "95.00", "%,", "error", "5.00", "%"]
     assert lines[1].split() == ["rts/st_cnn/seed-0", "interrupted", "epoch", "3", "of", "4"]
     assert lines[-1] == "1 done, 1 interrupted, 2 pending"
     with folder_lock(folder.trial(trials[1]).path), folder_lock(folder.trial(trials[2]).path):
@@ -504,6 +521,7 @@ def test_a_transformer_between_layers_has_no_picture(tmp_path: Path) -> None:
     report = report_run(folder)
     assert [path.name for path in report.files if path.suffix == ".png"] == [
         "learning_curves@rts.png",
+        "costs@rts.png",
         "confusions@rts.png",
     ]
 

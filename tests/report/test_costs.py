@@ -1,0 +1,55 @@
+"""What accuracy costs: models after equal seconds of training, and a picture beside equal parameters."""
+
+from pathlib import Path
+
+import pytest
+from made_up_run import begin, finish, summary_of
+
+from stn_train import storage
+from stn_train.report.write import report_run
+from stn_train.run_folder import EpochRecord, RunFolder, Timing
+from stn_train.specs import TrialSpec
+
+ERRORS = (40.0, 20.0, 10.0, 5.0)
+
+
+def trained(folder: RunFolder, trial: TrialSpec, seconds: float) -> None:
+    """Finished after so many seconds, with ERRORS as its learning curve."""
+    finish(folder, trial, errors=5)
+    files = folder.trial(trial)
+    timing = files.load(Timing, files.timing)
+    storage.write_record(files.timing, timing.model_copy(update={"seconds": seconds}).model_dump(mode="json"))
+    records = [EpochRecord(epoch=epoch, loss=1.0, error=error, lr=0.1) for epoch, error in enumerate(ERRORS)]
+    storage.write(files.metrics, "".join(f"{one.model_dump_json()}\n" for one in records), storage.LINES)
+
+
+@pytest.mark.parametrize(
+    ("slow", "expected"), [(60.0, 95.0), (120.0, 80.0), (100.0, 84.0), (240.0, 60.0), (300.0, None)]
+)
+def test_accuracy_at_equal_time_is_that_of_the_learning_curve(
+    tmp_path: Path, slow: float, expected: float | None
+) -> None:
+    folder, (baseline, model) = begin(tmp_path)
+    trained(folder, baseline, slow)
+    trained(folder, model, 60.0)
+    found = {row["model"]: row["accuracy_at_equal_time"] for row in summary_of(folder)}
+    assert found == {model.model.name: pytest.approx(95), baseline.model.name: expected and pytest.approx(expected)}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_costs_are_drawn_where_there_are_models_to_compare(tmp_path: Path, count: int) -> None:
+    folder, trials = begin(tmp_path)
+    for trial in trials[:count]:
+        trained(folder, trial, 60.0)
+    report_run(folder)
+    assert (folder.figures / "costs@rts.png").exists() == (count == 2)
+    assert ("costs@rts.png" in (tmp_path / "report.md").read_text()) == (count == 2)
+
+
+def test_costs_are_drawn_also_of_trainings_without_a_learning_curve(tmp_path: Path) -> None:
+    folder, trials = begin(tmp_path)
+    for trial in trials:
+        trained(folder, trial, 60.0)
+        folder.trial(trial).metrics.unlink()
+    report_run(folder)
+    assert (folder.figures / "costs@rts.png").exists()
