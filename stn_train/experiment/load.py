@@ -21,8 +21,14 @@ from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
 from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec
-from stn_train.training.checkpoint import read_checkpoint, restore
+from stn_train.training.checkpoint import read_checkpoint, restore, restore_weights
 from stn_train.training.loop import TrainingState
+
+SHIPPED = Path(__file__).parent.parent / "shipped"
+"""The folder of a run that ships with the package: a CNN and an ST-CNN, trained on MNIST's digits as `rts` has them.
+
+Its checkpoints hold the weights to evaluate, and nothing to train on with: see scripts/shipped.py.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,11 @@ def load_trained(checkpoint: Path, runtime: Runtime) -> Trained:
     if not runtime.allow_imports:
         check_import(trial.model, checkpoint)
     state = TrainingState.start(network_of(trial, runtime), trial.training)
-    restore(state, content, checkpoint)
-    return Trained(checkpoint, trial, state.final.eval(), state.epoch)
+    if content["optimizer"] is None:  # of the pair that ships with the package
+        restore_weights(state.final, content, checkpoint)
+    else:
+        restore(state, content, checkpoint)
+    return Trained(checkpoint, trial, state.final.eval(), content["epoch"])
 
 
 def run_of(checkpoint: Path, runtime: Runtime) -> tuple[Runtime, ExperimentSpec | None]:
