@@ -30,8 +30,10 @@ _PEN = (1.9, 3.5)
 """Widths of the pen in pixels: of 80 % of MNIST's training digits it lies between these."""
 _LARGEST, _FINE = 640, 8
 """The longer side of the picture in which ink is looked for; and pixels for one of the frame, when it is cut out."""
-_WINDOW = 1 / 3
+_WINDOW = 1 / 2
 """What is darker than its surroundings and narrower than this share of the picture is ink; what is wider, shadow."""
+_BELOW, _BESIDE = 0.3, 0.1
+"""Gaps between two digits, as shares of the longer side of the first: what is nearer may be a part of it."""
 _FAINTEST = 0.12
 """The least share of the paper's light that ink takes away."""
 
@@ -232,7 +234,7 @@ def otsu(values: Grey) -> float:
 def _largest_digit(mask: Mask) -> tuple[Mask, int]:
     """Of ink, H x W, that of the largest digit, and how many digits there are.
 
-    A digit may be in parts, which lie near each other; one as tall as the largest that stands beside or below it is
+    A digit may be in parts, which lie near each other; one as tall as the largest, and clearly beside or below it, is
     another. What touches the edge, as the table under the paper, is left out where there is something within.
     """
     labels, count = ndimage.label(mask, np.ones((3, 3)))
@@ -243,10 +245,10 @@ def _largest_digit(mask: Mask) -> tuple[Mask, int]:
     if (sizes[inside].max(axis=1, initial=0) > 0.15 * max(mask.shape)).any():
         areas = np.where(inside, areas, 0)
     main = int(areas.argmax())
-    reach = 0.25 * sizes[main].max()
-    gaps = np.maximum(boxes[main, :, 0] - boxes[:, :, 1], boxes[:, :, 0] - boxes[main, :, 1])
-    others = (areas > 0) & (gaps.max(axis=1) > 0.05 * reach) & (sizes[:, 0] > 0.6 * sizes[main, 0])
-    parts = (areas > 0.02 * areas[main]) & (gaps.max(axis=1) <= reach) & ~others
+    gaps = np.maximum(boxes[main, :, 0] - boxes[:, :, 1], boxes[:, :, 0] - boxes[main, :, 1]) / sizes[main].max()
+    apart = (gaps > (_BELOW, _BESIDE)).any(axis=1)
+    others = (areas > 0) & apart & (sizes[:, 0] > 0.6 * sizes[main, 0])
+    parts = (areas > 0.02 * areas[main]) & (gaps <= _BELOW).all(axis=1) & ~others
     return np.isin(labels, np.flatnonzero(parts) + 1), 1 + int(others.sum())
 
 
