@@ -23,7 +23,7 @@ datasets: [rts]
 models: [cnn, {name: st_cnn_keypoints, base: st_cnn, transformer: {localisation: keypoints, output_size: 20}}]
 parameters: 60_000
 training:
-  {epochs: 24, batch_size: 128, optimizer: muon, warmup: 0.05, localisation_lr: 1.0, classifier_delay: 0.2,
+  {epochs: 12, batch_size: 128, optimizer: muon, warmup: 0.05, localisation_lr: 1.0, classifier_delay: 0.2,
    elastic_augmentation: 1.0}
 """
 

@@ -43,7 +43,7 @@ class Picture:
     """A picture by its name: `pixels` (H x W x 3) of red, green and blue from 0 to 1, upright and on white paper."""
 
     name: str
-    pixels: NDArray[np.float32]
+    pixels: Grey
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,16 @@ def read_picture(source: str | Path | bytes | Image.Image | NDArray[Any] | Tenso
         raise UserError(f"{name} cannot be read as a picture: {first_line(error)}") from None
 
 
-def _pixels(image: Image.Image) -> NDArray[np.float32]:
+def _pixels(image: Image.Image) -> Grey:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits, or 32
-        values = np.asarray(image, np.float32)
+        values = np.asarray(image, np.float64)
         most = 65535 if image.mode.startswith("I") else max(1.0, float(values.max()))
         return np.repeat((values / most).clip(0, 1)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"), np.float32) / 255
+    return np.asarray(image.convert("RGB"), np.float64) / 255
 
 
 def _of_array(array: NDArray[Any], name: str) -> Image.Image:
@@ -132,8 +132,10 @@ def prepare(picture: Picture, trial: TrialSpec, invert: bool | None = None, as_i
     """
     dataset = trial.dataset
     if dataset.addition:
-        raise UserError(f"{trial.model.name} reads two digits in two channels, and a picture does not say which is which")
-    pixels = picture.pixels.astype(np.float64)
+        raise UserError(
+            f"{trial.model.name} reads two digits in two channels, and a picture does not say which is which"
+        )
+    pixels = picture.pixels
     if dataset.channels == 1:
         pixels = (pixels @ [0.299, 0.587, 0.114])[:, :, None]
     notes: tuple[str, ...] = ()
@@ -164,15 +166,15 @@ def _on_canvas(image: Tensor, canvas: tuple[int, int]) -> Tensor:
 
 def _fitted(pixels: Grey) -> Grey:
     """A picture, H x W x C, brought to the frame with its proportions kept, on black."""
-    height, width = (max(round(DIGIT * side / max(pixels.shape[:2])), 1) for side in pixels.shape[:2])
-    small = np.stack([resized(channel, (height, width)) for channel in np.moveaxis(pixels, -1, 0)], axis=-1)
-    return np.asarray(_on_canvas(torch.from_numpy(np.moveaxis(small, -1, 0)), (DIGIT, DIGIT)).movedim(0, -1))
+    small = torch.from_numpy(np.stack([resized(channel, DIGIT) for channel in np.moveaxis(pixels, -1, 0)]))
+    return _on_canvas(small, (DIGIT, DIGIT)).movedim(0, -1).numpy()
 
 
-def resized(grey: Grey, size: tuple[int, int]) -> Grey:
-    """A channel, H x W, brought to `size` (H, W), antialiased."""
+def resized(grey: Grey, side: int) -> Grey:
+    """A channel, H x W, brought to a longer side of so many pixels with its proportions kept, antialiased."""
+    height, width = (max(round(side * length / max(grey.shape)), 1) for length in grey.shape)
     image = Image.fromarray(grey.astype(np.float32))
-    return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC), np.float64)
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), np.float64)
 
 
 def handwritten(grey: Grey, name: str, invert: bool | None, box: int) -> tuple[Grey, tuple[str, ...]]:
@@ -180,27 +182,24 @@ def handwritten(grey: Grey, name: str, invert: bool | None, box: int) -> tuple[G
 
     `box`: how long the longer side of its ink is to be. Raises UserError, with the name, where there is no ink.
     """
-    side = max(grey.shape)
-    if side > _LARGEST:
-        grey = resized(grey, (max(grey.shape[0] * _LARGEST // side, 1), max(grey.shape[1] * _LARGEST // side, 1)))
+    if max(grey.shape) > _LARGEST:
+        grey = resized(grey, _LARGEST)
     contrast = ink_contrast(grey, invert)
     level = max(otsu(contrast), _FAINTEST)
     mask = contrast > level
     if not mask.any():
-        raise UserError(f"{name} is blank: no ink stands out from its background; --invert or --no-invert says which is ink")
+        raise UserError(
+            f"{name} is blank: no ink stands out from its background; --invert or --no-invert says which is ink"
+        )
     digit, count = _largest_digit(mask)
     notes = (f"{name} seems to show {count} digits: only the largest is read; cut the others off",) if count > 1 else ()
 
     # Cut out and enlarged, so that whatever its size was, its outline is as fine; then the pen, and the 20 pixels.
     cut = ndimage.find_objects(digit.astype(int))[0]
     near = np.where(ndimage.binary_dilation(digit, iterations=2), contrast, 0.0)[cut]
-    factor = _FINE * box / max(near.shape)
-    size = (max(round(near.shape[0] * factor), 1), max(round(near.shape[1] * factor), 1))
-    ink = with_pen_width(np.pad(resized(near, size) > level, 2 * _FINE), _PEN)
+    ink = with_pen_width(np.pad(resized(near, _FINE * box) > level, 2 * _FINE), _PEN)
     ink = ink[ndimage.find_objects(ink.astype(int))[0]]
-    factor = box / max(ink.shape)
-    small = resized(ink.astype(np.float64), (max(round(ink.shape[0] * factor), 1), max(round(ink.shape[1] * factor), 1)))
-    return centred(small.clip(0, 1)), notes
+    return centred(resized(ink.astype(np.float64), box).clip(0, 1)), notes
 
 
 def ink_contrast(grey: Grey, invert: bool | None = None) -> Grey:
@@ -216,8 +215,11 @@ def ink_contrast(grey: Grey, invert: bool | None = None) -> Grey:
     paper = ndimage.gaussian_filter(grey, side / 100)
     window = max(round(_WINDOW * side), 3)
     if invert:  # ink takes away a share of the light that falls on the paper
-        return (1 - smooth / ndimage.grey_closing(paper, window).clip(1e-3)).clip(0, 1)
-    return (smooth - ndimage.grey_opening(paper, window)).clip(0, 1)
+        contrast = 1 - smooth / ndimage.grey_closing(paper, window).clip(1e-3)
+    else:
+        contrast = smooth - ndimage.grey_opening(paper, window)
+    clipped: Grey = np.clip(contrast, 0, 1)
+    return clipped
 
 
 def otsu(values: Grey) -> float:

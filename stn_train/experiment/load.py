@@ -1,5 +1,7 @@
 """Checkpoints as networks that are ready to be asked about the fixed images of any dataset."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -147,8 +149,15 @@ def predict(
 
     Raises UserError, with the checkpoint and the classifier's line, where a classifier of the user's raises inside.
     """
-    try:
+    with told_by_its_line(trained):
         return classified(trained.trial, dataset, trained.network, fixed, runtime, tta_angles)
+
+
+@contextmanager
+def told_by_its_line(trained: Trained) -> Iterator[None]:
+    """Inside, what a classifier of the user's raises is told by the checkpoint and the classifier's line."""
+    try:
+        yield
     except (Exception, SystemExit) as error:
         line = line_of(trained.trial.model.classifier, error)
         if not line:
