@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from stn_train.evaluation.metrics import HALF_TURNS, AlignmentMetrics
 from stn_train.experiment.run import check_import
 from stn_train.experiment.runtime import Runtime, load_fixed
 from stn_train.experiment.trial import classified, network_of, result_of
-from stn_train.models.blocks import warn_of_range
+from stn_train.models.blocks import warn_of_others
 from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
 from stn_train.run_folder import RunFolder, TrialResult
@@ -170,14 +171,14 @@ def load_network(checkpoint: str | Path, allow_imports: bool = False) -> Network
 
     It maps images (N x C x H x W, float32 from 0 to 1) to logits (N x classes), each image as it is, without a model's
     `tta_angles`; its parts are `classifier` and, where something stands at the input, `transformer`. It raises
-    UserError for images of other channels or, where one of its layers is made for a size, of another size, and warns of
-    values that are not from 0 to 1. Raises UserError where the file is missing or damaged, or names a classifier that
+    UserError for images of other channels or, where one of its layers is made for a size, of another size; else it
+    warns of another size, and of values that are not from 0 to 1. Raises UserError where the file is missing or damaged, or names a classifier that
     is not ours, whose code is run only where `allow_imports` says so.
     """
     with torch.random.fork_rng(devices=[]):
-        network = load_trained(Path(checkpoint), Runtime(torch.device("cpu"), allow_imports=allow_imports)).network
-    network.register_forward_pre_hook(warn_of_range)
-    return network
+        trained = load_trained(Path(checkpoint), Runtime(torch.device("cpu"), allow_imports=allow_imports))
+    trained.network.register_forward_pre_hook(partial(warn_of_others, trained.trial.dataset.canvas))
+    return trained.network
 
 
 def _dataset(name: str, trial: TrialSpec, run: ExperimentSpec | None) -> DatasetSpec:
