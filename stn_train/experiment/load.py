@@ -172,8 +172,8 @@ def load_network(checkpoint: str | Path, allow_imports: bool = False) -> Network
     It maps images (N x C x H x W, float32 from 0 to 1) to logits (N x classes), each image as it is, without a model's
     `tta_angles`; its parts are `classifier` and, where something stands at the input, `transformer`. It raises
     UserError for images of other channels or, where one of its layers is made for a size, of another size; else it
-    warns of another size, and of values that are not from 0 to 1. Raises UserError where the file is missing or damaged, or names a classifier that
-    is not ours, whose code is run only where `allow_imports` says so.
+    warns of another size, and of values that are not from 0 to 1. Raises UserError where the file is missing or
+    damaged, or names a classifier that is not ours, whose code is run only where `allow_imports` says so.
     """
     with torch.random.fork_rng(devices=[]):
         trained = load_trained(Path(checkpoint), Runtime(torch.device("cpu"), allow_imports=allow_imports))

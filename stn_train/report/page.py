@@ -242,3 +242,8 @@ def evaluation(
 def predictions(found: Sequence["Prediction"]) -> str:
     """What networks make of pictures: classes, what transformers do, and notes."""
     return render("text.j2", "predictions", found)
+
+
+def doctor(found: Mapping[str, Any]) -> str:
+    """What there is to train with, as `stn-train doctor` found it."""
+    return render("text.j2", "doctor", found)
