@@ -34,6 +34,8 @@ _WINDOW = 1 / 2
 """What is darker than its surroundings and narrower than this share of the picture is ink; what is wider, shadow."""
 _BELOW, _BESIDE = 0.3, 0.1
 """Gaps between two digits, as shares of the longer side of the first: what is nearer may be a part of it."""
+_SMALLEST = 4
+"""Pixels, of the picture in which ink is looked for: no digit is smaller."""
 _FAINTEST = 0.12
 """The least share of the paper's light that ink takes away."""
 
@@ -187,11 +189,9 @@ def handwritten(grey: Grey, name: str, invert: bool | None, box: int) -> tuple[G
     contrast = ink_contrast(grey, invert)
     level = max(otsu(contrast), _FAINTEST)
     mask = contrast > level
-    if not mask.any():
-        raise UserError(
-            f"{name} is blank: no ink stands out from its background; --invert or --no-invert says which is ink"
-        )
-    digit, count = _largest_digit(mask)
+    digit, count = _largest_digit(mask) if mask.any() else (mask, 0)
+    if max(digit.any(axis=0).sum(), digit.any(axis=1).sum()) < _SMALLEST:
+        raise UserError(f"{name} is blank: no ink stands out from its background; what is transparent counts as white")
     notes = (f"{name} seems to show {count} digits: only the largest is read; cut the others off",) if count > 1 else ()
 
     # Cut out and enlarged, so that whatever its size was, its outline is as fine; then the pen, and the 20 pixels.
