@@ -13,6 +13,8 @@ from stn_train.errors import UserError
 if TYPE_CHECKING:
     from stn_train.data.pictures import Picture
 
+_MOST_DRAWN = 100
+
 
 def predict(
     targets: Annotated[
@@ -65,6 +67,11 @@ def predict(
     files = [file for image in images for file in _files(image)]
     runtime = open_runtime(device, threads, None, allow_imports=allow_imports)
     trained = [load_trained(checkpoint, runtime) for checkpoint in checkpoints_in(run)]
+    if picture is not None and len(files) * len(trained) > _MOST_DRAWN:
+        raise UserError(
+            f"--picture draws at most {_MOST_DRAWN} rows, and these are {len(files):,} pictures for {len(trained)} "
+            "networks; name fewer of them"
+        )
     shown: list[tuple[Picture, Prediction]] = []
     failed: list[UserError] = []
     for file in files:
