@@ -1,7 +1,7 @@
 """Make the pair of networks that ships with the package, `stn_train/shipped`: `python scripts/shipped.py`.
 
 A CNN and an ST-CNN of 60,000 parameters each, trained on all of MNIST's training digits as the dataset `rts` has them.
-About 20 minutes on one CPU core. A run that has finished, or was stopped, is taken up again.
+About ten minutes on one CPU core (AMD EPYC, nothing else on it). A run that was stopped is taken up again.
 """
 
 import io
