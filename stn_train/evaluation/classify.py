@@ -151,15 +151,16 @@ def outputs_and_outlines(front: nn.Module, images: Tensor, device: torch.device)
     batch = images.to(device).float() / 255
     with recorded_warps(front.eval()) as warps:
         front(batch)
-    return [(warp.output.cpu(), sampled_outline(warp) if warp.images is batch else None) for warp in warps]
-
-
-def sampled_outline(warp: Warp) -> Tensor:
-    """Where the edge of what a transformer put out lies on what it read: see `outputs_and_outlines`."""
-    height, width = warp.images.shape[-2:]
-    theta = warp.theta.float()
-    points = warp.transformer.family.points(theta, edge(theta, _STEPS), width / height)
-    return (((points + 1) * points.new_tensor([width, height]) - 1) / 2).cpu()
+    height, width = images.shape[-2:]
+    found: list[tuple[Tensor, Tensor | None]] = []
+    for warp in warps:
+        outline = None
+        if warp.images is batch:
+            theta = warp.theta.float()
+            points = warp.transformer.family.points(theta, edge(theta, _STEPS), width / height)
+            outline = (((points + 1) * points.new_tensor([width, height]) - 1) / 2).cpu()
+        found.append((warp.output.cpu(), outline))
+    return found
 
 
 # --- how much images of a class look alike, before and after a transformer --------------------------------------------

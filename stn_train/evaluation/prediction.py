@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.evaluation.classify import Warp, classify, recorded_warps, sampled_outline
-from stn_train.geometry import pixel_grid
+from stn_train.evaluation.classify import classify, outputs_and_outlines
+from stn_train.geometry import Family, pixel_grid
 from stn_train.models.network import Network
+from stn_train.models.transformer import SpatialTransformer
 
 _POINTS = (5, 5)
 _LEAST_AREA = 1e-6
@@ -87,7 +88,6 @@ class Prediction:
         return f"{self.picture}: {self.network} predicts {shares}"
 
 
-@torch.no_grad()
 def predict_image(
     network: Network, image: Tensor, tta_angles: tuple[float, ...] = ()
 ) -> tuple[NDArray[np.float64], tuple[Transformation, ...]]:
@@ -96,27 +96,30 @@ def predict_image(
     `tta_angles`: see `classify`. The transformers are told of that read the image itself, as it is.
     """
     device = next(network.parameters()).device
-    logits = classify(network, image[None], device, "float32", tta_angles=tta_angles).logits[0]
-    batch = image[None].to(device).float() / 255
-    with recorded_warps(network) as warps:
-        network(batch)
-    return logits.double().softmax(0).numpy(), tuple(_transformation(warp) for warp in warps if warp.images is batch)
+    found = classify(network, image[None], device, "float32", tta_angles=tta_angles)
+    transformations = []
+    if network.transformer is not None:
+        transformers = [each for each in network.transformer.modules() if isinstance(each, SpatialTransformer)]
+        warped = outputs_and_outlines(network.transformer, image[None], device)
+        for each, theta, (output, outline) in zip(transformers, found.thetas, warped, strict=False):
+            if outline is not None:
+                motion = _motion(each.family, theta.double(), (image.shape[1], image.shape[2]))
+                numbers = tuple(theta[0].tolist())
+                transformations.append(Transformation(*motion, numbers, output[0].numpy(), outline[0].numpy()))
+    return found.logits[0].double().softmax(0).numpy(), tuple(transformations)
 
 
-def _transformation(warp: Warp) -> Transformation:
-    """What a transformer does to the one image that it read.
+def _motion(family: Family, theta: Tensor, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Rotation, scale, x and y of a Transformation by theta, 1 x p, of an image of `size` (H, W).
 
     Its map is from target to source: source = A target + t, in pixels of the input. What is seen is the inverse: A^-1
     turns and resizes, and -t moves.
     """
-    height, width = warp.images.shape[-2:]
-    theta = warp.theta.double().cpu()
+    height, width = size
     half = theta.new_tensor([width / 2, height / 2])
     target = pixel_grid(_POINTS, theta).flatten(0, 1)
-    source = warp.transformer.family.points(theta, target, width / height)[0] * half
+    source = family.points(theta, target, width / height)[0] * half
     affine = torch.linalg.lstsq(torch.cat([target * half, torch.ones_like(target[:, :1])], dim=1), source).solution
     (a, c), (b, d), (x, y) = affine.tolist()
     area = max(abs(a * d - b * c), _LEAST_AREA)
-    output, outline = warp.output[0].float().cpu().numpy(), sampled_outline(warp)[0].numpy()
-    angle = math.degrees(math.atan2(b - c, a + d))
-    return Transformation(angle, area**-0.5, -x, -y, tuple(theta[0].tolist()), output, outline)
+    return math.degrees(math.atan2(b - c, a + d)), area**-0.5, -x, -y
