@@ -24,7 +24,9 @@ from stn_train.config import validated
 from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
 from stn_train.data.sources import load_split
 from stn_train.errors import TrialError, UserError, did_you_mean
+from stn_train.evaluation.prediction import Prediction
 from stn_train.experiment import load
+from stn_train.experiment.runtime import Runtime
 from stn_train.models import insert
 from stn_train.models import network as networks
 from stn_train.models.network import Network
@@ -34,6 +36,7 @@ from stn_train.statistics import Estimate, error_over_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL import Image
 
     from stn_train.report.results import Results
 
@@ -115,6 +118,30 @@ class Run:
         """
         return load_network(self._trial(dataset, model, seed)[1].checkpoint, allow_imports)
 
+    @_undisturbed()
+    def predict(
+        self,
+        image: "str | Path | bytes | Image.Image | NDArray[Any] | torch.Tensor",
+        *,
+        invert: bool | None = None,
+        as_is: bool = False,
+        allow_imports: bool = False,
+    ) -> list[Prediction]:
+        """What each network of the run makes of a picture of yours, prepared as its training images were.
+
+        image: a path, a file's bytes, an image of Pillow's, or an array: see `read_picture`. invert: whether ink is
+        dark on bright; found out if None. as_is: the picture's pixels are what the networks read. Raises UserError
+        where it is no picture, is blank, has values that are not from 0 to 1 or, as it is, another size; and where no
+        network has been trained yet.
+        """
+        from stn_train.data.pictures import read_picture
+        from stn_train.experiment.predict import predict_picture
+
+        picture = read_picture(image)
+        runtime = Runtime(torch.device("cpu"), allow_imports=allow_imports)
+        trained = [load.load_trained(checkpoint, runtime) for checkpoint in load.checkpoints_in(self.folder.path)]
+        return predict_picture(trained, picture, invert, as_is)
+
     def _trial(self, dataset: str, model: str, seed: int) -> tuple[TrialSpec, TrialFolder]:
         key = f"{dataset}/{model}/seed-{seed}"
         trials = {trial.key: trial for trial in trials_of(self.experiment)}
@@ -193,9 +220,13 @@ def run(
     return Run(folder.path)
 
 
-def load_run(path: str | Path) -> Run:
-    """The run in a folder. Raises UserError where there is none."""
-    return Run(path)
+def load_run(path: str | Path | None = None) -> Run:
+    """The run in a folder; without one, the networks that ship with the package. Raises UserError where there is none.
+
+    Those are a CNN and an ST-CNN of 60,000 parameters, trained on MNIST as the dataset `rts` has it: to `predict` with,
+    and to load as `network`. They have no tables.
+    """
+    return Run(load.SHIPPED if path is None else path)
 
 
 @_undisturbed()

@@ -191,6 +191,26 @@ def test_predictions_are_those_of_the_tables_and_of_the_network(trained, rts, mo
     assert f"{100 - error:.2f}" in repr(scores)
 
 
+def test_a_picture_as_it_is_gets_the_classes_of_the_tables(trained, rts):
+    for index in range(3):
+        found = trained.predict(rts[index][0], as_is=True)
+        assert [one.network for one in found] == ["cnn_paper", "st_cnn_paper"]
+        for one in found:
+            assert one.predicted == str(trained.predictions("rts", one.network)["predicted"][index])
+            assert np.array_equal(one.image, rts.images[index])
+    theta = [f"theta_{number}" for number in range(6)]
+    expected = trained.predictions("rts", "st_cnn_paper").loc[2, theta].tolist()
+    assert found[1].transformations[0].theta == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_networks_that_ship_need_no_run():
+    shipped = st.load_run()
+    images = st.make_dataset("rts", source="digits").images[:8]
+    for network in ("cnn", "st_cnn_keypoints"):
+        assert shipped.network("rts", network)(images.float() / 255).shape == (8, 10)
+    assert [one.network for one in shipped.predict(images[0], as_is=True)] == ["cnn", "st_cnn_keypoints"]
+
+
 class _Tags(HTMLParser):
     """What is opened and not closed, and what would be fetched."""
 

@@ -82,14 +82,13 @@ def load_split(source: Source, split: Literal["train", "test"], data_root: str |
     """
     if source == "digits":
         return _scikit_digits()[split == "test"]
-    cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "stn-train")
-    root = at_home(data_root or os.environ.get(DATA_VARIABLE) or cache)
+    root = data_folder(data_root)
     files = find_files(source, root) or _download(source, root)
     of_images, of_labels = _FILES[split]
     count = _COUNTS[split]
     # To delete a file is told only of one that we have downloaded.
     mend = f"put {source}'s own file there, or name another folder by --data-root"
-    if files[of_labels].is_relative_to(at_home(cache)):
+    if files[of_labels].is_relative_to(_cache()):
         mend = "delete it to have it downloaded again"
     images = _read_idx(source, of_images, files[of_images], (count, DIGIT, DIGIT), mend)
     labels = _read_idx(source, of_labels, files[of_labels], (count,), mend)
@@ -100,6 +99,15 @@ def load_split(source: Source, split: Literal["train", "test"], data_root: str |
             f"are from 0 to {CLASSES - 1}; {mend}"
         )
     return Digits(torch.from_numpy(images), torch.from_numpy(labels).long())
+
+
+def data_folder(data_root: str | None = None) -> Path:
+    """Where the files of sources are looked for: `data_root`, or STN_TRAIN_DATA's folder, or a cache."""
+    return at_home(data_root or os.environ.get(DATA_VARIABLE) or str(_cache()))
+
+
+def _cache() -> Path:
+    return at_home(os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "stn-train"))
 
 
 def source_size(source: Source, validation: bool) -> tuple[int, int, int]:

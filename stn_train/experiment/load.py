@@ -1,6 +1,9 @@
 """Checkpoints as networks that are ready to be asked about the fixed images of any dataset."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +19,19 @@ from stn_train.evaluation.metrics import HALF_TURNS, AlignmentMetrics
 from stn_train.experiment.run import check_import
 from stn_train.experiment.runtime import Runtime, load_fixed
 from stn_train.experiment.trial import classified, network_of, result_of
-from stn_train.models.blocks import warn_of_range
+from stn_train.models.blocks import warn_of_others
 from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
 from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec
-from stn_train.training.checkpoint import read_checkpoint, restore
+from stn_train.training.checkpoint import read_checkpoint, restore, restore_weights
 from stn_train.training.loop import TrainingState
+
+SHIPPED = Path(__file__).parent.parent / "shipped"
+"""The folder of a run that ships with the package: a CNN and an ST-CNN, trained on MNIST's digits as `rts` has them.
+
+Its checkpoints hold the weights to evaluate, and nothing to train on with: see scripts/shipped.py.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,11 @@ def load_trained(checkpoint: Path, runtime: Runtime) -> Trained:
     if not runtime.allow_imports:
         check_import(trial.model, checkpoint)
     state = TrainingState.start(network_of(trial, runtime), trial.training)
-    restore(state, content, checkpoint)
-    return Trained(checkpoint, trial, state.final.eval(), state.epoch)
+    if content["optimizer"] is None:  # of the pair that ships with the package
+        restore_weights(state.final, content, checkpoint)
+    else:
+        restore(state, content, checkpoint)
+    return Trained(checkpoint, trial, state.final.eval(), content["epoch"])
 
 
 def run_of(checkpoint: Path, runtime: Runtime) -> tuple[Runtime, ExperimentSpec | None]:
@@ -138,8 +150,15 @@ def predict(
 
     Raises UserError, with the checkpoint and the classifier's line, where a classifier of the user's raises inside.
     """
-    try:
+    with told_by_its_line(trained):
         return classified(trained.trial, trained.network, runtime, dataset, fixed, tta_angles)
+
+
+@contextmanager
+def told_by_its_line(trained: Trained) -> Iterator[None]:
+    """Inside, what a classifier of the user's raises is told by the checkpoint and the classifier's line."""
+    try:
+        yield
     except (Exception, SystemExit) as error:
         line = line_of(trained.trial.model.classifier, error)
         if not line:
@@ -152,14 +171,14 @@ def load_network(checkpoint: str | Path, allow_imports: bool = False) -> Network
 
     It maps images (N x C x H x W, float32 from 0 to 1) to logits (N x classes), each image as it is, without a model's
     `tta_angles`; its parts are `classifier` and, where something stands at the input, `transformer`. It raises
-    UserError for images of other channels or, where one of its layers is made for a size, of another size, and warns of
-    values that are not from 0 to 1. Raises UserError where the file is missing or damaged, or names a classifier that
-    is not ours, whose code is run only where `allow_imports` says so.
+    UserError for images of other channels or, where one of its layers is made for a size, of another size; else it
+    warns of another size, and of values that are not from 0 to 1. Raises UserError where the file is missing or
+    damaged, or names a classifier that is not ours, whose code is run only where `allow_imports` says so.
     """
     with torch.random.fork_rng(devices=[]):
-        network = load_trained(Path(checkpoint), Runtime(torch.device("cpu"), allow_imports=allow_imports)).network
-    network.register_forward_pre_hook(warn_of_range)
-    return network
+        trained = load_trained(Path(checkpoint), Runtime(torch.device("cpu"), allow_imports=allow_imports))
+    trained.network.register_forward_pre_hook(partial(warn_of_others, trained.trial.dataset.canvas))
+    return trained.network
 
 
 def _dataset(name: str, trial: TrialSpec, run: ExperimentSpec | None) -> DatasetSpec:

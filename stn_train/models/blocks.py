@@ -63,17 +63,26 @@ def check_images(
     raise UserError(f"{reader} expects a floating-point tensor of {expected}, and was given {found}")
 
 
-def warn_of_range(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-    """A forward pre-hook of networks that were trained on images from 0 to 1: warns where they are given others."""
+def warn_of_others(size: tuple[int, int], module: nn.Module, given: tuple[Tensor, ...]) -> None:
+    """Warn where a network that was trained on images of `size` (H, W), from 0 to 1, is given others.
+
+    `partial(warn_of_others, size)` is a forward pre-hook.
+    """
     if torch.compiler.is_compiling() or not given:
         return
+    shape = given[0].shape[2:]
     try:
         low, high = (float(value) for value in given[0].aminmax())
     except RuntimeError:  # no images, or nothing that can be looked at: on `meta`, or mapped by torch.func
         return
     if low < _RANGE[0] or high > _RANGE[1]:
-        warnings.warn(
-            "the network was trained on pixels from 0 to 1 and was given others, which it is likely to misread: divide "
-            "pixels from 0 to 255 by 255, and do not normalise them",
-            stacklevel=5,  # the caller's line, above torch's
-        )
+        what, others = "pixels from 0 to 1", "others"
+        mend = "divide pixels from 0 to 255 by 255, and do not normalise them"
+    elif shape != size:
+        what, others, mend = f"images of {by(size)} pixels", by(shape), "bring them to that size"
+    else:
+        return
+    warnings.warn(
+        f"the network was trained on {what} and was given {others}, which it is likely to misread: {mend}",
+        stacklevel=5,  # the caller's line, above torch's
+    )

@@ -29,6 +29,7 @@ from stn_train.specs import control_names, divergence_advice, stillness_advice, 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stn_train.evaluation.prediction import Prediction
     from stn_train.report.compare import SideBySide
     from stn_train.report.results import Results
 
@@ -142,6 +143,8 @@ def environment() -> Environment:
         "without_empty_columns": without_empty_columns,
         "under_runs": under_runs,
         "within_run": lambda row, key: row[key].removesuffix(f" ({row['run']})"),
+        "without_first": lambda cells: cells[1:],
+        "share": lambda share: f"{100 * share:.1f} %",
         "configured": configured,
         "wrapped": partial(textwrap.fill, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False),
     }
@@ -235,3 +238,13 @@ def evaluation(
 ) -> str:
     """Checkpoints side by side, each by its path, epoch and result; errors by class and confusions if asked."""
     return render("text.j2", "evaluation", results, checkpoints, per_class, confusion)
+
+
+def predictions(found: Sequence["Prediction"]) -> str:
+    """What networks make of pictures: classes, what transformers do, and notes."""
+    return render("text.j2", "predictions", found)
+
+
+def doctor(found: Mapping[str, Any]) -> str:
+    """What there is to train with, as `stn-train doctor` found it."""
+    return render("text.j2", "doctor", found)

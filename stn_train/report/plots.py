@@ -21,6 +21,8 @@ from stn_train.storage import write
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stn_train.evaluation.prediction import Prediction
+
 OUTLINES = ("orange", "limegreen", "magenta", "deepskyblue")
 """The colours of transformers' outlines, in turn."""
 
@@ -302,4 +304,37 @@ def located(title: str, samples: Mapping[str, Mapping[str, Array]]) -> Figure:
                 corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
                 draw_outline(axes, corners, colour, width=1.2)
     figure.suptitle(f"{title}: true (green) and predicted (orange) box", fontsize=10)
+    return figure
+
+
+_MOST_CLASSES = 10
+
+
+@rc_context(IN_PLAIN_TEXT)
+def predictions(found: Sequence[tuple[NDArray[Any], "Prediction"]]) -> Figure:
+    """A row for each picture (H x W x 3, from 0 to 1) and network: the picture, what the network reads with the outline
+    of the sampling grid, what the transformers put out, and the probabilities of the likeliest classes.
+    """
+    columns = 3 + max(len(one.transformations) for _, one in found)
+    figure = Figure(figsize=(2.1 * columns, 2.1 * len(found) + 0.3), layout="constrained")
+    grid = figure.subplots(len(found), columns, squeeze=False)
+    for row, (pixels, one) in zip(grid, found, strict=True):
+        for axes in row[:-1]:
+            axes.set_axis_off()
+        row[0].imshow(pixels)
+        row[0].set_title(Path(one.picture).name, fontsize=8)
+        show_image(row[1], one.image)
+        row[1].set_title(one.network, fontsize=8)
+        for axes, transformation, colour in zip(row[2:-1], one.transformations, cycle(OUTLINES), strict=False):
+            draw_outline(row[1], transformation.outline, colour, 1.5)
+            show_image(axes, transformation.output * 255)
+            axes.set_title("transformed", fontsize=8)
+        ranking = sorted(one.ranking[:_MOST_CLASSES], key=lambda entry: one.classes.index(entry[0]))
+        names, shares = zip(*ranking, strict=True)
+        colours = ["C1" if name == one.predicted else "0.7" for name in names]
+        row[-1].bar(range(len(names)), shares, color=colours)
+        row[-1].set(ylim=(0, 1), xticks=range(len(names)))
+        row[-1].set_xticklabels(names, fontsize=8, rotation=90 if max(map(len, names)) > 2 else 0)
+        row[-1].tick_params(labelsize=7)
+        row[-1].set_title(f"{one.predicted}: {100 * one.ranking[0][1]:.1f} %", fontsize=8)
     return figure

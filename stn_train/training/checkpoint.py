@@ -3,7 +3,8 @@
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from stn_train import storage
 from stn_train.errors import UserError, first_line
+from stn_train.models.network import Network
 from stn_train.specs import TrialSpec
 from stn_train.training.loop import TrainingState
 
@@ -124,18 +126,31 @@ def way_out(path: Path) -> str:
 
 def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> None:
     """Bring a fresh state to where `read_checkpoint`'s content left it. Raises UserError for another model's."""
-    try:
+    with _of_this_model(path):
         if (content["average"] is None) != (state.average is None):
             raise ValueError("its weights are averaged, or not, against the recipe")
         state.network.load_state_dict(tensors_like(content["network"], state.network.state_dict()))
         state.optimizer.load_state_dict(optimizer_state(content["optimizer"], state.optimizer))
         if state.average is not None:
             state.average.load_state_dict(tensors_like(content["average"], state.average.state_dict()))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} belongs to another model, or is damaged: {first_line(error)}") from None
     state.epoch, state.seconds = content["epoch"], content["seconds"]
     device = next(state.network.parameters()).device
     state.step_losses = [torch.tensor(loss, device=device) for loss in content["step_losses"]]
+
+
+def restore_weights(network: Network, content: Mapping[str, Any], path: Path) -> None:
+    """Give a network the weights of a checkpoint that holds nothing else. Raises UserError for another model's."""
+    with _of_this_model(path):
+        network.load_state_dict(tensors_like(content["network"], network.state_dict()))
+
+
+@contextmanager
+def _of_this_model(path: Path) -> Iterator[None]:
+    """Tell by a UserError what does not fit inside."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} belongs to another model, or is damaged: {first_line(error)}") from None
 
 
 def tensors_like(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

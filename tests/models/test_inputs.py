@@ -70,9 +70,10 @@ def test_a_loaded_network_says_what_it_expects_and_what_it_was_given(name, tmp_p
     ],
     ids=str,
 )
-def test_a_network_without_a_layer_for_one_size_takes_others(transformer, tmp_path):
+def test_a_network_without_a_layer_for_one_size_takes_others_and_warns(transformer, tmp_path):
     network = loaded(tmp_path, {"name": "free", "base": "st_cnn", "transformer": transformer})
-    assert network(torch.rand(2, 1, 60, 50)).shape == (2, 10)
+    with pytest.warns(UserWarning, match="trained on images of 42 x 42 pixels and was given 60 x 50"):
+        assert network(torch.rand(2, 1, 60, 50)).shape == (2, 10)
     with pytest.raises(UserError, match="expects a floating-point tensor of N x 1 x H x W, and was given 2 x 2 x 60"):
         network(torch.rand(2, 2, 60, 50))
     inserted = insert_transformer(model(), image=(3, 32, 40), localisation="keypoints")
