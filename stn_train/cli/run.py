@@ -22,6 +22,7 @@ from stn_train.cli.common import (
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
+    from stn_train.data.images import ImageSet
     from stn_train.experiment.runtime import Runtime
     from stn_train.run_folder import RunFolder
     from stn_train.specs import ExperimentSpec, TrialSpec
@@ -62,7 +63,7 @@ def run(
 
     if as_json and not dry_run:
         raise UserError("--json goes with --dry-run; `stn-train status RUN` and report.json tell of what was trained")
-    experiment, trials = _planned(config, overrides or [], seeds, only, validate)
+    experiment, trials, images = _planned(config, overrides or [], seeds, only, validate, data_root)
     if not allow_imports:
         check_imports(experiment, config)
     if tensorboard:
@@ -75,6 +76,7 @@ def run(
 
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
     runtime = open_runtime(device, threads, data_root or experiment.data_root, experiment.prebuilt)
+    runtime.loaded.update(images)
     if dry_run:
         typer.echo(_plan(trials, folder, runtime, as_json, quiet))
         return
@@ -90,10 +92,10 @@ def run(
 
 
 def _planned(
-    config: str, overrides: list[str], seeds: str | None, only: str, validate: bool
-) -> "tuple[ExperimentSpec, list[TrialSpec]]":
-    """The experiment that the options ask for, and those of its trials that are to be run."""
-    from stn_train.config import load_config
+    config: str, overrides: list[str], seeds: str | None, only: str, validate: bool, data_root: str | None
+) -> "tuple[ExperimentSpec, list[TrialSpec], dict[object, ImageSet]]":
+    """The experiment that the options ask for, those of its trials that are to be run, and images that were read."""
+    from stn_train.experiment.runtime import read_config
     from stn_train.specs import trials_of
 
     options: dict[str, str] = {}
@@ -101,13 +103,13 @@ def _planned(
         options[f"seeds={_seed_list(seeds)}"] = f"--seeds {seeds}"
     if validate:
         options["validation=true"] = "--validate"
-    experiment = load_config(config, [*overrides, *options], called=options)
+    experiment, images = read_config(config, [*overrides, *options], options, data_root)
     trials = trials_of(experiment, only)
     if not trials:
         first = trials_of(experiment)[0]
         known = f"{first.dataset.name}/{first.model.name}"
         raise UserError(f"--only {only} matches no dataset/model of {config}, which has for instance {known}")
-    return experiment, trials
+    return experiment, trials, images
 
 
 def _train(

@@ -111,7 +111,7 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
     yield from drawings(trial, {kind: arrays for kind, arrays in seen.items() if kind in wanted})
     if "confusion" in wanted:
         title = f"Confusion of {model} on {dataset}"
-        counts = predictions.confusion(fixed.labels, trial.dataset.classes).numpy()
+        counts = predictions.confusion(fixed.labels, trial.classes).numpy()
         yield Drawing(
             "confusion",
             dataset,

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.distortion import Split
-from stn_train.data.sources import Digits
+from stn_train.data.images import ImageSet
 from stn_train.errors import Stopped, UserError
 from stn_train.evaluation.metrics import LEVELS, Crossed, Factor, Point, Robustness, held, others
 from stn_train.experiment.load import load_trained, predict
 from stn_train.experiment.runtime import Runtime, load_digits_of
 from stn_train.run_folder import RunFolder, TrialFolder
-from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec
+from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec, has_true_pose
 from stn_train.storage import folder_lock, write_record
 
 _IMAGES = 1000
@@ -50,7 +50,7 @@ def measure_robustness(
         for trial in (trial for trial in finished if trial.dataset.name == dataset.name):
             number += 1
             files = folder.trial(trial)
-            asked = [other for other in crossed if other.has_true_pose or trial.model.pose != "oracle"]
+            asked = [other for other in crossed if trial.model.pose != "oracle" or has_true_pose(other, trial.source)]
             if _is_measured(files, asked):
                 yield RobustnessProgress(trial, number, len(finished), skipped=True)
                 continue
@@ -81,7 +81,7 @@ class _Images:
     Those of each rotation are all of the `digits`, and made when they are asked for: together they are too many.
     """
 
-    digits: Digits
+    digits: ImageSet
     split: Split
     points: dict[tuple[Factor, float], FixedDataset]
     crossed: list[tuple[DatasetSpec, FixedDataset]]
@@ -91,7 +91,7 @@ class _Images:
         """For the networks of a trial's dataset."""
         digits = load_digits_of(trial, "fixed", runtime)
         split: Split = "validation" if trial.validation else "test"
-        few = Digits(digits.images, digits.labels).subset(torch.arange(0, len(digits), -(-len(digits) // _IMAGES)))
+        few = ImageSet(digits.images, digits.labels).subset(torch.arange(0, len(digits), -(-len(digits) // _IMAGES)))
         points: dict[tuple[Factor, float], FixedDataset] = {
             (factor, level): make_fixed_dataset(held(trial.dataset, factor, level), few, split)[0]
             for factor, levels in LEVELS.items()
@@ -125,7 +125,7 @@ class _Images:
 
 
 def at_every_angle(
-    dataset: DatasetSpec, digits: Digits, split: Split, wrong: Callable[[DatasetSpec, FixedDataset], Tensor]
+    dataset: DatasetSpec, digits: ImageSet, split: Split, wrong: Callable[[DatasetSpec, FixedDataset], Tensor]
 ) -> tuple[list[Point], int]:
     """What is `wrong` (M, bool) of images that are all turned by each level of the rotation, and otherwise alike.
 

@@ -409,7 +409,7 @@ def paper_error(trial: TrialSpec) -> float | None:
     seeds and the transformer's output are the trial's own.
     """
     dataset, transformer, classifier = trial.dataset, trial.model.transformer, trial.model.classifier
-    if trial.source != "mnist" or trial.validation or trial.model.tta_angles:
+    if trial.source.name != "mnist" or trial.validation or trial.model.tta_angles:
         return None
     if dataset.name not in DATASETS or dataset != DatasetSpec.model_validate(dataset.name):
         return None

@@ -29,7 +29,12 @@ _CHANNELS = np.array([(1.0, 0.35, 0.3), (0.2, 0.8, 1.0), (0.9, 0.9, 0.2), (0.5, 
 
 
 def coloured(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """An image, C x H x W, from 0 to 255, as H x W x 3: one channel in grey, several in a colour each, added up."""
+    """An image, C x H x W, from 0 to 255, as H x W x 3.
+
+    One channel is grey, three are red, green and blue, and others have a colour each and are added up.
+    """
+    if len(image) == 3:
+        return np.ascontiguousarray(image.transpose(1, 2, 0)).astype(np.uint8)
     channels = image.astype(float)[:, :, :, None]
     colours = cycle(_CHANNELS if len(image) > 1 else np.ones((1, 3)))
     seen = sum(channel * colour for channel, colour in zip(channels, colours, strict=False))

@@ -110,9 +110,9 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
     """Read what a trial wrote. Raises UserError where a file is missing or damaged."""
     files = folder.trial(spec)
     result, epochs = files.load(TrialResult, files.result), files.load_metrics()
-    arrays, trial = files.load_predictions(result.trial.dataset.channels), result.trial
+    arrays, trial = files.load_predictions(result.trial.dataset.addition), result.trial
     label, predicted, digit = (arrays[name].astype(np.int64) for name in ("label", "predicted", "digit"))
-    classes = trial.dataset.classes
+    classes = trial.classes
     for name, numbers, most in (
         ("label", label, classes),
         ("predicted", predicted, classes),
@@ -179,7 +179,7 @@ def read_evaluation(
         "baseline": baseline.name if baseline else None,
         "transforms": trial.model.transformer is not None,
         "tta_angles": trial.model.tta_angles,
-        "classes": trial.dataset.classes,
+        "classes": trial.classes,
         "split": result.split,
         "precision": result.precision,
         **measured(result, None, alignment, []),

@@ -76,7 +76,7 @@ def load_environment(path: Path) -> dict[str, Any] | None:
 def json_document(results: Results) -> dict[str, Any]:
     """Everything the report knows, as plain values: what `report.json` holds."""
     experiment, robust = results.experiment, results.robustness
-    about = {"experiment": experiment.name, "source": experiment.source} if experiment else {}
+    about = {"experiment": experiment.name, "source": experiment.source.label} if experiment else {}
     return {
         "format": FORMAT,
         **about,

@@ -8,10 +8,12 @@ from stn_train.specs.datasets import DATASETS, ClutterSpec, DatasetSpec, Elastic
 from stn_train.specs.experiments import (
     RECIPES,
     ExperimentSpec,
-    Source,
     TrainingSpec,
     TrialSpec,
+    check_source,
     divergence_advice,
+    has_true_pose,
+    pose_is_known,
     stillness_advice,
     trials_of,
 )
@@ -27,6 +29,7 @@ from stn_train.specs.models import (
     baseline_of,
     control_names,
 )
+from stn_train.specs.sources import SOURCES, SourceSpec
 
 __all__ = [
     "CLASSIFIERS",
@@ -34,6 +37,7 @@ __all__ = [
     "DIGIT",
     "MODELS",
     "RECIPES",
+    "SOURCES",
     "ClutterSpec",
     "Count",
     "DatasetSpec",
@@ -43,7 +47,7 @@ __all__ = [
     "ModelSpec",
     "PerspectiveSpec",
     "Pose",
-    "Source",
+    "SourceSpec",
     "Spec",
     "TrainingSpec",
     "TransformerSpec",
@@ -52,8 +56,11 @@ __all__ = [
     "TunedSpec",
     "baseline_of",
     "changes",
+    "check_source",
     "control_names",
     "divergence_advice",
+    "has_true_pose",
+    "pose_is_known",
     "stillness_advice",
     "trials_of",
 ]

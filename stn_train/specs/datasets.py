@@ -1,28 +1,29 @@
-"""Datasets: how digits are distorted, and the distortions by name."""
+"""Datasets: how images are distorted, and the distortions by name."""
 
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from stn_train.specs.fields import DIGIT, Degrees, Factors, Name, Share, ShearDegrees, Size, Spec
+from stn_train.specs.fields import AS_THE_SOURCE, Degrees, Factors, Name, Share, ShearDegrees, Size, Spec
+from stn_train.specs.sources import LARGEST_SIDE
 
 
 class ClutterSpec(Spec):
-    """Patches cut from other digits of the same split and placed at random (paper, appendix A, TC)."""
+    """Patches cut from other images of the same split and placed at random (paper, appendix A, TC)."""
 
     patches: int = Field(6, ge=1, le=64, description="number of patches")
-    size: int = Field(6, ge=1, le=DIGIT, description="height and width of a patch, in pixels")
+    size: int = Field(6, ge=1, le=LARGEST_SIDE, description="height and width of a patch, in pixels")
     blend: Literal["max", "add"] = Field(
         "max",
         description="where ink meets ink: max, the brighter pixel stays; add, both are added and cut off at white",
     )
-    avoid_digit: bool = Field(False, description="keep the patches off the box of the digit's ink, where there is room")
+    avoid_digit: bool = Field(False, description="keep the patches off the box of the image's ink, where there is room")
 
 
 class PerspectiveSpec(Spec):
     """Each corner of the canvas moved by a normal; the image follows projectively (paper, appendix A, P)."""
 
-    std: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
+    std: float = Field(ge=0, le=LARGEST_SIDE, description="standard deviation along each axis, in pixels")
     direction: Literal["any", "diagonal", "outward"] = Field(
         "any",
         description="any: a normal along each axis; diagonal: one along the corner's diagonal, to or from the middle; "
@@ -33,7 +34,7 @@ class PerspectiveSpec(Spec):
 class ElasticSpec(Spec):
     """Control points of a thin plate spline on the canvas, each moved by a normal (paper, appendix A, E)."""
 
-    std: float = Field(ge=0, le=DIGIT, description="standard deviation along each axis, in pixels")
+    std: float = Field(ge=0, le=LARGEST_SIDE, description="standard deviation along each axis, in pixels")
     control_points: int = Field(4, ge=2, le=8, description="control points along each side of the canvas")
 
 
@@ -41,29 +42,39 @@ _PLACED = {"translation": 1, "placement": "frame", "whole_pixels": True}
 
 DATASETS: dict[str, dict[str, Any]] = {
     "plain": {},
+    "affnist": {
+        "canvas": 1.43,
+        "rotation": 20,
+        "shear": 11.31,
+        "scale": [0.8, 1.2],
+        "independent_scales": True,
+        "translation": 1,
+    },
+    "affnist_train": {"canvas": 1.43, **_PLACED},
     "rotation": {"rotation": 45},
-    "translation": {"canvas": 42, "translation": 1},
-    "scale": {"canvas": 42, "scale": [0.5, 1.5]},
-    "shear": {"canvas": 42, "shear": 45},
+    "translation": {"canvas": 1.5, "translation": 1},
+    "scale": {"canvas": 1.5, "scale": [0.5, 1.5]},
+    "shear": {"canvas": 1.5, "shear": 45},
     "r": {"rotation": 90},
-    "rts": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], **_PLACED},
-    "rts_wide": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
+    "rts": {"canvas": 1.5, "rotation": 45, "scale": [0.7, 1.2], **_PLACED},
+    "rts_wide": {"canvas": 1.5, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
     "p_literal": {"scale": [0.75, 1.0], "perspective": {"std": 5}},
     "p_outward": {"scale": [0.75, 1.0], "perspective": {"std": 5, "direction": "outward"}},
     "p": {"scale": [0.75, 1.0], "perspective": {"std": 5, "direction": "diagonal"}},
     "e": {"scale": [0.75, 1.0], "elastic": {"std": 1.5}},
-    "tc": {"canvas": 60, **_PLACED, "clutter": {"patches": 6, "size": 6, "blend": "add"}},
-    "tc_wide": {"canvas": 60, "translation": 1, "clutter": {"patches": 6, "size": 6}},
-    "addition": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], **_PLACED, "addition": True},
-    "addition_wide": {"canvas": 42, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},
+    "tc": {"canvas": 2.15, **_PLACED, "clutter": {"patches": 6, "size": 6, "blend": "add"}},
+    "tc_wide": {"canvas": 2.15, "translation": 1, "clutter": {"patches": 6, "size": 6}},
+    "addition": {"canvas": 1.5, "rotation": 45, "scale": [0.7, 1.2], **_PLACED, "addition": True},
+    "addition_wide": {"canvas": 1.5, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},
 }
 """The distortions by name; r, rts, p, e, tc and addition are the paper's (appendix A). What is `wide` places digits by
 their ink, up to the canvas's edge and at fractions of a pixel; p_literal and p_outward are other readings of p: see
-docs/protocol.md."""
+docs/protocol.md. affnist has the law of affNIST (Tieleman, 2013), and affnist_train what networks are trained on to be
+tested on it (Sabour et al., arXiv:1710.09829): whole digits, moved on 40 x 40 pixels."""
 
 
 class DatasetSpec(Spec):
-    """A distortion of the digits: forwards, a digit is sheared, scaled, rotated, placed on the canvas, and bent.
+    """A distortion of images: forwards, an image is sheared, scaled, rotated, placed on the canvas, and bent.
 
     Each quantity is drawn uniformly and independently for every image; one that is absent is not applied.
     """
@@ -71,36 +82,37 @@ class DatasetSpec(Spec):
     presets = DATASETS
 
     name: Name = Field(description="what tables and folders call it")
-    canvas: Size = Field((DIGIT, DIGIT), description="height and width of the image, in pixels")
+    canvas: Size = Field(
+        AS_THE_SOURCE,
+        description="height and width of what a network reads, in pixels; a number below 8 is a factor of the source's "
+        "own size",
+    )
     rotation: Degrees | None = Field(None, description="angle in degrees, clockwise as seen")
     scale: Factors | None = Field(None, description="factor of height and width")
+    independent_scales: bool = Field(False, description="draw the factors of height and width each by itself")
     shear: ShearDegrees | None = Field(None, description="angle of the horizontal shear in degrees")
     translation: Share | None = Field(
         None,
-        description="share of the room that the digit has on the canvas: -1 touches left or top, 1 right or bottom",
+        description="share of the room that the image has on the canvas: -1 touches left or top, 1 right or bottom",
     )
     placement: Literal["ink", "frame"] = Field(
-        "ink", description="what stays on the canvas: every inked pixel, or the whole scaled 28 x 28 frame"
+        "ink", description="what stays on the canvas: every inked pixel, or the whole scaled frame"
     )
     whole_pixels: bool = Field(
         False, description="with placement frame: move by whole pixels, so that nothing is blurred by moving it"
     )
     perspective: PerspectiveSpec | None = Field(None, description="move the corners of the canvas")
     elastic: ElasticSpec | None = Field(None, description="bend the canvas by a thin plate spline")
-    clutter: ClutterSpec | None = Field(None, description="add patches of other digits")
+    clutter: ClutterSpec | None = Field(None, description="add patches of other images")
     addition: bool = Field(
         False, description="two digits, a channel and a distortion each; the label is their sum (paper, appendix A)"
     )
 
     @property
-    def channels(self) -> int:
-        """Channels of an image."""
-        return 2 if self.addition else 1
-
-    @property
-    def classes(self) -> int:
-        """How many labels there are."""
-        return 19 if self.addition else 10
+    def distorts(self) -> bool:
+        """Whether anything is done to images, but for laying them on a canvas."""
+        kinds = (self.rotation, self.scale, self.shear, self.translation, self.perspective, self.elastic, self.clutter)
+        return self.addition or any(kind is not None for kind in kinds)
 
     @property
     def has_true_pose(self) -> bool:
