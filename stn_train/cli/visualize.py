@@ -118,5 +118,5 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
             title,
             f"confusion_{model}@{dataset}.png",
             "percent of each true class",
-            figure_file(confusions(title, {model: counts})),
+            figure_file(confusions(title, {model: counts}, trial.class_names)),
         )

@@ -222,13 +222,22 @@ def _draw(axes: Axes, at: Sequence[float], values: Sequence[Sequence[float]], mo
 
 
 Array = NDArray[np.generic]
+_LONGEST = 12
+_MOST_TICKS = 30
+"""Classes that a matrix names, each of them; of more, some."""
+
+
+def shortened(name: str) -> str:
+    """A class's name as it fits into a picture."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 @rc_context(IN_PLAIN_TEXT)
-def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
+def confusions(title: str, matrices: Mapping[str, Array], names: Sequence[str]) -> Figure:
     """The confusion of each model: percent of a true class's images (row) by predicted class (column).
 
-    matrices: for each model, classes x classes counts. One scale of colours for all; right answers are left blank.
+    matrices: for each model, classes x classes counts; `names` are the classes'. One scale of colours for all; right
+    answers are left blank.
     """
     shares = {
         model: 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) for model, counts in matrices.items()
@@ -244,8 +253,12 @@ def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
     for axes, (model, share) in zip(grid, wrong.items(), strict=False):
         seen = axes.imshow(share, cmap="Reds", vmin=0, vmax=max(highest, 1e-9))
         axes.set_title(model, fontsize=10)
-        ticks = range(0, len(share), 1 if len(share) <= 10 else 3)
+        ticks = range(0, len(share), 1 if len(share) <= 10 else -(-len(share) // 9) if len(share) > _MOST_TICKS else 1)
         axes.set(xticks=ticks, yticks=ticks, xlabel="predicted class", ylabel="true class")
+        shown = [shortened(names[tick]) for tick in ticks]
+        long = max(map(len, shown)) > 2
+        axes.set_xticklabels(shown, rotation=90 if long else 0)
+        axes.set_yticklabels(shown)
     figure.colorbar(seen, ax=list(grid), label="% of the true class", shrink=0.8)
     figure.suptitle(title)
     return figure

@@ -90,15 +90,16 @@ class Results:
     (with the true pose, against the model). Differences are in percentage points of error, below zero where `model` has
     fewer errors than `baseline`.
 
-    confusions: classes x classes counts, rows the true class, summed over the seeds. residual_curves: means over the
-    seeds. warnings: of each trial's transformers at the end of training. experiment: None where it is not that of one.
-    files: what was written of them, the report and its pictures.
+    confusions: classes x classes counts, rows the true class, summed over the seeds. class_names: by dataset.
+    residual_curves: means over the seeds. warnings: of each trial's transformers at the end of training. experiment:
+    None where it is not that of one. files: what was written of them, the report and its pictures.
     """
 
     trials: pd.DataFrame
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     confusions: dict[Cell, NDArray[np.integer]]
+    class_names: dict[str, tuple[str, ...]]
     residual_curves: dict[Cell, tuple[ResidualCurve, ...]]
     warnings: list[tuple[Trial, TransformerWarning]] = field(repr=False)
     experiment: ExperimentSpec | None = None
@@ -247,6 +248,10 @@ def tabulate(trials: Sequence[Trial]) -> Results:
         summary=pd.DataFrame(summary),
         comparisons=comparisons_of(cells),
         confusions=confusions,
+        class_names={
+            dataset: trial.spec.class_names if trial.spec else tuple(map(str, range(trial.row["classes"])))
+            for dataset, trial in first.items()
+        },
         residual_curves={cell: found for cell, found in curves.items() if found},
         warnings=[(trial, warning) for trial in trials for warning in trial.warnings],
     )

@@ -13,8 +13,8 @@ from made_up import draw_of, order, outline_of
 from stn_train.data import datasets as datasets_module
 from stn_train.data import prebuilt as prebuilt_module
 from stn_train.data.datasets import OnlineDataset, make_fixed_dataset, render
+from stn_train.data.images import ImageSet
 from stn_train.data.prebuilt import build_prebuilt, load_prebuilt
-from stn_train.data.sources import Digits
 from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec
 from stn_train.storage import folder_lock
@@ -29,12 +29,12 @@ def spec_of(**keys: Any) -> DatasetSpec:
     return DatasetSpec.model_validate({"name": "made_up", **CLUTTERED, **keys})
 
 
-def splits(real_digits: tuple[Digits, Digits]) -> dict[Any, Digits]:
+def splits(real_digits: tuple[ImageSet, ImageSet]) -> dict[Any, ImageSet]:
     """A few digits, each shown twice."""
     train, test = real_digits
     return {
-        "train": Digits(train.images[:30], train.labels[:30], 2),
-        "test": Digits(test.images[:20], test.labels[:20]),
+        "train": ImageSet(train.images[:30], train.labels[:30], 2),
+        "test": ImageSet(test.images[:20], test.labels[:20]),
     }
 
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from stn_train.data.datasets import make_fixed_dataset
 from stn_train.data.distortion import sample_distortion
-from stn_train.data.sources import Digits
+from stn_train.data.images import ImageSet
 from stn_train.specs import DIGIT, DatasetSpec
 
 
@@ -15,12 +15,12 @@ def spec_of(**keys: object) -> DatasetSpec:
     return DatasetSpec.model_validate({"name": "made_up", "canvas": [42, 50], "translation": 1, **keys})
 
 
-def digits_of(count: int) -> Digits:
+def digits_of(count: int) -> ImageSet:
     """White squares, as large as the frame."""
-    return Digits(torch.full((count, DIGIT, DIGIT), 255, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64))
+    return ImageSet(torch.full((count, DIGIT, DIGIT), 255, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64))
 
 
-def corners(spec: DatasetSpec, digits: Digits) -> tuple[np.ndarray, np.ndarray]:
+def corners(spec: DatasetSpec, digits: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     """The upper left corner of each frame of round(28 s) pixels, (x, y) in pixels from the canvas's; its side."""
     (drawn,) = sample_distortion(spec, digits, 0, "test")
     side = np.rint(DIGIT * drawn.scale)[:, None]
@@ -49,7 +49,7 @@ def test_placement_in_whole_pixels_has_every_place_equally_often():
 
 
 def test_placement_in_whole_pixels_moves_the_pixels_as_they_are():
-    digits = Digits(torch.randint(0, 256, (50, DIGIT, DIGIT), dtype=torch.uint8), torch.zeros(50, dtype=torch.int64))
+    digits = ImageSet(torch.randint(0, 256, (50, DIGIT, DIGIT), dtype=torch.uint8), torch.zeros(50, dtype=torch.int64))
     spec = spec_of(placement="frame", whole_pixels=True)
     fixed, (drawn,), _ = make_fixed_dataset(spec, digits, "test")
     for image, source, (x, y) in zip(fixed.images[:, 0], digits.images, drawn.shift, strict=True):

@@ -8,7 +8,7 @@ from torch import nn
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.distortion import true_poses
-from stn_train.data.sources import load_digits
+from stn_train.data.sources import load_images
 from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.metrics import AlignmentMetrics
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def variant_of(name: str) -> tuple[DatasetSpec, FixedDataset]:
     spec = DatasetSpec.model_validate(name)
-    _, test = load_digits("digits")
+    _, test = load_images("digits")
     return spec, make_fixed_dataset(spec, test.subset(torch.arange(100)), "test")[0]
 
 

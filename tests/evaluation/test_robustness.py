@@ -6,13 +6,14 @@ import torch
 
 from stn_train.data.datasets import FixedDataset
 from stn_train.data.distortion import Distortion, sample_distortion
-from stn_train.data.sources import Digits, load_digits
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_images
 from stn_train.evaluation.metrics import LEVELS, held, trained_range
 from stn_train.experiment.robustness import at_every_angle
 from stn_train.models.network import build_model
 from stn_train.specs import DATASETS, DatasetSpec, ModelSpec
 
-_, TEST = load_digits("digits")
+_, TEST = load_images("digits")
 FEW = TEST.subset(torch.arange(50))
 
 
@@ -95,7 +96,7 @@ def test_what_an_untrained_equivariant_network_predicts_is_the_same_at_every_ang
         return even.argmax(dim=1) != ((first[0] - first[0].mean(dim=0)) / first[0].std(dim=0)).argmax(dim=1)
 
     dataset = DatasetSpec.model_validate({"name": "wide", "canvas": 44})
-    digits = Digits(FEW.images, FEW.labels)
+    digits = ImageSet(FEW.images, FEW.labels)
     points, _ = at_every_angle(dataset, digits, "test", differs)
     differ = torch.tensor([point.errors / point.images for point in points])
     if localisation == "equivariant":
