@@ -23,6 +23,7 @@ from stn_train.specs import (
     DIGIT,
     MODELS,
     RECIPES,
+    SOURCES,
     DatasetSpec,
     ExperimentSpec,
     ModelSpec,
@@ -285,6 +286,8 @@ def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
             return f"there is no key {show(loc[-1])} here{_where_it_belongs(kind, loc)}"
         case "model_type" if not loc or isinstance(loc[-1], int):
             return f"expected a preset's name or a mapping, not {shown}"
+        case "model_type" if loc[-1:] == ("source",):
+            return f"expected one of {', '.join(SOURCES)}, or the path of your own images, not {shown}"
         case "model_type":
             return f"expected a mapping, not {shown}; its keys are {', '.join(_spec_at(kind, loc).model_fields)}"
         case "tuple_type" if _is_list(kind, loc):

@@ -32,10 +32,13 @@ from stn_train.specs.sources import LARGEST_SIDE, MOST_CLASSES, SOURCES, SourceS
 _SOURCE_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"enum": [*SOURCES]},
-        {"type": "string", "description": "a file or a folder of your own images"},
+        {"type": "string", "maxLength": 4096, "description": "a file or a folder of your own images"},
         {
             "type": "object",
-            "properties": {"path": {"type": "string"}, "split_seed": {"type": "integer", "minimum": 0}},
+            "properties": {
+                "path": {"type": "string", "maxLength": 4096},
+                "split_seed": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+            },
             "required": ["path"],
         },
     ]
@@ -271,7 +274,7 @@ class ExperimentSpec(Spec):
 class TrialSpec(Spec):
     """One training: a model on a dataset with a seed. What is written here is the trial's identity."""
 
-    source: SourceSpec
+    source: Source
     prebuilt: bool
     dataset: DatasetSpec
     model: ModelSpec

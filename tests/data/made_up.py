@@ -31,7 +31,7 @@ def draw_of(spec: DatasetSpec, digits: ImageSet, **origin: Any) -> Distortion:
 
 
 def outline_of(spec: DatasetSpec, digits: ImageSet, drawn: Distortion) -> Outline:
-    return outline(spec, drawn.theta, digits.ink[drawn.digit.numpy()])
+    return outline(spec, (28, 28), drawn.theta, digits.ink[drawn.digit.numpy()])
 
 
 def order(count: int, seed: int, epoch: int) -> Tensor:

@@ -31,7 +31,7 @@ def pieces(name: str, digits: ImageSet, generator: np.random.Generator) -> tuple
         return images[np.arange(len(images))[:, None, None], rows, columns].reshape(len(images), -1)
 
     places = generator.integers(0, 28 - SIDE + 1, (2, 2, len(corner)))
-    whole = fixed.sources.numpy()[fixed.digit.numpy()]
+    whole = fixed.sources[:, 0].numpy()[fixed.digit.numpy()]
     found = [
         cut(moved, places[0, 0] + corner[:, 0] + pad, places[0, 1] + corner[:, 1] + pad),
         cut(whole, places[1, 0], places[1, 1]),

@@ -19,6 +19,7 @@ from stn_train.data import sources as digits_module
 from stn_train.data.datasets import hold_out, seeded_subset
 from stn_train.data.sources import load_images
 from stn_train.errors import UserError
+from stn_train.specs import SOURCES
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 IMAGES_SHA256 = "a7215fc130fe26177bd470e2161c8621275454f4b53a84287fba6f7003d00a11"
@@ -31,10 +32,10 @@ def test_the_bundled_digits_have_the_shape_of_mnists():
     train, test = load_images("digits")
     assert (len(train), len(test)) == (1352, 445)
     for split in (train, test):
-        assert split.images.shape == (len(split), 28, 28)
+        assert split.images.shape == (len(split), 1, 28, 28)
         assert split.labels.shape == (len(split),)
         assert (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
-        assert split.images.amax(dim=(1, 2)).min() > 100
+        assert split.images.amax(dim=(1, 2, 3)).min() > 100
 
 
 def test_the_bundled_digits_are_split_alike_in_every_class():
@@ -57,7 +58,7 @@ def test_a_bundled_digit_is_scikit_learns_enlarged_and_centred_by_mass():
     small = torch.from_numpy(bunch.images[bunch.target == 7][3])  # every fourth of a class is for testing
     large = F.interpolate(small[None, None] * 255 / 16, (20, 20), mode="bilinear")[0, 0]
     _, test = load_images("digits")
-    image = test.images[test.labels == 7][0].double()
+    image = test.images[test.labels == 7][0, 0].double()
     box = image.unfold(0, 20, 1).unfold(1, 20, 1)
     distances = (box - large).abs().amax(dim=(2, 3))
     assert distances.min() <= 0.5 + 1e-9
@@ -119,7 +120,8 @@ def idx(values: np.ndarray) -> bytes:
 def small_source(tmp_path, monkeypatch):
     """A folder with files of 12 and 6 digits where 60,000 and 10,000 belong, sound as far as the reader knows."""
     random = np.random.default_rng(0)
-    monkeypatch.setattr(digits_module, "_COUNTS", {"train": 12, "test": 6})
+    for name in ("mnist", "kmnist"):
+        monkeypatch.setitem(SOURCES[name], "counts", (12, 6))
     md5 = {}
     for folder in ("MNIST", "KMNIST"):
         for name in FILES:
@@ -149,7 +151,7 @@ def test_files_are_read_as_they_were_written(small_source, no_download):
     assert (len(train), len(test), train.repeats) == (12, 6, 1)
     for split, prefix in ((train, "train"), (test, "t10k")):
         raw = small_source / "KMNIST/raw"
-        assert idx(split.images.numpy()) == (raw / f"{prefix}-images-idx3-ubyte").read_bytes()
+        assert idx(split.images[:, 0].numpy()) == (raw / f"{prefix}-images-idx3-ubyte").read_bytes()
         assert idx(split.labels.numpy().astype(np.uint8)) == (raw / f"{prefix}-labels-idx1-ubyte").read_bytes()
 
 

@@ -65,7 +65,7 @@ def test_every_digit_that_is_in_sight_comes_back_like_itself(distorted):
     poses = true_poses(SPEC, drawn.theta)
     parts = torch.arange(len(drawn.theta)).split(1000)
     back = torch.cat([posed(render(SPEC, digits, (drawn,), index), poses[index]) for index in parts])
-    originals = digits.images.repeat(digits.repeats, 1, 1).float() / 255
+    originals = digits.images[:, 0].repeat(digits.repeats, 1, 1).float() / 255
     whole = ((shown(poses) > 0.999) | (originals == 0)).flatten(1).all(dim=1)
     assert float(whole.double().mean()) > 0.7
     one, other = back[whole].flatten(1), originals[whole].flatten(1)
