@@ -200,6 +200,6 @@ def add_clutter(images: Tensor, digits: ImageSet, clutter: Tensor, spec: Clutter
     channel = torch.arange(channels, device=images.device)[:, None, None]
     cut = ((digit * channels + channel) * frame_height + from_y + rows) * frame_width + from_x + columns
     put = (channel * height + to_y + rows) * width + to_x + columns
-    values = digits.images.view(-1)[cut].float() / 255
+    values = digits.images.flatten()[cut].float() / 255
     blend = {"max": "amax", "add": "sum"}[spec.blend]
     images.view(count, -1).scatter_reduce_(1, put.view(count, -1), values.view(count, -1), blend).clamp_(max=1)

@@ -222,14 +222,13 @@ def _draw(axes: Axes, at: Sequence[float], values: Sequence[Sequence[float]], mo
 
 
 Array = NDArray[np.generic]
-_LONGEST = 12
 _MOST_TICKS = 30
 """Classes that a matrix names, each of them; of more, some."""
 
 
-def shortened(name: str) -> str:
-    """A class's name as it fits into a picture."""
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+def shortened(name: str, most: int = 12) -> str:
+    """A class's name as it fits into a picture, in `most` characters."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 @rc_context(IN_PLAIN_TEXT)

@@ -32,8 +32,8 @@ _MARGINS = 0.1, 0.35
 _GREY = "#d9d9d9"
 _DOT = 0.05
 """Of an image's side: what a dot on the outline needs."""
-_SHORT = 4
-"""Characters of a class's name that is written before an arrow and another."""
+_CAPTION, _SHORT = 10, 4
+"""Characters of a class's name below an image, and of one that is written before an arrow and another."""
 _IN_A_ROW, _ROW, _MOST = 20, 16, 96
 """Classes whose mean images stand in one row; else in rows of so many; and at most so many of them."""
 _EXAMPLES = ("best", "typical", "worst mistakes")
@@ -111,7 +111,7 @@ def draw(kind: str, title: str, seen: Arrays, names: Sequence[str]) -> bytes:
         many = len(names) if len(names) <= _IN_A_ROW else _ROW
         for start in range(0, min(len(names), _MOST), many):
             few = {name: array[start : start + many] for name, array in bright.items()}
-            strips.append(("", few, [shortened(name) for name in names[start : start + many]]))
+            strips.append(("", few, [shortened(name, _CAPTION) for name in names[start : start + many]]))
     else:  # a rotation sweep, in two rows
         half, title = -(-len(seen["angle"]) // 2), f"{title}: the angle and the predicted class"
         for part in (slice(None, half), slice(half, None)):
@@ -124,7 +124,7 @@ def draw(kind: str, title: str, seen: Arrays, names: Sequence[str]) -> bytes:
 
 def _named(seen: Arrays, names: Sequence[str]) -> list[str]:
     """The true class of each image, by its name."""
-    return [shortened(names[int(label)]) for label in seen["label"]]
+    return [shortened(names[int(label)], _CAPTION) for label in seen["label"]]
 
 
 def _sheet(title: str, strips: Sequence[Strip], margin: float, names: Sequence[str]) -> Image.Image:
@@ -160,7 +160,7 @@ def _sheet(title: str, strips: Sequence[Strip], margin: float, names: Sequence[s
                 sheet.paste(tile, (column * step + _FINE * _GAP // 2, top + row * step + _FINE * _GAP // 2))
             text, colour = str(caption), "black"
             if "predicted" in seen:
-                guess = shortened(names[int(seen["predicted"][column])])
+                guess = shortened(names[int(seen["predicted"][column])], _CAPTION)
                 text = f"{caption}\n→ {guess}" if long else f"{caption} → {guess}"
                 colour = "black" if seen["label"][column] == seen["predicted"][column] else "red"
             write.text((column * step + step // 2, top + rows * step), text, colour, font, anchor="ma", align="center")

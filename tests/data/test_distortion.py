@@ -200,7 +200,7 @@ def test_a_digit_without_ink_is_no_harm():
 def one_digit(ink: list[list[int]], top: int, left: int) -> ImageSet:
     images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     values = torch.tensor(ink, dtype=torch.uint8)
-    images[0, top : top + len(values), left : left + values.shape[1]] = values
+    images[0, 0, top : top + len(values), left : left + values.shape[1]] = values
     return ImageSet(images, torch.zeros(1, dtype=torch.int64))
 
 
