@@ -72,7 +72,9 @@ def test_what_is_wrong_with_a_source_is_found_before_training(stn, shapes):
     assert "patches" in stn(*RUN, "--set", "datasets=[{name: t, base: tc, clutter: {size: 18}}]").sentence
     Image.new("L", (16, 16)).save(shapes / "dot/odd.png")
     for command in (RUN, ("config", "check", "mine.yaml"), ("data", "preview", "--config", "mine.yaml")):
-        assert "odd.png" in stn(*command).sentence
+        ended = stn(*command)
+        assert ended.code == 2
+        assert "odd.png" in ended.err
     assert not Path("out").exists()
 
 
