@@ -99,12 +99,12 @@ class Results:
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     confusions: dict[Cell, NDArray[np.integer]]
-    class_names: dict[str, tuple[str, ...]]
     residual_curves: dict[Cell, tuple[ResidualCurve, ...]]
     warnings: list[tuple[Trial, TransformerWarning]] = field(repr=False)
     experiment: ExperimentSpec | None = None
     robustness: Robust | None = None
     files: Sequence[Path] = ()
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Trial:

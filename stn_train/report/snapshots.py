@@ -108,8 +108,9 @@ def draw(kind: str, title: str, seen: Arrays, names: Sequence[str]) -> bytes:
     elif kind == "means":  # each as bright as it can be, so that how sharp they are can be compared
         brightest = {name: images.max(axis=(1, 2, 3), keepdims=True) for name, images in seen.items()}
         bright = {name: images * (255 / np.maximum(brightest[name].astype(float), 1)) for name, images in seen.items()}
-        many = len(names) if len(names) <= _IN_A_ROW else _ROW
-        for start in range(0, min(len(names), _MOST), many):
+        classes = len(seen["image"])
+        many = classes if classes <= _IN_A_ROW else _ROW
+        for start in range(0, min(classes, _MOST), many):
             few = {name: array[start : start + many] for name, array in bright.items()}
             strips.append(("", few, [shortened(name, _CAPTION) for name in names[start : start + many]]))
     else:  # a rotation sweep, in two rows

@@ -30,7 +30,7 @@ def gathered(dataset: str, transformer: dict[str, Any] | None, std: float = 0.0)
     spec, variant = variant_of(dataset)
     torch.manual_seed(0)
     model = ModelSpec.model_validate({"name": "made_up", "classifier": "cnn", "transformer": transformer})
-    network = build_model(model, spec.canvas, 100_000, spec.channels, spec.classes)
+    network = build_model(model, spec.canvas, 100_000, 2 if spec.addition else 1, 19 if spec.addition else 10)
     for module in network.modules():
         if isinstance(module, SpatialTransformer) and std:
             last = list(module.localisation.modules())[-1]
