@@ -22,7 +22,7 @@ from torch import nn
 
 from stn_train.config import validated
 from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
-from stn_train.data.images import read_images
+from stn_train.data.own_images import read_images
 from stn_train.data.sources import load_split
 from stn_train.errors import TrialError, UserError, did_you_mean
 from stn_train.experiment import load

@@ -22,7 +22,7 @@ from stn_train.cli.common import (
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
-    from stn_train.data.images import ImageSet
+    from stn_train.data.sources import ImageSet
     from stn_train.experiment.runtime import Runtime
     from stn_train.run_folder import RunFolder
     from stn_train.specs import ExperimentSpec, TrialSpec
@@ -95,6 +95,7 @@ def _planned(
     config: str, overrides: list[str], seeds: str | None, only: str, validate: bool, data_root: str | None
 ) -> "tuple[ExperimentSpec, list[TrialSpec], dict[object, ImageSet]]":
     """The experiment that the options ask for, those of its trials that are to be run, and images that were read."""
+    from stn_train.config import load_config
     from stn_train.experiment.runtime import read_config
     from stn_train.specs import trials_of
 
@@ -103,7 +104,10 @@ def _planned(
         options[f"seeds={_seed_list(seeds)}"] = f"--seeds {seeds}"
     if validate:
         options["validation=true"] = "--validate"
-    experiment, images = read_config(config, [*overrides, *options], options, data_root)
+    experiment = load_config(config, [*overrides, *options], options)
+    images: dict[object, ImageSet] = {}
+    if not experiment.source.classes:
+        experiment, images = read_config(config, [*overrides, *options], options, data_root)
     trials = trials_of(experiment, only)
     if not trials:
         first = trials_of(experiment)[0]

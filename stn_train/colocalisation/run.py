@@ -13,8 +13,7 @@ from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.colocalisation.training import Encoder, build_localiser, train_localiser
 from stn_train.config import dump, load_config
 from stn_train.data.datasets import hold_out
-from stn_train.data.images import ImageSet
-from stn_train.data.sources import load_images
+from stn_train.data.sources import ImageSet, load_images
 from stn_train.errors import Stopped, TrialError, UserError
 from stn_train.experiment.load import load_network
 from stn_train.experiment.run import check_same_trial, check_trials, differences

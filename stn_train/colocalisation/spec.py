@@ -5,11 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from stn_train.specs.datasets import DatasetSpec
+from stn_train.specs.datasets import DatasetSpec, SourceSpec
 from stn_train.specs.experiments import MOST, RECIPES, SOURCE_FIELD, Seed, Source, TrainingSpec, TrialSpec
 from stn_train.specs.fields import DIGIT, Folder, Name, Parameters, Spec, no_twins
 from stn_train.specs.models import Localisation, ModelSpec
-from stn_train.specs.sources import SourceSpec
 
 _Class = Annotated[int, Field(ge=0, le=9)]
 

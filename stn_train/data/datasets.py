@@ -19,7 +19,7 @@ from stn_train.data.distortion import (
     sample_distortion,
     true_poses,
 )
-from stn_train.data.images import ImageSet
+from stn_train.data.sources import ImageSet
 from stn_train.geometry import TPS, bilinear_sampler
 from stn_train.specs import ClutterSpec, DatasetSpec
 

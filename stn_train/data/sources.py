@@ -1,11 +1,15 @@
 """Sources: images before they are distorted, of data sets that are known by name and of files of one's own."""
 
 import contextlib
+import gzip
 import hashlib
 import io
 import math
 import os
 import struct
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from stn_train.data.images import ImageSet, read_images, spellings, unpacked
 from stn_train.errors import UserError
 from stn_train.specs import DIGIT, SourceSpec
 from stn_train.storage import at_home
@@ -23,10 +27,54 @@ Split = Literal["train", "test"]
 DATA_VARIABLE = "STN_TRAIN_DATA"
 
 
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of a source: `images` (N x C x H x W, uint8) and `labels` (N, int64).
+
+    `repeats` says how often each image appears in an epoch, or in the test variant, each time distorted differently:
+    a small source is shown more often. Image j of the N * repeats shows image j modulo N of these.
+    """
+
+    images: Tensor
+    labels: Tensor
+    repeats: int = 1
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, index: Tensor) -> "ImageSet":
+        """The images of these numbers."""
+        return ImageSet(self.images[index], self.labels[index], self.repeats)
+
+    def to(self, device: torch.device) -> "ImageSet":
+        """The same images on a device."""
+        return ImageSet(self.images.to(device), self.labels.to(device), self.repeats)
+
+    @cached_property
+    def ink(self) -> NDArray[np.float64]:
+        """N x 2H x 2, (x, y) in centred pixels: of each of the H rows the leftmost, then the rightmost inked pixel.
+
+        Inked is what has a value above 0 in any channel. A row without ink repeats the image's first inked row, which
+        changes no extent; an image without any counts as one inked pixel in the middle of its frame. Among these points
+        are the corners of the ink's convex hull.
+        """
+        inked: NDArray[np.bool_] = np.any(self.images.cpu().numpy() > 0, axis=1)
+        height, width = inked.shape[1:]
+        inked[~inked.any(axis=(1, 2)), height // 2, width // 2] = True
+        rows = inked.any(axis=2)
+        y = np.where(rows, np.arange(height), rows.argmax(axis=1)[:, None])
+        left = np.take_along_axis(inked.argmax(axis=2), y, axis=1)
+        right = np.take_along_axis(width - 1 - inked[:, :, ::-1].argmax(axis=2), y, axis=1)
+        ends = [np.concatenate([left, right], axis=1), np.concatenate([y, y], axis=1)]
+        return np.stack(ends, axis=2) - (np.array([width, height]) - 1) / 2
+
+
 def load_images(source: SourceSpec | str, data_root: str | None = None) -> tuple[ImageSet, ImageSet]:
     """The training and the test images of a source, given by its name, a path or a SourceSpec: see `load_split`."""
     known = SourceSpec.model_validate(source)
     if known.path is not None:
+        from stn_train.data.own_images import read_images
+
         _, train, test = read_images(known, data_root)
         return train, test
     return load_split(known, "train", data_root), load_split(known, "test", data_root)
@@ -204,6 +252,25 @@ def _read_idx(
         why = "is damaged: its checksum is not MNIST's" if source == "mnist" else f"is MNIST's and not {source}'s"
         raise UserError(f"{path} {why}; {mend}")
     return np.frombuffer(content, kind, offset=len(header)).reshape(shape).copy()
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """How an IDX file may be called: `train-images-idx3-ubyte`, with a dot before idx, and each gzipped."""
+    dotted = name.replace("-idx", ".idx")
+    return name, dotted, f"{name}.gz", f"{dotted}.gz"
+
+
+def unpacked(path: Path, size: int, mend: str) -> bytes:
+    """The first `size` bytes of a file, gzipped or not, or as many as it has; `mend` ends a sentence on damage."""
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            return (gzip.GzipFile(fileobj=file) if packed else file).read(size)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{path} is damaged: {error}{mend}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _read_svhn(

@@ -14,10 +14,9 @@ from typing import Literal
 
 from torch.nn import functional as F
 
-from stn_train.data.images import ImageSet
-from stn_train.data.sources import load_images, source_size
+from stn_train.data.sources import ImageSet, load_images, source_size
 from stn_train.errors import Stopped
-from stn_train.experiment.runtime import Runtime, images_key, load_trial_data
+from stn_train.experiment.runtime import Runtime, load_trial_data
 from stn_train.experiment.trial import classified, network_of, size_of, templates_of
 from stn_train.run_folder import RunFolder
 from stn_train.specs import SourceSpec, TrialSpec
@@ -90,7 +89,7 @@ def _stand_ins(source: SourceSpec, data_root: str | None) -> dict[object, ImageS
     for split, digits in zip(_SPLITS, load_images("digits"), strict=True):
         images = F.interpolate(digits.images.float(), source.size).byte().expand(-1, source.channels, -1, -1)
         labels = digits.labels % len(source.classes)
-        found[images_key(source, split, data_root)] = ImageSet(images.contiguous(), labels, digits.repeats)
+        found[source.name, source.checksum, split, data_root] = ImageSet(images.contiguous(), labels, digits.repeats)
     return found
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.distortion import Split
-from stn_train.data.images import ImageSet
+from stn_train.data.sources import ImageSet
 from stn_train.errors import Stopped, UserError
 from stn_train.evaluation.metrics import LEVELS, Crossed, Factor, Point, Robustness, held, others
 from stn_train.experiment.load import load_trained, predict

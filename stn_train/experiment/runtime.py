@@ -21,10 +21,9 @@ from stn_train.data.datasets import (
     seeded_subset,
 )
 from stn_train.data.distortion import true_poses
-from stn_train.data.images import ImageSet, read_images
-from stn_train.data.sources import load_split
+from stn_train.data.sources import ImageSet, load_split
 from stn_train.errors import UserError, first_line
-from stn_train.specs import DatasetSpec, ExperimentSpec, SourceSpec, TrialSpec
+from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec
 from stn_train.storage import at_home
 
 if TYPE_CHECKING:
@@ -37,8 +36,9 @@ _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 class Runtime:
     """Where computing happens and where data comes from: none of it is part of a trial's identity.
 
-    `allow_imports` says that classifiers which a checkpoint names may be imported. `loaded` keeps what was read, the
-    fixed images that were distorted last, and the code's commit: trials that follow one another share them.
+    `allow_imports` says that classifiers which a checkpoint names may be imported. `loaded` keeps what trials that
+    follow one another share: the images of a split, by the source's name and checksum, the split and `data_root`; the
+    fixed images that were distorted last; and the code's commit.
     """
 
     device: torch.device
@@ -105,15 +105,15 @@ def read_config(
     experiment = load_config(config, overrides, called)
     if experiment.source.path is None or experiment.source.classes:
         return experiment, {}
+    from stn_train.data.own_images import read_images
+
     root = data_root or experiment.data_root
     known, train, test = read_images(experiment.source, root)
-    images: dict[object, ImageSet] = {images_key(known, "train", root): train, images_key(known, "test", root): test}
+    images: dict[object, ImageSet] = {
+        ("", known.checksum, "train", root): train,
+        ("", known.checksum, "test", root): test,
+    }
     return load_config(config, overrides, called, as_read=known), images
-
-
-def images_key(source: SourceSpec, split: Literal["train", "test"], data_root: str | None) -> object:
-    """Under what `Runtime.loaded` keeps the images of a split."""
-    return source.name, source.path, source.checksum, split, data_root
 
 
 def load_trial_data(trial: TrialSpec, runtime: Runtime) -> "tuple[TrainingData, int, FixedDataset]":
@@ -137,7 +137,7 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> "tuple[TrainingData, 
 
 def load_fixed(trial: TrialSpec, dataset: DatasetSpec, runtime: Runtime) -> FixedDataset:
     """The fixed images of a trial's test digits (or validation digits), distorted as `dataset` has it."""
-    asked = (images_key(trial.source, "test", runtime.data_root), trial.validation, dataset)
+    asked = (trial.source.name, trial.source.checksum, trial.validation, runtime.data_root, dataset)
     if "fixed" not in runtime.loaded or runtime.loaded["fixed"][0] != asked:
         digits = load_digits_of(trial, "fixed", runtime)
         made, *_ = make_fixed_dataset(dataset, digits, "validation" if trial.validation else "test")
@@ -149,7 +149,7 @@ def load_fixed(trial: TrialSpec, dataset: DatasetSpec, runtime: Runtime) -> Fixe
 def load_digits_of(trial: TrialSpec, part: Literal["training", "fixed"], runtime: Runtime) -> ImageSet:
     """The digits that a trial trains on, or those of its fixed images, which are its test (or validation) digits."""
     split: Literal["train", "test"] = "train" if trial.validation or part == "training" else "test"
-    asked = images_key(trial.source, split, runtime.data_root)
+    asked = (trial.source.name, trial.source.checksum, split, runtime.data_root)
     if asked not in runtime.loaded:
         runtime.loaded[asked] = load_split(trial.source, split, runtime.data_root)
     digits: ImageSet = runtime.loaded[asked]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, Robustness
 from stn_train.run_folder import EpochRecord, Timing, TrialResult
 from stn_train.specs import DATASETS, DatasetSpec, TrialSpec
-from stn_train.specs.sources import MOST_CLASSES
+from stn_train.specs.datasets import MOST_CLASSES
 from stn_train.statistics import Estimate, error_over_seeds, mean_over_seeds
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from rich.table import Table
 from stn_train.evaluation.metrics import HALF_TURNS
 from stn_train.report import measures
 from stn_train.run_folder import TrialResult
-from stn_train.specs import SourceSpec, control_names, divergence_advice, pose_is_known, stillness_advice, trials_of
-from stn_train.specs.sources import MOST_CLASSES
+from stn_train.specs import control_names, divergence_advice, pose_is_known, stillness_advice, trials_of
+from stn_train.specs.datasets import MOST_CLASSES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,8 +149,7 @@ def environment() -> Environment:
         "configured": configured,
         "worst_classes": worst_classes,
         "mistakes": mistakes,
-        "most_names": lambda names: max(names.values(), key=len),
-        "half_turns": half_turns,
+        "longest": partial(max, key=len),
         "wrapped": partial(textwrap.fill, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False),
     }
     made.globals |= {
@@ -160,6 +159,7 @@ def environment() -> Environment:
         "aligned": aligned,
         "latex_table": latex_table,
         "divergence_advice": divergence_advice,
+        "half_turns": HALF_TURNS,
         "pose_is_known": pose_is_known,
         "stillness_advice": stillness_advice,
     }
@@ -228,11 +228,6 @@ def mistakes(counts: "NDArray[np.integer]", count: int) -> list[tuple[int, int, 
     """The most frequent mistakes of a confusion matrix: the true and the predicted class, and how often."""
     found = [(row, column, int(counts[row, column])) for row, column in zip(*counts.nonzero(), strict=True)]
     return sorted((one for one in found if one[0] != one[1]), key=lambda one: -one[2])[:count]
-
-
-def half_turns(source: SourceSpec) -> list[str]:
-    """The classes of a source that are known to look the same upside down."""
-    return [source.classes[label] for label in HALF_TURNS.get(source.name, ())]
 
 
 # --- the terminal -----------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from stn_train.specs import TrialSpec
 
 Array = NDArray[np.generic]
 Arrays = Mapping[str, Array]
-Strip = tuple[str, Arrays, Iterable[object]]
-"""Images in a row: what stands above them, their arrays (see Gallery), and what stands below each."""
+Strip = tuple[str, Arrays, Iterable[str | int]]
+"""Images in a row: what stands above them, their arrays (see Gallery), and below each a caption, or a class's number.
+"""
 
 KINDS: dict[Gallery, str] = {"rotation_sweep": "png", "means": "png", "training": "gif", "examples": "png"}
 """The endings of pictures by their kind, in the order in which a report shows them."""
@@ -91,7 +92,7 @@ def draw(kind: str, title: str, seen: Arrays, names: Sequence[str]) -> bytes:
             fixed = ("image", "label", "epoch")
             step = {name: array if name in fixed else array[frame] for name, array in seen.items()}
             when = f"epoch {epochs[frame]} of {epochs[-1]}" if epochs[frame] else "before training"
-            frames.append(_sheet(f"{title}: {when}", [("", step, _named(step, names))], margin, names))
+            frames.append(_sheet(f"{title}: {when}", [("", step, step["label"])], margin, names))
         durations = [_EACH] * len(frames)
         durations[0], durations[-1] = _FIRST, _LAST
         animation = io.BytesIO()
@@ -102,9 +103,9 @@ def draw(kind: str, title: str, seen: Arrays, names: Sequence[str]) -> bytes:
     if kind == "examples":
         for number in np.unique(seen["kind"]):
             few = {name: array[seen["kind"] == number] for name, array in seen.items()}
-            strips.append((_EXAMPLES[number], few, _named(few, names)))
+            strips.append((_EXAMPLES[number], few, few["label"]))
     elif kind == "strip":
-        strips.append(("", seen, _named(seen, names)))
+        strips.append(("", seen, seen["label"]))
     elif kind == "means":  # each as bright as it can be, so that how sharp they are can be compared
         brightest = {name: images.max(axis=(1, 2, 3), keepdims=True) for name, images in seen.items()}
         bright = {name: images * (255 / np.maximum(brightest[name].astype(float), 1)) for name, images in seen.items()}
@@ -112,7 +113,7 @@ def draw(kind: str, title: str, seen: Arrays, names: Sequence[str]) -> bytes:
         many = classes if classes <= _IN_A_ROW else _ROW
         for start in range(0, min(classes, _MOST), many):
             few = {name: array[start : start + many] for name, array in bright.items()}
-            strips.append(("", few, [shortened(name, _CAPTION) for name in names[start : start + many]]))
+            strips.append(("", few, range(start, min(start + many, classes))))
     else:  # a rotation sweep, in two rows
         half, title = -(-len(seen["angle"]) // 2), f"{title}: the angle and the predicted class"
         for part in (slice(None, half), slice(half, None)):
@@ -121,11 +122,6 @@ def draw(kind: str, title: str, seen: Arrays, names: Sequence[str]) -> bytes:
     file = io.BytesIO()
     _sheet(title, strips, margin, names).save(file, "PNG")
     return file.getvalue()
-
-
-def _named(seen: Arrays, names: Sequence[str]) -> list[str]:
-    """The true class of each image, by its name."""
-    return [shortened(names[int(label)], _CAPTION) for label in seen["label"]]
 
 
 def _sheet(title: str, strips: Sequence[Strip], margin: float, names: Sequence[str]) -> Image.Image:
@@ -159,10 +155,10 @@ def _sheet(title: str, strips: Sequence[Strip], margin: float, names: Sequence[s
                 tiles.append(_tile(output[column], side - 2 * _FINE, around))
             for row, tile in enumerate(tiles):
                 sheet.paste(tile, (column * step + _FINE * _GAP // 2, top + row * step + _FINE * _GAP // 2))
-            text, colour = str(caption), "black"
+            text, colour = caption if isinstance(caption, str) else shortened(names[caption], _CAPTION), "black"
             if "predicted" in seen:
                 guess = shortened(names[int(seen["predicted"][column])], _CAPTION)
-                text = f"{caption}\n→ {guess}" if long else f"{caption} → {guess}"
+                text = f"{text}\n→ {guess}" if long else f"{text} → {guess}"
                 colour = "black" if seen["label"][column] == seen["predicted"][column] else "red"
             write.text((column * step + step // 2, top + rows * step), text, colour, font, anchor="ma", align="center")
         top += rows * step + below

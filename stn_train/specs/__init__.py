@@ -4,7 +4,15 @@ Torch-free. Every type refuses unknown keys, wrong types, NaN and values out of 
 those refusals into sentences with file and line.
 """
 
-from stn_train.specs.datasets import DATASETS, ClutterSpec, DatasetSpec, ElasticSpec, PerspectiveSpec
+from stn_train.specs.datasets import (
+    DATASETS,
+    SOURCES,
+    ClutterSpec,
+    DatasetSpec,
+    ElasticSpec,
+    PerspectiveSpec,
+    SourceSpec,
+)
 from stn_train.specs.experiments import (
     RECIPES,
     ExperimentSpec,
@@ -29,7 +37,6 @@ from stn_train.specs.models import (
     baseline_of,
     control_names,
 )
-from stn_train.specs.sources import SOURCES, SourceSpec
 
 __all__ = [
     "CLASSIFIERS",

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from stn_train.specs.datasets import DatasetSpec
+from stn_train.specs.datasets import LARGEST_SIDE, MOST_CLASSES, SOURCES, DatasetSpec, SourceSpec
 from stn_train.specs.fields import (
     Folder,
     LearningRate,
@@ -27,7 +27,6 @@ from stn_train.specs.fields import (
     no_twins,
 )
 from stn_train.specs.models import CLASSIFIERS, ModelSpec, controls_of
-from stn_train.specs.sources import LARGEST_SIDE, MOST_CLASSES, SOURCES, SourceSpec
 
 _SOURCE_SCHEMA: dict[str, Any] = {
     "anyOf": [
@@ -229,8 +228,9 @@ class ExperimentSpec(Spec):
                 raise ValueError(
                     f"{key} does not go with prebuilt data sets, whose digits and images are fixed; leave one out"
                 )
-        for dataset in self.datasets if self.source.classes else ():
-            check_source(dataset, self.source)
+        for dataset in self.datasets:
+            if self.source.classes and (dataset.addition or dataset.clutter is not None):
+                check_source(dataset, self.source)
         trials = trials_of(self.model_copy(update={"seeds": self.seeds[:1]}))
         for trial in trials:
             if trial.training.epochs > MOST_EPOCHS:
@@ -315,7 +315,7 @@ def has_true_pose(dataset: DatasetSpec, source: SourceSpec) -> bool:
 
 def pose_is_known(dataset: DatasetSpec, source: SourceSpec) -> bool:
     """Whether all that has been done to an image is known; of one's own images, taken as they are, nothing is."""
-    return dataset.distorts or source.path is None
+    return source.path is None or dataset.distorts
 
 
 def check_source(dataset: DatasetSpec, source: SourceSpec) -> None:

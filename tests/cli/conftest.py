@@ -18,7 +18,7 @@ import pytest
 from stn_train.cli import main
 
 if TYPE_CHECKING:
-    from stn_train.data.images import ImageSet
+    from stn_train.data.sources import ImageSet
 
 SMALL = """\
 source: digits
@@ -119,8 +119,7 @@ def start(server, tmp_path) -> Start:
 @pytest.fixture(scope="session")
 def few_digits() -> "tuple[ImageSet, ImageSet]":
     """Enough digits to train on and to test; each is shown once an epoch."""
-    from stn_train.data.images import ImageSet
-    from stn_train.data.sources import load_images
+    from stn_train.data.sources import ImageSet, load_images
 
     training, test = load_images("digits")
     return (

@@ -6,8 +6,7 @@ import torch
 
 from stn_train.data.datasets import FixedDataset
 from stn_train.data.distortion import Distortion, sample_distortion
-from stn_train.data.images import ImageSet
-from stn_train.data.sources import load_images
+from stn_train.data.sources import ImageSet, load_images
 from stn_train.evaluation.metrics import LEVELS, held, trained_range
 from stn_train.experiment.robustness import at_every_angle
 from stn_train.models.network import build_model

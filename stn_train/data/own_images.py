@@ -1,14 +1,11 @@
-"""Images with labels, and how one's own are read: an .npz file, a folder for each class, IDX files, .amat files.
+"""How one's own images are read: an .npz file, a folder for each class, IDX files, .amat files.
 
 Whatever does not fit is told by a UserError that names the file.
 """
 
-import gzip
 import hashlib
 import math
-import zlib
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,56 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
 
+from stn_train.data.sources import ImageSet, spellings, unpacked
 from stn_train.errors import UserError
 from stn_train.specs import SourceSpec
-from stn_train.specs.sources import LARGEST_SIDE, LEAST_SIDE, MOST_CLASSES
+from stn_train.specs.datasets import LARGEST_SIDE, LEAST_SIDE, MOST_CLASSES
 from stn_train.storage import arrays_in, at_home
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """One split of a source: `images` (N x C x H x W, uint8) and `labels` (N, int64).
-
-    `repeats` says how often each image appears in an epoch, or in the test variant, each time distorted differently:
-    a small source is shown more often. Image j of the N * repeats shows image j modulo N of these.
-    """
-
-    images: Tensor
-    labels: Tensor
-    repeats: int = 1
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def subset(self, index: Tensor) -> "ImageSet":
-        """The images of these numbers."""
-        return ImageSet(self.images[index], self.labels[index], self.repeats)
-
-    def to(self, device: torch.device) -> "ImageSet":
-        """The same images on a device."""
-        return ImageSet(self.images.to(device), self.labels.to(device), self.repeats)
-
-    @cached_property
-    def ink(self) -> NDArray[np.float64]:
-        """N x 2H x 2, (x, y) in centred pixels: of each of the H rows the leftmost, then the rightmost inked pixel.
-
-        Inked is what has a value above 0 in any channel. A row without ink repeats the image's first inked row, which
-        changes no extent; an image without any counts as one inked pixel in the middle of its frame. Among these points
-        are the corners of the ink's convex hull.
-        """
-        inked: NDArray[np.bool_] = np.any(self.images.cpu().numpy() > 0, axis=1)
-        height, width = inked.shape[1:]
-        inked[~inked.any(axis=(1, 2)), height // 2, width // 2] = True
-        rows = inked.any(axis=2)
-        y = np.where(rows, np.arange(height), rows.argmax(axis=1)[:, None])
-        left = np.take_along_axis(inked.argmax(axis=2), y, axis=1)
-        right = np.take_along_axis(width - 1 - inked[:, :, ::-1].argmax(axis=2), y, axis=1)
-        ends = [np.concatenate([left, right], axis=1), np.concatenate([y, y], axis=1)]
-        return np.stack(ends, axis=2) - (np.array([width, height]) - 1) / 2
 
 
 # --- one's own images -------------------------------------------------------------------------------------------------
@@ -265,12 +220,6 @@ def _read_table(path: Path) -> _Part:
 _NAMES = {"train": ("train",), "test": ("t10k", "test")}
 
 
-def spellings(name: str) -> tuple[str, ...]:
-    """How an IDX file may be called: `train-images-idx3-ubyte`, with a dot before idx, and each gzipped."""
-    dotted = name.replace("-idx", ".idx")
-    return name, dotted, f"{name}.gz", f"{dotted}.gz"
-
-
 def _idx_files(folder: Path) -> dict[str, Path]:
     """The IDX files of one's own in a folder, by `train images`, `train labels`, `test images` and `test labels`."""
     kinds = {"images": ("idx3", "idx4"), "labels": ("idx1",)}
@@ -322,19 +271,6 @@ def read_idx(path: Path) -> Array:
             f"{path} is damaged: its header tells of {' x '.join(map(str, shape))} bytes, and it has others"
         )
     return np.frombuffer(content, np.uint8, offset=begin).reshape(shape)
-
-
-def unpacked(path: Path, size: int, mend: str) -> bytes:
-    """The first `size` bytes of a file, gzipped or not, or as many as it has; `mend` ends a sentence on damage."""
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            return (gzip.GzipFile(fileobj=file) if packed else file).read(size)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{path} is damaged: {error}{mend}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
 # --- a folder for each class ------------------------------------------------------------------------------------------
