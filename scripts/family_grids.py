@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from stn_train import FAMILIES, bilinear_sampler, load_digits
+from stn_train import FAMILIES, bilinear_sampler, load_images
 
 SIZE = 28
 TILT = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.4]
@@ -93,9 +93,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path, help="the PNG file to write")
     picture = parser.parse_args().picture
-    digits, _ = load_digits("digits")
+    digits, _ = load_images("digits")
     four = int((digits.labels == 4).int().argmax())
-    image = digits.images[four][None, None].double() / 255
+    image = digits.images[four][None].double() / 255
     figure = Figure(figsize=(11, 9), layout="constrained")
     axes = figure.subplots(4, 6)
     for index, example in enumerate(EXAMPLES):

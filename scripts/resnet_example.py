@@ -16,7 +16,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn_train import insert_transformer, load_digits
+from stn_train import insert_transformer, load_images
 from stn_train.data.datasets import OnlineDataset, make_fixed_dataset
 from stn_train.specs import DATASETS, DatasetSpec
 
@@ -68,7 +68,7 @@ def main() -> None:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spec = DatasetSpec.model_validate(asked.dataset)
-    training, test = (split.subset(torch.arange(len(split))[: asked.digits]) for split in load_digits(asked.source))
+    training, test = (split.subset(torch.arange(len(split))[: asked.digits]) for split in load_images(asked.source))
     data = OnlineDataset(spec, training.to(device))
     variant, *_ = make_fixed_dataset(spec, test, "test")
     for transformed in (False, True):

@@ -85,12 +85,13 @@ def measured(trial: TrialSpec, family: Family, pose: Pose, runtime: Runtime) -> 
     """The report's measures of what rotation is left, by key, on the test images of a trial's dataset."""
     dataset, fixed = trial.dataset, load_fixed(trial, trial.dataset, runtime)
     again, *_ = make_fixed_dataset(dataset, fixed.digits, "test", TEST_SEED + 1)
-    stages = [SpatialTransformer(nn.Identity(), family, (28, 28))]
+    stages = [SpatialTransformer(nn.Identity(), family, trial.source.size)]
     thetas = [pose(dataset, each) for each in (fixed, again)]
-    once = rotations(maps_of(dataset, stages, fixed.theta, thetas[:1]))
-    twice = rotations(maps_of(dataset, stages, torch.cat([fixed.theta, again.theta]), [torch.cat(thetas)]))
+    once = rotations(maps_of(dataset, stages, fixed.theta, thetas[:1], trial.source.size))
+    both = torch.cat([fixed.theta, again.theta])
+    twice = rotations(maps_of(dataset, stages, both, [torch.cat(thetas)], trial.source.size))
     digit = torch.cat([fixed.digit, again.digit])
-    left = turns_left(once, twice, fixed.labels, digit, HALF_TURNS[trial.source])
+    left = turns_left(once, twice, fixed.labels, digit, HALF_TURNS.get(trial.source.name, ()))
     return dict(zip(TURNS, left, strict=True)) | {"turn_large": None if left[1] is None else 100 * left[1]}
 
 

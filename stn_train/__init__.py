@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stn_train.config import load_config
     from stn_train.data.datasets import render
     from stn_train.data.distortion import sample_distortion
-    from stn_train.data.sources import load_digits
+    from stn_train.data.sources import load_images
     from stn_train.geometry import FAMILIES, Family, bilinear_sampler, thin_plate_spline
     from stn_train.models.localisation import LOCALISATIONS
     from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
@@ -34,7 +34,7 @@ _HOMES = {
     "stn_train.geometry": ["FAMILIES", "Family", "bilinear_sampler", "thin_plate_spline"],
     "stn_train.models.localisation": ["LOCALISATIONS"],
     "stn_train.models.transformer": ["ParallelTransformers", "SpatialTransformer"],
-    "stn_train.data.sources": ["load_digits"],
+    "stn_train.data.sources": ["load_images"],
     "stn_train.data.distortion": ["sample_distortion"],
     "stn_train.data.datasets": ["render"],
     "stn_train.specs": ["DatasetSpec"],
@@ -54,7 +54,7 @@ __all__ = [
     "evaluate",
     "insert_transformer",
     "load_config",
-    "load_digits",
+    "load_images",
     "load_network",
     "load_run",
     "make_dataset",

@@ -6,6 +6,7 @@ Torch-free. A configuration is a file, or one of those shipped with the package,
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -16,7 +17,19 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from stn_train.errors import RENAMED, UserError, did_you_mean
-from stn_train.specs import CLASSIFIERS, DATASETS, MODELS, RECIPES, DatasetSpec, ExperimentSpec, ModelSpec, Spec
+from stn_train.specs import (
+    CLASSIFIERS,
+    DATASETS,
+    DIGIT,
+    MODELS,
+    RECIPES,
+    SOURCES,
+    DatasetSpec,
+    ExperimentSpec,
+    ModelSpec,
+    SourceSpec,
+    Spec,
+)
 from stn_train.yaml_nodes import EXPONENT, TAG, Loc, YamlValues, dotted, override, read, short, show
 
 S = TypeVar("S", bound=Spec)
@@ -24,15 +37,28 @@ S = TypeVar("S", bound=Spec)
 
 @overload
 def load_config(
-    config: str, overrides: Sequence[str] = ..., called: Mapping[str, str] | None = ...
+    config: str,
+    overrides: Sequence[str] = ...,
+    called: Mapping[str, str] | None = ...,
+    *,
+    as_read: SourceSpec | None = ...,
 ) -> ExperimentSpec: ...
 @overload
-def load_config(config: str, overrides: Sequence[str] = ..., *, kind: type[S]) -> S: ...
+def load_config(
+    config: str,
+    overrides: Sequence[str] = ...,
+    called: Mapping[str, str] | None = ...,
+    *,
+    kind: type[S],
+    as_read: SourceSpec | None = ...,
+) -> S: ...
 def load_config(
     config: str,
     overrides: Sequence[str] = (),
     called: Mapping[str, str] | None = None,
+    *,
     kind: type[Spec] = ExperimentSpec,
+    as_read: SourceSpec | None = None,
 ) -> Spec:
     """What a configuration describes: with a `task` key a ColocalisationSpec, without one an ExperimentSpec.
 
@@ -40,6 +66,8 @@ def load_config(
     a YAML value, and are laid over it in turn; `called` says what a sentence calls those that were not written as
     `--set KEY=VALUE`. An override that sets another recipe takes it whole, without the file's changes to its own
     recipe. Without a `name` key, it is named after the file. `kind` is what it has to describe; Spec for either.
+    `as_read` stands in for its source, where that is the user's own images and these have been read; until then they
+    are taken to be as large as MNIST's (see `read_config` in experiment/runtime.py).
 
     Raises UserError where the file cannot be found or understood, or describes something else.
     """
@@ -62,6 +90,8 @@ def load_config(
         _forget_changes_to_the_recipe(source)
     for text in overrides:
         override(source, text, (called or {}).get(text))
+    if as_read is not None:
+        source.value["source"] = as_read
     if "name" not in source.value:
         source.value["name"] = path.stem
         source.places["name",] = f"{path} (named after its file, since it has no `name` key)"
@@ -75,8 +105,11 @@ def load_config(
         (what, command), (other, _) = tasks if found is ExperimentSpec else tasks[::-1]
         way_out = f"`stn-train {command} --config {config}` is for it"
         raise UserError(f"{config} describes {what}, not {other}; {way_out}")
+    frame = DIGIT, DIGIT
+    with suppress(ValidationError):  # of which the whole's validation tells
+        frame = SourceSpec.model_validate(source.value.get("source", "mnist")).size
     try:
-        return found.model_validate(source.value)
+        return found.model_validate(source.value, context={"frame": frame})
     except ValidationError as error:
         raise UserError(*_complaints(found, source, error.errors(include_url=False, include_input=False))) from None
 
@@ -96,10 +129,13 @@ def shipped() -> dict[str, Path]:
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
 
 
-def validated(kind: type[S], value: object) -> S:
-    """A spec from what an entry of a configuration would say. Raises UserError, a sentence for each mistake."""
+def validated(kind: type[S], value: object, frame: tuple[int, int] = (DIGIT, DIGIT)) -> S:
+    """A spec from what an entry of a configuration would say, of images of this size (H, W).
+
+    Raises UserError, a sentence for each mistake.
+    """
     try:
-        return kind.model_validate(value)
+        return kind.model_validate(value, context={"frame": frame})
     except ValidationError as error:
         found = _causes(error.errors(include_url=False))
         wrong = (f"{dotted(one['loc'])}: {_wrong(kind, one, one['loc'], one['input'])}" for one in found)
@@ -124,7 +160,7 @@ def _commented(spec: Spec, indent: str, explained: set[tuple[type[Spec], str]]) 
             start = f"{indent}# "
             yield from textwrap.wrap(field.description, 100, initial_indent=start, subsequent_indent=start)
         explained.add((type(spec), key))
-        if isinstance(value, Spec):
+        if isinstance(value, Spec) and not isinstance(value, SourceSpec):
             yield f"{indent}{key}:"
             yield from _commented(value, f"{indent}  ", explained)
         elif isinstance(value, tuple) and value and isinstance(value[0], Spec):
@@ -147,6 +183,11 @@ class _Dumper(yaml.SafeDumper):
         if isinstance(data, tuple):
             flat = not any(isinstance(entry, Spec | tuple) for entry in data)
             return self.represent_sequence(f"{TAG}seq", data, flow_style=flat)
+        if isinstance(data, SourceSpec):
+            known = data.model_dump(exclude_defaults=True)
+            return (
+                super().represent_data(known) if isinstance(known, str) else self.represent_mapping(f"{TAG}map", known)
+            )
         if isinstance(data, Spec):
             fields = type(data).model_fields
             shown = {key: below for key, below in data if below is not None or fields[key].default is not None}
@@ -245,6 +286,8 @@ def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
             return f"there is no key {show(loc[-1])} here{_where_it_belongs(kind, loc)}"
         case "model_type" if not loc or isinstance(loc[-1], int):
             return f"expected a preset's name or a mapping, not {shown}"
+        case "model_type" if loc[-1:] == ("source",):
+            return f"expected one of {', '.join(SOURCES)}, or the path of your own images, not {shown}"
         case "model_type":
             return f"expected a mapping, not {shown}; its keys are {', '.join(_spec_at(kind, loc).model_fields)}"
         case "tuple_type" if _is_list(kind, loc):

@@ -22,6 +22,7 @@ from torch import nn
 
 from stn_train.config import validated
 from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
+from stn_train.data.own_images import read_images
 from stn_train.data.sources import load_split
 from stn_train.errors import TrialError, UserError, did_you_mean
 from stn_train.evaluation.prediction import Prediction
@@ -31,7 +32,15 @@ from stn_train.models import insert
 from stn_train.models import network as networks
 from stn_train.models.network import Network
 from stn_train.run_folder import RunFolder, TrialFolder, unnumbered
-from stn_train.specs import DatasetSpec, ExperimentSpec, ModelSpec, Source, TrialSpec, trials_of
+from stn_train.specs import (
+    DatasetSpec,
+    ExperimentSpec,
+    ModelSpec,
+    SourceSpec,
+    TrialSpec,
+    check_source,
+    trials_of,
+)
 from stn_train.statistics import Estimate, error_over_seeds
 
 if TYPE_CHECKING:
@@ -104,7 +113,7 @@ class Run:
         import pandas as pd
 
         trial, files = self._trial(dataset, model, seed)
-        arrays = files.load_predictions(trial.dataset.channels)
+        arrays = files.load_predictions(trial.dataset.addition)
         columns: dict[str, NDArray[Any]] = {"label": arrays["label"], "predicted": arrays["predicted"]}
         columns |= _columns("digit", arrays["digit"])
         for number, theta in enumerate(unnumbered("theta", arrays)):
@@ -188,21 +197,21 @@ def run(
     """
     from tqdm.auto import tqdm
 
-    from stn_train.config import load_config
     from stn_train.experiment.run import open_run, run_trials
-    from stn_train.experiment.runtime import open_runtime
+    from stn_train.experiment.runtime import open_runtime, read_config
     from stn_train.report.write import report_run
 
     overrides = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
     if seeds is not None:
         overrides.append(f"seeds={json.dumps(list(seeds))}")
-    experiment = load_config(str(config), overrides)
+    experiment, images = read_config(str(config), overrides, data_root=None if data_root is None else str(data_root))
     trials = trials_of(experiment, only)
     if not trials:
         raise UserError(f"only={only!r} matches no dataset/model of {config}")
     folder = RunFolder(Path(output_dir) if output_dir else Path("runs") / experiment.name)
     root = str(data_root) if data_root else experiment.data_root
     runtime = replace(open_runtime(device, threads, root, experiment.prebuilt), robustness=experiment.robustness)
+    runtime.loaded.update(images)
     everything = open_run(experiment, trials, folder, runtime)
     done, failed = 0, []
     with tqdm(total=sum(trial.training.epochs for trial in trials), unit="epoch", disable=quiet) as bar:
@@ -233,23 +242,31 @@ def load_run(path: str | Path | None = None) -> Run:
 def make_dataset(
     dataset: str | Mapping[str, Any] | DatasetSpec,
     split: Split = "test",
-    source: Source = "mnist",
+    source: str | SourceSpec = "mnist",
     data_root: str | Path | None = None,
     seed: int | None = None,
 ) -> FixedDataset:
-    """The digits of a split, each distorted once: a torch Dataset of (image, label), for DataLoader and `evaluate`.
+    """The images of a split, each distorted once: a torch Dataset of (image, label), for DataLoader and `evaluate`.
 
-    dataset: a preset's name, or what a configuration's entry of `datasets` says. source: mnist, fashion_mnist, kmnist,
-    or digits, which needs no download. seed: that of a run's test images, or for the training split 0, if not given. An
-    image is C x H x W, float32 from 0 to 1; `.images` (M x C x H x W, uint8), `.labels` (M) and `.theta` (M x p, from
-    the canvas to the digit's frame, normalised) hold all of them. Raises UserError for an unknown dataset, and where
-    the digits cannot be had.
+    dataset: a preset's name, or what a configuration's entry of `datasets` says. source: a name, as mnist, or digits,
+    which needs no download; or the path of images of your own. seed: that of a run's test images, or for the training
+    split 0, if not given. An image is C x H x W, float32 from 0 to 1; `.images` (M x C x H x W, uint8), `.labels` (M)
+    and `.theta` (M x p, from the canvas to the digit's frame, normalised) hold all of them. Raises UserError for an
+    unknown dataset, and where the images cannot be had, or do not fit.
     """
-    for kind, name, known in (("source", source, get_args(Source)), ("split", split, get_args(Split))):
-        if name not in known:
-            raise UserError(f"there is no {kind} {name!r}{did_you_mean(name, known)}")
-    spec = validated(DatasetSpec, dataset)
-    digits = load_split(source, split, None if data_root is None else str(data_root))
+    if split not in get_args(Split):
+        raise UserError(f"there is no split {split!r}{did_you_mean(split, get_args(Split))}")
+    known, root = validated(SourceSpec, source), None if data_root is None else str(data_root)
+    if known.path is None:
+        digits = load_split(known, split, root)
+    else:
+        known, *both = read_images(known, root)
+        digits = both[split == "test"]
+    spec = validated(DatasetSpec, dataset, known.size)
+    try:
+        check_source(spec, known)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     drawn = seed if seed is not None else TEST_SEED if split == "test" else 0
     return make_fixed_dataset(spec, digits, split, drawn)[0]
 

@@ -8,9 +8,9 @@ runs/<experiment>/
     metrics.jsonl     EpochRecord      one line an epoch
     timing.json       Timing
     environment.json                   versions, device, threads and commit that it was trained with, at last
-    predictions.npz                    predicted, label, digit (each M; digit M x 2 with two channels); theta (M x p),
-                                       theta_1, theta_2, ... of the transformers, where there are any, in the order of
-                                       the forward pass
+    predictions.npz                    predicted, label, digit (each M; digit M x 2 where images show two);
+                                       theta (M x p), theta_1, theta_2, ... of the transformers, where there are any,
+                                       in the order of the forward pass
     examples.npz, means.npz, rotation_sweep.npz, training.npz
                                        what pictures are drawn from, only with a localisation network at the input
     alignment.json    AlignmentMetrics (evaluation/metrics.py) only with one digit an image, and a transformer at the
@@ -85,7 +85,7 @@ class TrialResult(Spec):
 
     @model_validator(mode="after")
     def _adds_up(self) -> "TrialResult":
-        classes = self.trial.dataset.classes
+        classes = self.trial.classes
         if [len(row) for row in self.confusion] != [classes] * classes:
             raise ValueError(f"its confusion is not {classes} x {classes}")
         images = sum(map(sum, self.confusion))
@@ -178,11 +178,11 @@ class TrialFolder:
         except ValidationError as error:
             raise UserError(f"{self.metrics} is damaged: {error.errors()[0]['msg']}; {self.anew}") from None
 
-    def load_predictions(self, channels: int) -> dict[str, NDArray[np.generic]]:
-        """Of images with so many channels. Raises UserError where the file is missing or damaged."""
-        digit = "i M" if channels == 1 else "i MC"
+    def load_predictions(self, addition: bool) -> dict[str, NDArray[np.generic]]:
+        """Of images that show one digit, or two to be added. Raises UserError where the file is missing or damaged."""
+        digit = "i MD" if addition else "i M"
         axes = {"predicted": "i M", "label": "i M", "digit": digit, "theta?": "f Mp"}
-        return storage.read_arrays(self.predictions, self.anew, axes, {"C": channels})
+        return storage.read_arrays(self.predictions, self.anew, axes, {"D": 2})
 
     def load_gallery(
         self, kinds: Sequence[Gallery] = get_args(Gallery)

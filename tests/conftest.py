@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from stn_train.data.sources import Digits
+    from stn_train.data.sources import ImageSet
 
 # Read by torch when it is first imported: on small tensors, more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
-def real_digits() -> "tuple[Digits, Digits]":
+def real_digits() -> "tuple[ImageSet, ImageSet]":
     """MNIST where STN_TRAIN_DATA names a folder that has it, else the bundled digits: training and test split."""
-    from stn_train.data.sources import load_digits
+    from stn_train.data.sources import load_images
 
     folder = Path(os.environ.get("STN_TRAIN_DATA", "/nowhere"))
-    return load_digits("mnist" if (folder / "MNIST/raw").is_dir() else "digits", str(folder))
+    return load_images("mnist" if (folder / "MNIST/raw").is_dir() else "digits", str(folder))
 
 
 @pytest.fixture(scope="session")

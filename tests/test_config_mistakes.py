@@ -120,7 +120,7 @@ TYPES = [
     (M + "transformer: {before: []}\n", ":5: models.0.transformer.before", "at least 1"),
     (M + "transformer: {supersampling: true}\n", ":5: models.0.transformer.supersampling", "a whole number"),
     (M + "tta_angles: 15\n", ":5: models.0.tta_angles", "a list", "[15]"),
-    (BASE + "source: [mnist]\n", ":3: source", "mnist, fashion_mnist, kmnist, digits"),
+    (BASE + "source: [mnist]\n", ":3: source", "mnist, fashion_mnist, kmnist, qmnist"),
 ]
 VALUES = [
     (BASE + "epoch_multiplier:\n  fnc: 5\n", ":4: epoch_multiplier.fnc", "did you mean 'fcn'?"),

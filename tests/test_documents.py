@@ -16,7 +16,7 @@ import typer
 from stn_train import SpatialTransformer
 from stn_train.cli import app
 from stn_train.config import dump_commented, load_config
-from stn_train.data.sources import load_digits
+from stn_train.data.sources import load_images
 from stn_train.specs import ExperimentSpec, Spec, trials_of
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +89,7 @@ def test_every_script_exists(script):
 @pytest.mark.parametrize("document", ["README.md", "python.md"])
 def test_the_documents_python_does_what_it_says(document, tmp_path, monkeypatch):
     """All of it, in order, in one folder; of the bundled digits, few are enough."""
-    training, test = (digits.subset(torch.arange(400)) for digits in load_digits("digits"))
+    training, test = (digits.subset(torch.arange(400)) for digits in load_images("digits"))
     monkeypatch.setattr("stn_train.data.sources._scikit_digits", lambda: (training, test))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import stn_train as st
-from stn_train.data.sources import load_digits
+from stn_train.data.sources import load_images
 from stn_train.errors import TrialError, UserError
 
 CALLS = {
@@ -32,7 +32,7 @@ CALLS = {
     "insert_transformer": "st.insert_transformer(torch.nn.ReLU(), image=(1, 28, 28))",
     "evaluate": "st.evaluate(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10)), data)",
     "load_network": "st.load_network('run/trials/rts/cnn_paper/seed-0/checkpoint.pt')",
-    "load_digits": "st.load_digits('digits')",
+    "load_images": "st.load_images('digits')",
     "a mistake": "st.run('quickstart', device='nonsense', threads=2, output_dir='none')",
 }
 """Each function of the door, called in a process of its own that has only imported what a notebook does first."""
@@ -125,7 +125,7 @@ def test_each_call_leaves_the_callers_state_as_it_was(tmp_path):
 @pytest.fixture(scope="module", autouse=True)
 def few_digits() -> Iterator[None]:
     """Of the bundled digits, few enough to train on in a second."""
-    training, test = load_digits("digits")
+    training, test = load_images("digits")
     few = (training.subset(torch.arange(480)), replace(test.subset(torch.arange(120)), repeats=2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stn_train.data.sources._scikit_digits", lambda: few)

@@ -15,7 +15,7 @@ from benchmark.rows import Row, Setting, Target
 from benchmark.timing import Work, side_by_side
 from stn_train.data.datasets import OnlineDataset
 from stn_train.data.distortion import Distortion, distortion_family, sample_distortion
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.geometry import MatrixFamily, ThinPlateSpline
 from stn_train.specs import DIGIT, DatasetSpec
 
@@ -27,7 +27,7 @@ WORKERS = 2
 class PilDigits(Dataset[tuple[Any, int]]):
     """Digits as torchvision's data sets give them: an image of PIL's at a time, transformed, and its label."""
 
-    def __init__(self, digits: Digits, transform: Callable[[Image.Image], Any]) -> None:
+    def __init__(self, digits: ImageSet, transform: Callable[[Image.Image], Any]) -> None:
         self.digits = digits
         self.transform = transform
 
@@ -35,11 +35,11 @@ class PilDigits(Dataset[tuple[Any, int]]):
         return len(self.digits)
 
     def __getitem__(self, number: int) -> tuple[Any, int]:
-        image = Image.fromarray(self.digits.images[number].numpy())
+        image = Image.fromarray(self.digits.images[number, 0].numpy())
         return self.transform(image), int(self.digits.labels[number])
 
 
-def _epochs(setting: Setting, name: str, digits: Digits) -> Work:
+def _epochs(setting: Setting, name: str, digits: ImageSet) -> Work:
     """Makes the images of one epoch after another, as a training does."""
     data = OnlineDataset(DatasetSpec.model_validate(name), digits.to(setting.runtime.device))
     epochs = count()
@@ -57,7 +57,7 @@ def _against_torchvision(setting: Setting) -> list[float]:
     spec = DatasetSpec.model_validate("rts")
     assert spec.rotation is not None
     margin = (spec.canvas[0] - DIGIT) // 2
-    placed = Digits(F.pad(digits.images, [margin] * 4), digits.labels)
+    placed = ImageSet(F.pad(digits.images, [margin] * 4), digits.labels)
     share = margin / spec.canvas[0]
     distort = transforms.RandomAffine(
         spec.rotation, (share, share), spec.scale, interpolation=transforms.InterpolationMode.BILINEAR
@@ -93,7 +93,7 @@ def _against_sampling(name: str) -> Callable[[Setting], list[float]]:
     return measure
 
 
-def _bare(spec: DatasetSpec, digits: Digits, drawn: Distortion, device: torch.device) -> Work:
+def _bare(spec: DatasetSpec, digits: ImageSet, drawn: Distortion, device: torch.device) -> Work:
     """Samples one batch: on a grid of `affine_grid` for RTS, else on a ready one, after the product that P and E need.
 
     A projective grid is a product of every pixel's (x, y, 1), and a spline's one of every pixel's weights, of which

@@ -14,7 +14,6 @@ from stn_train.evaluation.classify import classify
 from stn_train.experiment.runtime import open_runtime
 from stn_train.experiment.trial import network_of
 from stn_train.models.network import precision_on
-from stn_train.specs import Source
 from stn_train.training.loop import TrainingState, train
 
 _STEPS = 24
@@ -44,7 +43,7 @@ def _memory(setting: Setting) -> list[float]:
     return [int(_python("-c", _PEAK, code)) / 1e9]
 
 
-def short_run(source: Source, data_root: str | None, device: str, threads: int) -> None:
+def short_run(source: str, data_root: str | None, device: str, threads: int) -> None:
     """Train the CNN on RTS for a few steps of an epoch of 60,000 digits, and evaluate it on 10,000 images."""
     setting = Setting(open_runtime(device, threads, data_root, None), source)
     trial, runtime = TRIALS["cnn"], setting.runtime

@@ -10,9 +10,8 @@ from typing import Literal
 import torch
 
 from benchmark.timing import Clock, clock_of
-from stn_train.data.sources import DATA_VARIABLE, Digits, find_files, load_digits
+from stn_train.data.sources import DATA_VARIABLE, ImageSet, find_files, load_images
 from stn_train.experiment.runtime import Runtime
-from stn_train.specs import Source
 from stn_train.storage import at_home
 
 TRAINING_DIGITS = 60_000
@@ -23,14 +22,14 @@ class Setting:
     """What all rows share: where is computed, and on the digits of which source."""
 
     runtime: Runtime
-    source: Source
+    source: str
 
     @cached_property
-    def digits(self) -> Digits:
+    def digits(self) -> ImageSet:
         """60,000 training digits; those of a smaller source over and over, so that an epoch is as long as MNIST's."""
-        training, _ = load_digits(self.source, self.runtime.data_root)
+        training, _ = load_images(self.source, self.runtime.data_root)
         again = torch.arange(TRAINING_DIGITS) % len(training)
-        return Digits(training.images[again], training.labels[again])
+        return ImageSet(training.images[again], training.labels[again])
 
     @property
     def clock(self) -> Clock:
@@ -38,7 +37,7 @@ class Setting:
         return clock_of(self.runtime.device)
 
 
-def source_at_hand(data_root: str | None) -> Source:
+def source_at_hand(data_root: str | None) -> str:
     """MNIST where `data_root`, or else the environment, names a folder that has it; else the bundled digits."""
     folder = data_root or os.environ.get(DATA_VARIABLE)
     return "mnist" if folder and find_files("mnist", at_home(folder)) else "digits"

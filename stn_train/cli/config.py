@@ -133,6 +133,10 @@ def _product(config: str, overrides: Sequence[str], allow_imports: bool) -> str:
     if isinstance(spec, ExperimentSpec):
         from stn_train.experiment.run import check_imports, check_trials
 
+        if spec.source.path is not None:
+            from stn_train.experiment.runtime import read_config
+
+            spec, _ = read_config(config, overrides)
         if not allow_imports:
             check_imports(spec, config)
         check_trials(trials_of(spec), spec.prebuilt)

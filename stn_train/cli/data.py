@@ -8,7 +8,7 @@ import typer
 from stn_train.cli.common import Config, DataRoot, Overrides, a_path, a_picture
 
 if TYPE_CHECKING:
-    from stn_train.data.sources import Digits
+    from stn_train.data.sources import ImageSet
     from stn_train.specs import ExperimentSpec
 
 app = typer.Typer(help="Build or preview the distorted digits.", no_args_is_help=True)
@@ -58,15 +58,16 @@ def preview(
     from stn_train.report.preview import contact_sheet
 
     experiment, _, test = _load(config, overrides, data_root)
-    save_figure(contact_sheet(list(experiment.datasets), test), output)
+    save_figure(contact_sheet(list(experiment.datasets), test, experiment.source.classes), output)
     typer.echo(f"wrote {output}")
 
 
-def _load(config: str, overrides: list[str] | None, data_root: str | None) -> "tuple[ExperimentSpec, Digits, Digits]":
-    from stn_train.config import load_config
+def _load(
+    config: str, overrides: list[str] | None, data_root: str | None
+) -> "tuple[ExperimentSpec, ImageSet, ImageSet]":
+    from stn_train.data.sources import load_images
+    from stn_train.experiment.runtime import read_config
 
-    experiment = load_config(config, overrides or ())
-
-    from stn_train.data.sources import load_digits
-
-    return experiment, *load_digits(experiment.source, data_root or experiment.data_root)
+    experiment, images = read_config(config, overrides or (), data_root=data_root)
+    train, test = images.values() or load_images(experiment.source, data_root or experiment.data_root)
+    return experiment, train, test

@@ -23,6 +23,7 @@ from stn_train.cli.common import (
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
+    from stn_train.data.sources import ImageSet
     from stn_train.experiment.runtime import Runtime
     from stn_train.run_folder import RunFolder
     from stn_train.specs import ExperimentSpec, TrialSpec
@@ -63,7 +64,7 @@ def run(
 
     if as_json and not dry_run:
         raise UserError("--json goes with --dry-run; `stn-train status RUN` and report.json tell of what was trained")
-    experiment, trials = _planned(config, overrides or [], seeds, only, validate)
+    experiment, trials, images = _planned(config, overrides or [], seeds, only, validate, data_root)
     if not allow_imports:
         check_imports(experiment, config)
     if tensorboard:
@@ -77,6 +78,7 @@ def run(
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
     runtime = open_runtime(device, threads, data_root or experiment.data_root, experiment.prebuilt)
     runtime = replace(runtime, robustness=experiment.robustness)
+    runtime.loaded.update(images)
     if dry_run:
         typer.echo(_plan(trials, folder, runtime, as_json, quiet))
         return
@@ -92,10 +94,11 @@ def run(
 
 
 def _planned(
-    config: str, overrides: list[str], seeds: str | None, only: str, validate: bool
-) -> "tuple[ExperimentSpec, list[TrialSpec]]":
-    """The experiment that the options ask for, and those of its trials that are to be run."""
+    config: str, overrides: list[str], seeds: str | None, only: str, validate: bool, data_root: str | None
+) -> "tuple[ExperimentSpec, list[TrialSpec], dict[object, ImageSet]]":
+    """The experiment that the options ask for, those of its trials that are to be run, and images that were read."""
     from stn_train.config import load_config
+    from stn_train.experiment.runtime import read_config
     from stn_train.specs import trials_of
 
     options: dict[str, str] = {}
@@ -103,13 +106,16 @@ def _planned(
         options[f"seeds={_seed_list(seeds)}"] = f"--seeds {seeds}"
     if validate:
         options["validation=true"] = "--validate"
-    experiment = load_config(config, [*overrides, *options], called=options)
+    experiment = load_config(config, [*overrides, *options], options)
+    images: dict[object, ImageSet] = {}
+    if not experiment.source.classes:
+        experiment, images = read_config(config, [*overrides, *options], options, data_root)
     trials = trials_of(experiment, only)
     if not trials:
         first = trials_of(experiment)[0]
         known = f"{first.dataset.name}/{first.model.name}"
         raise UserError(f"--only {only} matches no dataset/model of {config}, which has for instance {known}")
-    return experiment, trials
+    return experiment, trials, images
 
 
 def _train(

@@ -59,15 +59,16 @@ def tune(
 
     For instance: stn-train tune quickstart --trials 8 --epochs 2
     """
-    from stn_train.config import load_config
     from stn_train.experiment.run import check_imports
-    from stn_train.experiment.runtime import open_runtime
+    from stn_train.experiment.runtime import open_runtime, read_config
     from stn_train.experiment.tune import on_one_dataset
 
-    experiment = on_one_dataset(load_config(config, overrides or ()), dataset)
+    experiment, images = read_config(config, overrides or (), data_root=data_root)
+    experiment = on_one_dataset(experiment, dataset)
     if not allow_imports:
         check_imports(experiment, config)
     runtime = open_runtime(device, threads, data_root or experiment.data_root)
+    runtime.loaded.update(images)
     folder = output_dir or Path("runs") / f"{experiment.name}-tuning"
     tried = _search(experiment, trials, epochs, folder, runtime, quiet)
     typer.echo(f"{trials} settings of each model on {experiment.datasets[0].name}; error in % on validation digits:\n")

@@ -111,12 +111,12 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
     yield from drawings(trial, {kind: arrays for kind, arrays in seen.items() if kind in wanted})
     if "confusion" in wanted:
         title = f"Confusion of {model} on {dataset}"
-        counts = predictions.confusion(fixed.labels, trial.dataset.classes).numpy()
+        counts = predictions.confusion(fixed.labels, trial.classes).numpy()
         yield Drawing(
             "confusion",
             dataset,
             title,
             f"confusion_{model}@{dataset}.png",
             "percent of each true class",
-            figure_file(confusions(title, {model: counts})),
+            figure_file(confusions(title, {model: counts}, trial.class_names)),
         )

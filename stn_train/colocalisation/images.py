@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stn_train.data.datasets import TEST_SEED, render, whole_batches
 from stn_train.data.distortion import Split, sample_distortion
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.geometry import ATTENTION
 from stn_train.specs import DIGIT, DatasetSpec
 
@@ -21,12 +21,12 @@ class OneClass:
     """The images of a dataset that show digits of one class; distorted on the device where the digits lie."""
 
     spec: DatasetSpec
-    digits: Digits
+    digits: ImageSet
     members: Tensor
     """The numbers of the images of the class, on the CPU."""
 
     @staticmethod
-    def of(spec: DatasetSpec, digits: Digits, label: int, device: torch.device) -> "OneClass":
+    def of(spec: DatasetSpec, digits: ImageSet, label: int, device: torch.device) -> "OneClass":
         """From digits of all classes on the CPU."""
         members = (digits.labels == label).repeat(digits.repeats).nonzero()[:, 0]
         return OneClass(spec, digits.to(device), members)

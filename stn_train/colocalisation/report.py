@@ -124,7 +124,7 @@ def write_colocalisation_report(spec: ColocalisationSpec, folder: Colocalisation
     }
     write(
         document,
-        json_text({"format": 2, "name": spec.name, "source": spec.source, "rows": [asdict(row) for row in rows]})
+        json_text({"format": 2, "name": spec.name, "source": spec.source.label, "rows": [asdict(row) for row in rows]})
         + "\n",
     )
     text = markdown("colocalisation.j2", **said)
@@ -154,7 +154,7 @@ def _found(spec: ColocalisationSpec, dataset: DatasetSpec, label: int | None, re
 
 def _of_the_paper(spec: ColocalisationSpec, dataset: DatasetSpec) -> tuple[int, ...]:
     """The paper's percentage for each class; of T and TC on its canvas, with its clutter, or nothing."""
-    if spec.source != "mnist" or dataset.canvas != (84, 84) or dataset.translation != (-1, 1):
+    if spec.source.name != "mnist" or dataset.canvas != (84, 84) or dataset.translation != (-1, 1):
         return ()
     if dataset.clutter is None:
         return (100,)

@@ -13,7 +13,7 @@ from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.colocalisation.training import Encoder, build_localiser, train_localiser
 from stn_train.config import dump, load_config
 from stn_train.data.datasets import hold_out
-from stn_train.data.sources import Digits, load_digits
+from stn_train.data.sources import ImageSet, load_images
 from stn_train.errors import Stopped, TrialError, UserError
 from stn_train.experiment.load import load_network
 from stn_train.experiment.run import check_same_trial, check_trials, differences
@@ -83,7 +83,7 @@ def run_colocalisation(
         storage.write_record(folder.environment, environment(runtime))
         yield from _train_encoder(spec.encoder_trial, folder.encoder, runtime, stop)
         encoder = Encoder(load_network(folder.encoder.checkpoint).classifier).to(runtime.device)
-        train, scored = load_digits(spec.source, runtime.data_root)
+        train, scored = load_images(spec.source, runtime.data_root)
         if spec.validation:
             train, scored = hold_out(train)
         for cell in pending:
@@ -124,8 +124,8 @@ def _run_cell(
     folder: ColocalisationFolder,
     runtime: Runtime,
     encoder: Encoder,
-    train: Digits,
-    scored: Digits,
+    train: ImageSet,
+    scored: ImageSet,
     stop: Callable[[], bool],
 ) -> Iterator[ColocalisationProgress]:
     """Train a localiser on a class's training digits, and measure it on the fixed images of the others."""

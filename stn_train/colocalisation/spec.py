@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from stn_train.specs.datasets import DatasetSpec
-from stn_train.specs.experiments import MOST, RECIPES, Seed, Source, TrainingSpec, TrialSpec
+from stn_train.specs.datasets import DatasetSpec, SourceSpec
+from stn_train.specs.experiments import MOST, RECIPES, SOURCE_FIELD, Seed, Source, TrainingSpec, TrialSpec
 from stn_train.specs.fields import DIGIT, Folder, Name, Parameters, Spec, no_twins
 from stn_train.specs.models import Localisation, ModelSpec
 
@@ -60,8 +60,8 @@ class ColocalisationSpec(Spec):
 
     task: Literal["colocalisation"] = Field(description="tells it from an experiment")
     name: Name = Field(description="what the folder of its results is called; the file's name if not given")
-    source: Source = Field("mnist", description="where the digits come from; `digits` needs no network")
-    data_root: Folder | None = Field(None, description="folder of the digits, as torchvision lays it out")
+    source: Source = SOURCE_FIELD
+    data_root: Folder | None = Field(None, description="folder of the source, as torchvision lays it out")
     datasets: Annotated[tuple[_Moved, ...], Field(strict=False, min_length=1, max_length=MOST)] = Field(
         description="presets, changed or not; only `translation` and `clutter` may distort, on a square canvas"
     )
@@ -72,6 +72,16 @@ class ColocalisationSpec(Spec):
     localiser: LocaliserSpec = Field(description="the network that finds the crop")
     seed: Seed = Field(0, description="decides weights, order and distortions")
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
+
+    @field_validator("source")
+    @classmethod
+    def _as_the_papers(cls, source: SourceSpec) -> SourceSpec:
+        if source.path is not None or (source.size, source.channels) != ((DIGIT, DIGIT), 1):
+            raise ValueError(
+                f"a co-localisation compares crops of {DIGIT} x {DIGIT} grey pixels; choose a source by name that has "
+                f"such images, as mnist, instead of {source.label}"
+            )
+        return source
 
     @field_validator("datasets", "classes")
     @classmethod

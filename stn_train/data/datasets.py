@@ -19,9 +19,9 @@ from stn_train.data.distortion import (
     sample_distortion,
     true_poses,
 )
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.geometry import TPS, bilinear_sampler
-from stn_train.specs import DIGIT, ClutterSpec, DatasetSpec
+from stn_train.specs import ClutterSpec, DatasetSpec
 
 TEST_SEED = 20_150_605
 """The seed of every test and validation dataset, apart from all seeds of trainings."""
@@ -31,7 +31,7 @@ _BATCH = 1000
 # --- which of the training digits are trained on ----------------------------------------------------------------------
 
 
-def hold_out(digits: Digits) -> tuple[Digits, Digits]:
+def hold_out(digits: ImageSet) -> tuple[ImageSet, ImageSet]:
     """Split training digits into the first five sixths, to train on, and the last sixth, to tune on.
 
     Neighbours in MNIST's training digits tend to be of one writer: of every sixth digit the rest would know the hand.
@@ -40,7 +40,7 @@ def hold_out(digits: Digits) -> tuple[Digits, Digits]:
     return digits.subset(~held), digits.subset(held)
 
 
-def seeded_subset(digits: Digits, count: int, seed: int) -> Digits:
+def seeded_subset(digits: ImageSet, count: int, seed: int) -> ImageSet:
     """`count` of the training digits, chosen by the seed: what it chooses of fewer is among what it chooses of more."""
     return digits.subset(torch.from_numpy(random_stream("subset", seed).permutation(len(digits))[:count]))
 
@@ -65,7 +65,7 @@ class OnlineDataset:
     """
 
     spec: DatasetSpec
-    digits: Digits
+    digits: ImageSet
     posed: bool = False
     elastic_augmentation: float = 0.0
     grown: float = 0.0
@@ -107,9 +107,9 @@ class FixedDataset(Dataset[tuple[Tensor, int]]):
     An item's image is C x H x W, float32 from 0 to 1. Of all of them:
 
     - images: M x C x H x W, uint8; labels: M, int64.
-    - digit: which of the digits each shows, M, int64, counted from 0 (M x C for several channels).
-    - theta: of the dataset's family, from the canvas to the digit's frame: M x p, float32 (M x C x p).
-    - sources: the digits themselves, N x 28 x 28, uint8.
+    - digit: which of the digits each shows, M, int64, counted from 0 (M x 2 where each shows two).
+    - theta: of the dataset's family, from the canvas to the digit's frame: M x p, float32 (M x 2 x p).
+    - sources: the digits themselves, N x C x H x W, uint8.
     - clipped: how many images lost ink at the canvas's edge.
     """
 
@@ -127,22 +127,23 @@ class FixedDataset(Dataset[tuple[Tensor, int]]):
         return self.images[index].float() / 255, int(self.labels[index])
 
     @property
-    def digits(self) -> Digits:
+    def digits(self) -> ImageSet:
         """The digits themselves, with their labels, where an image shows one."""
-        return Digits(self.sources, self.labels.new_zeros(len(self.sources)).index_put((self.digit,), self.labels))
+        return ImageSet(self.sources, self.labels.new_zeros(len(self.sources)).index_put((self.digit,), self.labels))
 
 
 def make_fixed_dataset(
-    spec: DatasetSpec, digits: Digits, split: Split, seed: int = TEST_SEED
+    spec: DatasetSpec, digits: ImageSet, split: Split, seed: int = TEST_SEED
 ) -> tuple[FixedDataset, tuple[Distortion, ...], list[Outline]]:
     """Distort a whole split, on the CPU and quantised, so that it is the same wherever it is needed.
 
     With it a Distortion and an Outline for each channel.
     """
     draws = sample_distortion(spec, digits, seed, split)
-    outlines = [outline(spec, drawn.theta, digits.ink[drawn.digit.numpy()]) for drawn in draws]
+    _, channels, *frame = digits.images.shape
+    outlines = [outline(spec, (frame[0], frame[1]), drawn.theta, digits.ink[drawn.digit.numpy()]) for drawn in draws]
     shown = torch.stack([drawn.digit for drawn in draws], dim=1)
-    images = torch.empty(len(shown), spec.channels, *spec.canvas, dtype=torch.uint8)
+    images = torch.empty(len(shown), len(draws) * channels, *spec.canvas, dtype=torch.uint8)
     for index in torch.arange(len(shown)).split(_BATCH):
         images[index[0] : index[-1] + 1] = (render(spec, digits, draws, index) * 255).round().byte()
     made = FixedDataset(
@@ -159,38 +160,42 @@ def make_fixed_dataset(
 # --- from digits and a sampled distortion to images, a batch at a time ------------------------------------------------
 
 
-def render(spec: DatasetSpec, digits: Digits, draws: tuple[Distortion, ...], index: Tensor) -> Tensor:
-    """The images of these numbers (B, of the M that were drawn): B x C x H x W, float32 from 0 to 1, a draw a channel.
+def render(spec: DatasetSpec, digits: ImageSet, draws: tuple[Distortion, ...], index: Tensor) -> Tensor:
+    """The images of these numbers (B, of the M that were drawn): B x C x H x W, float32 from 0 to 1, draw by draw.
 
     The digits' device is where it happens; `draws` and `index` lie on the CPU.
     """
     device, (height, width) = digits.images.device, spec.canvas
+    rows, columns = digits.images.shape[-2:]
     shown = torch.cat([drawn.digit[index] for drawn in draws]).to(device)
     theta = torch.cat([drawn.theta[index] for drawn in draws]).to(device)
-    sources = digits.images[shown][:, None].float().div_(255)
+    sources = digits.images[shown].float().div_(255)
     elastic_thetas = [drawn.elastic_theta[index] for drawn in draws if drawn.elastic_theta is not None]
     if elastic_thetas:
-        sources = bilinear_sampler(sources, TPS.grid(torch.cat(elastic_thetas).to(device), (DIGIT, DIGIT)))
+        grid = TPS.grid(torch.cat(elastic_thetas).to(device), (rows, columns), columns / rows)
+        sources = bilinear_sampler(sources, grid)
     # Only a thin plate spline depends on the aspect: it was bent on the canvas.
     grid = distortion_family(spec).grid(theta, spec.canvas, width / height)
-    channels = bilinear_sampler(sources, grid).view(len(draws), len(index), height, width)
-    for channel, drawn in zip(channels, draws, strict=True):
+    of_draws = bilinear_sampler(sources, grid).view(len(draws), len(index), -1, height, width)
+    for images, drawn in zip(of_draws, draws, strict=True):
         if spec.clutter is not None and drawn.clutter is not None:
-            add_clutter(channel, digits, drawn.clutter[index].to(device), spec.clutter)
-    return channels.movedim(0, 1)
+            add_clutter(images, digits, drawn.clutter[index].to(device), spec.clutter)
+    return of_draws.movedim(0, 1).flatten(1, 2)
 
 
-def add_clutter(images: Tensor, digits: Digits, clutter: Tensor, spec: ClutterSpec) -> None:
-    """Lay patches (B x P x 5: see `sample_clutter`) over images (B x H x W), in place, all on the digits' device.
+def add_clutter(images: Tensor, digits: ImageSet, clutter: Tensor, spec: ClutterSpec) -> None:
+    """Lay patches (B x P x 5: see `sample_clutter`) over images (B x C x H x W), in place, all on the digits' device.
 
     Where two meet, it is as the specification's `blend` has it.
     """
-    count, _, width = images.shape
-    digit, from_y, from_x, to_y, to_x = clutter[..., None, None].unbind(2)
+    count, channels, height, width = images.shape
+    frame_height, frame_width = digits.images.shape[-2:]
+    digit, from_y, from_x, to_y, to_x = clutter[..., None, None, None].unbind(2)
     columns = torch.arange(spec.size, device=images.device)
     rows = columns[:, None]
-    cut = digit * DIGIT**2 + (from_y + rows) * DIGIT + from_x + columns
-    put = (to_y + rows) * width + to_x + columns
-    values = digits.images.view(-1)[cut].float() / 255
+    channel = torch.arange(channels, device=images.device)[:, None, None]
+    cut = ((digit * channels + channel) * frame_height + from_y + rows) * frame_width + from_x + columns
+    put = (channel * height + to_y + rows) * width + to_x + columns
+    values = digits.images.flatten()[cut].float() / 255
     blend = {"max": "amax", "add": "sum"}[spec.blend]
     images.view(count, -1).scatter_reduce_(1, put.view(count, -1), values.view(count, -1), blend).clamp_(max=1)

@@ -1,4 +1,4 @@
-"""How a digit is distorted, drawn for a whole epoch at once.
+"""How an image of a source, a digit, is distorted, drawn for a whole epoch at once.
 
 Forwards, in centred pixels, a digit is sheared, scaled and turned about the middle of its frame, and moved:
 canvas = R S H digit + t. Then the canvas may be bent, and clutter laid over it. What is kept and sampled with is the
@@ -19,23 +19,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.geometry import (
     AFFINE,
     PROJECTIVE,
     ROTATION,
-    SCALE,
     SHEAR,
     Family,
     MatrixFamily,
     thin_plate_spline,
 )
-from stn_train.specs import DIGIT, ClutterSpec, DatasetSpec, PerspectiveSpec
+from stn_train.specs import ClutterSpec, DatasetSpec, PerspectiveSpec
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 Split = Literal["train", "test", "validation"]
-Subject = Literal["pose", "clutter", "order", "bend", "partner", "subset", "elastic_augmentation"]
+Subject = Literal["pose", "clutter", "order", "bend", "partner", "subset", "elastic_augmentation", "height"]
+Frame = tuple[int, int]
+"""Height and width of a source's images, in pixels."""
 
 _SPLITS: dict[Split, int] = {"train": 0, "test": 1, "validation": 2}
 _SUBJECTS: dict[Subject, int] = {
@@ -46,6 +47,7 @@ _SUBJECTS: dict[Subject, int] = {
     "partner": 4,
     "subset": 5,
     "elastic_augmentation": 6,
+    "height": 7,
 }
 _CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 _SLACK = 1e-3
@@ -89,11 +91,11 @@ class Distortion:
     """The distortion of M images, or of one channel of them, drawn once.
 
     `digit` (M, int64): the number of the digit that each shows. `theta` (M x p, float32): the map of the dataset's
-    family from the canvas to the digit's frame, both normalised. `rotation` in degrees, `scale` a factor, `shear` in
-    degrees, `shift` (M x 2) the frame's centre in pixels from the canvas's: the pose before the canvas was bent, in the
-    words of its specification. `clutter` (M x P x 5), where there is any: see `sample_clutter`. `elastic_theta`
-    (M x 32, float32), where there is one: the spline from the frame of the digit as it is placed to that of the digit
-    in the file.
+    family from the canvas to the digit's frame, both normalised. `rotation` in degrees, `scale` a factor (of two
+    independent ones, their geometric mean), `shear` in degrees, `shift` (M x 2) the frame's centre in pixels from the
+    canvas's: the pose before the canvas was bent, in the words of its specification. `clutter` (M x P x 5), where there
+    is any: see `sample_clutter`. `elastic_theta` (M x 32, float32), where there is one: the spline from the frame of
+    the digit as it is placed to that of the digit in the file.
     """
 
     digit: Tensor
@@ -108,7 +110,7 @@ class Distortion:
 
 def sample_distortion(
     spec: DatasetSpec,
-    digits: Digits,
+    digits: ImageSet,
     seed: int,
     split: Split,
     epoch: int = 0,
@@ -125,6 +127,7 @@ def sample_distortion(
     that.
     """
     shown = np.arange(len(digits) * digits.repeats) % len(digits)
+    frame: Frame = digits.images.shape[-2], digits.images.shape[-1]
     channels = [shown]
     if spec.addition:
         channels.append(random_stream("partner", seed, split, epoch).permutation(shown))
@@ -134,32 +137,37 @@ def sample_distortion(
         streams = partial(random_stream, seed=seed, split=split, epoch=epoch, channel=channel)
         shares = streams("pose").random((len(digit), 5))
         rotation, scale, shear = (low + (high - low) * shares[:, at] for at, (low, high) in enumerate(intervals))
+        scales = np.stack([scale, scale], axis=1)  # of width and height
+        if spec.independent_scales:
+            low, high = intervals[1]
+            scales[:, 1] = low + (high - low) * streams("height").random(len(digit))
+            scale = np.sqrt(scales.prod(axis=1))
 
         # R S H, by the families that also undo them; in centred pixels.
         slant = np.stack([np.tan(np.radians(shear)), np.zeros_like(shear)], axis=1)
         turned = ROTATION.matrix(torch.from_numpy(np.radians(rotation)[:, None]))
-        scaled = turned @ SCALE.matrix(torch.from_numpy(scale[:, None]))
-        linear = (scaled @ SHEAR.matrix(torch.from_numpy(slant)))[:, :2, :2].numpy()
+        turned[:, :2, :2] *= torch.from_numpy(scales[:, None])
+        linear = (turned @ SHEAR.matrix(torch.from_numpy(slant)))[:, :2, :2].numpy()
         if spec.placement == "frame":
-            shift = _frame_shift(spec, scale, shares[:, 3:])
+            shift = _frame_shift(spec, frame, scales, shares[:, 3:])
         else:
             shift = _ink_shift(spec, linear, digits.ink[digit], shares[:, 3:])
-        theta = torch.from_numpy(_canvas_to_digit(spec, linear, shift, streams)).float()
+        theta = torch.from_numpy(_canvas_to_digit(spec, frame, linear, shift, streams)).float()
 
         clutter = elastic_theta = None
         if spec.clutter is not None:
-            boxes = outline(spec, theta, digits.ink[digit]).ink if spec.clutter.avoid_digit else None
-            clutter = sample_clutter(spec.clutter, spec.canvas, digit, boxes, streams)
+            boxes = outline(spec, frame, theta, digits.ink[digit]).ink if spec.clutter.avoid_digit else None
+            clutter = sample_clutter(spec.clutter, spec.canvas, frame, digit, boxes, streams)
         if elastic_augmentation:
             normal = streams("elastic_augmentation").standard_normal((len(digit), 16, 2))
-            elastic_theta = torch.from_numpy(elastic_places(normal * elastic_augmentation, (DIGIT, DIGIT)))
+            elastic_theta = torch.from_numpy(elastic_places(normal * elastic_augmentation, frame))
             elastic_theta = elastic_theta.flatten(1).float()
         draws.append(Distortion(torch.from_numpy(digit), theta, rotation, scale, shear, shift, clutter, elastic_theta))
     return tuple(draws)
 
 
 def _ink_shift(spec: DatasetSpec, linear: Array, ink: Array, share: Array) -> Array:
-    """The shifts, M x 2 pixels, of digits whose ink (M x 56 x 2) stays on the canvas once `linear` has been at it.
+    """The shifts, M x 2 pixels, of digits whose ink (M x K x 2) stays on the canvas once `linear` has been at it.
 
     `share` (M x 2): uniform in [0, 1). The translation is a share of the room: from -1, where the ink touches the left
     or the upper edge, to 1. Without one the frame stays in the middle, moved only as far as its ink needs. Ink too
@@ -176,13 +184,13 @@ def _ink_shift(spec: DatasetSpec, linear: Array, ink: Array, share: Array) -> Ar
     return middle + (least + (most - least) * share) * np.maximum(high - low, 0) / 2
 
 
-def _frame_shift(spec: DatasetSpec, scale: Array, share: Array) -> Array:
-    """The shifts, M x 2 pixels, of frames of round(28 scale) pixels that stay on the canvas.
+def _frame_shift(spec: DatasetSpec, size: Frame, scales: Array, share: Array) -> Array:
+    """The shifts, M x 2 pixels, of frames of this size times `scales` (M x 2), rounded, that stay on the canvas.
 
     `share` (M x 2): uniform in [0, 1). In whole pixels, each place that the translation allows is as likely as any
     other. A frame larger than the canvas is placed in its middle.
     """
-    frame = np.rint(DIGIT * scale)[:, None]
+    frame = np.rint(np.array(size[::-1]) * scales)
     pixels = np.array(spec.canvas[::-1])
     room = np.maximum(pixels - frame, 0.0)
     low, high = ((1 + end) / 2 * room for end in spec.translation or (0.0, 0.0))
@@ -193,13 +201,13 @@ def _frame_shift(spec: DatasetSpec, scale: Array, share: Array) -> Array:
     return np.where(frame > pixels, 0.0, place + (frame - pixels) / 2)
 
 
-def _canvas_to_digit(spec: DatasetSpec, linear: Array, shift: Array, streams: Streams) -> Array:
+def _canvas_to_digit(spec: DatasetSpec, frame: Frame, linear: Array, shift: Array, streams: Streams) -> Array:
     """Theta, M x p: from the bent canvas to the one before, and back from there by digit -> linear digit + shift."""
     (a, b), (c, d) = linear[:, 0].T, linear[:, 1].T
     inverse = np.stack([d, -b, -c, a], axis=1).reshape(-1, 2, 2) / (a * d - b * c)[:, None, None]
-    half_canvas = np.array(spec.canvas[::-1]) / 2
+    half_canvas, half_frame = np.array(spec.canvas[::-1]) / 2, np.array(frame[::-1]) / 2
     moved = -(inverse @ shift[:, :, None])
-    placed = np.concatenate([inverse * half_canvas, moved], axis=2) / (DIGIT / 2)
+    placed = np.concatenate([inverse * half_canvas, moved], axis=2) / half_frame[:, None]
     count = len(placed)
     if spec.perspective is not None:
         normal = streams("bend").standard_normal((count, 4, 2))
@@ -248,7 +256,7 @@ def homographies(moved: Array) -> Array:
 
 
 def sample_clutter(
-    spec: ClutterSpec, canvas: tuple[int, int], digit: Places, boxes: Array | None, streams: Streams
+    spec: ClutterSpec, canvas: tuple[int, int], frame: Frame, digit: Places, boxes: Array | None, streams: Streams
 ) -> Tensor:
     """Patches of digits other than the image's own, `digit` (M), from anywhere in their frames to anywhere.
 
@@ -259,7 +267,7 @@ def sample_clutter(
     an image's box are put somewhere else; where there is no room, after 100 rounds, the last place stays.
     """
     shape = (len(digit), spec.patches, 5)
-    choices = np.array([digit.max(), *(side - spec.size + 1 for side in (DIGIT, DIGIT, *canvas))])
+    choices = np.array([digit.max(), *(side - spec.size + 1 for side in (*frame, *canvas))])
     clutter = (streams("clutter").random(shape) * choices).astype(np.int64)
     clutter[..., 0] += clutter[..., 0] >= digit[:, None]
     if boxes is None:
@@ -284,7 +292,7 @@ def sample_clutter(
 class Outline:
     """Where M digits lie, in pixels of the canvas: a pixel's centre has whole coordinates (x, y), the first is (0, 0).
 
-    `frame` (M x 4 x 2): the corners of the outer edge of the 28 x 28 frame, in the order top left, top right, bottom
+    `frame` (M x 4 x 2): the corners of the outer edge of the frame, in the order top left, top right, bottom
     right, bottom left of the digit. `ink` (M x 4): left, top, right and bottom of the box of the inked pixels' centres.
     Both NaN for a map that folds there and cannot be followed back. `clipped` (M): whether the centre of an inked pixel
     lies off the canvas.
@@ -295,14 +303,15 @@ class Outline:
     clipped: NDArray[np.bool_]
 
 
-def outline(spec: DatasetSpec, theta: Tensor, ink: Array) -> Outline:
-    """The outlines for theta, M x p, from canvas to digit.
+def outline(spec: DatasetSpec, frame: Frame, theta: Tensor, ink: Array) -> Outline:
+    """The outlines for theta, M x p, from canvas to digit, whose frame has this size.
 
     `ink` (M x K x 2): points of the digits' ink in centred pixels of their frames.
     """
     family, size, aspect = distortion_family(spec), np.array(spec.canvas[::-1]), spec.canvas[1] / spec.canvas[0]
-    corners = np.broadcast_to(_CORNERS * DIGIT / 2, (len(ink), 4, 2))
-    points = torch.from_numpy(np.concatenate([corners, ink], axis=1) / (DIGIT / 2))
+    half_frame = np.array(frame[::-1]) / 2
+    corners = np.broadcast_to(_CORNERS * half_frame, (len(ink), 4, 2))
+    points = torch.from_numpy(np.concatenate([corners, ink], axis=1) / half_frame)
     parts = zip(theta.double().split(_CHUNK), points.split(_CHUNK), strict=True)
     found = torch.cat([family.inverse_points(some, there, aspect) for some, there in parts]).numpy()
     pixels = ((found + 1) * size - 1) / 2

@@ -3,13 +3,14 @@
 <folder>/<dataset>/
   manifest.json             format, source, specification, family of theta, seeds, counts and checksums
   train/images.npy          M x H x W, uint8; opens with numpy.load, also memory-mapped
-  train/digits.npy          N x 28 x 28, uint8: the digits before they were distorted
+  train/digits.npy          N x h x w, uint8: the digits before they were distorted
   train/parameters.npz      label, digit (M); theta (M x p); rotation, scale, shear, clipped (M); shift (M x 2);
                             frame (M x 4 x 2), frame_box, ink_box (M x 4): see Outline;
                             with clutter: clutter_digit, clutter_from_y, ... (M x P)
   test/images.npy, test/digits.npy, test/parameters.npz
 
-With two channels, images and all parameters but the label have an axis of length 2 after the first.
+Where an image shows two digits, images and all parameters but the label have an axis of length 2 after the first; in
+colour, images and digits have one of length 3 there.
 """
 
 import io
@@ -25,9 +26,9 @@ from torch import Tensor
 from stn_train import storage
 from stn_train.data.datasets import TEST_SEED, Batch, FixedDataset, OnlineDataset, make_fixed_dataset, whole_batches
 from stn_train.data.distortion import Distortion, Outline, Split, distortion_family
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.errors import UserError
-from stn_train.specs import DIGIT, DatasetSpec, Source, Spec
+from stn_train.specs import DatasetSpec, SourceSpec, Spec
 from stn_train.storage import arrays_in, check_axes, read_array
 
 BUILD_SEED = 0
@@ -40,7 +41,7 @@ class Manifest(Spec):
     """What a built dataset is made of, and the checksums (SHA-256) of its files."""
 
     format: Literal[5] = 5
-    source: Source
+    source: SourceSpec
     dataset: DatasetSpec
     family: str
     seeds: dict[str, int]
@@ -48,7 +49,7 @@ class Manifest(Spec):
     files: dict[str, str]
 
 
-def build_prebuilt(spec: DatasetSpec, source: Source, digits: dict[Split, Digits], folder: Path) -> Path:
+def build_prebuilt(spec: DatasetSpec, source: SourceSpec, digits: dict[Split, ImageSet], folder: Path) -> Path:
     """Write a dataset of these splits below `folder`; the folder it lies in. The manifest is written last.
 
     Raises UserError where another process is writing it.
@@ -68,7 +69,7 @@ def build_prebuilt(spec: DatasetSpec, source: Source, digits: dict[Split, Digits
             parameters: dict[str, Any] = {"label": made.labels.numpy()}
             for name in channels[0]:
                 parameters[name] = torch.stack([channel[name] for channel in channels], dim=1).squeeze(1).numpy()
-            for name, images in (("images.npy", made.images.squeeze(1)), ("digits.npy", made.sources)):
+            for name, images in (("images.npy", made.images.squeeze(1)), ("digits.npy", made.sources.squeeze(1))):
                 np.save(file := io.BytesIO(), images.numpy())
                 storage.write(target / split / name, file.getvalue())
             np.savez(archive := io.BytesIO(), **parameters)
@@ -114,14 +115,16 @@ TrainingData = OnlineDataset | PrebuiltDataset
 """What a trial trains on."""
 
 
-def read_manifest(spec: DatasetSpec, source: Source, folder: Path) -> Manifest:
+def read_manifest(spec: DatasetSpec, source: SourceSpec, folder: Path) -> Manifest:
     """The manifest of a built dataset. Raises UserError where it is missing, damaged, or another dataset's."""
     target, mend = folder / spec.name, _build_again(folder)
     if not (target / "manifest.json").exists():
         raise UserError(f"{target} holds no prebuilt dataset; {mend.replace('again ', '')}")
     manifest = storage.read_record(Manifest, target / "manifest.json", mend)
     if (manifest.source, manifest.dataset) != (source, spec):
-        raise UserError(f"{target} holds another dataset than the configuration's {spec.name} of {source}; {mend}")
+        raise UserError(
+            f"{target} holds another dataset than the configuration's {spec.name} of {source.label}; {mend}"
+        )
     if manifest.files.keys() != {f"{split}/{name}" for split in _SPLITS for name in _FILES}:
         raise UserError(f"{target / 'manifest.json'} is damaged: it names other files than those of a dataset; {mend}")
     return manifest
@@ -131,7 +134,7 @@ def _build_again(folder: Path) -> str:
     return f"build it again by `stn-train data build --config CONFIG --output-dir {folder}`"
 
 
-def load_prebuilt(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, FixedDataset]:
+def load_prebuilt(spec: DatasetSpec, source: SourceSpec, folder: Path) -> dict[str, FixedDataset]:
     """Read a built dataset, train and test, and check it against its manifest and `spec`.
 
     Raises UserError where it is missing, damaged, or of another specification or source.
@@ -142,26 +145,31 @@ def load_prebuilt(spec: DatasetSpec, source: Source, folder: Path) -> dict[str, 
         if not (target / name).is_file() or storage.sha256(target / name) != checksum:
             raise UserError(f"{target / name} is missing or damaged: its checksum is not the manifest's; {mend}")
     try:
-        return {split: _read_split(target / split, spec) for split in _SPLITS}
+        return {split: _read_split(target / split, spec, source) for split in _SPLITS}
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{target} is damaged: {error}; {mend}") from None
 
 
-def _read_split(folder: Path, spec: DatasetSpec) -> FixedDataset:
+def _read_split(folder: Path, spec: DatasetSpec, source: SourceSpec) -> FixedDataset:
     arrays = {"images": read_array(folder / "images.npy"), "sources": read_array(folder / "digits.npy")}
     parameters = arrays_in((folder / "parameters.npz").read_bytes())
     arrays |= {name: parameters[name] for name in ("label", "digit", "theta", "clipped")}
-    channels = "C" if spec.channels > 1 else ""
-    axes = {"images": f"u M{channels}HW", "sources": "u NDD", "label": "i M"}
-    axes |= {"digit": f"i M{channels}", "theta": f"f M{channels}P", "clipped": f"b M{channels}"}
-    lengths = {"C": spec.channels, "H": spec.canvas[0], "W": spec.canvas[1], "D": DIGIT}
-    check_axes(arrays, axes, lengths | {"P": len(distortion_family(spec).identity)})
-    for name, most in (("label", spec.classes), ("digit", len(arrays["sources"]))):
+    two = "D" if spec.addition else ""
+    colour = "C" if source.channels > 1 else ""
+    axes = {"images": f"u M{two or colour}HW", "sources": f"u N{colour}YX", "label": "i M"}
+    axes |= {"digit": f"i M{two}", "theta": f"f M{two}P", "clipped": f"b M{two}"}
+    lengths = {"C": source.channels, "D": 2, "H": spec.canvas[0], "W": spec.canvas[1]}
+    lengths |= {"Y": source.size[0], "X": source.size[1], "P": len(distortion_family(spec).identity)}
+    check_axes(arrays, axes, lengths)
+    classes = 2 * len(source.classes) - 1 if spec.addition else len(source.classes)
+    for name, most in (("label", classes), ("digit", len(arrays["sources"]))):
         if arrays[name].min() < 0 or arrays[name].max() >= most:
             raise ValueError(f"{folder.name}: {name} is not between 0 and {most - 1}")
     if not np.isfinite(arrays["theta"]).all():
         raise ValueError(f"{folder.name}: theta is not finite")
     images, sources, labels, digit, theta, clipped = map(torch.from_numpy, arrays.values())
-    if spec.channels == 1:
-        return FixedDataset(images[:, None], labels, digit, theta, sources, int(clipped.sum()))
-    return FixedDataset(images, labels, digit, theta, sources, int(clipped.any(dim=1).sum()))
+    if images.ndim == 3:
+        images = images[:, None]
+    if sources.ndim == 3:
+        sources = sources[:, None]
+    return FixedDataset(images, labels, digit, theta, sources, int(clipped.view(len(labels), -1).any(dim=1).sum()))

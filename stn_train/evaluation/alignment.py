@@ -46,6 +46,8 @@ _STEPS_WHERE_BENT = 16
 _CHUNK = 500
 _LARGE_TURN = 20.0
 
+Size = tuple[int, int]
+"""Height and width in pixels."""
 Components = dict[Component, tuple[Tensor, Tensor]]
 """Of M images, by component, what there was of the distortion and what is left of it, M x k each."""
 
@@ -68,7 +70,7 @@ def alignment_metrics(
     front = network.transformer
     at_input = list(front) if isinstance(front, nn.Sequential) else [front]
     stages = [stage for stage in at_input if isinstance(stage, SpatialTransformer)]
-    if dataset.channels > 1 or len(stages) < len(at_input):
+    if dataset.addition or len(stages) < len(at_input):
         return None
 
     # All images; and each digit distorted once more, so that nothing but the distortion differs between two of one.
@@ -79,8 +81,9 @@ def alignment_metrics(
     thetas_again = classify(network, again.images, device, precision, poses_again).thetas
     both = [torch.cat(pair) for pair in zip(thetas, thetas_again, strict=True)]
     digit = torch.cat([fixed.digit, again.digit])
-    maps = maps_of(dataset, stages, fixed.theta, thetas)
-    twice = maps_of(dataset, stages, torch.cat([fixed.theta, again.theta]), both)
+    frame: Size = fixed.sources.shape[-2], fixed.sources.shape[-1]
+    maps = maps_of(dataset, stages, fixed.theta, thetas, frame)
+    twice = maps_of(dataset, stages, torch.cat([fixed.theta, again.theta]), both, frame)
     (seen, _), (seen_twice, digit_seen) = facing(maps, fixed.digit), facing(twice, digit)
     components, components_of_a_digit = pose_components(seen), pose_components(seen_twice, digit_seen)
 
@@ -89,8 +92,9 @@ def alignment_metrics(
     turn_median, turn_large, turn_before, turn_within = turns_left(
         rotations(maps), rotations(twice), fixed.labels, digit, half_turns
     )
-    images, output = within_classes(network.front, fixed.images, fixed.labels, dataset.classes, device, poses)
-    digits, _ = within_classes(nn.Identity(), fixed.sources[:, None], fixed.digits.labels, dataset.classes, device)
+    classes = int(fixed.labels.max()) + 1
+    images, output = within_classes(network.front, fixed.images, fixed.labels, classes, device, poses)
+    digits, _ = within_classes(nn.Identity(), fixed.sources, fixed.digits.labels, classes, device)
     return AlignmentMetrics(
         pose=spreads(components),
         pose_of_a_digit=spreads(components_of_a_digit, digit_seen),
@@ -117,26 +121,39 @@ def alignment_metrics(
 class Map:
     """M maps of one family, target to source, by their `theta`, M x p and float64.
 
-    `aspect` is width over height of the image that they read.
+    `reads` are height and width of the image that they read, and `aspect` is width over height of it, or, of what bends
+    the canvas before it reads a digit, of the canvas.
     """
 
     family: Family
     theta: Tensor
     aspect: float
+    reads: Size = (DIGIT, DIGIT)
+
+    @property
+    def half(self) -> Tensor:
+        """Half of what it reads, (x, y) in pixels: normalised coordinates times this are centred pixels."""
+        return self.theta.new_tensor([self.reads[1] / 2, self.reads[0] / 2])
 
 
 def maps_of(
-    dataset: DatasetSpec, stages: Sequence[SpatialTransformer], theta: Tensor, thetas: Iterable[Tensor]
+    dataset: DatasetSpec,
+    stages: Sequence[SpatialTransformer],
+    theta: Tensor,
+    thetas: Iterable[Tensor],
+    frame: Size = (DIGIT, DIGIT),
 ) -> list[Map]:
     """D by the distortion's `theta`, then the maps of the transformers in a row by `thetas`: T is one after another.
 
-    Each reads what the one before it in the list puts out; the first the digit, the second the canvas.
+    Each reads what the one before it in the list puts out; the first the digit, whose `frame` has this size, the second
+    the canvas.
     """
     families = (distortion_family(dataset), *(stage.family for stage in stages))
     sizes = (dataset.canvas, dataset.canvas, *(stage.output_size for stage in stages))
+    read = (frame, *sizes[1:])
     return [
-        Map(family, each.double(), width / height)
-        for family, each, (height, width) in zip(families, (theta, *thetas), sizes, strict=False)
+        Map(family, each.double(), width / height, size)
+        for family, each, (height, width), size in zip(families, (theta, *thetas), sizes, read, strict=False)
     ]
 
 
@@ -159,10 +176,10 @@ def poses_of(maps: Sequence[Map]) -> tuple[Tensor | None, Tensor]:
     lowest = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
     affine = (torch.allclose(each[:, 2], lowest, rtol=0, atol=_PROJECTS) for each in matrices)
     if len(matrices) == len(maps) and all(affine):
-        distortion = matrices[0] * torch.tensor([DIGIT / 2, DIGIT / 2, 1.0], dtype=torch.float64)[:, None]
+        distortion = matrices[0] * torch.cat([maps[0].half, maps[0].half.new_ones(1)])[:, None]
         return distortion, reduce(torch.matmul, matrices[1:], distortion)
     places = pixel_grid(_POINTS, maps[0].theta).flatten(0, 1)
-    shown = read_points(maps, places) * (DIGIT / 2)
+    shown = read_points(maps, places) * maps[0].half
     ones = torch.ones_like(places[:, :1])
     homogeneous = torch.cat([shown, ones.expand(len(shown), -1, 1)], dim=2)
     fitted: Tensor = torch.linalg.pinv(torch.cat([places, ones], dim=1)) @ homogeneous
@@ -212,8 +229,8 @@ def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Compone
         before, after = (decompose(each @ torch.linalg.pinv(each.mean(dim=0))) for each in (distortion, poses))
     else:
         canvas = read_points(maps[1:], pixel_grid(_POINTS, maps[0].theta).flatten(0, 1))
-        shown = (read_points(maps[:1], points) * (DIGIT / 2) for points in (canvas.mean(dim=0), canvas))
-        before, after = (decompose_points(points) for points in shown)
+        shown = (read_points(maps[:1], points) * maps[0].half for points in (canvas.mean(dim=0), canvas))
+        before, after = (decompose_points(points, maps[0].half) for points in shown)
     for found in (before, after):
         angle = found["rotation"]
         sine, cosine = group_means(torch.cat([angle.sin(), angle.cos()], dim=1), digit).split(1, dim=1)
@@ -257,18 +274,19 @@ def decompose(poses: Tensor) -> dict[Component, Tensor]:
     }
 
 
-def decompose_points(points: Tensor) -> dict[Component, Tensor]:
+def decompose_points(points: Tensor, half: Tensor) -> dict[Component, Tensor]:
     """Points on the digit, M x Q x 2 in pixels, by the similarities that take their mean over images nearest to them.
 
     As in Procrustes analysis (Gower, 1975): `rotation` and `scale` of the similarity, in the units of `decompose`;
     `translation` of the points' middle; `deformation`, M x 2Q, how far the points lie from where the similarity takes
-    them, on a digit that is shown upright and as large as its frame, in pixels and divided by the root of Q.
+    them, on a digit that is shown upright and as large as its frame, in pixels and divided by the root of Q. `half`:
+    half of the frame's width and height.
     """
     middle = points.mean(dim=1)
     seen = torch.view_as_complex(points - middle[:, None])
     mean = seen.mean(dim=0)
     similarity = (seen * mean.conj()).sum(dim=1) / mean.abs().square().sum()
-    frame = pixel_grid(_POINTS, points).flatten(0, 1) * (DIGIT / 2)
+    frame = pixel_grid(_POINTS, points).flatten(0, 1) * half
     size = (frame.square().sum() / mean.abs().square().sum() / len(mean)).sqrt()
     left = (seen / similarity[:, None] - mean) * size
     return {
@@ -379,20 +397,21 @@ def residual_curves(components: Components) -> tuple[ResidualCurve, ...]:
 # --- does it find the digit? ------------------------------------------------------------------------------------------
 #
 # The region that it samples against the digit's frame, in the digit's own pixels. Seen from the digit, its frame is an
-# upright square of 28 x 28 pixels, and a sampled region is a polygon, whatever the distortion was. Where the maps are
+# upright rectangle, and a sampled region is a polygon, whatever the distortion was. Where the maps are
 # affine, regions overlap as much there as on the canvas.
 
 
 def regions(maps: Sequence[Map], sources: Tensor, digit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What a transformer samples of M images, which show the `digit` (M) -th of `sources` (N x 28 x 28, uint8).
+    """What a transformer samples of M images, which show the `digit` (M) -th of `sources` (N x C x H x W, uint8).
 
     Each M: the overlap (IoU) of the sampled region with the digit's frame, the same once the common pose is taken off
     (0 where there is none), and the share of the digit's ink that the region covers.
     """
     lines_stay_straight = all(isinstance(one.family, MatrixFamily) for one in maps)
     sides = edge(maps[0].theta, 1 if lines_stay_straight else _STEPS_WHERE_BENT)
-    iou, covered = frame_overlap(read_points(maps, sides) * (DIGIT / 2))
-    ink = sources.flatten(1).double()[digit]
+    half, frame = maps[0].half, maps[0].reads
+    iou, covered = frame_overlap(read_points(maps, sides) * half, frame)
+    ink = sources.double().sum(dim=1).flatten(1)[digit]
     inked = (ink * covered).sum(dim=1) / ink.sum(dim=1).clamp(min=1)
     _, poses = poses_of(maps)
     common = poses.mean(dim=0)
@@ -402,18 +421,19 @@ def regions(maps: Sequence[Map], sources: Tensor, digit: Tensor) -> tuple[Tensor
     sizes = torch.linalg.det(poses).abs().clamp(min=_SINGULAR).log()
     common[:2, :2] *= (sizes.mean().exp() / torch.linalg.det(common).abs()).sqrt()
     home = torch.linalg.inv(common)  # from the digit's pixels to where the output shows them in the mean
-    held = read_points(maps, sides * (DIGIT / 2) @ home[:2, :2].mT + home[:2, 2]) * (DIGIT / 2)
-    return iou, frame_overlap(held)[0], inked
+    held = read_points(maps, sides * half @ home[:2, :2].mT + home[:2, 2]) * half
+    return iou, frame_overlap(held, frame)[0], inked
 
 
-def frame_overlap(polygon: Tensor) -> tuple[Tensor, Tensor]:
+def frame_overlap(polygon: Tensor, frame: Size = (DIGIT, DIGIT)) -> tuple[Tensor, Tensor]:
     """The overlap (IoU, M) of polygons that do not cross themselves, M x V x 2 in the digit's centred pixels, with its
     frame.
 
-    And which of the frame's pixels they cover, by the even-odd rule: M x 784, bool. A ray to the right from a point
+    And which of the frame's pixels they cover, by the even-odd rule: M x HW, bool. A ray to the right from a point
     inside a polygon crosses an odd number of its sides.
     """
-    x, y = (pixel_grid((DIGIT, DIGIT), polygon).flatten(0, 1) * (DIGIT / 2)).unbind(-1)
+    height, width = frame
+    x, y = (pixel_grid(frame, polygon).flatten(0, 1) * polygon.new_tensor([width / 2, height / 2])).unbind(-1)
     found = []
     for some in polygon.split(_CHUNK):
         odd = torch.zeros(len(some), len(x), dtype=torch.bool)
@@ -426,4 +446,4 @@ def frame_overlap(polygon: Tensor) -> tuple[Tensor, Tensor]:
     shared = covered.sum(dim=1)
     (x, y), (next_x, next_y) = polygon.unbind(-1), polygon.roll(-1, dims=1).unbind(-1)
     area = (x * next_y - next_x * y).sum(dim=1).abs() / 2
-    return shared / (DIGIT**2 + torch.maximum(area, shared) - shared), covered
+    return shared / (height * width + torch.maximum(area, shared) - shared), covered

@@ -51,8 +51,15 @@ class ResidualCurve(Spec):
     varies: _Numbers = Field(description="the standard deviation of the latter within each part")
 
 
-HALF_TURNS = {"mnist": (0, 1, 8), "digits": (0, 1, 8), "fashion_mnist": (), "kmnist": ()}
-"""Of each source the classes that look the same upside down, so that a half turn is no turn."""
+_OF_DIGITS = (0, 1, 8)
+_OF_MERGED = (*_OF_DIGITS, 17, 18, 23, 24, 28, 33, 35)  # H I N O S X Z
+HALF_TURNS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("mnist", "digits", "qmnist", "emnist_digits", "emnist_mnist", "svhn"), _OF_DIGITS),
+    **dict.fromkeys(("emnist_balanced", "emnist_bymerge"), _OF_MERGED),
+    "emnist_byclass": (*_OF_MERGED, 47, 50, 54, 59, 61),  # l o s x z
+    "emnist_letters": (14, 18, 23, 25),  # o s x z
+}
+"""Of sources the classes that look the same upside down, so that a half turn is no turn; of others none is known."""
 
 _Spreads = Annotated[tuple[Spread, ...], Field(strict=False)]
 
@@ -74,7 +81,7 @@ class AlignmentMetrics(Spec):
         description="among images of one and the same digit, between which only the distortion and the clutter vary"
     )
     residual_curves: Annotated[tuple[ResidualCurve, ...], Field(strict=False)]
-    iou: float = Field(description="intersection over union of the sampled region with the digit's 28 x 28 frame: mean")
+    iou: float = Field(description="intersection over union of the sampled region with the digit's frame: mean")
     iou_found: float = Field(description="share of images in which that is above 0.5")
     aligned: float = Field(description="the same, of the region that holds a frame once the common pose is taken off")
     aligned_found: float = Field(description="share of images in which that is above 0.5")
@@ -141,7 +148,7 @@ def others(own: DatasetSpec, datasets: Sequence[DatasetSpec]) -> list[DatasetSpe
     """The other datasets that networks of this one can be asked about, on the canvas that they know, if they fit it."""
     found = []
     for other in datasets:
-        if other.name != own.name and (other.channels, other.classes) == (own.channels, own.classes):
+        if other.name != own.name and other.addition == own.addition:
             with suppress(UserError):
                 found.append(other.changed(canvas=own.canvas))
     return found

@@ -1,6 +1,7 @@
 """How long trials take on this machine: a few steps of each are trained, and timed. Nothing is read or downloaded.
 
-The digits are those that come with the package, whatever the trials' own source is: a step takes as long with them.
+The images are the digits that come with the package, brought to the size of the trials' own: a step takes as long with
+them.
 """
 
 import time
@@ -9,18 +10,22 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
+from typing import Literal
 
-from stn_train.data.sources import source_size
+from torch.nn import functional as F
+
+from stn_train.data.sources import ImageSet, load_images, source_size
 from stn_train.errors import Stopped
 from stn_train.experiment.runtime import Runtime, load_trial_data
 from stn_train.experiment.trial import classified, network_of, size_of, templates_of
 from stn_train.run_folder import RunFolder
-from stn_train.specs import TrialSpec
+from stn_train.specs import SourceSpec, TrialSpec
 from stn_train.training.loop import BN_IMAGES, TrainingState, train
 
 _STEPS, _SECONDS = 2, 0.4
 """At least so many steps are timed, and so long."""
 _CLASSIFIED = 500
+_SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -78,13 +83,24 @@ def _epochs_done(trial: TrialSpec, folder: RunFolder) -> int:
     return max((record.epoch for record in files.load_metrics()), default=0)
 
 
+def _stand_ins(source: SourceSpec, data_root: str | None) -> dict[object, ImageSet]:
+    """Images of the size, channels and classes of a source's, to be timed in their place."""
+    found: dict[object, ImageSet] = {}
+    for split, digits in zip(_SPLITS, load_images("digits"), strict=True):
+        images = F.interpolate(digits.images.float(), source.size).byte().expand(-1, source.channels, -1, -1)
+        labels = digits.labels % len(source.classes)
+        found[source.name, source.checksum, split, data_root] = ImageSet(images.contiguous(), labels, digits.repeats)
+    return found
+
+
 def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
     """How long an epoch of a trial and its evaluation take, from a few steps and a few images. Changes no file."""
     recipe = trial.training.changed(epochs=_STEPS + 1, curriculum=0.0, train_size=None)
     shown, reported, repeats = source_size(trial.source, trial.validation)
     shown, reported = min(trial.training.train_size or shown, shown) * repeats, reported * repeats
     if runtime.prebuilt is None:
-        trial = trial.changed(source="digits", validation=False, training=recipe)
+        trial = trial.changed(validation=False, training=recipe)
+        runtime = replace(runtime, loaded=_stand_ins(trial.source, runtime.data_root))
     data, _, fixed = load_trial_data(trial, runtime)
     if runtime.prebuilt is not None:
         shown, reported = len(data), len(fixed)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stn_train.config import validated
 from stn_train.data.datasets import FixedDataset
 from stn_train.data.sources import source_size
 from stn_train.errors import UserError, did_you_mean, first_line
@@ -23,7 +24,15 @@ from stn_train.models.blocks import warn_of_others
 from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
 from stn_train.run_folder import RunFolder, TrialResult
-from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, TrialSpec
+from stn_train.specs import (
+    DATASETS,
+    DatasetSpec,
+    ExperimentSpec,
+    TrialSpec,
+    check_source,
+    has_true_pose,
+    pose_is_known,
+)
 from stn_train.training.checkpoint import read_checkpoint, restore, restore_weights
 from stn_train.training.loop import TrainingState
 
@@ -127,6 +136,9 @@ def evaluate(
     found = predict(trained, runtime, asked, fixed, tta_angles)
     as_asked = trial.changed(dataset=asked, model=trial.model.changed(tta_angles=tta_angles))
     training_digits = trial.training.train_size or source_size(trial.source, trial.validation)[0]
+    alignment, half_turns = None, HALF_TURNS.get(trial.source.name, ())
+    if pose_is_known(asked, trial.source):
+        alignment = alignment_metrics(asked, fixed, network, found.thetas, runtime.device, precision, half_turns)
     return Evaluation(
         checkpoint,
         trained.epoch,
@@ -135,7 +147,7 @@ def evaluate(
         fixed.labels.numpy(),
         found.predicted.numpy(),
         fixed.digit.numpy(),
-        alignment_metrics(asked, fixed, network, found.thetas, runtime.device, precision, HALF_TURNS[trial.source]),
+        alignment,
     )
 
 
@@ -186,13 +198,18 @@ def _dataset(name: str, trial: TrialSpec, run: ExperimentSpec | None) -> Dataset
     of_run = {dataset.name: dataset for dataset in (*(run.datasets if run else ()), trial.dataset)}
     if name not in of_run and name not in DATASETS:
         raise UserError(f"--dataset {name}: there is no such dataset{did_you_mean(name, [*DATASETS, *of_run])}")
-    found = of_run[name] if name in of_run else DatasetSpec.model_validate(name)
-    if (found.channels, found.classes) != (trial.dataset.channels, trial.dataset.classes):
+    found = of_run[name] if name in of_run else validated(DatasetSpec, name, trial.source.size)
+    asked = trial.changed(dataset=found)
+    if asked.channels != trial.channels:
         raise UserError(
-            f"--dataset {name} has {found.channels} channels and {found.classes} classes, and the network was trained "
-            f"for {trial.dataset.channels} and {trial.dataset.classes}; name a dataset that has as many"
+            f"--dataset {name} has {asked.channels} channels and {asked.classes} classes, and the network was trained "
+            f"for {trial.channels} and {trial.classes}; name a dataset that has as many"
         )
-    if trial.model.pose == "oracle" and not found.has_true_pose:
+    try:
+        check_source(found, trial.source)
+    except ValueError as error:
+        raise UserError(f"--dataset {error}") from None
+    if trial.model.pose == "oracle" and not has_true_pose(found, trial.source):
         raise NoPoseError(
             f"--dataset {name}: {trial.model.name} is given the true pose of an image, and {name} has none to give"
         )

@@ -11,7 +11,7 @@ from stn_train.evaluation.robustness import robustness_of
 from stn_train.experiment.load import load_trained, predict
 from stn_train.experiment.runtime import Runtime, load_digits_of
 from stn_train.run_folder import RunFolder, TrialFolder
-from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec
+from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec, has_true_pose
 from stn_train.storage import folder_lock, write_record
 
 
@@ -41,7 +41,7 @@ def measure_robustness(
         crossed = [
             other
             for other in others(trial.dataset, experiment.datasets)
-            if other.has_true_pose or trial.model.pose != "oracle"
+            if trial.model.pose != "oracle" or has_true_pose(other, trial.source)
         ]
         if files.robustness.exists():
             known = [one.dataset for one in files.load(Robustness, files.robustness).crossed]

@@ -150,7 +150,7 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
     for trial in {trial.dataset.name: trial for trial in trials}.values():
         wanted = trial.training.train_size
         if wanted is not None and wanted > (there := source_size(trial.source, trial.validation)[0]):
-            what = f"training.train_size is {wanted:,}, and {trial.source} has {there:,} to train on; lower it"
+            what = f"training.train_size is {wanted:,}, and {trial.source.label} has {there:,} to train on; lower it"
             mistakes[what] = None
         if prebuilt is not None:
             from stn_train.data.prebuilt import read_manifest

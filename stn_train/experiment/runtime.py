@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from stn_train.config import load_config
 from stn_train.data.datasets import (
     FixedDataset,
     OnlineDataset,
@@ -19,9 +21,9 @@ from stn_train.data.datasets import (
     seeded_subset,
 )
 from stn_train.data.distortion import true_poses
-from stn_train.data.sources import Digits, load_split
+from stn_train.data.sources import ImageSet, load_split
 from stn_train.errors import UserError, first_line
-from stn_train.specs import DatasetSpec, TrialSpec
+from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec
 from stn_train.storage import at_home
 
 if TYPE_CHECKING:
@@ -35,8 +37,9 @@ class Runtime:
     """Where computing happens and where data comes from: none of it is part of a trial's identity.
 
     `allow_imports` says that classifiers which a checkpoint names may be imported; `robustness`, that a trial measures
-    that of its network when it has trained. `loaded` keeps what was read, the
-    fixed images that were distorted last, and the code's commit: trials that follow one another share them.
+    that of its network when it has trained. `loaded` keeps what trials that follow one another share: the images of a
+    split, by the source's name and checksum, the split and `data_root`; the fixed images that were distorted last; and
+    the code's commit.
     """
 
     device: torch.device
@@ -91,6 +94,30 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def read_config(
+    config: str,
+    overrides: Sequence[str] = (),
+    called: Mapping[str, str] | None = None,
+    data_root: str | None = None,
+) -> tuple[ExperimentSpec, dict[object, ImageSet]]:
+    """What a configuration describes (see `load_config`), and images of the user's own, to be kept in `Runtime.loaded`.
+
+    These are read, and what is known of them then is part of the experiment. Raises UserError for mistakes in either.
+    """
+    experiment = load_config(config, overrides, called)
+    if experiment.source.path is None or experiment.source.classes:
+        return experiment, {}
+    from stn_train.data.own_images import read_images
+
+    root = data_root or experiment.data_root
+    known, train, test = read_images(experiment.source, root)
+    images: dict[object, ImageSet] = {
+        ("", known.checksum, "train", root): train,
+        ("", known.checksum, "test", root): test,
+    }
+    return load_config(config, overrides, called, as_read=known), images
+
+
 def load_trial_data(trial: TrialSpec, runtime: Runtime) -> "tuple[TrainingData, int, FixedDataset]":
     """What a trial trains on, how many digits that shows, and the fixed images that it reports on."""
     dataset, recipe, posed = trial.dataset, trial.training, trial.model.pose in ("supervised", "oracle")
@@ -112,7 +139,7 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> "tuple[TrainingData, 
 
 def load_fixed(trial: TrialSpec, dataset: DatasetSpec, runtime: Runtime) -> FixedDataset:
     """The fixed images of a trial's test digits (or validation digits), distorted as `dataset` has it."""
-    asked = (trial.source, trial.validation, runtime.data_root, dataset)
+    asked = (trial.source.name, trial.source.checksum, trial.validation, runtime.data_root, dataset)
     if "fixed" not in runtime.loaded or runtime.loaded["fixed"][0] != asked:
         digits = load_digits_of(trial, "fixed", runtime)
         made, *_ = make_fixed_dataset(dataset, digits, "validation" if trial.validation else "test")
@@ -121,13 +148,13 @@ def load_fixed(trial: TrialSpec, dataset: DatasetSpec, runtime: Runtime) -> Fixe
     return fixed
 
 
-def load_digits_of(trial: TrialSpec, part: Literal["training", "fixed"], runtime: Runtime) -> Digits:
+def load_digits_of(trial: TrialSpec, part: Literal["training", "fixed"], runtime: Runtime) -> ImageSet:
     """The digits that a trial trains on, or those of its fixed images, which are its test (or validation) digits."""
     split: Literal["train", "test"] = "train" if trial.validation or part == "training" else "test"
-    asked = (trial.source, split, runtime.data_root)
+    asked = (trial.source.name, trial.source.checksum, split, runtime.data_root)
     if asked not in runtime.loaded:
-        runtime.loaded[asked] = load_split(*asked)
-    digits: Digits = runtime.loaded[asked]
+        runtime.loaded[asked] = load_split(trial.source, split, runtime.data_root)
+    digits: ImageSet = runtime.loaded[asked]
     return hold_out(digits)[part == "fixed"] if trial.validation else digits
 
 

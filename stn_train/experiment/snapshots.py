@@ -25,8 +25,8 @@ Arrays = dict[str, NDArray[Any]]
 
 _OF_A_KIND = 8
 _FEW = 10
-_UNMISTAKABLE = 4
-"""A class whose digits look like no other, nor like their own, when they are turned."""
+_UNMISTAKABLE = "4"
+"""A class whose digits look like no other, nor like their own, when they are turned; of other images, the first."""
 _ANGLES = range(0, 360, 15)
 _NOT_STEERED = {"identity", "oracle"}
 """Where theta comes from that no localisation network predicts: there is nothing to draw."""
@@ -50,16 +50,17 @@ def gallery(
     index = torch.cat(chosen)
     kinds = np.repeat(range(len(chosen)), [len(kind) for kind in chosen])
     network.eval()
-    means = class_means(network.front, fixed.images, fixed.labels, trial.dataset.classes, runtime.device)
+    means = class_means(network.front, fixed.images, fixed.labels, trial.classes, runtime.device)
     image, output = ((mean.clamp(0, 1) * 255).round().byte().numpy() for mean in means)
     found: dict[Gallery, Arrays] = {
         "examples": seen(trial, runtime, network, fixed.images[index], fixed.labels[index]) | {"kind": kinds},
         "means": {"image": image, "output": output},
     }
-    if trial.dataset.channels == 1:
+    if not trial.dataset.addition:
         # One digit rotated by 360 degrees in steps, distorted for the rest as the dataset's first image is.
         labels = fixed.digits.labels
-        shown = (labels == _UNMISTAKABLE).int().argmax()
+        names = trial.source.classes
+        shown = (labels == (names.index(_UNMISTAKABLE) if _UNMISTAKABLE in names else 0)).int().argmax()
         others = torch.arange(len(labels))[:_FEW]  # to cut clutter from
         few = fixed.digits.subset(torch.cat([shown[None], others]))
         images = []

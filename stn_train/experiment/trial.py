@@ -15,7 +15,7 @@ from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapsh
 from stn_train.models.network import ModelSize, Network, Precision, build_model, measure_model, precision_on
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.run_folder import Diagnostics, EpochRecord, Timing, TrialFolder, TrialResult, numbered
-from stn_train.specs import DatasetSpec, TrialSpec
+from stn_train.specs import DatasetSpec, TrialSpec, pose_is_known
 from stn_train.storage import LINES, write, write_arrays, write_record
 from stn_train.training.checkpoint import previous_checkpoint, read_checkpoint, restore, save_checkpoint
 from stn_train.training.loop import TrainingState, scheduled_lr, train
@@ -31,15 +31,13 @@ _CONGEALED_TIMES, _CONGEALED_AT_ONCE = 8, 1000
 
 def size_of(trial: TrialSpec) -> ModelSize:
     """How large the trial's model is. Raises UserError where it cannot be built."""
-    dataset = trial.dataset
-    return measure_model(trial.model, dataset.canvas, trial.parameters, dataset.channels, dataset.classes)
+    return measure_model(trial.model, trial.dataset.canvas, trial.parameters, trial.channels, trial.classes)
 
 
 def network_of(trial: TrialSpec, runtime: Runtime) -> Network:
     """The trial's network as it is before training, on the runtime's device: the same for the same seed."""
-    dataset = trial.dataset
     torch.manual_seed(trial.seed)
-    network = build_model(trial.model, dataset.canvas, trial.parameters, dataset.channels, dataset.classes)
+    network = build_model(trial.model, trial.dataset.canvas, trial.parameters, trial.channels, trial.classes)
     return network.to(runtime.device).to(memory_format=torch.channels_last)
 
 
@@ -141,7 +139,7 @@ def result_of(
         images=len(fixed.images),
         clipped=fixed.clipped,
         errors=int((predictions.predicted != fixed.labels).sum()),
-        confusion=tuple(tuple(row) for row in predictions.confusion(fixed.labels, trial.dataset.classes).tolist()),
+        confusion=tuple(tuple(row) for row in predictions.confusion(fixed.labels, trial.classes).tolist()),
     )
 
 
@@ -182,15 +180,12 @@ def _write_results(
     write_arrays(folder.predictions, {name: values.numpy() for name, values in found.items()})
     for kind, arrays in gallery(trial, runtime, state.final, fixed, predictions).items():
         write_arrays(folder.path / f"{kind}.npz", arrays)
-    alignment = alignment_metrics(
-        trial.dataset,
-        fixed,
-        state.final,
-        predictions.thetas,
-        runtime.device,
-        precision,
-        HALF_TURNS[trial.source],
-    )
+    half_turns = HALF_TURNS.get(trial.source.name, ())
+    alignment = None
+    if pose_is_known(trial.dataset, trial.source):
+        alignment = alignment_metrics(
+            trial.dataset, fixed, state.final, predictions.thetas, runtime.device, precision, half_turns
+        )
     if alignment is not None:
         write_record(folder.alignment, alignment.model_dump(mode="json"))
     timing = Timing(

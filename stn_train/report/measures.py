@@ -15,13 +15,11 @@ import numpy as np
 from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, Robustness, Spread
 from stn_train.run_folder import EpochRecord, Timing, TrialResult
 from stn_train.specs import DATASETS, DatasetSpec, TrialSpec
+from stn_train.specs.datasets import MOST_CLASSES
 from stn_train.statistics import Estimate, error_over_seeds, mean_over_seeds
 
 if TYPE_CHECKING:
     from stn_train.report.results import Trial
-
-MOST_CLASSES = 19
-"""The most classes that a dataset has: sums of two digits."""
 
 TRANSFORMERS = 8
 """The most transformers that a network has."""
@@ -421,7 +419,7 @@ def paper_error(trial: TrialSpec) -> float | None:
     seeds and the transformer's output are the trial's own.
     """
     dataset, transformer, classifier = trial.dataset, trial.model.transformer, trial.model.classifier
-    if trial.source != "mnist" or trial.validation or trial.model.tta_angles:
+    if trial.source.name != "mnist" or trial.validation or trial.model.tta_angles:
         return None
     if dataset.name not in DATASETS or dataset != DatasetSpec.model_validate(dataset.name):
         return None

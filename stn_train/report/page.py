@@ -22,12 +22,16 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
+from stn_train.evaluation.metrics import HALF_TURNS
 from stn_train.report import measures
 from stn_train.run_folder import TrialResult
-from stn_train.specs import control_names, divergence_advice, stillness_advice, trials_of
+from stn_train.specs import control_names, divergence_advice, pose_is_known, stillness_advice, trials_of
+from stn_train.specs.datasets import MOST_CLASSES
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from stn_train.evaluation.prediction import Prediction
     from stn_train.report.compare import SideBySide
@@ -146,6 +150,9 @@ def environment() -> Environment:
         "without_first": lambda cells: cells[1:],
         "share": lambda share: f"{100 * share:.1f} %",
         "configured": configured,
+        "worst_classes": worst_classes,
+        "mistakes": mistakes,
+        "longest": partial(max, key=len),
         "wrapped": partial(textwrap.fill, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False),
     }
     made.globals |= {
@@ -156,6 +163,8 @@ def environment() -> Environment:
         "aligned": aligned,
         "latex_table": latex_table,
         "divergence_advice": divergence_advice,
+        "half_turns": HALF_TURNS,
+        "pose_is_known": pose_is_known,
         "stillness_advice": stillness_advice,
     }
     return made
@@ -207,6 +216,22 @@ def under_runs(table: str, rows: Sequence[Any], several: bool) -> str:
 def configured(value: Any) -> str:
     """A value as a configuration has it: `none`, `true`, `5`, `[-10, 10]`."""
     return "none" if value is None else json.dumps(value).replace('"', "")
+
+
+def worst_classes(rows: Records, count: int) -> list[int]:
+    """The numbers of so many classes, those with the highest error first, in the mean over the rows of a summary."""
+    means: dict[int, float] = {}
+    for label in range(MOST_CLASSES):
+        errors = [error for row in rows if (error := row.get(f"error_of_class_{label}")) is not None]
+        if errors:
+            means[label] = sum(errors) / len(errors)
+    return sorted(means, key=lambda label: -means[label])[:count]
+
+
+def mistakes(counts: "NDArray[np.integer]", count: int) -> list[tuple[int, int, int]]:
+    """The most frequent mistakes of a confusion matrix: the true and the predicted class, and how often."""
+    found = [(row, column, int(counts[row, column])) for row, column in zip(*counts.nonzero(), strict=True)]
+    return sorted((one for one in found if one[0] != one[1]), key=lambda one: -one[2])[:count]
 
 
 # --- the terminal -----------------------------------------------------------------------------------------------

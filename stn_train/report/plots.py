@@ -31,7 +31,12 @@ _CHANNELS = np.array([(1.0, 0.35, 0.3), (0.2, 0.8, 1.0), (0.9, 0.9, 0.2), (0.5, 
 
 
 def coloured(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """An image, C x H x W, from 0 to 255, as H x W x 3: one channel in grey, several in a colour each, added up."""
+    """An image, C x H x W, from 0 to 255, as H x W x 3.
+
+    One channel is grey, three are red, green and blue, and others have a colour each and are added up.
+    """
+    if len(image) == 3:
+        return np.ascontiguousarray(image.transpose(1, 2, 0)).astype(np.uint8)
     channels = image.astype(float)[:, :, :, None]
     colours = cycle(_CHANNELS if len(image) > 1 else np.ones((1, 3)))
     seen = sum(channel * colour for channel, colour in zip(channels, colours, strict=False))
@@ -255,13 +260,21 @@ def _draw(axes: Axes, at: Sequence[float], values: Sequence[Sequence[float]], mo
 
 
 Array = NDArray[np.generic]
+_MOST_TICKS = 30
+"""Classes that a matrix names, each of them; of more, some."""
+
+
+def shortened(name: str, most: int = 12) -> str:
+    """A class's name as it fits into a picture, in `most` characters."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 @rc_context(IN_PLAIN_TEXT)
-def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
+def confusions(title: str, matrices: Mapping[str, Array], names: Sequence[str]) -> Figure:
     """The confusion of each model: percent of a true class's images (row) by predicted class (column).
 
-    matrices: for each model, classes x classes counts. One scale of colours for all; right answers are left blank.
+    matrices: for each model, classes x classes counts; `names` are the classes'. One scale of colours for all; right
+    answers are left blank.
     """
     shares = {
         model: 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) for model, counts in matrices.items()
@@ -277,8 +290,12 @@ def confusions(title: str, matrices: Mapping[str, Array]) -> Figure:
     for axes, (model, share) in zip(grid, wrong.items(), strict=False):
         seen = axes.imshow(share, cmap="Reds", vmin=0, vmax=max(highest, 1e-9))
         axes.set_title(model, fontsize=10)
-        ticks = range(0, len(share), 1 if len(share) <= 10 else 3)
+        ticks = range(0, len(share), 1 if len(share) <= 10 else -(-len(share) // 9) if len(share) > _MOST_TICKS else 1)
         axes.set(xticks=ticks, yticks=ticks, xlabel="predicted class", ylabel="true class")
+        shown = [shortened(names[tick]) for tick in ticks]
+        long = max(map(len, shown)) > 2
+        axes.set_xticklabels(shown, rotation=90 if long else 0)
+        axes.set_yticklabels(shown)
     figure.colorbar(seen, ax=list(grid), label="% of the true class", shrink=0.8)
     figure.suptitle(title)
     return figure

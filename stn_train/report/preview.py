@@ -1,5 +1,7 @@
 """A contact sheet: digits before and after a dataset's distortion."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -8,28 +10,33 @@ from numpy.typing import NDArray
 
 from stn_train.data.datasets import make_fixed_dataset
 from stn_train.data.distortion import Distortion, Outline
-from stn_train.data.sources import CLASSES, Digits
+from stn_train.data.sources import ImageSet
 from stn_train.report.plots import IN_PLAIN_TEXT, draw_outline, show_image
 from stn_train.specs import DatasetSpec
 
+_MOST = 10
+"""Classes that are shown."""
+
 
 @rc_context(IN_PLAIN_TEXT)
-def contact_sheet(specs: list[DatasetSpec], digits: Digits) -> Figure:
+def contact_sheet(specs: list[DatasetSpec], digits: ImageSet, names: Sequence[str]) -> Figure:
     """A figure: a row with one digit of each class, and for each dataset a row of the same digits, distorted.
 
-    On the images lie the outline of each digit's frame, with a dot at its upper left corner, and the box of its ink.
+    Of the first ten of the classes, which are called `names`. On the images lie the outline of each digit's frame, with
+    a dot at its upper left corner, and the box of its ink.
     """
-    first = [int((digits.labels == label).int().argmax()) for label in range(CLASSES)]
+    labels = digits.labels.unique()[:_MOST].tolist()
+    first = [int((digits.labels == label).int().argmax()) for label in labels]
     few = digits.subset(digits.labels.new_tensor(first))
-    figure = Figure(figsize=(CLASSES + 1, 1.2 * (len(specs) + 1)), layout="constrained")
-    axes = figure.subplots(len(specs) + 1, CLASSES, squeeze=False)
-    axes[0, 0].set_ylabel("digits", fontsize=8, weight="bold")
-    for column in range(CLASSES):
-        _picture(axes[0, column], few.images[column, None].numpy(), str(column))
+    figure = Figure(figsize=(len(labels) + 1, 1.2 * (len(specs) + 1)), layout="constrained")
+    axes = figure.subplots(len(specs) + 1, len(labels), squeeze=False)
+    axes[0, 0].set_ylabel("images", fontsize=8, weight="bold")
+    for column, label in enumerate(labels):
+        _picture(axes[0, column], few.images[column].numpy(), names[label])
     for row, spec in zip(axes[1:], specs, strict=True):
         made, draws, outlines = make_fixed_dataset(spec, few, "test")
         row[0].set_ylabel(f"{spec.name}\n{spec.canvas[0]} x {spec.canvas[1]}", fontsize=8, weight="bold")
-        for column in range(CLASSES):
+        for column in range(len(labels)):
             title = str(int(made.labels[column])) if spec.addition else _pose(spec, draws[0], column)
             _picture(row[column], made.images[column].numpy(), title)
             for lies in outlines:

@@ -93,9 +93,9 @@ class Results:
     (with the true pose, against the model). Differences are in percentage points of error, below zero where `model` has
     fewer errors than `baseline`.
 
-    confusions: classes x classes counts, rows the true class, summed over the seeds. residual_curves: means over the
-    seeds. warnings: of each trial's transformers at the end of training. experiment: None where it is not that of one.
-    files: what was written of them, the report and its pictures.
+    confusions: classes x classes counts, rows the true class, summed over the seeds. class_names: by dataset.
+    residual_curves: means over the seeds. warnings: of each trial's transformers at the end of training. experiment:
+    None where it is not that of one. files: what was written of them, the report and its pictures.
     """
 
     trials: pd.DataFrame
@@ -107,15 +107,16 @@ class Results:
     experiment: ExperimentSpec | None = None
     robustness: Robust | None = None
     files: Sequence[Path] = ()
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Trial:
     """Read what a trial wrote. Raises UserError where a file is missing or damaged."""
     files = folder.trial(spec)
     result, epochs = files.load(TrialResult, files.result), files.load_metrics()
-    arrays, trial = files.load_predictions(result.trial.dataset.channels), result.trial
+    arrays, trial = files.load_predictions(result.trial.dataset.addition), result.trial
     label, predicted, digit = (arrays[name].astype(np.int64) for name in ("label", "predicted", "digit"))
-    classes = trial.dataset.classes
+    classes = trial.classes
     for name, numbers, most in (
         ("label", label, classes),
         ("predicted", predicted, classes),
@@ -183,7 +184,7 @@ def read_evaluation(
         "baseline": baseline.name if baseline else None,
         "transforms": trial.model.transformer is not None,
         "tta_angles": trial.model.tta_angles,
-        "classes": trial.dataset.classes,
+        "classes": trial.classes,
         "split": result.split,
         "precision": result.precision,
         **measured(result, None, alignment, []),
@@ -262,6 +263,10 @@ def tabulate(trials: Sequence[Trial]) -> Results:
         summary=pd.DataFrame(summary),
         comparisons=comparisons_of(cells),
         confusions=confusions,
+        class_names={
+            dataset: trial.spec.class_names if trial.spec else tuple(map(str, range(trial.row["classes"])))
+            for dataset, trial in first.items()
+        },
         residual_curves={cell: found for cell, found in curves.items() if found},
         warnings=[(trial, warning) for trial in trials for warning in trial.warnings],
     )

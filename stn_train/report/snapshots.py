@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from stn_train.report.page import render
-from stn_train.report.plots import OUTLINES, coloured
+from stn_train.report.plots import OUTLINES, coloured, shortened
 from stn_train.run_folder import Gallery, unnumbered
 from stn_train.specs import TrialSpec
 
 Array = NDArray[np.generic]
 Arrays = Mapping[str, Array]
-Strip = tuple[str, Arrays, Iterable[object]]
-"""Images in a row: what stands above them, their arrays (see Gallery), and what stands below each."""
+Strip = tuple[str, Arrays, Iterable[str | int]]
+"""Images in a row: what stands above them, their arrays (see Gallery), and below each a caption, or a class's number.
+"""
 
 KINDS: dict[Gallery, str] = {"rotation_sweep": "png", "means": "png", "training": "gif", "examples": "png"}
 """The endings of pictures by their kind, in the order in which a report shows them."""
@@ -32,6 +33,10 @@ _MARGINS = 0.1, 0.35
 _GREY = "#d9d9d9"
 _DOT = 0.05
 """Of an image's side: what a dot on the outline needs."""
+_CAPTION, _SHORT = 10, 4
+"""Characters of a class's name below an image, and of one that is written before an arrow and another."""
+_IN_A_ROW, _ROW, _MOST = 20, 16, 96
+"""Classes whose mean images stand in one row; else in rows of so many; and at most so many of them."""
 _EXAMPLES = ("best", "typical", "worst mistakes")
 """By their kind (see Gallery), in words."""
 _STEPS = 30
@@ -68,14 +73,14 @@ def drawings(trial: TrialSpec, seen: Mapping[Gallery, Arrays], with_strip: bool 
         if kind != "strip":
             title = render("sentences.j2", "picture_title", kind, dataset, model, trial.seed)
             name = f"{kind}_{model}@{dataset}.{ending}"
-        yield Drawing(kind, dataset, title, name, words, draw(kind, title, arrays))
+        yield Drawing(kind, dataset, title, name, words, draw(kind, title, arrays, trial.class_names))
 
 
-def draw(kind: str, title: str, seen: Arrays) -> bytes:
+def draw(kind: str, title: str, seen: Arrays, names: Sequence[str]) -> bytes:
     """A picture of one kind, as the bytes of a file: images above, what transformers make of them below.
 
     On the images lie the outlines of the sampling grids; a dot marks the output's top left corner, so that a rotation
-    can be seen. seen: the arrays of the kind's file (see Gallery); a strip's are examples.
+    can be seen. seen: the arrays of the kind's file (see Gallery); a strip's are examples. names: the classes'.
     """
     height, width = seen["image"].shape[-2:]
     outlines = [outline.astype(float) for outline in unnumbered("outline", seen)]
@@ -87,7 +92,7 @@ def draw(kind: str, title: str, seen: Arrays) -> bytes:
             fixed = ("image", "label", "epoch")
             step = {name: array if name in fixed else array[frame] for name, array in seen.items()}
             when = f"epoch {epochs[frame]} of {epochs[-1]}" if epochs[frame] else "before training"
-            frames.append(_sheet(f"{title}: {when}", [("", step, step["label"])], margin))
+            frames.append(_sheet(f"{title}: {when}", [("", step, step["label"])], margin, names))
         durations = [_EACH] * len(frames)
         durations[0], durations[-1] = _FIRST, _LAST
         animation = io.BytesIO()
@@ -104,29 +109,35 @@ def draw(kind: str, title: str, seen: Arrays) -> bytes:
     elif kind == "means":  # each as bright as it can be, so that how sharp they are can be compared
         brightest = {name: images.max(axis=(1, 2, 3), keepdims=True) for name, images in seen.items()}
         bright = {name: images * (255 / np.maximum(brightest[name].astype(float), 1)) for name, images in seen.items()}
-        strips.append(("", bright, range(len(seen["image"]))))
+        classes = len(seen["image"])
+        many = classes if classes <= _IN_A_ROW else _ROW
+        for start in range(0, min(classes, _MOST), many):
+            few = {name: array[start : start + many] for name, array in bright.items()}
+            strips.append(("", few, range(start, min(start + many, classes))))
     else:  # a rotation sweep, in two rows
         half, title = -(-len(seen["angle"]) // 2), f"{title}: the angle and the predicted class"
         for part in (slice(None, half), slice(half, None)):
             few = {name: array[part] for name, array in seen.items()}
             strips.append(("", few, [f"{angle}°" for angle in few["angle"]]))
     file = io.BytesIO()
-    _sheet(title, strips, margin).save(file, "PNG")
+    _sheet(title, strips, margin, names).save(file, "PNG")
     return file.getvalue()
 
 
-def _sheet(title: str, strips: Sequence[Strip], margin: float) -> Image.Image:
+def _sheet(title: str, strips: Sequence[Strip], margin: float, names: Sequence[str]) -> Image.Image:
     """Strips below each other, below their title, in the size in which they are shown.
 
     A column for each image: itself with the outlines, what each transformer puts out, each in a frame of the colour of
-    its outline, and below `caption → predicted class`, in red where it is wrong; without classes, the caption. The
-    border of images with outlines is a share `margin` of their side.
+    its outline, and below `caption → predicted class`, in red where it is wrong, in two lines where classes have long
+    names; without classes, the caption. The border of images with outlines is a share `margin` of their side.
     """
     step, line, side = _FINE * (_TILE + _GAP), _FINE * _TEXT, _FINE * _TILE
     headings = sum(heading != "" for heading in (title, *(heading for heading, _, _ in strips)))
     rows = 1 + len(unnumbered("output", strips[0][1]))
     columns = max(len(seen["image"]) for _, seen, _ in strips)
-    size = columns * step, headings * line + len(strips) * (rows * step + line)
+    long = max(map(len, names)) > _SHORT
+    below = line * (2 if long and "predicted" in strips[0][1] else 1)
+    size = columns * step, headings * line + len(strips) * (rows * step + below)
     sheet = Image.new("RGB", size, "white")
     write, font = ImageDraw.Draw(sheet), ImageFont.truetype(findfont("DejaVu Sans"), _FINE * 13)
     write.text((_FINE * _GAP // 2, 0), title, "black", font)
@@ -144,12 +155,13 @@ def _sheet(title: str, strips: Sequence[Strip], margin: float) -> Image.Image:
                 tiles.append(_tile(output[column], side - 2 * _FINE, around))
             for row, tile in enumerate(tiles):
                 sheet.paste(tile, (column * step + _FINE * _GAP // 2, top + row * step + _FINE * _GAP // 2))
-            text, colour = str(caption), "black"
+            text, colour = caption if isinstance(caption, str) else shortened(names[caption], _CAPTION), "black"
             if "predicted" in seen:
-                text = f"{caption} → {seen['predicted'][column]}"
+                guess = shortened(names[int(seen["predicted"][column])], _CAPTION)
+                text = f"{text}\n→ {guess}" if long else f"{text} → {guess}"
                 colour = "black" if seen["label"][column] == seen["predicted"][column] else "red"
-            write.text((column * step + step // 2, top + rows * step), text, colour, font, anchor="ma")
-        top += rows * step + line
+            write.text((column * step + step // 2, top + rows * step), text, colour, font, anchor="ma", align="center")
+        top += rows * step + below
     return sheet.resize((sheet.width // _FINE, sheet.height // _FINE), Image.Resampling.LANCZOS)
 
 

@@ -44,7 +44,7 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
         write(document, json_text(json_document(results)) + "\n")
         for path, text in zip((table, rows), csv_documents(results), strict=True):
             write(path, text)
-        paths = {"prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
+        paths = {"source": experiment.source.path, "prebuilt": experiment.prebuilt, "data_root": experiment.data_root}
         values = {
             "title": experiment.name,
             "r": results,
@@ -76,7 +76,7 @@ def load_environment(path: Path) -> dict[str, Any] | None:
 def json_document(results: Results) -> dict[str, Any]:
     """Everything the report knows, as plain values: what `report.json` holds."""
     experiment, robust = results.experiment, results.robustness
-    about = {"experiment": experiment.name, "source": experiment.source} if experiment else {}
+    about = {"experiment": experiment.name, "source": experiment.source.label} if experiment else {}
     return {
         "format": FORMAT,
         **about,
@@ -85,6 +85,7 @@ def json_document(results: Results) -> dict[str, Any]:
         "trials": records(results.trials),
         "summary": records(results.summary),
         "comparisons": records(results.comparisons),
+        "class_names": {dataset: list(names) for dataset, names in results.class_names.items()},
         "confusions": [
             {"dataset": dataset, "model": model, "counts": counts.tolist()}
             for (dataset, model), counts in results.confusions.items()
@@ -164,7 +165,7 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
         if told := [model for model, parts in left.items() if parts]:
             figures.append(("courses", dataset, told, residual_curves, (left,)))
         matrices = {model: results.confusions[dataset, model] for model in models}
-        figures.append(("confusions", dataset, models, confusions, (matrices,)))
+        figures.append(("confusions", dataset, models, confusions, (matrices, results.class_names[dataset])))
     for kind, dataset, models, draw, of in figures:
         title = render("sentences.j2", "picture_title", kind, dataset)
         words = render("sentences.j2", "picture_words", kind, dataset, ", ".join(models), split)

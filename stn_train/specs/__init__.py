@@ -4,14 +4,24 @@ Torch-free. Every type refuses unknown keys, wrong types, NaN and values out of 
 those refusals into sentences with file and line.
 """
 
-from stn_train.specs.datasets import DATASETS, ClutterSpec, DatasetSpec, ElasticSpec, PerspectiveSpec
+from stn_train.specs.datasets import (
+    DATASETS,
+    SOURCES,
+    ClutterSpec,
+    DatasetSpec,
+    ElasticSpec,
+    PerspectiveSpec,
+    SourceSpec,
+)
 from stn_train.specs.experiments import (
     RECIPES,
     ExperimentSpec,
-    Source,
     TrainingSpec,
     TrialSpec,
+    check_source,
     divergence_advice,
+    has_true_pose,
+    pose_is_known,
     stillness_advice,
     trials_of,
 )
@@ -34,6 +44,7 @@ __all__ = [
     "DIGIT",
     "MODELS",
     "RECIPES",
+    "SOURCES",
     "ClutterSpec",
     "Count",
     "DatasetSpec",
@@ -43,7 +54,7 @@ __all__ = [
     "ModelSpec",
     "PerspectiveSpec",
     "Pose",
-    "Source",
+    "SourceSpec",
     "Spec",
     "TrainingSpec",
     "TransformerSpec",
@@ -52,8 +63,11 @@ __all__ = [
     "TunedSpec",
     "baseline_of",
     "changes",
+    "check_source",
     "control_names",
     "divergence_advice",
+    "has_true_pose",
+    "pose_is_known",
     "stillness_advice",
     "trials_of",
 ]

@@ -5,11 +5,18 @@ from fnmatch import fnmatchcase
 from itertools import product
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from stn_train.specs.datasets import DatasetSpec
+from stn_train.specs.datasets import LARGEST_SIDE, MOST_CLASSES, SOURCES, DatasetSpec, SourceSpec
 from stn_train.specs.fields import (
-    DIGIT,
     Folder,
     LearningRate,
     LocalisationLr,
@@ -21,7 +28,25 @@ from stn_train.specs.fields import (
 )
 from stn_train.specs.models import CLASSIFIERS, ModelSpec, controls_of
 
-Source = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
+_SOURCE_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"enum": [*SOURCES]},
+        {"type": "string", "maxLength": 4096, "description": "a file or a folder of your own images"},
+        {
+            "type": "object",
+            "properties": {
+                "path": {"type": "string", "maxLength": 4096},
+                "split_seed": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+            },
+            "required": ["path"],
+        },
+    ]
+}
+Source = Annotated[SourceSpec, WithJsonSchema(_SOURCE_SCHEMA)]
+SOURCE_FIELD = Field(
+    SourceSpec.model_validate("mnist"),
+    description="where the images come from: a name (`digits` needs no network), or the path of your own",
+)
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=1000), AfterValidator(no_twins)]
 
@@ -59,7 +84,7 @@ class TrainingSpec(Spec):
     elastic_augmentation: float = Field(
         0.0,
         ge=0,
-        le=DIGIT,
+        le=LARGEST_SIDE,
         description="how far each training digit is bent before it is distorted, in pixels: the standard deviation of "
         "4 x 4 control points",
     )
@@ -73,7 +98,7 @@ class TrainingSpec(Spec):
     train_size: int | None = Field(
         None,
         ge=100,
-        le=60_000,
+        le=1_000_000,
         description="how many of the training digits are used; all of them if not given. An epoch is that much "
         "shorter; epoch_multiplier makes up for it",
     )
@@ -156,11 +181,11 @@ def stillness_advice(recipe: TrainingSpec) -> str:
 
 
 class ExperimentSpec(Spec):
-    """The product of datasets, models and seeds, all trained by one recipe on one source of digits."""
+    """The product of datasets, models and seeds, all trained by one recipe on images of one source."""
 
     name: Name = Field(description="what the folder of its results is called; the file's name if not given")
-    source: Source = Field("mnist", description="where the digits come from; `digits` needs no network")
-    data_root: Folder | None = Field(None, description="folder of the digits, as torchvision lays it out")
+    source: Source = SOURCE_FIELD
+    data_root: Folder | None = Field(None, description="folder of the source, as torchvision lays it out")
     prebuilt: Folder | None = Field(
         None, description="folder of prebuilt data sets to train on, instead of online ones"
     )
@@ -208,6 +233,9 @@ class ExperimentSpec(Spec):
                 raise ValueError(
                     f"{key} does not go with prebuilt data sets, whose digits and images are fixed; leave one out"
                 )
+        for dataset in self.datasets:
+            if self.source.classes and (dataset.addition or dataset.clutter is not None):
+                check_source(dataset, self.source)
         trials = trials_of(self.model_copy(update={"seeds": self.seeds[:1]}))
         for trial in trials:
             if trial.training.epochs > MOST_EPOCHS:
@@ -218,8 +246,8 @@ class ExperimentSpec(Spec):
         if not trials:
             models, datasets = (", ".join(entry.name for entry in entries) for entries in (self.models, self.datasets))
             raise ValueError(
-                f"no trial is left: {models} need the true pose, and images of {datasets} have none that is a matrix; "
-                "add another model or dataset"
+                f"no trial is left: {models} need the true pose, and images of {datasets} have none that is known "
+                "and a matrix; add another model or dataset"
             )
         return self
 
@@ -261,9 +289,51 @@ class TrialSpec(Spec):
     validation: bool
 
     @property
+    def channels(self) -> int:
+        """Channels of an image that a network reads."""
+        return 2 if self.dataset.addition else self.source.channels
+
+    @property
+    def classes(self) -> int:
+        """How many labels there are."""
+        known = len(self.source.classes)
+        return 2 * known - 1 if self.dataset.addition else known
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What tables and pictures call the classes."""
+        return tuple(map(str, range(self.classes))) if self.dataset.addition else self.source.classes
+
+    @property
     def key(self) -> str:
         """The trial's place below `trials/`, for instance `rts/st_cnn/seed-0`."""
         return f"{self.dataset.name}/{self.model.name}/seed-{self.seed}"
+
+
+def has_true_pose(dataset: DatasetSpec, source: SourceSpec) -> bool:
+    """Whether the pose of an image is known, and a matrix, so that a transformer can be given it.
+
+    Not that of one's own images, taken as they are: they may have come distorted.
+    """
+    return dataset.has_true_pose and pose_is_known(dataset, source)
+
+
+def pose_is_known(dataset: DatasetSpec, source: SourceSpec) -> bool:
+    """Whether all that has been done to an image is known; of one's own images, taken as they are, nothing is."""
+    return source.path is None or dataset.distorts
+
+
+def check_source(dataset: DatasetSpec, source: SourceSpec) -> None:
+    """Raise ValueError where a distortion is not for the images of this source."""
+    if dataset.addition and (source.channels > 1 or source.classes != tuple(map(str, range(len(source.classes))))):
+        raise ValueError(f"{dataset.name} adds grey digits, and {source.label} has others; leave one of them out")
+    if dataset.addition and 2 * len(source.classes) > MOST_CLASSES:
+        raise ValueError(f"{dataset.name} adds labels, and those of {source.label} have too many sums; leave it out")
+    if dataset.clutter is not None and dataset.clutter.size > min(source.size):
+        raise ValueError(
+            f"{dataset.name} has patches of {dataset.clutter.size} pixels, and the images of {source.label} have "
+            f"{source.size[0]} x {source.size[1]}; lower clutter.size"
+        )
 
 
 def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
@@ -276,7 +346,7 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
     for seed, dataset, model in product(experiment.seeds, experiment.datasets, experiment.models):
         if not fnmatchcase(f"{dataset.name}/{model.name}", only):
             continue
-        if model.pose in ("supervised", "oracle") and not dataset.has_true_pose:
+        if model.pose in ("supervised", "oracle") and not has_true_pose(dataset, experiment.source):
             continue
         # What concerns localisation networks is no part of the recipe of a model without one.
         changes = {"localisation_lr": 1.0, "classifier_delay": 0.0} if model.transformer is None else {}

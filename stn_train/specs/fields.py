@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
@@ -18,7 +19,7 @@ from pydantic import (
 from stn_train.errors import UserError, did_you_mean
 
 DIGIT = 28
-"""Height and width of a source digit's frame, in pixels."""
+"""Height and width of MNIST's images, in pixels: those of a source, as long as nothing else is known of it."""
 
 T = TypeVar("T", bound=tuple[Any, ...])
 
@@ -97,6 +98,19 @@ def pair(value: Any, check: ValidatorFunctionWrapHandler, *, sign: int, ordered:
     return low, high
 
 
+def in_pixels(value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """A size in pixels, checked; of a number below 8 so many times the height and width of the source's images.
+
+    These are the validation context's `frame`. What has no transformer at the input makes no difference by its size,
+    and has MNIST's.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _LEAST_SIDE:
+        at_input = 0 in info.data.get("before", (0,))
+        height, width = info.context["frame"] if info.context and at_input else (DIGIT, DIGIT)
+        value = round(value * height), round(value * width)
+    return pair(value, check, sign=1, ordered=False)
+
+
 def ascending(angles: tuple[float, ...]) -> tuple[float, ...]:
     """In ascending order. Raises ValueError where 0 is among them, or one appears twice."""
     if 0 in angles:
@@ -139,7 +153,9 @@ _Degrees = Annotated[float, Field(ge=-180, le=180)]
 _ShearDegrees = Annotated[float, Field(ge=-75, le=75)]
 _Share = Annotated[float, Field(ge=-1, le=1)]
 _Factor = Annotated[float, Field(ge=0.1, le=10)]
-_Pixels = Annotated[int, Field(ge=8, le=256)]
+_LEAST_SIDE = 8
+_Pixels = Annotated[int, Field(ge=_LEAST_SIDE, le=256)]
+_Times = Annotated[float, Field(gt=0, lt=_LEAST_SIDE)]
 
 TtaAngles = Annotated[tuple[_Degrees, ...], Field(strict=False, max_length=36), AfterValidator(ascending)]
 """Degrees by which images are turned, clockwise: each once, in ascending order."""
@@ -167,7 +183,9 @@ Factors = Annotated[
 ]
 Size = Annotated[
     tuple[_Pixels, _Pixels],
-    Field(strict=False),
-    WrapValidator(partial(pair, sign=1, ordered=False), json_schema_input_type=_Pixels | tuple[_Pixels, _Pixels]),
+    Field(strict=False, validate_default=True),
+    WrapValidator(in_pixels, json_schema_input_type=_Pixels | _Times | tuple[_Pixels, _Pixels]),
 ]
-"""Height and width in pixels; one number stands for both."""
+"""Height and width in pixels; one number stands for both, and one below 8 for so many times the source's own."""
+AS_THE_SOURCE: Any = 1.0
+"""The size of a source's images."""

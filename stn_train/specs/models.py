@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, WithJsonSchema, model_validator
 
 from stn_train.specs.fields import (
+    AS_THE_SOURCE,
     DIGIT,
     LONGEST_NAME,
     LearningRate,
@@ -54,9 +55,6 @@ class TransformerSpec(Spec):
     family: Family = Field("affine", description="the transformations that it can make")
     control_points: int = Field(4, ge=2, le=8, description="tps: control points along each side")
     localisation: Localisation = Field("conv", description="the localisation network")
-    output_size: Size = Field(
-        (DIGIT, DIGIT), description="height and width of what a transformer at the input puts out"
-    )
     supersampling: Literal["auto"] | Annotated[int, Field(ge=1, le=4)] = Field(
         1,
         description="of a transformer at the input: each pixel that it puts out is the mean of so many points along "
@@ -64,6 +62,11 @@ class TransformerSpec(Spec):
     )
     before: Annotated[tuple[_Layer, ...], Field(strict=False, min_length=1, max_length=8)] = Field(
         (0,), description="before which layers of the classifier; 0 is the input; a number twice: two in a row"
+    )
+    output_size: Size = Field(
+        AS_THE_SOURCE,
+        description="height and width of what a transformer at the input puts out, in pixels; a number below 8 is a "
+        "factor of the source's own size",
     )
     coordinates: bool = Field(
         False,

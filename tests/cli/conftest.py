@@ -18,7 +18,7 @@ import pytest
 from stn_train.cli import main
 
 if TYPE_CHECKING:
-    from stn_train.data.sources import Digits
+    from stn_train.data.sources import ImageSet
 
 SMALL = """\
 source: digits
@@ -117,14 +117,14 @@ def start(server, tmp_path) -> Start:
 
 
 @pytest.fixture(scope="session")
-def few_digits() -> "tuple[Digits, Digits]":
+def few_digits() -> "tuple[ImageSet, ImageSet]":
     """Enough digits to train on and to test; each is shown once an epoch."""
-    from stn_train.data.sources import Digits, load_digits
+    from stn_train.data.sources import ImageSet, load_images
 
-    training, test = load_digits("digits")
+    training, test = load_images("digits")
     return (
-        Digits(training.images[:TRAINING_DIGITS], training.labels[:TRAINING_DIGITS]),
-        Digits(test.images[:TEST_DIGITS], test.labels[:TEST_DIGITS]),
+        ImageSet(training.images[:TRAINING_DIGITS], training.labels[:TRAINING_DIGITS]),
+        ImageSet(test.images[:TEST_DIGITS], test.labels[:TEST_DIGITS]),
     )
 
 

@@ -55,8 +55,8 @@ def child(arguments: list[str], folder: str, drag: float = 0.0, largest: int = 0
 
 
 training, test = (
-    digits.Digits(split.images[:count], split.labels[:count])
-    for split, count in zip(digits.load_digits("digits"), map(int, sys.argv[1:]), strict=True)
+    digits.ImageSet(split.images[:count], split.labels[:count])
+    for split, count in zip(digits.load_images("digits"), map(int, sys.argv[1:]), strict=True)
 )
 digits._scikit_digits = lambda: (training, test)
 torch.set_num_threads(1)

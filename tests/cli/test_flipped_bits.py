@@ -13,7 +13,7 @@ from stn_train.colocalisation.report import ColocalisationFolder
 from stn_train.colocalisation.spec import ColocalisationSpec, cells_of
 from stn_train.config import load_config
 from stn_train.data.prebuilt import load_prebuilt
-from stn_train.data.sources import load_digits
+from stn_train.data.sources import load_images
 from stn_train.errors import UserError
 from stn_train.evaluation.metrics import AlignmentMetrics, Point, Robustness
 from stn_train.report.snapshots import KINDS
@@ -138,4 +138,4 @@ def test_in_mnists_files(tmp_path, flip):
     files = sorted((tmp_path / "MNIST/raw").iterdir())
     assert len(files) == 4
     for path in files:
-        flip(path, lambda: load_digits("mnist", str(tmp_path)), short=1)
+        flip(path, lambda: load_images("mnist", str(tmp_path)), short=1)

@@ -65,7 +65,14 @@ def test_every_kind_of_network_is_trained_saved_and_reported(stn):
     assert list(_arrays(files["row"] / "training.npz", "out")) == ["output", "output_1", "outline"]
     figures = {path.name for path in folder.figures.iterdir()}
     drawn = {f"{kind}_{model}@r.{ending}" for kind, ending in KINDS.items() for model in ("two", "row")}
-    assert figures == {"learning_curves@r.png", "costs@r.png", "courses@r.png", "confusions@r.png", "strip@r.png", *drawn}
+    assert figures == {
+        "learning_curves@r.png",
+        "costs@r.png",
+        "courses@r.png",
+        "confusions@r.png",
+        "strip@r.png",
+        *drawn,
+    }
     assert stn("eval", str(files["two"]), "--allow-imports").code == 0
     assert (
         "transformer.transformers.1.localisation.1.weight"

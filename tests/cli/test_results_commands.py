@@ -16,6 +16,7 @@ from stn_train import storage
 from stn_train.evaluation.metrics import Robustness
 from stn_train.experiment import runtime as runtime
 from stn_train.run_folder import TrialFolder, TrialResult
+from stn_train.specs import SourceSpec
 from stn_train.statistics import error_over_seeds
 
 TRIAL = "runs/small/trials/r/st_cnn/seed-0"
@@ -138,7 +139,7 @@ def test_eval_knows_the_datasets_of_the_run_and_where_its_digits_lie(trained, st
 
 @pytest.mark.filterwarnings("error")
 def test_eval_where_a_class_has_no_images(trained, stn, monkeypatch):
-    test = runtime.load_split("digits", "test", None)
+    test = runtime.load_split(SourceSpec.model_validate("digits"), "test", None)
     monkeypatch.setattr(runtime, "load_split", lambda source, split, root: test.subset(test.labels != 3))
     document = json.loads(stn("eval", trained, "--json").out, parse_constant=pytest.fail)
     for one, row in zip(document["checkpoints"], document["summary"], strict=True):

@@ -18,7 +18,7 @@ from stn_train.colocalisation.training import (
 )
 from stn_train.data.datasets import render
 from stn_train.data.distortion import sample_distortion
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.models.network import build_model
 from stn_train.specs import DatasetSpec, ModelSpec
 
@@ -127,8 +127,8 @@ def test_gradients_reach_the_crops_and_not_the_encoder():
 # --- images of one class ------------------------------------------------------------------------------------------
 
 
-def few(real_digits: tuple[Digits, Digits]) -> Digits:
-    return Digits(real_digits[0].images[:100], real_digits[0].labels[:100])
+def few(real_digits: tuple[ImageSet, ImageSet]) -> ImageSet:
+    return ImageSet(real_digits[0].images[:100], real_digits[0].labels[:100])
 
 
 def test_images_of_a_class_are_those_of_the_whole_dataset_clutter_of_other_classes_and_all(real_digits):
@@ -184,7 +184,7 @@ def test_each_step_draws_shrinking_crops_together_and_away_from_random_ones(real
         assert loss == pytest.approx(float(triplet_loss(crops.flatten(1), random.flatten(1), SPEC.margin)), rel=1e-5)
 
 
-def trained(digits: Digits, seed: int) -> tuple[list[float], dict[str, Tensor]]:
+def trained(digits: ImageSet, seed: int) -> tuple[list[float], dict[str, Tensor]]:
     torch.manual_seed(seed)
     transformer = build_localiser("keypoints", (56, 56))
     spec = DatasetSpec.model_validate({"name": "t", "base": "translation", "canvas": 56})

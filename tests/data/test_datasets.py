@@ -14,14 +14,15 @@ from stn_train.data import datasets as datasets_module
 from stn_train.data import prebuilt as prebuilt_module
 from stn_train.data.datasets import OnlineDataset, make_fixed_dataset, render
 from stn_train.data.prebuilt import build_prebuilt, load_prebuilt
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.errors import UserError
-from stn_train.specs import DatasetSpec
+from stn_train.specs import DatasetSpec, SourceSpec
 from stn_train.storage import folder_lock
 
 FILES = tuple(
     f"{split}/{name}" for split in ("train", "test") for name in ("images.npy", "digits.npy", "parameters.npz")
 )
+DIGITS = SourceSpec.model_validate("digits")
 CLUTTERED = {"canvas": [30, 40], "rotation": 30, "translation": 1, "clutter": {"patches": 3, "size": 5}}
 
 
@@ -29,12 +30,12 @@ def spec_of(**keys: Any) -> DatasetSpec:
     return DatasetSpec.model_validate({"name": "made_up", **CLUTTERED, **keys})
 
 
-def splits(real_digits: tuple[Digits, Digits]) -> dict[Any, Digits]:
+def splits(real_digits: tuple[ImageSet, ImageSet]) -> dict[Any, ImageSet]:
     """A few digits, each shown twice."""
     train, test = real_digits
     return {
-        "train": Digits(train.images[:30], train.labels[:30], 2),
-        "test": Digits(test.images[:20], test.labels[:20]),
+        "train": ImageSet(train.images[:30], train.labels[:30], 2),
+        "test": ImageSet(test.images[:20], test.labels[:20]),
     }
 
 
@@ -78,8 +79,8 @@ def test_the_test_images_differ_from_training_and_validation_images_of_the_same_
 
 def test_what_was_built_is_read_back_as_it_was_drawn(real_digits, tmp_path):
     spec, digits = spec_of(canvas=[24, 40], scale=[0.8, 1.5]), splits(real_digits)  # not all of which fit
-    assert build_prebuilt(spec, "digits", digits, tmp_path) == tmp_path / "made_up"
-    built = load_prebuilt(spec, "digits", tmp_path)
+    assert build_prebuilt(spec, DIGITS, digits, tmp_path) == tmp_path / "made_up"
+    built = load_prebuilt(spec, DIGITS, tmp_path)
     assert set(built) == {"train", "test"}
     test, *_ = make_fixed_dataset(spec, digits["test"], "test")
     assert 0 < test.clipped < 20
@@ -89,8 +90,8 @@ def test_what_was_built_is_read_back_as_it_was_drawn(real_digits, tmp_path):
 
 def test_built_training_images_are_those_that_seed_0_sees_in_its_first_epoch(real_digits, tmp_path):
     spec, digits = spec_of(), splits(real_digits)
-    build_prebuilt(spec, "digits", digits, tmp_path)
-    built = load_prebuilt(spec, "digits", tmp_path)["train"]
+    build_prebuilt(spec, DIGITS, digits, tmp_path)
+    built = load_prebuilt(spec, DIGITS, tmp_path)["train"]
     fresh = OnlineDataset(spec, digits["train"])
     ((images, labels, _),) = fresh.batches(seed=0, epoch=0, size=60)
     index = order(60, 0, 0)
@@ -100,7 +101,7 @@ def test_built_training_images_are_those_that_seed_0_sees_in_its_first_epoch(rea
 
 def test_building_twice_gives_the_same_bytes(real_digits, tmp_path):
     for folder in ("one", "other"):
-        build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path / folder)
+        build_prebuilt(spec_of(), DIGITS, splits(real_digits), tmp_path / folder)
     for name in (*FILES, "manifest.json"):
         one, other = ((tmp_path / folder / "made_up" / name).read_bytes() for folder in ("one", "other"))
         assert one == other
@@ -108,7 +109,7 @@ def test_building_twice_gives_the_same_bytes(real_digits, tmp_path):
 
 def test_numpy_alone_opens_the_files(real_digits, tmp_path):
     spec, digits = spec_of(), splits(real_digits)
-    build_prebuilt(spec, "digits", digits, tmp_path)
+    build_prebuilt(spec, DIGITS, digits, tmp_path)
     drawn = draw_of(spec, digits["train"])
     lies = outline_of(spec, digits["train"], drawn)
     assert drawn.clutter is not None
@@ -129,8 +130,8 @@ def test_numpy_alone_opens_the_files(real_digits, tmp_path):
 
 def test_with_two_channels_the_files_have_an_axis_for_them(real_digits, tmp_path):
     spec, digits = DatasetSpec.model_validate("addition"), splits(real_digits)
-    build_prebuilt(spec, "digits", digits, tmp_path)
-    built = load_prebuilt(spec, "digits", tmp_path)["test"]
+    build_prebuilt(spec, DIGITS, digits, tmp_path)
+    built = load_prebuilt(spec, DIGITS, tmp_path)["test"]
     test, draws, _ = make_fixed_dataset(spec, digits["test"], "test")
     for name in ("images", "labels", "digit", "theta", "sources", "clipped"):
         assert np.array_equal(getattr(built, name), getattr(test, name))
@@ -144,7 +145,7 @@ def test_with_two_channels_the_files_have_an_axis_for_them(real_digits, tmp_path
 
 
 def test_the_manifest_says_what_was_built_of_what(real_digits, tmp_path):
-    build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), DIGITS, splits(real_digits), tmp_path)
     manifest = json.loads((tmp_path / "made_up/manifest.json").read_text())
     assert (manifest["source"], manifest["family"]) == ("digits", "affine")
     assert DatasetSpec.model_validate(manifest["dataset"]) == spec_of()
@@ -157,7 +158,7 @@ def test_the_manifest_says_what_was_built_of_what(real_digits, tmp_path):
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 
-def refusal(folder: Path, spec: DatasetSpec | None = None, source: Any = "digits") -> str:
+def refusal(folder: Path, spec: DatasetSpec | None = None, source: SourceSpec = DIGITS) -> str:
     with pytest.raises(UserError) as caught:
         load_prebuilt(spec or spec_of(), source, folder)
     sentence = str(caught.value)
@@ -168,7 +169,7 @@ def refusal(folder: Path, spec: DatasetSpec | None = None, source: Any = "digits
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_flipped_bit_or_a_missing_file_is_refused_by_name(real_digits, tmp_path, name):
-    build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), DIGITS, splits(real_digits), tmp_path)
     path = tmp_path / "made_up" / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -182,7 +183,7 @@ def test_a_flipped_bit_or_a_missing_file_is_refused_by_name(real_digits, tmp_pat
     "damage", [lambda text: text[:-20], lambda text: "", lambda text: text.replace('"format": 5', '"format": 3')]
 )
 def test_a_damaged_or_missing_manifest_is_refused_by_name(real_digits, tmp_path, damage):
-    build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), DIGITS, splits(real_digits), tmp_path)
     path = tmp_path / "made_up/manifest.json"
     path.write_text(damage(path.read_text()))
     assert f"{path} is damaged" in refusal(tmp_path)
@@ -191,14 +192,16 @@ def test_a_damaged_or_missing_manifest_is_refused_by_name(real_digits, tmp_path,
 
 
 def test_another_specification_of_the_same_name_and_another_source_are_refused(real_digits, tmp_path):
-    build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), DIGITS, splits(real_digits), tmp_path)
     assert f"{tmp_path / 'made_up'} holds another dataset" in refusal(tmp_path, spec_of(rotation=31))
-    assert f"{tmp_path / 'made_up'} holds another dataset" in refusal(tmp_path, source="mnist")
+    assert f"{tmp_path / 'made_up'} holds another dataset" in refusal(
+        tmp_path, source=SourceSpec.model_validate("mnist")
+    )
 
 
 def test_a_build_that_was_cut_off_is_refused(real_digits, tmp_path, monkeypatch):
     monkeypatch.setattr(prebuilt_module.storage, "write_record", lambda path, value: None)
-    build_prebuilt(spec_of(), "digits", splits(real_digits), tmp_path)
+    build_prebuilt(spec_of(), DIGITS, splits(real_digits), tmp_path)
     assert "holds no prebuilt dataset" in refusal(tmp_path)
 
 

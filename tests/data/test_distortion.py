@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from stn_train.data.datasets import hold_out, render
 from stn_train.data.distortion import Distortion
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.specs import DatasetSpec
 
 MANY = {
@@ -38,7 +38,7 @@ def everything_in(drawn: Distortion) -> list[bytes]:
 
 
 def extents(
-    drawn: Distortion, digits: Digits, canvas: tuple[int, int]
+    drawn: Distortion, digits: ImageSet, canvas: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The lowest and highest (column, row) on the canvas of each image's inked pixels, every one of them pushed
     forward, from the digit to the canvas, by the inverse of the image's theta: M x 2 each."""
@@ -51,7 +51,7 @@ def extents(
     forward = np.linalg.inv(to_normalised(*canvas)) @ np.linalg.inv(matrix) @ to_normalised(28, 28)
     low, high = np.empty((2, len(drawn.theta), 2))
     for number in range(len(drawn.theta)):
-        rows, columns = digits.images[number % len(digits)].numpy().nonzero()
+        rows, columns = digits.images[number % len(digits), 0].numpy().nonzero()
         points = forward[number] @ np.stack([columns, rows, np.ones(len(rows))])
         low[number], high[number] = points[:2].min(axis=1), points[:2].max(axis=1)
     return low, high
@@ -188,7 +188,7 @@ def test_without_translation_a_digit_moves_only_as_far_as_its_ink_needs(real_dig
 
 
 def test_a_digit_without_ink_is_no_harm():
-    blank = Digits(torch.zeros(3, 28, 28, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    blank = ImageSet(torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
     drawn = draw_of(spec_of("rts"), blank)
     assert torch.isfinite(drawn.theta).all()
     assert not outline_of(spec_of("rts"), blank, drawn).clipped.any()
@@ -197,14 +197,14 @@ def test_a_digit_without_ink_is_no_harm():
 # --- which way ----------------------------------------------------------------------------------------------------
 
 
-def one_digit(ink: list[list[int]], top: int, left: int) -> Digits:
-    images = torch.zeros(1, 28, 28, dtype=torch.uint8)
+def one_digit(ink: list[list[int]], top: int, left: int) -> ImageSet:
+    images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     values = torch.tensor(ink, dtype=torch.uint8)
-    images[0, top : top + len(values), left : left + values.shape[1]] = values
-    return Digits(images, torch.zeros(1, dtype=torch.int64))
+    images[0, 0, top : top + len(values), left : left + values.shape[1]] = values
+    return ImageSet(images, torch.zeros(1, dtype=torch.int64))
 
 
-def pixels_of(spec: DatasetSpec, digits: Digits) -> torch.Tensor:
+def pixels_of(spec: DatasetSpec, digits: ImageSet) -> torch.Tensor:
     return (render(spec, digits, (draw_of(spec, digits),), torch.arange(1)) * 255).round().byte()[0, 0]
 
 
@@ -249,7 +249,7 @@ def test_a_distorted_digit_is_what_torchvision_makes_of_its_words(real_digits):
     drawn = draw_of(spec, digits)
     images = render(spec, digits, (drawn,), torch.arange(40))
     for number in range(40):
-        before = F.pad(digits.images[number][None, None].double() / 255, (16, 16, 18, 18))
+        before = F.pad(digits.images[number][None].double() / 255, (16, 16, 18, 18))
         after = tv.affine(
             before,
             angle=drawn.rotation[number],
@@ -265,9 +265,9 @@ def test_a_distorted_digit_is_what_torchvision_makes_of_its_words(real_digits):
 
 
 def test_no_clutter_for_training_is_cut_from_a_held_out_digit():
-    images = torch.full((60, 28, 28), 100, dtype=torch.uint8)
+    images = torch.full((60, 1, 28, 28), 100, dtype=torch.uint8)
     images[50:] = 200
-    rest, held = hold_out(Digits(images, torch.zeros(60, dtype=torch.int64), repeats=20))
+    rest, held = hold_out(ImageSet(images, torch.zeros(60, dtype=torch.int64), repeats=20))
     assert (rest.images == 100).all()
     assert (held.images == 200).all()
     spec = spec_of(canvas=40, clutter={"patches": 4, "size": 8})

@@ -7,7 +7,7 @@ from made_up import first, spec_of
 
 from stn_train.data.datasets import OnlineDataset, render
 from stn_train.data.distortion import sample_distortion
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.geometry import thin_plate_spline
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def test_each_image_shows_its_digit_read_at_the_splines_places(real_digits):
     images = render(spec_of("plain"), digits, (drawn,), torch.arange(20))
     places = thin_plate_spline(4).grid(drawn.elastic_theta, (28, 28))
     for number in range(20):
-        source = np.pad(digits.images[number].numpy() / 255, 40)
+        source = np.pad(digits.images[number, 0].numpy() / 255, 40)
         x, y = (14 * places[number].double().numpy() + 13.5 + 40).transpose(2, 0, 1)
         column, row = np.floor(x).astype(int), np.floor(y).astype(int)
         right, down = x - column, y - row
@@ -59,7 +59,7 @@ def test_bending_changes_the_digit_and_not_where_it_is_put(real_digits, name):
 
 
 def test_every_seed_epoch_channel_and_showing_has_a_hand_of_its_own(real_digits):
-    digits = Digits(real_digits[0].images[:1].expand(3, 28, 28), torch.zeros(3, dtype=torch.int64), repeats=2)
+    digits = ImageSet(real_digits[0].images[:1].expand(3, 1, 28, 28), torch.zeros(3, dtype=torch.int64), repeats=2)
     elastic_thetas = [
         elastic_theta
         for seed, epoch in ((0, 0), (0, 1), (1, 0))

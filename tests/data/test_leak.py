@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from stn_train.data.datasets import make_fixed_dataset
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.specs import DatasetSpec
 
 SIDE = 6
 
 
-def pieces(name: str, digits: Digits, generator: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def pieces(name: str, digits: ImageSet, generator: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Pieces of moved digits (label 0), and of clutter (1), that have ink: P x 36.
 
     A piece of clutter is cut as `sample_clutter` does, from anywhere in a digit's frame; a piece of a digit is cut in
@@ -31,7 +31,7 @@ def pieces(name: str, digits: Digits, generator: np.random.Generator) -> tuple[N
         return images[np.arange(len(images))[:, None, None], rows, columns].reshape(len(images), -1)
 
     places = generator.integers(0, 28 - SIDE + 1, (2, 2, len(corner)))
-    whole = fixed.sources.numpy()[fixed.digit.numpy()]
+    whole = fixed.sources[:, 0].numpy()[fixed.digit.numpy()]
     found = [
         cut(moved, places[0, 0] + corner[:, 0] + pad, places[0, 1] + corner[:, 1] + pad),
         cut(whole, places[1, 0], places[1, 1]),
@@ -40,7 +40,7 @@ def pieces(name: str, digits: Digits, generator: np.random.Generator) -> tuple[N
     return np.concatenate(inked), np.repeat([0, 1], [len(piece) for piece in inked])
 
 
-def told_apart(name: str, real_digits: tuple[Digits, Digits]) -> float:
+def told_apart(name: str, real_digits: tuple[ImageSet, ImageSet]) -> float:
     """The share of pieces that boosted trees, trained on pieces of other digits, tell rightly."""
     generator = np.random.default_rng(0)
     halves = [digits.subset(torch.arange(min(len(digits), 3000))) for digits in real_digits]

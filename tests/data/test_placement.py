@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from stn_train.data.datasets import make_fixed_dataset
 from stn_train.data.distortion import sample_distortion
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.specs import DIGIT, DatasetSpec
 
 
@@ -15,12 +15,12 @@ def spec_of(**keys: object) -> DatasetSpec:
     return DatasetSpec.model_validate({"name": "made_up", "canvas": [42, 50], "translation": 1, **keys})
 
 
-def digits_of(count: int) -> Digits:
+def digits_of(count: int) -> ImageSet:
     """White squares, as large as the frame."""
-    return Digits(torch.full((count, DIGIT, DIGIT), 255, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64))
+    return ImageSet(torch.full((count, 1, DIGIT, DIGIT), 255, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64))
 
 
-def corners(spec: DatasetSpec, digits: Digits) -> tuple[np.ndarray, np.ndarray]:
+def corners(spec: DatasetSpec, digits: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     """The upper left corner of each frame of round(28 s) pixels, (x, y) in pixels from the canvas's; its side."""
     (drawn,) = sample_distortion(spec, digits, 0, "test")
     side = np.rint(DIGIT * drawn.scale)[:, None]
@@ -49,10 +49,12 @@ def test_placement_in_whole_pixels_has_every_place_equally_often():
 
 
 def test_placement_in_whole_pixels_moves_the_pixels_as_they_are():
-    digits = Digits(torch.randint(0, 256, (50, DIGIT, DIGIT), dtype=torch.uint8), torch.zeros(50, dtype=torch.int64))
+    digits = ImageSet(
+        torch.randint(0, 256, (50, 1, DIGIT, DIGIT), dtype=torch.uint8), torch.zeros(50, dtype=torch.int64)
+    )
     spec = spec_of(placement="frame", whole_pixels=True)
     fixed, (drawn,), _ = make_fixed_dataset(spec, digits, "test")
-    for image, source, (x, y) in zip(fixed.images[:, 0], digits.images, drawn.shift, strict=True):
+    for image, source, (x, y) in zip(fixed.images[:, 0], digits.images[:, 0], drawn.shift, strict=True):
         left, top = round(x + (50 - DIGIT) / 2), round(y + (42 - DIGIT) / 2)
         assert torch.equal(image[top : top + DIGIT, left : left + DIGIT], source)
         assert image.sum() == source.sum()
@@ -93,7 +95,7 @@ def test_clutter_is_blended_as_asked(blend, real_digits):
         laid = without[number].clone()
         for patch in range(6):
             source, top, left, to_y, to_x = drawn.clutter[number, patch].tolist()
-            piece = digits.images[source, top : top + 12, left : left + 12].int()
+            piece = digits.images[source, 0, top : top + 12, left : left + 12].int()
             here = laid[to_y : to_y + 12, to_x : to_x + 12]
             here[:] = here + piece if blend == "add" else torch.maximum(here, piece)
         assert (with_clutter[number] - laid.clamp(max=255)).abs().max() <= 1, "but for rounding"

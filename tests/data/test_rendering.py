@@ -27,7 +27,7 @@ def test_an_image_depends_neither_on_the_size_nor_on_the_order_of_batches(real_d
     digits = first(real_digits[0], 100, repeats=2)
     draws = draws_of(spec, digits)
     together = render(spec, digits, draws, torch.arange(200))
-    assert together.shape == (200, spec.channels, *spec.canvas)
+    assert together.shape == (200, 2 if spec.addition else 1, *spec.canvas)
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(200))
     for size in (1, 7, 100):
         for index in shuffled.split(size):
@@ -37,7 +37,7 @@ def test_an_image_depends_neither_on_the_size_nor_on_the_order_of_batches(real_d
 def test_undistorted_image_j_of_n_digits_is_digit_j_modulo_n(real_digits):
     digits, spec = first(real_digits[0], 12, repeats=3), spec_of("plain")
     images = render(spec, digits, draws_of(spec, digits), torch.arange(36))
-    assert torch.equal(quantised(images), digits.images.repeat(3, 1, 1)[:, None])
+    assert torch.equal(quantised(images), digits.images.repeat(3, 1, 1, 1))
 
 
 def test_pixels_lie_between_0_and_1(real_digits):
@@ -63,7 +63,7 @@ def test_clutter_is_the_sources_pixels_laid_over_the_image_where_they_are_bright
             for y in range(7):
                 for x in range(7):
                     there = expected[number, 0, to_y + y, to_x + x]
-                    value = digits.images[digit, from_y + y, from_x + x].float() / 255
+                    value = digits.images[digit, 0, from_y + y, from_x + x].float() / 255
                     expected[number, 0, to_y + y, to_x + x] = max(there, value)
     assert torch.equal(render(spec, digits, (drawn,), torch.arange(100)), expected)
 
@@ -177,7 +177,7 @@ def test_an_epoch_shows_each_digits_distortions_once_with_its_label(real_digits)
 def test_only_whole_batches_are_shown_but_at_least_one(real_digits, size, batches):
     digits = first(real_digits[0], 120)
     fresh = OnlineDataset(spec_of("plain"), digits)
-    built = PrebuiltDataset(digits.images[:, None], digits.labels)
+    built = PrebuiltDataset(digits.images, digits.labels)
     for data in (fresh, built):
         assert [len(images) for images, *_ in data.batches(0, 0, size)] == batches
 
@@ -195,13 +195,13 @@ def test_every_epoch_and_seed_distorts_and_orders_afresh(real_digits):
 
 def test_built_images_are_shown_in_another_order_every_epoch_and_stay_as_they_are(real_digits):
     digits = first(real_digits[0], 60)
-    data = PrebuiltDataset(digits.images[:, None], digits.labels)
+    data = PrebuiltDataset(digits.images, digits.labels)
     shown = []
     for epoch in (0, 1):
         index = order(60, 3, epoch)
         images, labels, _ = next(data.batches(3, epoch, 60))
         assert images.dtype == torch.float32
-        assert torch.equal(quantised(images), digits.images[index][:, None])
+        assert torch.equal(quantised(images), digits.images[index])
         assert torch.equal(labels, digits.labels[index])
         shown.append(images)
     assert not torch.equal(*shown)
@@ -214,7 +214,7 @@ def test_the_true_pose_brings_every_digit_back(real_digits, name):
     data = OnlineDataset(spec.model_copy(update={"clutter": None}), digits, posed=True)
     images, _, poses = next(data.batches(0, 0, 40))
     back = bilinear_sampler(images, HOMOGRAPHY.grid(poses, (28, 28)))[:, 0]
-    originals = digits.images[order(40, 0, 0)].float() / 255
+    originals = digits.images[order(40, 0, 0), 0].float() / 255
     apart = (back - originals).abs().mean(dim=(1, 2)) / originals.mean(dim=(1, 2))
     moved = (originals.roll(1, dims=2) - originals).abs().mean(dim=(1, 2)) / originals.mean(dim=(1, 2))
     assert float(apart.median()) < 0.5 * float(moved.median()), "nearer than one pixel beside"

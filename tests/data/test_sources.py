@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from stn_train.data import sources as digits_module
 from stn_train.data.datasets import hold_out, seeded_subset
-from stn_train.data.sources import load_digits
+from stn_train.data.sources import load_images
 from stn_train.errors import UserError
+from stn_train.specs import SOURCES
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 IMAGES_SHA256 = "a7215fc130fe26177bd470e2161c8621275454f4b53a84287fba6f7003d00a11"
@@ -28,27 +29,27 @@ IMAGES_SHA256 = "a7215fc130fe26177bd470e2161c8621275454f4b53a84287fba6f7003d00a1
 
 
 def test_the_bundled_digits_have_the_shape_of_mnists():
-    train, test = load_digits("digits")
+    train, test = load_images("digits")
     assert (len(train), len(test)) == (1352, 445)
     for split in (train, test):
-        assert split.images.shape == (len(split), 28, 28)
+        assert split.images.shape == (len(split), 1, 28, 28)
         assert split.labels.shape == (len(split),)
         assert (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
-        assert split.images.amax(dim=(1, 2)).min() > 100
+        assert split.images.amax(dim=(1, 2, 3)).min() > 100
 
 
 def test_the_bundled_digits_are_split_alike_in_every_class():
-    train, test = (split.labels.bincount(minlength=10) for split in load_digits("digits"))
+    train, test = (split.labels.bincount(minlength=10) for split in load_images("digits"))
     assert torch.equal(test, (train + test) // 4)
 
 
 def test_no_bundled_digit_is_in_both_splits():
-    train, test = ({image.numpy().tobytes() for image in split.images} for split in load_digits("digits"))
+    train, test = ({image.numpy().tobytes() for image in split.images} for split in load_images("digits"))
     assert len(train | test) == 1797
 
 
 def test_the_bundled_digits_are_the_same_bytes_everywhere():
-    images = torch.cat([split.images for split in load_digits("digits")])
+    images = torch.cat([split.images for split in load_images("digits")])
     assert hashlib.sha256(images.numpy().tobytes()).hexdigest() == IMAGES_SHA256
 
 
@@ -56,8 +57,8 @@ def test_a_bundled_digit_is_scikit_learns_enlarged_and_centred_by_mass():
     bunch = load_scikit_digits()
     small = torch.from_numpy(bunch.images[bunch.target == 7][3])  # every fourth of a class is for testing
     large = F.interpolate(small[None, None] * 255 / 16, (20, 20), mode="bilinear")[0, 0]
-    _, test = load_digits("digits")
-    image = test.images[test.labels == 7][0].double()
+    _, test = load_images("digits")
+    image = test.images[test.labels == 7][0, 0].double()
     box = image.unfold(0, 20, 1).unfold(1, 20, 1)
     distances = (box - large).abs().amax(dim=(2, 3))
     assert distances.min() <= 0.5 + 1e-9
@@ -66,7 +67,7 @@ def test_a_bundled_digit_is_scikit_learns_enlarged_and_centred_by_mass():
 
 
 def test_the_last_sixth_is_held_out_and_nothing_is_in_both_parts():
-    train, _ = load_digits("digits")
+    train, _ = load_images("digits")
     rest, held = hold_out(train)
     assert len(held) == len(train) // 6
     assert torch.equal(held.images, train.images[-len(held) :])
@@ -81,7 +82,7 @@ def test_the_last_sixth_is_held_out_and_nothing_is_in_both_parts():
 
 
 def test_what_a_seed_chooses_of_fewer_is_among_what_it_chooses_of_more():
-    train, _ = load_digits("digits")
+    train, _ = load_images("digits")
     everything, many, some = (seeded_subset(train, count, seed=3) for count in (len(train), 700, 100))
     assert torch.equal(some.images, many.images[:100])
     assert torch.equal(many.labels, everything.labels[:700])
@@ -91,7 +92,7 @@ def test_what_a_seed_chooses_of_fewer_is_among_what_it_chooses_of_more():
 
 
 def test_each_seed_has_digits_of_its_own():
-    train, _ = load_digits("digits")
+    train, _ = load_images("digits")
     one, again, other = (
         {image.numpy().tobytes() for image in seeded_subset(train, 200, seed).images} for seed in (0, 0, 1)
     )
@@ -101,9 +102,9 @@ def test_each_seed_has_digits_of_its_own():
 
 @pytest.mark.parametrize(("count", "repeats"), [(100, 135), (900, 15), (1352, 10)])
 def test_an_epoch_of_few_digits_is_about_as_long_as_one_of_all(count, repeats):
-    train, _ = load_digits("digits")
+    train, _ = load_images("digits")
     assert (len(seeded_subset(train, count, 0)), seeded_subset(train, count, 0).repeats) == (count, repeats)
-    once = digits_module.Digits(train.images, train.labels)
+    once = digits_module.ImageSet(train.images, train.labels)
     assert seeded_subset(once, 1300, 0).repeats == 1
 
 
@@ -119,7 +120,8 @@ def idx(values: np.ndarray) -> bytes:
 def small_source(tmp_path, monkeypatch):
     """A folder with files of 12 and 6 digits where 60,000 and 10,000 belong, sound as far as the reader knows."""
     random = np.random.default_rng(0)
-    monkeypatch.setattr(digits_module, "_COUNTS", {"train": 12, "test": 6})
+    for name in ("mnist", "kmnist"):
+        monkeypatch.setitem(SOURCES[name], "counts", (12, 6))
     md5 = {}
     for folder in ("MNIST", "KMNIST"):
         for name in FILES:
@@ -145,11 +147,11 @@ def no_download(monkeypatch):
 
 
 def test_files_are_read_as_they_were_written(small_source, no_download):
-    train, test = load_digits("kmnist", str(small_source))
+    train, test = load_images("kmnist", str(small_source))
     assert (len(train), len(test), train.repeats) == (12, 6, 1)
     for split, prefix in ((train, "train"), (test, "t10k")):
         raw = small_source / "KMNIST/raw"
-        assert idx(split.images.numpy()) == (raw / f"{prefix}-images-idx3-ubyte").read_bytes()
+        assert idx(split.images[:, 0].numpy()) == (raw / f"{prefix}-images-idx3-ubyte").read_bytes()
         assert idx(split.labels.numpy().astype(np.uint8)) == (raw / f"{prefix}-labels-idx1-ubyte").read_bytes()
 
 
@@ -166,10 +168,10 @@ def test_a_named_folder_goes_before_the_variable_and_the_variable_before_the_cac
     monkeypatch.setenv("HOME", "/nowhere/home")
     for root in ("/nowhere/named", "~/named", None):
         with pytest.raises(UserError):
-            load_digits("kmnist", root)
+            load_images("kmnist", root)
     monkeypatch.delenv("STN_TRAIN_DATA")
     with pytest.raises(UserError):
-        load_digits("kmnist")
+        load_images("kmnist")
     expected = ("named", "home/named", "variable", "cache/stn-train")
     assert looked_in == [Path("/nowhere", each) for each in expected]
 
@@ -205,7 +207,7 @@ def dotted(name: str) -> str:
 def test_gzipped_or_named_with_a_dot_they_are_the_same_and_nothing_is_written(
     small_source, no_download, source, spell, packed
 ):
-    expected = load_digits(source, str(small_source))
+    expected = load_images(source, str(small_source))
     raw = small_source / source.upper() / "raw"
     for name in FILES:
         path = (raw / name).rename(raw / spell(name))
@@ -213,7 +215,7 @@ def test_gzipped_or_named_with_a_dot_they_are_the_same_and_nothing_is_written(
             path.write_bytes(gzip.compress(path.read_bytes()))
     before = sorted(raw.iterdir())
     raw.chmod(0o555)
-    for split, wanted in zip(load_digits(source, str(small_source)), expected, strict=True):
+    for split, wanted in zip(load_images(source, str(small_source)), expected, strict=True):
         assert torch.equal(split.images, wanted.images)
         assert torch.equal(split.labels, wanted.labels)
     assert sorted(raw.iterdir()) == before
@@ -227,20 +229,20 @@ def test_gzipped_or_named_with_a_dot_they_are_the_same_and_nothing_is_written(
 def test_the_root_may_be_the_folder_of_the_files_or_one_above(
     small_source, no_download, monkeypatch, source, lie_in, root
 ):
-    expected = load_digits(source, str(small_source))
+    expected = load_images(source, str(small_source))
     lie_in, root = (small_source / "mine" / place.format(source.upper()) for place in (lie_in, root))
     lie_in.parent.mkdir(parents=True, exist_ok=True)
     (small_source / source.upper() / "raw").rename(lie_in)
     monkeypatch.chdir(root)
     for named in (str(root), "."):
-        for split, wanted in zip(load_digits(source, named), expected, strict=True):
+        for split, wanted in zip(load_images(source, named), expected, strict=True):
             assert torch.equal(split.images, wanted.images)
 
 
 @pytest.mark.parametrize("root", ["MNIST", "MNIST/raw"])
 def test_a_folder_named_for_another_source_is_not_this_ones(small_source, no_download, root):
     with pytest.raises(UserError, match=r"^kmnist is not in .* and could not be downloaded"):
-        load_digits("kmnist", str(small_source / root))
+        load_images("kmnist", str(small_source / root))
 
 
 def test_mnists_digits_are_taken_for_no_other_source(small_source):
@@ -248,7 +250,7 @@ def test_mnists_digits_are_taken_for_no_other_source(small_source):
     shutil.rmtree(raw)
     shutil.copytree(small_source / "MNIST/raw", raw)
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte is MNIST's and not kmnist's; "):
-        load_digits("kmnist", str(small_source))
+        load_images("kmnist", str(small_source))
 
 
 def test_where_no_name_fits_the_wanted_ones_and_those_found_are_told(small_source, no_download):
@@ -256,7 +258,7 @@ def test_where_no_name_fits_the_wanted_ones_and_those_found_are_told(small_sourc
     for name in FILES[:2]:
         (raw / name).rename(raw / f"my-{name}")
     with pytest.raises(UserError) as caught:
-        load_digits("mnist", str(small_source))
+        load_images("mnist", str(small_source))
     found = ", ".join(sorted([*FILES[2:], *(f"my-{name}" for name in FILES[:2])]))
     assert f"(no route to host): {raw} has {found}, not {', '.join(FILES)}, each with or without .gz; " in str(
         caught.value
@@ -269,7 +271,7 @@ def test_a_file_of_ones_own_is_refused(small_source, shape):
     for pack in (bytes, gzip.compress):
         path.write_bytes(pack(idx(np.zeros(shape, np.uint8))))
         with pytest.raises(UserError, match=r"is not kmnist's: .* 12 x 28 x 28 .*images of your own") as caught:
-            load_digits("kmnist", str(small_source))
+            load_images("kmnist", str(small_source))
         assert str(caught.value).startswith(str(path))
 
 
@@ -280,7 +282,7 @@ def test_a_label_that_there_is_not_is_refused_with_its_file_and_image(small_sour
     content = path.read_bytes()
     path.write_bytes(content[:-2] + bytes([label]) + content[-1:])
     with pytest.raises(UserError) as caught:
-        load_digits("kmnist", str(small_source))
+        load_images("kmnist", str(small_source))
     image = 10 if name.startswith("train") else 4
     assert str(caught.value).startswith(
         f"{path} is damaged: image {image}, counted from 0, has the label {label}, and labels are from 0 to 9; "
@@ -296,7 +298,7 @@ def test_only_what_was_downloaded_is_to_be_deleted(small_source, monkeypatch):
         for damage in (b"", idx(np.zeros((3, 3), np.uint8)), gzip.compress(b"words")[:-1], b"\x1f\x8bno gzip"):
             (raw / FILES[0]).write_bytes(damage)
             with pytest.raises(UserError, match=f"{FILES[0]} .*; {mend}"):
-                load_digits("kmnist", root and str(root))
+                load_images("kmnist", root and str(root))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -324,7 +326,7 @@ def test_a_damaged_file_is_refused_by_name(small_source, source, damage, name):
     path = small_source / source.upper() / "raw" / name
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match="is damaged") as caught:
-        load_digits(source, str(small_source))
+        load_images(source, str(small_source))
     assert str(path) in str(caught.value)
 
 
@@ -332,7 +334,7 @@ def test_mnist_itself_is_read_and_one_flipped_bit_of_it_refused(tmp_path):
     raw = Path(os.environ.get("STN_TRAIN_DATA", "/nowhere"), "MNIST/raw").absolute()
     if not raw.is_dir():
         pytest.skip("needs MNIST in the folder that STN_TRAIN_DATA names")
-    train, test = load_digits("mnist", str(raw.parents[1]))
+    train, test = load_images("mnist", str(raw.parents[1]))
     assert (len(train), len(test)) == (60_000, 10_000)
     assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     (tmp_path / "MNIST/raw").mkdir(parents=True)
@@ -343,7 +345,7 @@ def test_mnist_itself_is_read_and_one_flipped_bit_of_it_refused(tmp_path):
     damaged.unlink()
     damaged.write_bytes(flip_a_bit(content))
     with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte is damaged"):
-        load_digits("mnist", str(tmp_path))
+        load_images("mnist", str(tmp_path))
 
 
 @pytest.mark.parametrize("error", [URLError("no route to host"), TimeoutError(), IncompleteRead(b"")], ids=repr)
@@ -353,7 +355,7 @@ def test_without_a_network_one_sentence_says_what_to_do(tmp_path, monkeypatch, e
 
     monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", fail)
     with pytest.raises(UserError) as caught:
-        load_digits("mnist", str(tmp_path / "misspelt/name"))
+        load_images("mnist", str(tmp_path / "misspelt/name"))
     assert list(tmp_path.iterdir()) == []
     sentence = str(caught.value)
     assert "\n" not in sentence

@@ -7,21 +7,21 @@ from torch import Tensor
 
 from stn_train.data.datasets import render
 from stn_train.data.distortion import Distortion, true_poses
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.geometry import PROJECTIVE, pixel_grid
 from stn_train.geometry.families import HORIZON
 from stn_train.models.network import build_model
 from stn_train.specs import ModelSpec
 
 SPEC = spec_of("p_literal")
-Distorted = tuple[Digits, Distortion]
+Distorted = tuple[ImageSet, Distortion]
 
 
 @pytest.fixture(scope="module")
 def distorted(real_digits) -> Distorted:
     """10,000 digits or more, of some of which the middle of the frame is out of sight."""
     test = real_digits[1]
-    digits = Digits(test.images, test.labels, repeats=-(-10_000 // len(test)))
+    digits = ImageSet(test.images, test.labels, repeats=-(-10_000 // len(test)))
     drawn = draw_of(SPEC, digits, split="test")
     last = torch.linalg.inv(PROJECTIVE.matrix(drawn.theta.double()))[:, 2, 2]
     assert int((last <= 0).sum()) > 4
@@ -65,7 +65,7 @@ def test_every_digit_that_is_in_sight_comes_back_like_itself(distorted):
     poses = true_poses(SPEC, drawn.theta)
     parts = torch.arange(len(drawn.theta)).split(1000)
     back = torch.cat([posed(render(SPEC, digits, (drawn,), index), poses[index]) for index in parts])
-    originals = digits.images.repeat(digits.repeats, 1, 1).float() / 255
+    originals = digits.images[:, 0].repeat(digits.repeats, 1, 1).float() / 255
     whole = ((shown(poses) > 0.999) | (originals == 0)).flatten(1).all(dim=1)
     assert float(whole.double().mean()) > 0.7
     one, other = back[whole].flatten(1), originals[whole].flatten(1)

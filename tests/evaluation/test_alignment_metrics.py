@@ -8,7 +8,7 @@ from torch import nn
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.distortion import true_poses
-from stn_train.data.sources import load_digits
+from stn_train.data.sources import load_images
 from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import classify
 from stn_train.evaluation.metrics import AlignmentMetrics
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 def variant_of(name: str) -> tuple[DatasetSpec, FixedDataset]:
     spec = DatasetSpec.model_validate(name)
-    _, test = load_digits("digits")
+    _, test = load_images("digits")
     return spec, make_fixed_dataset(spec, test.subset(torch.arange(100)), "test")[0]
 
 
@@ -31,7 +31,7 @@ def gathered(dataset: str, transformer: dict[str, Any] | None, std: float = 0.0)
     spec, variant = variant_of(dataset)
     torch.manual_seed(0)
     model = ModelSpec.model_validate({"name": "made_up", "classifier": "cnn", "transformer": transformer})
-    network = build_model(model, spec.canvas, 100_000, spec.channels, spec.classes)
+    network = build_model(model, spec.canvas, 100_000, 2 if spec.addition else 1, 19 if spec.addition else 10)
     for module in network.modules():
         if isinstance(module, SpatialTransformer) and std:
             last = list(module.localisation.modules())[-1]

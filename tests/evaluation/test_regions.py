@@ -33,7 +33,7 @@ def inverse(family: MatrixFamily, theta: Tensor) -> Map:
 
 
 def sources() -> Tensor:
-    return torch.randint(0, 256, (COUNT, 28, 28), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    return torch.randint(0, 256, (COUNT, 1, 28, 28), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
 
 
 def every(maps: list[Map]) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,7 +84,7 @@ def test_ink_is_the_share_of_the_digits_own_ink():
     left = Map(AFFINE, torch.tensor([[0.5, 0, -0.5, 0, 1, 0]], dtype=torch.float64).expand(COUNT, 6), SQUARE)
     raw, _, ink = every([Map(TRANSLATION, 0 * some(TRANSLATION, 0), SQUARE), left])
     pixels = sources().double()
-    torch.testing.assert_close(ink, pixels[:, :, :14].sum((1, 2)) / pixels.sum((1, 2)))
+    torch.testing.assert_close(ink, pixels[:, 0, :, :14].sum((1, 2)) / pixels.sum((1, 2, 3)))
     torch.testing.assert_close(raw, 0.5 * ones())
 
 

@@ -6,14 +6,14 @@ import torch
 
 from stn_train.data.datasets import FixedDataset
 from stn_train.data.distortion import Distortion, sample_distortion
-from stn_train.data.sources import Digits, load_digits
+from stn_train.data.sources import ImageSet, load_images
 from stn_train.evaluation.classify import Predictions
 from stn_train.evaluation.metrics import LEVELS, held, trained_range
 from stn_train.evaluation.robustness import robustness_of
 from stn_train.models.network import build_model
 from stn_train.specs import DATASETS, DatasetSpec, ModelSpec
 
-_, TEST = load_digits("digits")
+_, TEST = load_images("digits")
 FEW = TEST.subset(torch.arange(50))
 
 
@@ -104,7 +104,7 @@ def test_what_an_untrained_equivariant_network_predicts_is_the_same_at_every_ang
         return predictions(fixed, (even.argmax(dim=1) != at_first)[: len(fixed.labels)])
 
     dataset = DatasetSpec.model_validate({"name": "wide", "canvas": 44})
-    digits = Digits(FEW.images, FEW.labels)
+    digits = ImageSet(FEW.images, FEW.labels)
     points = robustness_of(dataset, digits, "test", predict).points
     differ = torch.tensor([point.errors / point.images for point in points if point.factor == "rotation"])
     if localisation == "equivariant":

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stn_train.data.prebuilt import build_prebuilt
-from stn_train.data.sources import Digits, load_digits
+from stn_train.data.sources import ImageSet, load_images
 from stn_train.experiment.estimate import plan, seconds_of_epoch
 from stn_train.experiment.runtime import Runtime
 from stn_train.run_folder import RunFolder
@@ -37,7 +37,7 @@ def test_every_kind_of_trial_is_measured_without_its_digits(keys):
 
 
 def test_on_prebuilt_data_sets_too(tmp_path):
-    train, test = (Digits(digits.images[:200], digits.labels[:200]) for digits in load_digits("digits"))
+    train, test = (ImageSet(digits.images[:200], digits.labels[:200]) for digits in load_images("digits"))
     trial = trial_of(prebuilt=str(tmp_path))
     build_prebuilt(trial.dataset, trial.source, {"train": train, "test": test}, tmp_path)
     assert seconds_of_epoch(trial, Runtime(torch.device("cpu"), prebuilt=str(tmp_path))) > 0

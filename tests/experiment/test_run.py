@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stn_train import storage
-from stn_train.data.sources import Digits, load_digits
+from stn_train.data.sources import ImageSet, load_images
 from stn_train.errors import Stopped, UserError
 from stn_train.experiment import runtime as runtime
 from stn_train.experiment import trial as trial_module
@@ -43,10 +43,10 @@ FILES = (
 @pytest.fixture(scope="module", autouse=True)
 def few_digits() -> Iterator[None]:
     """Three steps an epoch."""
-    training, test = load_digits("digits")
+    training, test = load_images("digits")
     few = {
-        "train": Digits(training.images[: 64 * STEPS], training.labels[: 64 * STEPS]),
-        "test": Digits(test.images[:60], test.labels[:60]),
+        "train": ImageSet(training.images[: 64 * STEPS], training.labels[: 64 * STEPS]),
+        "test": ImageSet(test.images[:60], test.labels[:60]),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "load_split", lambda source, split, root: few[split])

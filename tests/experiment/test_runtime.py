@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from stn_train.data.prebuilt import build_prebuilt
-from stn_train.data.sources import load_digits
+from stn_train.data.sources import load_images
 from stn_train.errors import UserError
 from stn_train.experiment.runtime import Runtime, load_trial_data, open_runtime
-from stn_train.specs import DatasetSpec, ExperimentSpec, trials_of
+from stn_train.specs import DatasetSpec, ExperimentSpec, SourceSpec, trials_of
 
 FAULTS = """
 import resource
@@ -58,8 +58,10 @@ def test_a_device_that_is_not_here_is_told_in_one_clear_sentence(device):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> str:
     folder: Path = tmp_path_factory.mktemp("prebuilt")
-    train, test = (digits.subset(torch.arange(200)) for digits in load_digits("digits"))
-    build_prebuilt(DatasetSpec.model_validate("r"), "digits", {"train": train, "test": test}, folder)
+    train, test = (digits.subset(torch.arange(200)) for digits in load_images("digits"))
+    build_prebuilt(
+        DatasetSpec.model_validate("r"), SourceSpec.model_validate("digits"), {"train": train, "test": test}, folder
+    )
     return str(folder)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stn_train.data.sources import Digits, load_digits
+from stn_train.data.sources import ImageSet, load_images
 from stn_train.errors import Stopped, UserError
 from stn_train.experiment import runtime as runtime
 from stn_train.experiment.run import open_run, run_trials
@@ -33,7 +33,7 @@ Scalars = dict[str, list[tuple[int, float]]]
 @pytest.fixture(autouse=True)
 def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps an epoch."""
-    train, test = (Digits(split.images[:100], split.labels[:100]) for split in load_digits("digits"))
+    train, test = (ImageSet(split.images[:100], split.labels[:100]) for split in load_images("digits"))
     monkeypatch.setattr(runtime, "load_split", lambda source, split, root: {"train": train, "test": test}[split])
 
 

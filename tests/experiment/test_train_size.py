@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stn_train.data.datasets import FixedDataset, OnlineDataset, hold_out
-from stn_train.data.sources import load_digits
+from stn_train.data.sources import load_images
 from stn_train.experiment.runtime import Runtime, load_trial_data
 from stn_train.specs import ExperimentSpec, trials_of
 
@@ -35,7 +35,7 @@ def images(training: OnlineDataset) -> set[bytes]:
 
 
 def test_all_digits_are_those_of_the_source_as_they_are() -> None:
-    training, _ = load_digits("digits")
+    training, _ = load_images("digits")
     everything, _ = loaded(None)
     assert torch.equal(everything.digits.images, training.images)
     assert everything.digits.repeats == training.repeats
@@ -51,7 +51,7 @@ def test_few_digits_shorten_the_epoch_in_proportion_and_keep_what_is_reported_on
 
 
 def test_held_out_digits_are_not_among_the_few() -> None:
-    training, _ = load_digits("digits")
+    training, _ = load_images("digits")
     _, held = hold_out(training)
     most, _ = loaded(len(training) - len(held), validation=True)
     assert not images(most) & {image.numpy().tobytes() for image in held.images}

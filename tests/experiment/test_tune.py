@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stn_train.config import load_config
-from stn_train.data.sources import Digits, load_digits
+from stn_train.data.sources import ImageSet, load_images
 from stn_train.errors import Stopped, TrialError, UserError
 from stn_train.experiment import run as run_module
 from stn_train.experiment import runtime
@@ -35,8 +35,8 @@ def spec(**changes: Any) -> ExperimentSpec:
 @pytest.fixture(scope="module", autouse=True)
 def few_training_digits() -> Iterator[None]:
     """A step an epoch; whoever reads the test digits fails."""
-    training, _ = load_digits("digits")
-    few = {"train": Digits(training.images[:96], training.labels[:96])}
+    training, _ = load_images("digits")
+    few = {"train": ImageSet(training.images[:96], training.labels[:96])}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "load_split", lambda source, split, root: few[split])
         yield

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_train.data.sources import load_digits
+from stn_train.data.sources import load_images
 from stn_train.errors import UserError
 from stn_train.evaluation.classify import rotated_images
 from stn_train.geometry import AFFINE, SIMILARITY
@@ -18,7 +18,7 @@ ROOM = 8
 
 def digits(count: int = 200) -> tuple[Tensor, Tensor]:
     """Digits, M x 1 x 44 x 44, with room all around; and their labels."""
-    _, test = load_digits("digits")
+    _, test = load_images("digits")
     few = test.subset(torch.arange(count))
     return torch.nn.functional.pad(few.images[:, None].float() / 255, [ROOM] * 4), few.labels
 

@@ -66,7 +66,7 @@ def made_up_alignment(seed: int) -> AlignmentMetrics:
 
 def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray | None = None) -> None:
     """A finished trial's files; `errors` images of each class are taken for the next class."""
-    files, classes = folder.trial(trial), trial.dataset.classes
+    files, classes = folder.trial(trial), trial.classes
     train(folder, trial, EPOCHS)
     label, wrong = np.arange(IMAGES) % classes, np.arange(IMAGES) // classes < errors
     predicted = np.where(wrong, (label + 1) % classes, label)
@@ -74,7 +74,7 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
     np.add.at(confusion, (label, predicted), 1)
     if digit is None:
         digit = np.arange(IMAGES)
-    if trial.dataset.channels == 2:
+    if trial.dataset.addition:
         digit = np.stack([digit, digit[::-1]], axis=1)
     result = TrialResult(
         trial=trial,
@@ -101,7 +101,7 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
     storage.write_record(files.timing, timing.model_dump(mode="json"))
     storage.write_arrays(files.predictions, {"predicted": predicted, "label": label, "digit": digit})
     if trial.model.transformer and trial.model.transformer.before == (0,):
-        if trial.dataset.channels == 1:
+        if not trial.dataset.addition:
             storage.write_record(files.alignment, made_up_alignment(trial.seed).model_dump(mode="json"))
         for kind, arrays in made_up_gallery().items():
             storage.write_arrays(files.path / f"{kind}.npz", arrays)

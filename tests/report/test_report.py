@@ -373,7 +373,7 @@ def test_any_mixture_of_datasets_is_reported(tmp_path: Path, keys: dict[str, Any
     )
     report = report_run(folder)
     json_file, csv_file, reading, page = (path.read_text() for path in report.files[:4])
-    cells = {(trial.dataset.name, trial.model.name): trial.dataset.classes for trial in trials[:finished]}
+    cells = {(trial.dataset.name, trial.model.name): trial.classes for trial in trials[:finished]}
     rows = json.loads(json_file, parse_constant=pytest.fail)["summary"]
     assert {(row["dataset"], row["model"]) for row in rows} == cells.keys()
     assert len({len(line) for line in csv.reader(csv_file.splitlines())}) == 1
@@ -555,7 +555,7 @@ def test_learning_curves_have_a_line_and_a_band_over_the_seeds_for_each_model() 
 
 def test_confusions_share_one_scale_and_leave_out_what_is_right() -> None:
     clean, messy = np.diag([8, 10]), np.array([[6, 2], [5, 5]])
-    first, second, _ = confusions("made up", {"cnn": clean, "st_cnn": messy}).axes
+    first, second, _ = confusions("made up", {"cnn": clean, "st_cnn": messy}, tuple("0123456789")).axes
     assert [axes.get_title() for axes in (first, second)] == ["cnn", "st_cnn"]
     assert first.images[0].get_clim() == second.images[0].get_clim() == (0, 50)
     shown = second.images[0].get_array()

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import update_bn
 
 from stn_train.data.datasets import Batch, OnlineDataset
 from stn_train.data.prebuilt import TrainingData
-from stn_train.data.sources import Digits
+from stn_train.data.sources import ImageSet
 from stn_train.errors import Stopped, TrialError
 from stn_train.geometry import AFFINE
 from stn_train.models.network import Network, Pose
@@ -41,7 +41,7 @@ def recipe_of(**changes: Any) -> TrainingSpec:
 @pytest.fixture
 def data(real_digits):
     """Six batches an epoch."""
-    digits = Digits(real_digits[0].images[: 3 * SIZE + 2], real_digits[0].labels[: 3 * SIZE + 2], repeats=2)
+    digits = ImageSet(real_digits[0].images[: 3 * SIZE + 2], real_digits[0].labels[: 3 * SIZE + 2], repeats=2)
     return OnlineDataset(DatasetSpec.model_validate("r"), digits)
 
 
