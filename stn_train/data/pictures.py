@@ -19,12 +19,13 @@ from scipy import ndimage
 from torch import Tensor
 
 from stn_train.errors import UserError, first_line
-from stn_train.specs import DIGIT, TrialSpec
+from stn_train.specs import DIGIT, SOURCES, TrialSpec
 
 Grey = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-BOX = {"mnist": 20, "digits": 20, "kmnist": 26}
+BOX = {"mnist": 20, "qmnist": 20, "digits": 20, "kmnist": 26}
+BOX |= {name: 24 for name in SOURCES if name.startswith("emnist")}  # which leaves two pixels at each edge
 """Of sources of handwriting: the longer side of a character's ink in its frame of 28 pixels."""
 _PEN = (1.9, 3.5)
 """Widths of the pen in pixels: of 80 % of MNIST's training digits it lies between these."""
@@ -138,21 +139,22 @@ def prepare(picture: Picture, trial: TrialSpec, invert: bool | None = None, as_i
             f"{trial.model.name} reads two digits in two channels, and a picture does not say which is which"
         )
     pixels = picture.pixels
-    if dataset.channels == 1:
+    if trial.channels == 1:
         pixels = (pixels @ [0.299, 0.587, 0.114])[:, :, None]
     notes: tuple[str, ...] = ()
-    if not as_is and trial.source in BOX and dataset.channels == 1:
-        grey, notes = handwritten(pixels[:, :, 0], picture.name, invert, BOX[trial.source])
+    if not as_is and trial.source.name in BOX:
+        grey, notes = handwritten(pixels[:, :, 0], picture.name, invert, BOX[trial.source.name])
         pixels = grey[:, :, None]
     else:
         pixels = 1 - pixels if invert else pixels
         if not as_is:
-            pixels = _fitted(pixels)
-        elif pixels.shape[:2] not in (dataset.canvas, (DIGIT, DIGIT)):
+            pixels = _fitted(pixels, trial.source.size)
+        elif pixels.shape[:2] not in (dataset.canvas, trial.source.size):
             (height, width), (canvas_height, canvas_width) = pixels.shape[:2], dataset.canvas
+            frame_height, frame_width = trial.source.size
             raise UserError(
                 f"{picture.name} has {height} x {width} pixels; as it is, {trial.model.name} reads "
-                f"{canvas_height} x {canvas_width}, or {DIGIT} x {DIGIT}; leave out --as-is to have it fitted"
+                f"{canvas_height} x {canvas_width}, or {frame_height} x {frame_width}; leave out --as-is to have it fitted"
             )
     image = torch.from_numpy((pixels.clip(0, 1) * 255).round().astype(np.uint8)).movedim(-1, 0)
     return Prepared(_on_canvas(image, dataset.canvas), notes)
@@ -166,10 +168,12 @@ def _on_canvas(image: Tensor, canvas: tuple[int, int]) -> Tensor:
     return torch.nn.functional.pad(image, (left, width - frame_width - left, top, height - frame_height - top))
 
 
-def _fitted(pixels: Grey) -> Grey:
-    """A picture, H x W x C, brought to the frame with its proportions kept, on black."""
-    small = torch.from_numpy(np.stack([resized(channel, DIGIT) for channel in np.moveaxis(pixels, -1, 0)]))
-    return _on_canvas(small, (DIGIT, DIGIT)).movedim(0, -1).numpy()
+def _fitted(pixels: Grey, frame: tuple[int, int]) -> Grey:
+    """A picture, H x W x C, brought to a frame of this size with its proportions kept, on black."""
+    height, width = pixels.shape[:2]
+    longer = round(min(frame[0] / height, frame[1] / width) * max(height, width))
+    small = torch.from_numpy(np.stack([resized(channel, longer) for channel in np.moveaxis(pixels, -1, 0)]))
+    return _on_canvas(small, frame).movedim(0, -1).numpy()
 
 
 def resized(grey: Grey, side: int) -> Grey:

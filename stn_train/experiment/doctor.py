@@ -7,14 +7,14 @@ import shutil
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 
 from stn_train.data.sources import DATA_VARIABLE, data_folder, find_files
 from stn_train.experiment.runtime import environment, open_runtime
 from stn_train.models.network import precision_on
-from stn_train.specs import RECIPES, Source, TrainingSpec
+from stn_train.specs import RECIPES, SOURCES, TrainingSpec
 
 EXTRAS = {
     "tensorboard": "run --tensorboard",
@@ -52,14 +52,14 @@ def examine() -> dict[str, Any]:
         "data": {
             "folder": str(root),
             "named_by": DATA_VARIABLE if os.environ.get(DATA_VARIABLE) else None,
-            "sources": {source: _folder_of(source, root) for source in get_args(Source)},
+            "sources": {source: _folder_of(source, root) for source in SOURCES},
         },
         "free_disk": {str(folder): shutil.disk_usage(_existing(folder)).free for folder in (Path.cwd(), root)},
         "extras": _extras(),
     }
 
 
-def _folder_of(source: Source, root: Path) -> str | None:
+def _folder_of(source: str, root: Path) -> str | None:
     """The folder that holds a source's files, or the package that does; None where there are none."""
     if source == "digits":
         return "scikit-learn"

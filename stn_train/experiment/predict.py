@@ -23,8 +23,8 @@ def predict_picture(
         prepared = prepare(picture, trial, invert, as_is)
         with told_by_its_line(one):
             probabilities, transformations = predict_image(one.network, prepared.image, trial.model.tta_angles)
-        classes, image = tuple(map(str, range(trial.dataset.classes))), prepared.image.numpy()
-        found.append(Prediction(picture.name, name, classes, probabilities, image, transformations, prepared.notes))
+        image, notes = prepared.image.numpy(), prepared.notes
+        found.append(Prediction(picture.name, name, trial.class_names, probabilities, image, transformations, notes))
     if not found:
         raise NoPoseError("each of these networks is given the true pose of an image, and a picture has none to give")
     return found
