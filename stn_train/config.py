@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from stn_train.errors import RENAMED, UserError, did_you_mean
-from stn_train.specs import CLASSIFIERS, DATASETS, MODELS, RECIPES, DatasetSpec, ExperimentSpec, ModelSpec, Spec
+from stn_train.specs import DATASETS, MODELS, PARTS, RECIPES, DatasetSpec, ExperimentSpec, ModelSpec, Spec
 from stn_train.yaml_nodes import EXPONENT, TAG, Loc, YamlValues, dotted, override, read, short, show
 
 S = TypeVar("S", bound=Spec)
@@ -254,9 +254,9 @@ def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
             return f"expected a number or a list of two numbers, not {shown}"
         case "string_type":
             return f"expected text, not {shown}" + ("; put it in quotes" if isinstance(value, int | float) else "")
-        case "string_pattern_mismatch" if loc[-1:] == ("classifier",):
-            hint = did_you_mean(value, CLASSIFIERS)
-            return f"there is no classifier {shown} (one of your own is written package.module:function){hint}"
+        case "string_pattern_mismatch" if (part := str(loc[-1])) in PARTS:
+            hint = did_you_mean(value, PARTS[part])
+            return f"there is no {part} {shown} (one of your own is written package.module:function){hint}"
         case "literal_error":
             names = re.findall(r"'([^']*)'", limits["expected"])
             hint = did_you_mean(value, names) if isinstance(value, str) else ""

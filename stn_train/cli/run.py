@@ -43,6 +43,13 @@ def run(
         bool,
         typer.Option("--tensorboard", help="Log every epoch for TensorBoard, below tensorboard/ in the results."),
     ] = False,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend",
+            help="Train a finished run on, to more training.epochs; the learning rate's schedule begins anew.",
+        ),
+    ] = False,
     allow_imports: AllowImports = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, estimate for how long, and stop.")
@@ -60,6 +67,8 @@ def run(
     """
     from stn_train.experiment.run import check_imports
 
+    if extend and (dry_run or only != "*"):
+        raise UserError(f"--extend trains all of a run on; leave out {'--dry-run' if dry_run else '--only'}")
     if as_json and not dry_run:
         raise UserError("--json goes with --dry-run; `stn-train status RUN` and report.json tell of what was trained")
     experiment, trials = _planned(config, overrides or [], seeds, only, validate)
@@ -75,6 +84,13 @@ def run(
 
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
     runtime = open_runtime(device, threads, data_root or experiment.data_root, experiment.prebuilt)
+    if extend:
+        from stn_train.experiment.run import extend as extend_run
+        from stn_train.experiment.run import extended
+
+        experiment = extended(experiment, folder)
+        trials = trials_of(experiment)
+        extend_run(experiment, folder, runtime)
     if dry_run:
         typer.echo(_plan(trials, folder, runtime, as_json, quiet))
         return

@@ -28,7 +28,7 @@ def diagnose(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Diagno
         loss = F.cross_entropy(network(images).float(), labels)
 
     # The norms of the gradients: of the whole network, of each localisation network, of the rest.
-    parameters = list(network.parameters())
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     gradients = zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True)
     squares = {id(parameter): grad.double().square().sum() for parameter, grad in gradients if grad is not None}
     norms = []

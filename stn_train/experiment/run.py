@@ -5,17 +5,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from stn_train.config import dump
 from stn_train.data.sources import source_size
 from stn_train.errors import Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, environment
-from stn_train.experiment.trial import run_trial, size_of
-from stn_train.models.classifiers import line_of
+from stn_train.experiment.trial import network_of, run_trial, size_of
 from stn_train.models.network import BudgetError
+from stn_train.models.own import line_of
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder, TrialResult
-from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, changes, trials_of
+from stn_train.specs import ExperimentSpec, ModelSpec, Spec, TrialSpec, changes, trials_of
 from stn_train.storage import at_home, folder_lock, write, write_record
-from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
+from stn_train.training.checkpoint import (
+    fall_back,
+    newest_whole,
+    read_checkpoint,
+    restore,
+    restore_localisation,
+    save_checkpoint,
+)
+from stn_train.training.loop import TrainingState
 
 _MACS_OF_AN_IMAGE = 5e6
 """So many MACs take about as long, on a CPU, as to distort an image and to move it through the smallest network."""
@@ -99,7 +109,7 @@ def run_trials(
             except Stopped:
                 raise
             except (Exception, SystemExit) as error:  # whatever a network raises
-                line = line_of(trial.model.classifier, error)
+                line = line_of(trial.model, error)
                 if isinstance(error, UserError | OSError) and not line:
                     raise  # of all trials alike: the digits, the disk
                 failure = TrialFailure(why=str(error))
@@ -113,6 +123,45 @@ def run_trials(
         yield replace(progress, finished=True)
 
 
+def extended(experiment: ExperimentSpec, folder: RunFolder) -> ExperimentSpec:
+    """The experiment as what a folder's run goes on as: the schedule begins anew where the run ends.
+
+    A schedule that was followed to its end has brought the learning rate down, and is not the first part of a longer
+    one: so each of ours is followed once more, over the epochs that are added (warm restarts; Loshchilov & Hutter,
+    arXiv:1608.03983). Raises UserError where the folder holds no run, or one of more epochs.
+    """
+    before, asked = folder.load_experiment().training, experiment.training.epochs
+    if asked < before.epochs:
+        raise UserError(
+            f"{folder.path} was trained for {before.epochs} epochs, and training.epochs={asked} is fewer; --extend adds "
+            "epochs: ask for more"
+        )
+    restarts = (*before.restarts, before.epochs) if asked > before.epochs else before.restarts
+    return experiment.changed(training=experiment.training.changed(restarts=restarts))
+
+
+def extend(experiment: ExperimentSpec, folder: RunFolder, runtime: Runtime) -> None:
+    """Make the trials in a folder, which are those of `experiment` before its last restart, unfinished ones of it.
+
+    They are then where a training by it would be. Raises UserError where a trial differs in more, or has lost its
+    checkpoint.
+    """
+    for trial in trials_of(experiment):
+        files, recipe = folder.trial(trial), trial.training
+        if not (files.result.exists() or newest_whole(files.checkpoint)) or not recipe.restarts:
+            continue
+        before = trial.changed(training=recipe.changed(epochs=recipe.restarts[-1], restarts=recipe.restarts[:-1]))
+        with folder_lock(files.path):
+            fall_back(files.checkpoint)
+            content = read_checkpoint(files.checkpoint)
+            if content["trial"] == before:
+                state = TrainingState.start(network_of(trial, runtime), recipe)
+                restore(state, content, files.checkpoint)
+                save_checkpoint(files.checkpoint, trial, state, content["records"])
+            if files.result.exists() and files.load(TrialResult, files.result).trial == before:
+                files.result.unlink()
+
+
 def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
     """Raise UserError where a trial's folder holds another trial."""
     if files.result.exists():
@@ -122,16 +171,19 @@ def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
     else:
         return
     if before != trial:
+        longer = before == trial.changed(training=trial.training.changed(epochs=before.training.epochs))
+        extend = "add --extend to train on from there, " if longer else ""
         raise UserError(
             f"{files.path} holds another trial: {', '.join(differences(before, trial))}; "
-            "name another folder by --output-dir, or delete this one"
+            f"{extend}name another folder by --output-dir, or delete this one"
         )
 
 
 def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
     """Raise UserError, a sentence for each mistake, where trials cannot be run.
 
-    That is where a model cannot be built, a source has too few digits, or a prebuilt data set is another's.
+    That is where a model cannot be built or not start as it should, a source has too few digits, or a prebuilt data set
+    is another's.
     """
     mistakes: dict[str, None] = {}
     missed: dict[str, int] = {}
@@ -139,6 +191,8 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
     for trial in cells:
         try:
             size_of(trial)
+            if trial.model.transformer and trial.model.transformer.localisation_from:
+                restore_localisation(network_of(trial, Runtime(torch.device("cpu"))), trial.model)
         except BudgetError as error:
             missed[str(error)] = error.nearest
         except UserError as error:
@@ -202,17 +256,16 @@ def differences(before: Spec, now: Spec) -> list[str]:
 
 
 def check_import(model: ModelSpec, named_in: Path) -> None:
-    """Raise UserError where a model that a stored file names has a classifier that is not ours."""
-    if model.classifier not in CLASSIFIERS:
+    """Raise UserError where a model that a stored file names has a part that is not ours."""
+    for key, name in model.own_parts:
         raise UserError(
-            f"{named_in} names the classifier {model.classifier}, whose code would be run; "
-            "where you trust it, say so by --allow-imports"
+            f"{named_in} names the {key} {name}, whose code would be run; where you trust it, say so by --allow-imports"
         )
 
 
 def check_imports(experiment: ExperimentSpec, config: str) -> None:
     """Raise UserError where a configuration that lies in a run's folder, and so may be whoever's made the run, names a
-    classifier that is not ours."""
+    part that is not ours."""
     folder = Path(config).resolve().parent
     if Path(config).is_file() and any((folder / name).exists() for name in ("trials", "environment.json")):
         for model in experiment.models:

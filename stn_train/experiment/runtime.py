@@ -103,7 +103,8 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> "tuple[TrainingData, 
     digits = load_digits_of(trial, "training", runtime)
     if recipe.train_size is not None:
         digits = seeded_subset(digits, recipe.train_size, trial.seed)
-    grown = min(recipe.curriculum * recipe.epochs, recipe.epochs - 1)
+    end = (*recipe.restarts, recipe.epochs)[0]
+    grown = min(recipe.curriculum * end, end - 1)
     online = OnlineDataset(dataset, digits.to(runtime.device), posed, recipe.elastic_augmentation, grown)
     return online, len(digits), load_fixed(trial, dataset, runtime)
 

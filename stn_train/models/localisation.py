@@ -6,6 +6,7 @@ small for it.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -126,6 +127,54 @@ def _made_for(channels: int, size: tuple[int, int] | None, *layers: nn.Module) -
     network = nn.Sequential(*layers)
     network.register_forward_pre_hook(partial(check_images, "the localisation network", channels, size))
     return network
+
+
+class BoundedTheta(nn.Module):
+    """Keeps theta, N x p, near the identity: each number differs from it by less than `bound`.
+
+    By tanh, whose slope at the identity is 1: small changes pass as they are.
+    """
+
+    def __init__(self, family: Family, bound: float) -> None:
+        super().__init__()
+        self.family = family
+        self.bound = bound
+
+    @precise
+    def forward(self, theta: Tensor) -> Tensor:
+        """Theta, N x p, within the bound."""
+        identity = theta.new_tensor(self.family.identity)
+        return identity + self.bound * torch.tanh((theta - identity) / self.bound)
+
+
+class Frozen(nn.Module):
+    """A module that does not learn: no gradients, and in evaluation mode whatever it stands in is in."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """In evaluation mode, whatever `mode` says."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What the module makes of images."""
+        theta: Tensor = self.module(images)
+        return theta
+
+
+def bounded(localisation: Localisation, bound: float) -> Localisation:
+    """A localisation network whose theta a BoundedTheta keeps near the identity."""
+    return lambda family, size, channels: nn.Sequential(
+        localisation(family, size, channels), BoundedTheta(family, bound)
+    )
+
+
+def frozen(localisation: Localisation) -> Localisation:
+    """A localisation network that does not learn."""
+    return lambda family, size, channels: Frozen(localisation(family, size, channels))
 
 
 LOCALISATIONS: dict[str, Localisation] = {

@@ -19,6 +19,7 @@ from stn_train.specs.fields import DIGIT, Count, Spec, TtaAngles, changes
 from stn_train.specs.models import (
     CLASSIFIERS,
     MODELS,
+    PARTS,
     Localisation,
     ModelSpec,
     Pose,
@@ -33,6 +34,7 @@ __all__ = [
     "DATASETS",
     "DIGIT",
     "MODELS",
+    "PARTS",
     "RECIPES",
     "ClutterSpec",
     "Count",

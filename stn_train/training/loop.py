@@ -36,7 +36,8 @@ class TrainingState:
     """Everything that a training changes: what a checkpoint holds.
 
     `final` is the network to evaluate: the averaged one where there is an `average`. `epoch` counts whole epochs;
-    `step_losses` are the losses of the steps since; `seconds` is the time that all of it took.
+    `step_losses` are the losses of the steps since; `seconds` is the time that all of it took. `cycle` is not saved: the
+    epochs between which the learning rate follows its schedule once, the latest epoch's.
     """
 
     network: Network
@@ -46,6 +47,7 @@ class TrainingState:
     epoch: int = 0
     step_losses: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
+    cycle: tuple[int, int] = (0, 1)
 
     @staticmethod
     def start(network: Network, recipe: TrainingSpec) -> "TrainingState":
@@ -87,12 +89,15 @@ def train(
     steps = max(len(data) // recipe.batch_size, 1)
     while state.epoch < recipe.epochs:
         began = time.perf_counter()
+        start = max(epoch for epoch in (0, *recipe.restarts) if epoch <= state.epoch)
+        end = min(epoch for epoch in (*recipe.restarts, recipe.epochs) if epoch > state.epoch)
+        state.cycle = start, end
         state.network.train()
         batches = data.batches(seed, state.epoch, recipe.batch_size)
         for images, labels, poses in islice(batches, len(state.step_losses), None):
             step = state.epoch * steps + len(state.step_losses)
             torch.manual_seed(seed * _SEED_STRIDE + step)  # of what is random in a forward pass, such as dropout
-            set_lr(state.optimizer, recipe, step / (recipe.epochs * steps))
+            set_lr(state.optimizer, recipe, (step - start * steps) / ((end - start) * steps), first=start == 0)
             with mixed:
                 images = images.to(memory_format=torch.channels_last)
                 pose_loss: Tensor | float = 0.0
@@ -149,10 +154,11 @@ def update_batch_norm(network: Network, batches: Iterator[Batch]) -> None:
 
     As `torch.optim.swa_utils.update_bn`, which passes no true poses on.
     """
-    momenta = {layer: layer.momentum for layer in network.modules() if isinstance(layer, _BatchNorm)}
+    network.train()
+    layers = (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
+    momenta = {layer: layer.momentum for layer in layers if layer.training}  # and none that is frozen
     if not momenta:
         return
-    network.train()
     for layer in momenta:
         layer.reset_running_stats()
         layer.momentum = None  # the mean of all batches
@@ -204,7 +210,7 @@ def make_optimizer(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
 
 
 def scheduled_lr(recipe: TrainingSpec, progress: float) -> float:
-    """The rate when a share `progress`, from 0 to 1, of all steps is done.
+    """The rate when a share `progress`, from 0 to 1, of a cycle's steps is done: of all, where nothing restarts it.
 
     one_cycle: linearly up to the highest rate over a share `warmup` of the steps, then down to zero along a cosine.
     steps: divided by 10 after each third (paper, appendix A).
@@ -216,13 +222,13 @@ def scheduled_lr(recipe: TrainingSpec, progress: float) -> float:
     return recipe.lr * (1 + math.cos(math.pi * (progress - recipe.warmup) / (1 - recipe.warmup))) / 2
 
 
-def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: float) -> None:
-    """Give every group of parameters its rate when a share `progress`, from 0 to 1, of all steps is done.
+def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: float, first: bool = True) -> None:
+    """Give every group of parameters its rate when a share `progress`, from 0 to 1, of a cycle's steps is done.
 
-    That of the schedule times the group's factor; during `classifier_delay`, all but the localisation networks have a
-    tenth of theirs. A classifier that has learnt to read digits as they lie no longer asks for them to be turned.
+    That of the schedule times the group's factor; during `classifier_delay`, in the first cycle, all but the
+    localisation networks have a tenth of theirs. A classifier that has learnt to read digits as they lie no longer asks for them to be turned.
     """
     rate = scheduled_lr(recipe, progress)
     for group in optimizer.param_groups:
-        held = progress < recipe.classifier_delay and not group["localising"]
+        held = first and progress < recipe.classifier_delay and not group["localising"]
         group["lr"] = rate * group["factor"] * (_HELD if held else 1.0)
