@@ -10,22 +10,14 @@ import torch
 from stn_train.config import dump
 from stn_train.data.sources import source_size
 from stn_train.errors import Stopped, TrialError, UserError, first_line
-from stn_train.experiment.runtime import Runtime, environment
+from stn_train.experiment.runtime import Runtime, environment, lacks_operation
 from stn_train.experiment.trial import network_of, run_trial, size_of
 from stn_train.models.network import BudgetError
 from stn_train.models.own import line_of
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder, TrialResult
 from stn_train.specs import ExperimentSpec, ModelSpec, Spec, TrialSpec, changes, trials_of
 from stn_train.storage import at_home, folder_lock, write, write_record
-from stn_train.training.checkpoint import (
-    fall_back,
-    newest_whole,
-    read_checkpoint,
-    restore,
-    restore_localisation,
-    save_checkpoint,
-)
-from stn_train.training.loop import TrainingState
+from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint, restore_localisation
 
 _MACS_OF_AN_IMAGE = 5e6
 """So many MACs take about as long, on a CPU, as to distort an image and to move it through the smallest network."""
@@ -112,8 +104,8 @@ def run_trials(
                 line = line_of(trial.model, error)
                 if isinstance(error, UserError | OSError) and not line:
                     raise  # of all trials alike: the digits, the disk
-                failure = TrialFailure(why=str(error))
-                if not isinstance(error, TrialError):
+                failure = TrialFailure(why=lacks_operation(error, runtime.device) or str(error))
+                if not isinstance(error, TrialError) and not lacks_operation(error, runtime.device):
                     trace = None if line else "".join(traceback.format_exception(error))
                     why = f"{type(error).__name__}: {first_line(error)}{line}"
                     failure = TrialFailure(why=why, traceback=trace)
@@ -121,45 +113,6 @@ def run_trials(
                 yield replace(progress, failure=failure)
                 continue
         yield replace(progress, finished=True)
-
-
-def extended(experiment: ExperimentSpec, folder: RunFolder) -> ExperimentSpec:
-    """The experiment as what a folder's run goes on as: the schedule begins anew where the run ends.
-
-    A schedule that was followed to its end has brought the learning rate down, and is not the first part of a longer
-    one: so each of ours is followed once more, over the epochs that are added (warm restarts; Loshchilov & Hutter,
-    arXiv:1608.03983). Raises UserError where the folder holds no run, or one of more epochs.
-    """
-    before, asked = folder.load_experiment().training, experiment.training.epochs
-    if asked < before.epochs:
-        raise UserError(
-            f"{folder.path} was trained for {before.epochs} epochs, and training.epochs={asked} is fewer; --extend adds "
-            "epochs: ask for more"
-        )
-    restarts = (*before.restarts, before.epochs) if asked > before.epochs else before.restarts
-    return experiment.changed(training=experiment.training.changed(restarts=restarts))
-
-
-def extend(experiment: ExperimentSpec, folder: RunFolder, runtime: Runtime) -> None:
-    """Make the trials in a folder, which are those of `experiment` before its last restart, unfinished ones of it.
-
-    They are then where a training by it would be. Raises UserError where a trial differs in more, or has lost its
-    checkpoint.
-    """
-    for trial in trials_of(experiment):
-        files, recipe = folder.trial(trial), trial.training
-        if not (files.result.exists() or newest_whole(files.checkpoint)) or not recipe.restarts:
-            continue
-        before = trial.changed(training=recipe.changed(epochs=recipe.restarts[-1], restarts=recipe.restarts[:-1]))
-        with folder_lock(files.path):
-            fall_back(files.checkpoint)
-            content = read_checkpoint(files.checkpoint)
-            if content["trial"] == before:
-                state = TrainingState.start(network_of(trial, runtime), recipe)
-                restore(state, content, files.checkpoint)
-                save_checkpoint(files.checkpoint, trial, state, content["records"])
-            if files.result.exists() and files.load(TrialResult, files.result).trial == before:
-                files.result.unlink()
 
 
 def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:

@@ -145,14 +145,12 @@ def restore_localisation(network: Network, spec: ModelSpec) -> None:
     Raises UserError where there is none, or where it is another than the model's.
     """
     transformer = spec.transformer
-    assert transformer is not None and transformer.localisation_from is not None
-    path = storage.at_home(transformer.localisation_from)
+    assert transformer is not None
+    path = storage.at_home(transformer.localisation_from or "")
     content = read_checkpoint(path)
     theirs = content["trial"].model.transformer
     if theirs is None or not theirs.is_single or theirs.pose not in ("predicted", "supervised"):
-        raise UserError(
-            f"{path} has no localisation network at its input, as {spec.name} needs; name another checkpoint"
-        )
+        raise UserError(f"{path} has no localisation network at its input, and {spec.name} needs one; name another")
     stored, prefix = content["network"], "transformer.localisation."
     if content["average"] is not None:
         stored, prefix = content["average"], f"module.{prefix}"

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -36,8 +36,8 @@ class TrainingState:
     """Everything that a training changes: what a checkpoint holds.
 
     `final` is the network to evaluate: the averaged one where there is an `average`. `epoch` counts whole epochs;
-    `step_losses` are the losses of the steps since; `seconds` is the time that all of it took. `cycle` is not saved: the
-    epochs between which the learning rate follows its schedule once, the latest epoch's.
+    `step_losses` are the losses of the steps since; `seconds` is the time that all of it took. `cycle`, which is not
+    saved: the epochs between which the learning rate follows its schedule, that of the latest epoch.
     """
 
     network: Network
@@ -78,20 +78,18 @@ def train(
 ) -> Iterator[float]:
     """Train from `state` to the recipe's last epoch; yields each epoch's mean loss, when `state` can be saved.
 
-    That is the classifier's. Everything random is drawn from seed, epoch and step, so that a training that was taken up
-    again ends with the same weights. `after_step` is told the epochs done, a fraction; where it asks to stop, raises
-    Stopped, with `state` ready to be saved. With `templates`, an equivariant localisation network learns from them.
-    Raises TrialError where the loss or a weight is not finite, before such a state is saved.
+    That is the classifier's. All that is random is drawn from seed, epoch and step: taken up again, a training ends with
+    the same weights. `after_step` is told the epochs done, a fraction; where it asks to stop, raises Stopped, with
+    `state` ready to be saved. An equivariant localisation network learns from `templates`. Raises TrialError where the
+    loss or a weight is not finite, before such a state is saved.
     """
     if templates is not None:  # its localisation network does not learn from the classifier: nothing to wait for
         recipe = recipe.changed(classifier_delay=0.0)
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=precision_on(device, recipe) == "bfloat16")
-    steps = max(len(data) // recipe.batch_size, 1)
+    steps, cycles = max(len(data) // recipe.batch_size, 1), [*pairwise((0, *recipe.restarts, recipe.epochs))]
     while state.epoch < recipe.epochs:
         began = time.perf_counter()
-        start = max(epoch for epoch in (0, *recipe.restarts) if epoch <= state.epoch)
-        end = min(epoch for epoch in (*recipe.restarts, recipe.epochs) if epoch > state.epoch)
-        state.cycle = start, end
+        state.cycle = start, end = next(cycle for cycle in cycles if state.epoch < cycle[1])
         state.network.train()
         batches = data.batches(seed, state.epoch, recipe.batch_size)
         for images, labels, poses in islice(batches, len(state.step_losses), None):
@@ -225,8 +223,9 @@ def scheduled_lr(recipe: TrainingSpec, progress: float) -> float:
 def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: float, first: bool = True) -> None:
     """Give every group of parameters its rate when a share `progress`, from 0 to 1, of a cycle's steps is done.
 
-    That of the schedule times the group's factor; during `classifier_delay`, in the first cycle, all but the
-    localisation networks have a tenth of theirs. A classifier that has learnt to read digits as they lie no longer asks for them to be turned.
+    That of the schedule times the group's factor; during `classifier_delay`, in the `first` cycle alone, all but the
+    localisation networks have a tenth of theirs. A classifier that has learnt to read digits as they lie no longer asks
+    for them to be turned.
     """
     rate = scheduled_lr(recipe, progress)
     for group in optimizer.param_groups:
