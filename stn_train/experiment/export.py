@@ -160,11 +160,12 @@ def _safetensors(
 ) -> tuple[bytes, Program]:
     from safetensors import torch as safetensors
 
-    tensors = {name: each.clone(memory_format=torch.contiguous_format) for name, each in network.state_dict().items()}
+    state = trained.network.state_dict()
+    tensors = {name: each.clone(memory_format=torch.contiguous_format) for name, each in state.items()}
     content = safetensors.save(tensors, metadata(trained, shapes))
-    again = WithWarps(network_of(trained.trial, Runtime(torch.device("cpu")))).eval()
+    again = network_of(trained.trial, Runtime(torch.device("cpu")))
     again.load_state_dict(safetensors.load(content))
-    return content, again
+    return content, WithWarps(again.eval())
 
 
 FORMATS = {

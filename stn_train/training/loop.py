@@ -78,7 +78,7 @@ def train(
 ) -> Iterator[float]:
     """Train from `state` to the recipe's last epoch; yields each epoch's mean loss, when `state` can be saved.
 
-    That is the classifier's. All that is random is drawn from seed, epoch and step: taken up again, a training ends with
+    That is the classifier's. Everything random is drawn from seed, epoch and step: a training taken up again ends with
     the same weights. `after_step` is told the epochs done, a fraction; where it asks to stop, raises Stopped, with
     `state` ready to be saved. An equivariant localisation network learns from `templates`. Raises TrialError where the
     loss or a weight is not finite, before such a state is saved.
