@@ -122,7 +122,7 @@ def test_an_onnx_file_takes_any_number_of_images_and_says_what_it_is(tmp_path: P
 @pytest.mark.usefixtures("parts")
 def test_what_cannot_be_exported_is_told_and_not_written(tmp_path: Path) -> None:
     path = tmp_path / "it.pt2"
-    with pytest.raises(UserError, match=r"cannot be exported to \.pt2: .*data-dependent.*\(parts\.py, line 12\)"):
+    with pytest.raises(UserError, match=r"cannot be exported to \.pt2: .*data-dependent.*\(parts\.py, line 13\)"):
         export(trained({"classifier": "parts:Branching"}), path)
     with pytest.raises(UserError, match="true pose"):
         export(trained({"base": "st_cnn", "transformer": {"pose": "oracle"}}), path)
