@@ -6,13 +6,11 @@ small for it.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Self
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stn_train.errors import UserError
-from stn_train.geometry import SIMILARITY, Family, pixel_centres, precise
+from stn_train.geometry import SIMILARITY, Family
 from stn_train.models.blocks import check_images, check_size, conv_block
 from stn_train.models.transformer import ThetaHead
 
@@ -43,24 +41,10 @@ def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     )
 
 
-class SpatialSoftArgmax(nn.Module):
-    """Where each feature map is highest: from N x C x H x W to N x 2C, all x before all y, normalised to [-1, 1].
-
-    The mean position under the softmax of a map (soft-argmax; Levine et al., arXiv:1504.00702), in float32 or wider
-    also under autocast. Adding a constant to a map changes nothing; what stands out most in it outweighs the rest.
-    """
-
-    @precise
-    def forward(self, maps: Tensor) -> Tensor:
-        """The positions of the maps' peaks."""
-        share = maps.flatten(2).softmax(dim=2).view(maps.shape)
-        x = share.sum(dim=2) @ pixel_centres(maps.shape[3], share)
-        y = share.sum(dim=3) @ pixel_centres(maps.shape[2], share)
-        return torch.cat([x, y], dim=1)
-
-
 def keypoints(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     """Four 3 x 3 convolutions on the input halved and pooled once; theta is linear in the 16 keypoints of the last."""
+    from stn_train.models.localisation_parts import SpatialSoftArgmax  # of few models, as all that lies there
+
     check_size("localisation network", "keypoints", size, _LEAST)
     return _made_for(
         channels,
@@ -129,44 +113,10 @@ def _made_for(channels: int, size: tuple[int, int] | None, *layers: nn.Module) -
     return network
 
 
-class BoundedTheta(nn.Module):
-    """Keeps theta, N x p, near the identity: each number differs from it by less than `bound`.
-
-    By tanh, whose slope at the identity is 1: small changes pass as they are.
-    """
-
-    def __init__(self, family: Family, bound: float) -> None:
-        super().__init__()
-        self.family = family
-        self.bound = bound
-
-    @precise
-    def forward(self, theta: Tensor) -> Tensor:
-        """Theta, N x p, within the bound."""
-        identity = theta.new_tensor(self.family.identity)
-        return identity + self.bound * torch.tanh((theta - identity) / self.bound)
-
-
-class Frozen(nn.Module):
-    """A module that does not learn: no gradients, and in evaluation mode whatever it stands in is in."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module.requires_grad_(False)
-        self.train(False)
-
-    def train(self, mode: bool = True) -> Self:
-        """In evaluation mode, whatever `mode` says."""
-        return super().train(False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """What the module makes of images."""
-        theta: Tensor = self.module(images)
-        return theta
-
-
 def bounded(localisation: Localisation, bound: float) -> Localisation:
     """A localisation network whose theta a BoundedTheta keeps near the identity."""
+    from stn_train.models.localisation_parts import BoundedTheta
+
     return lambda family, size, channels: nn.Sequential(
         localisation(family, size, channels), BoundedTheta(family, bound)
     )
@@ -174,6 +124,8 @@ def bounded(localisation: Localisation, bound: float) -> Localisation:
 
 def frozen(localisation: Localisation) -> Localisation:
     """A localisation network that does not learn."""
+    from stn_train.models.localisation_parts import Frozen
+
     return lambda family, size, channels: Frozen(localisation(family, size, channels))
 
 

@@ -33,21 +33,12 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 _OF_A_USER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
-
-
-def _checked(key: str) -> Any:
-    """What checks the name of one of ours, or of the user's own."""
-    return Field(max_length=256, pattern=f"^({'|'.join(PARTS[key])}|{_OF_A_USER})$")
-
-
-def _schema(key: str) -> WithJsonSchema:
-    own = {"type": "string", "pattern": f"^{_OF_A_USER}$", "maxLength": 256, "description": f"a {key} of your own"}
-    return WithJsonSchema({"anyOf": [{"enum": [*PARTS[key]]}, own]})
-
-
-_Classifier = Annotated[str, _checked("classifier"), _schema("classifier")]
-_Family = Annotated[str, _checked("family"), _schema("family")]
-_Localisation = Annotated[str, _checked("localisation"), _schema("localisation")]
+_PATTERNS = {key: f"^({'|'.join(ours)}|{_OF_A_USER})$" for key, ours in PARTS.items()}
+_OWN = {"type": "string", "pattern": f"^{_OF_A_USER}$", "maxLength": 256, "description": "one of your own"}
+_SCHEMAS = {key: WithJsonSchema({"anyOf": [{"enum": [*ours]}, _OWN]}) for key, ours in PARTS.items()}
+_Classifier = Annotated[str, Field(max_length=256, pattern=_PATTERNS["classifier"]), _SCHEMAS["classifier"]]
+_Family = Annotated[str, Field(max_length=256, pattern=_PATTERNS["family"]), _SCHEMAS["family"]]
+_Localisation = Annotated[str, Field(max_length=256, pattern=_PATTERNS["localisation"]), _SCHEMAS["localisation"]]
 _Layer = Annotated[int, Field(ge=0, le=64)]
 
 MODELS: dict[str, dict[str, Any]] = {}

@@ -13,7 +13,7 @@ from stn_train.evaluation.alignment import maps_of, pose_components, spreads
 from stn_train.evaluation.classify import recorded_warps
 from stn_train.evaluation.diagnostics import diagnose
 from stn_train.geometry import SHEAR, bilinear_sampler
-from stn_train.models.localisation import Frozen
+from stn_train.models.localisation_parts import Frozen
 from stn_train.models.network import Network, build_model, measure_model
 from stn_train.models.transformer import SpatialTransformer, ThetaHead
 from stn_train.specs import DatasetSpec, ModelSpec
