@@ -54,24 +54,31 @@ def load_family(name: str) -> Family:
         family: Family = found if isinstance(found, Family) else found()
         if not isinstance(family, Family):
             raise TypeError(f"it is a {type(family).__name__}, and no stn_train.Family")
-        identity = torch.tensor([family.identity], dtype=torch.float64)
-        moved = identity + 0.05 * torch.linspace(-1, 1, identity.shape[1], dtype=torch.float64)
-        places = pixel_grid(_PLACES, identity).flatten(0, 1)
-        aspect = _PLACES[1] / _PLACES[0]
-        grid = family.grid(moved, _PLACES, aspect).flatten(1, 2)
-        laws = {
-            "its identity moves points": (family.points(identity, places, aspect), places[None]),
-            "its grid is not where its points go": (grid, family.points(moved, places, aspect)),
-        }
-        for broken, (one, other) in laws.items():
-            if one.shape != other.shape or not bool(((one - other).abs() <= _OFF).all()):
-                raise ValueError(broken)
+        with torch.device("cpu"):  # a network that is measured may be built on `meta`
+            _check_laws(family)
     except Exception as error:  # whatever the user's code raises
         raise UserError(
             f"family {name} is not a family of transforms ({first_line(error)}){_line_in(name, error)}; see "
             "stn_train.Family"
         ) from error
     return family
+
+
+def _check_laws(family: Family) -> None:
+    """Raise ValueError where a family breaks the laws of `load_family`."""
+    identity = torch.tensor([family.identity], dtype=torch.float64)
+    moved = identity + 0.05 * torch.linspace(-1, 1, identity.shape[1], dtype=torch.float64)
+    places, aspect = pixel_grid(_PLACES, identity).flatten(0, 1), _PLACES[1] / _PLACES[0]
+    laws = {
+        "its identity moves points": (family.points(identity, places, aspect), places[None]),
+        "its grid is not where its points go": (
+            family.grid(moved, _PLACES, aspect).flatten(1, 2),
+            family.points(moved, places, aspect),
+        ),
+    }
+    for broken, (one, other) in laws.items():
+        if one.shape != other.shape or not bool(((one - other).abs() <= _OFF).all()):
+            raise ValueError(broken)
 
 
 def _found(kind: str, name: str) -> Any:
