@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from stn_train.data.datasets import render
     from stn_train.data.distortion import sample_distortion
     from stn_train.data.sources import load_images
-    from stn_train.geometry import FAMILIES, Family, bilinear_sampler, thin_plate_spline
+    from stn_train.geometry import FAMILIES, Family, MatrixFamily, bilinear_sampler, thin_plate_spline
     from stn_train.models.localisation import LOCALISATIONS
-    from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
+    from stn_train.models.transformer import ParallelTransformers, SpatialTransformer, ThetaHead
     from stn_train.notebook import (
         Run,
         build_model,
@@ -31,9 +31,9 @@ _HOMES = {
     "stn_train.notebook": [
         *("Run", "build_model", "evaluate", "insert_transformer", "load_network", "load_run", "make_dataset", "run"),
     ],
-    "stn_train.geometry": ["FAMILIES", "Family", "bilinear_sampler", "thin_plate_spline"],
+    "stn_train.geometry": ["FAMILIES", "Family", "MatrixFamily", "bilinear_sampler", "thin_plate_spline"],
     "stn_train.models.localisation": ["LOCALISATIONS"],
-    "stn_train.models.transformer": ["ParallelTransformers", "SpatialTransformer"],
+    "stn_train.models.transformer": ["ParallelTransformers", "SpatialTransformer", "ThetaHead"],
     "stn_train.data.sources": ["load_images"],
     "stn_train.data.distortion": ["sample_distortion"],
     "stn_train.data.datasets": ["render"],
@@ -46,9 +46,11 @@ __all__ = [
     "LOCALISATIONS",
     "DatasetSpec",
     "Family",
+    "MatrixFamily",
     "ParallelTransformers",
     "Run",
     "SpatialTransformer",
+    "ThetaHead",
     "bilinear_sampler",
     "build_model",
     "evaluate",

@@ -18,10 +18,10 @@ from pydantic_core import ErrorDetails
 
 from stn_train.errors import RENAMED, UserError, did_you_mean
 from stn_train.specs import (
-    CLASSIFIERS,
     DATASETS,
     DIGIT,
     MODELS,
+    PARTS,
     RECIPES,
     SOURCES,
     DatasetSpec,
@@ -297,9 +297,9 @@ def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
             return f"expected a number or a list of two numbers, not {shown}"
         case "string_type":
             return f"expected text, not {shown}" + ("; put it in quotes" if isinstance(value, int | float) else "")
-        case "string_pattern_mismatch" if loc[-1:] == ("classifier",):
-            hint = did_you_mean(value, CLASSIFIERS)
-            return f"there is no classifier {shown} (one of your own is written package.module:function){hint}"
+        case "string_pattern_mismatch" if (part := str(loc[-1])) in PARTS:
+            hint = did_you_mean(value, PARTS[part])
+            return f"there is no {part} {shown} (one of your own is written package.module:function){hint}"
         case "literal_error":
             names = re.findall(r"'([^']*)'", limits["expected"])
             hint = did_you_mean(value, names) if isinstance(value, str) else ""

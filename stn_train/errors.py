@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 
 class UserError(Exception):
@@ -62,6 +63,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {names[near[0]]!r}?"
     return f"; known: {', '.join(sorted(names.values()))}"
+
+
+def check_installed(wanted_by: str, packages: Iterable[str], extra: str) -> None:
+    """Raise UserError where a package that `wanted_by` needs, one of the extra's, is missing; imports none of them."""
+    for package in packages:
+        found = find_spec(package)
+        if found is None or found.origin is None:  # a folder of this name is no package
+            raise UserError(
+                f"{wanted_by}: the package {package} is not installed; pip install 'stn-train[{extra}]' installs it"
+            )
 
 
 def first_line(error: BaseException) -> str:

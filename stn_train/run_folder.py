@@ -18,7 +18,8 @@ runs/<experiment>/
     robustness.json   Robustness       (evaluation/metrics.py) only after `stn-train robustness`
     checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
     failure.json      TrialFailure     only where its last training could not go on
-  tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --tensorboard`
+  tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --track tensorboard`
+  tracking/<tracker>/<dataset>/<model>/seed-<k>.json, wandb/       likewise, of wandb and trackio
   report.json report.csv trials.csv report.md report.html figures/
 
 A trial's files, and environment.json, are sealed: see stn_train.storage.

@@ -13,8 +13,8 @@ import pytest
 import torch
 import typer
 
-from stn_train import SpatialTransformer
-from stn_train.cli import app
+from stn_train import SpatialTransformer, load_network
+from stn_train.cli import app, main
 from stn_train.config import dump_commented, load_config
 from stn_train.data.sources import load_images
 from stn_train.specs import ExperimentSpec, Spec, trials_of
@@ -106,6 +106,48 @@ def test_the_documents_python_does_what_it_says(document, tmp_path, monkeypatch)
     assert "# 8 x 1 x 28 x 28, and 8 x 6" in DOCUMENTS[document]
     assert (names["warped"].shape, names["theta"].shape) == ((8, 1, 28, 28), (8, 6))
     assert model(torch.rand(1, 3, 224, 224)).shape == (1, 1000)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Few of the bundled digits, in a folder of one's own, whose modules nobody else shall find."""
+    training, test = (digits.subset(torch.arange(200)) for digits in load_images("digits"))
+    monkeypatch.setattr("stn_train.data.sources._scikit_digits", lambda: (training, test))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.slow
+def test_the_model_elsewhere_runs_from_top_to_bottom() -> None:
+    names: dict[str, Any] = {}
+    for language, block in re.findall(r"```(sh|python)\n(.*?)```", DOCUMENTS["elsewhere.md"], re.DOTALL):
+        if language == "python":
+            exec(block, names)
+            continue
+        for line in block.splitlines():
+            with pytest.raises(SystemExit) as end:
+                main(shlex.split(line)[1:])
+            assert not end.value.code, line
+    images = torch.from_numpy(names["images"])
+    network = load_network("runs/first/trials/rts/st_cnn_paper/seed-0/checkpoint.pt")
+    for same in (names["network"], network):
+        torch.testing.assert_close(names["logits"], same.eval()(images), rtol=1e-3, atol=1e-4)
+    assert names["classes"] == [str(digit) for digit in range(10)]
+    assert set(names["said"]) == {"classes", "preparation", "shapes", "versions", "epochs", "trial"}
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.slow
+def test_the_parts_of_ones_own_that_the_reference_shows_are_trained() -> None:
+    for name, kind in (("parts.py", "python"), ("parts.yaml", "yaml")):
+        (written,) = re.findall(rf"```{kind}\n(# {name}\n.*?)```", DOCUMENTS["configuration.md"], re.DOTALL)
+        Path(name).write_text(written)
+    with pytest.raises(SystemExit) as end:
+        main(["run", "--config", "parts.yaml", "--set", "training.epochs=1", "-q"])
+    sys.modules.pop("parts")
+    assert not end.value.code
+    assert len(list(Path("runs/parts").rglob("result.json"))) == 3
 
 
 ROOMS = re.findall(r"^  ([\w.]+/?) {2,}\S", README, re.MULTILINE)

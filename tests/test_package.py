@@ -39,6 +39,8 @@ USES = {
     "thin_plate_spline": "assert len(st.thin_plate_spline(3).identity) == 18",
     "FAMILIES": "assert len(st.FAMILIES) == 9",
     "Family": "assert all(isinstance(family, st.Family) for family in st.FAMILIES.values())",
+    "MatrixFamily": "assert st.MatrixFamily('s', (1.0,), 's', 's 0 0  0 s 0  0 0 1').identity == (1.0,)",
+    "ThetaHead": "assert st.ThetaHead(9, affine)(torch.rand(2, 9)).tolist() == [list(affine.identity)] * 2",
     "ParallelTransformers": "assert st.ParallelTransformers([transformer] * 2)(images).shape == (5, 2, 28, 28)",
     "SpatialTransformer": "assert transformer(images).shape == (5, 1, 28, 28)",
     "bilinear_sampler": "assert st.bilinear_sampler(images, affine.grid(torch.zeros(5, 6), (3, 4))).shape[3] == 4",

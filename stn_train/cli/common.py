@@ -80,7 +80,8 @@ OutputDir = Annotated[
 ]
 Validate = Annotated[bool, typer.Option("--validate", help="Hold out training digits and report on them: for tuning.")]
 AllowImports = Annotated[
-    bool, typer.Option("--allow-imports", help="Run the code of classifiers that a checkpoint or a run's folder names.")
+    bool,
+    typer.Option("--allow-imports", help="Run the code of your own parts that a checkpoint or a run's folder names."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: only warnings, failures and the result.")]
 

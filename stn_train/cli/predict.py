@@ -12,20 +12,24 @@ from stn_train.errors import UserError
 
 if TYPE_CHECKING:
     from stn_train.data.pictures import Picture
+    from stn_train.evaluation.prediction import Prediction
 
 _MOST_DRAWN = 100
 
 
+Targets = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="[RUN_OR_CHECKPOINT] IMAGE...",
+        parser=a_path,
+        help="A run's or a trial's folder or a checkpoint.pt, or the networks that ship with the package if not given; "
+        "then pictures, folders of pictures, or - for standard input.",
+    ),
+]
+
+
 def predict(
-    targets: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="[RUN_OR_CHECKPOINT] IMAGE...",
-            parser=a_path,
-            help="A run's or a trial's folder or a checkpoint.pt, or the networks that ship with the package if not "
-            "given; then pictures, folders of pictures, or - for standard input.",
-        ),
-    ],
+    targets: Targets,
     invert: Annotated[
         bool | None,
         typer.Option("--invert/--no-invert", help="Ink is dark on bright, or not; found out if not given."),
@@ -55,11 +59,9 @@ def predict(
 
     With networks of your own: stn-train predict runs/rts seven.jpg --picture seven_seen.png
     """
-    from stn_train.evaluation.prediction import Prediction
     from stn_train.experiment.load import SHIPPED, checkpoints_in, load_trained
     from stn_train.experiment.predict import predict_picture
     from stn_train.experiment.runtime import open_runtime
-    from stn_train.storage import json_text
 
     run, images = (targets[0], targets[1:]) if _is_trained(targets[0]) else (SHIPPED, targets)
     if not images:
@@ -82,6 +84,14 @@ def predict(
             failed.append(error)
     if not shown:
         raise failed[0]
+    _tell(shown, picture, as_json)
+    tell_failed(failed)
+
+
+def _tell(shown: "list[tuple[Picture, Prediction]]", picture: Path | None, as_json: bool) -> None:
+    """Print what networks made of pictures, and draw it."""
+    from stn_train.storage import json_text
+
     found = [prediction for _, prediction in shown]
     if picture is not None:
         from stn_train.report.plots import predictions as figure_of
@@ -94,7 +104,6 @@ def predict(
         from stn_train.report.page import predictions
 
         typer.echo(predictions(found) + (f"\n\nwrote {picture}" if picture else ""))
-    tell_failed(failed)
 
 
 def _is_trained(target: Path) -> bool:

@@ -29,22 +29,36 @@ if TYPE_CHECKING:
     from stn_train.specs import ExperimentSpec, TrialSpec
 
 
+Seeds = Annotated[str | None, typer.Option("--seeds", metavar="N,N", help="Seeds in place of the configuration's.")]
+Only = Annotated[
+    str, typer.Option("--only", metavar="PATTERN", help="Only the trials whose dataset/model matches, as 'rts/st_*'.")
+]
+Track = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Log every epoch to tensorboard, wandb or trackio."),
+]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="The same as --track tensorboard.")]
+Extend = Annotated[
+    bool,
+    typer.Option(
+        "--extend", help="Train a finished run on, to more training.epochs: the learning rate's schedule begins anew."
+    ),
+]
+
+
 def run(
     config: Config,
     output_dir: OutputDir = None,
     overrides: Overrides = None,
-    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="Seeds in place of the configuration's.")] = None,
-    only: Annotated[
-        str, typer.Option(metavar="PATTERN", help="Only the trials whose dataset/model matches, as 'rts/st_*'.")
-    ] = "*",
+    seeds: Seeds = None,
+    only: Only = "*",
     validate: Validate = False,
     data_root: DataRoot = None,
     device: Device = None,
     threads: Threads = None,
-    tensorboard: Annotated[
-        bool,
-        typer.Option("--tensorboard", help="Log every epoch for TensorBoard, below tensorboard/ in the results."),
-    ] = False,
+    track: Track = None,
+    tensorboard: TensorBoard = False,
+    extend: Extend = False,
     allow_imports: AllowImports = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, estimate for how long, and stop.")
@@ -62,15 +76,17 @@ def run(
     """
     from stn_train.experiment.run import check_imports
 
+    if extend and (dry_run or only != "*"):
+        raise UserError(f"--extend trains all of a run on; leave out {'--dry-run' if dry_run else '--only'}")
     if as_json and not dry_run:
         raise UserError("--json goes with --dry-run; `stn-train status RUN` and report.json tell of what was trained")
     experiment, trials, images = _planned(config, overrides or [], seeds, only, validate, data_root)
     if not allow_imports:
         check_imports(experiment, config)
-    if tensorboard:
-        from stn_train.experiment.tensorboard import check_installed
+    if tensorboard or track:
+        from stn_train.experiment.tracking import check_tracker
 
-        check_installed()
+        check_tracker(track := "tensorboard" if tensorboard else str(track))
 
     from stn_train.experiment.runtime import open_runtime
     from stn_train.run_folder import RunFolder
@@ -82,7 +98,7 @@ def run(
     if dry_run:
         typer.echo(_plan(trials, folder, runtime, as_json, quiet))
         return
-    everything, failed = _train(experiment, trials, folder, runtime, quiet, tensorboard)
+    everything, failed = _train(experiment, trials, folder, runtime, quiet, track, extend)
     if folder.finished(everything):
         from stn_train.report.page import summary
         from stn_train.report.write import report_run
@@ -124,12 +140,19 @@ def _train(
     folder: "RunFolder",
     runtime: "Runtime",
     quiet: bool,
-    tensorboard: bool,
+    track: str | None,
+    extend: bool,
 ) -> "tuple[ExperimentSpec, list[str]]":
     """Run trials, with progress on stderr; the whole experiment of the folder, and the keys of trials that failed."""
     from stn_train.cli.progress import ProgressDisplay
     from stn_train.experiment.run import open_run, run_trials
 
+    if extend:
+        from stn_train.experiment.extend import extend as prepared
+        from stn_train.specs import trials_of
+
+        experiment = prepared(experiment, folder, runtime)
+        trials = trials_of(experiment)
     display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
     with stop_on_signal() as received:
 
@@ -140,10 +163,10 @@ def _train(
         try:
             everything = open_run(experiment, trials, folder, runtime, lambda: bool(received))
             running = run_trials(trials, folder, runtime, after_step)
-            if tensorboard:
-                from stn_train.experiment.tensorboard import logged
+            if track is not None:
+                from stn_train.experiment.tracking import tracked
 
-                running = logged(running, folder)
+                running = tracked(running, folder, track)
             for progress in running:
                 display.show(progress)
         except Stopped:

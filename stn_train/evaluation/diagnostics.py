@@ -28,9 +28,9 @@ def diagnose(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Diagno
         loss = F.cross_entropy(network(images).float(), labels)
 
     # The norms of the gradients: of the whole network, of each localisation network, of the rest.
-    parameters = list(network.parameters())
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     gradients = zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True)
-    squares = {id(parameter): grad.double().square().sum() for parameter, grad in gradients if grad is not None}
+    squares = {id(parameter): grad.cpu().double().square().sum() for parameter, grad in gradients if grad is not None}
     norms = []
     for module in (network, *(each.localisation for each in transformers)):
         own = [squares[id(parameter)] for parameter in module.parameters() if id(parameter) in squares]
@@ -45,7 +45,7 @@ def diagnose(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Diagno
     for warp in warps:
         size, share = warp.transformer.output_size, shares[id(warp.transformer)]
         height, width = warp.images.shape[-2:]
-        grid = warp.transformer.family.grid(warp.theta.detach().double(), size, width / height)
+        grid = warp.transformer.family.grid(warp.theta.detach().cpu().double(), size, width / height)
         at_rest = pixel_grid(size, grid)
         moved, points = grid - at_rest, torch.cat([at_rest[None], grid])
         across, down = points[:, :-1, 1:] - points[:, :-1, :-1], points[:, 1:, :-1] - points[:, :-1, :-1]

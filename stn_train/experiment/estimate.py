@@ -95,7 +95,7 @@ def _stand_ins(source: SourceSpec, data_root: str | None) -> dict[object, ImageS
 
 def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
     """How long an epoch of a trial and its evaluation take, from a few steps and a few images. Changes no file."""
-    recipe = trial.training.changed(epochs=_STEPS + 1, curriculum=0.0, train_size=None)
+    recipe = trial.training.changed(epochs=_STEPS + 1, restarts=(), curriculum=0.0, train_size=None)
     shown, reported, repeats = source_size(trial.source, trial.validation)
     shown, reported = min(trial.training.train_size or shown, shown) * repeats, reported * repeats
     if runtime.prebuilt is None:
@@ -106,7 +106,7 @@ def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
         shown, reported = len(data), len(fixed)
     state = TrainingState.start(network_of(trial, runtime), recipe)
     templates, transformer = None, trial.model.transformer
-    if transformer and transformer.localisation == "equivariant" and transformer.is_single:
+    if transformer and transformer.localisation == "equivariant" and transformer.is_single and not transformer.freeze:
         templates = templates_of(state.network, data, trial)
 
     began = time.perf_counter()

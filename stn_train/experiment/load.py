@@ -21,8 +21,8 @@ from stn_train.experiment.run import check_import
 from stn_train.experiment.runtime import Runtime, load_fixed
 from stn_train.experiment.trial import classified, network_of, result_of
 from stn_train.models.blocks import warn_of_others
-from stn_train.models.classifiers import line_of
 from stn_train.models.network import Network, precision_on
+from stn_train.models.own import line_of
 from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import (
     DATASETS,
@@ -172,7 +172,7 @@ def told_by_its_line(trained: Trained) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        line = line_of(trained.trial.model.classifier, error)
+        line = line_of(trained.trial.model, error)
         if not line:
             raise
         raise UserError(f"{trained.checkpoint}: {type(error).__name__}: {first_line(error)}{line}") from error

@@ -5,17 +5,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from stn_train.config import dump
 from stn_train.data.sources import source_size
 from stn_train.errors import Stopped, TrialError, UserError, first_line
-from stn_train.experiment.runtime import Runtime, environment
-from stn_train.experiment.trial import run_trial, size_of
-from stn_train.models.classifiers import line_of
+from stn_train.experiment.runtime import Runtime, environment, lacks_operation
+from stn_train.experiment.trial import network_of, run_trial, size_of
 from stn_train.models.network import BudgetError
+from stn_train.models.own import line_of
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder, TrialResult
-from stn_train.specs import CLASSIFIERS, ExperimentSpec, ModelSpec, Spec, TrialSpec, changes, trials_of
+from stn_train.specs import ExperimentSpec, ModelSpec, Spec, TrialSpec, changes, trials_of
 from stn_train.storage import at_home, folder_lock, write, write_record
-from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint
+from stn_train.training.checkpoint import fall_back, newest_whole, read_checkpoint, restore_localisation
 
 _MACS_OF_AN_IMAGE = 5e6
 """So many MACs take about as long, on a CPU, as to distort an image and to move it through the smallest network."""
@@ -99,11 +101,11 @@ def run_trials(
             except Stopped:
                 raise
             except (Exception, SystemExit) as error:  # whatever a network raises
-                line = line_of(trial.model.classifier, error)
+                line = line_of(trial.model, error)
                 if isinstance(error, UserError | OSError) and not line:
                     raise  # of all trials alike: the digits, the disk
-                failure = TrialFailure(why=str(error))
-                if not isinstance(error, TrialError):
+                failure = TrialFailure(why=lacks_operation(error, runtime.device) or str(error))
+                if not isinstance(error, TrialError) and not lacks_operation(error, runtime.device):
                     trace = None if line else "".join(traceback.format_exception(error))
                     why = f"{type(error).__name__}: {first_line(error)}{line}"
                     failure = TrialFailure(why=why, traceback=trace)
@@ -122,16 +124,19 @@ def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
     else:
         return
     if before != trial:
+        longer = before == trial.changed(training=trial.training.changed(epochs=before.training.epochs))
+        extend = "add --extend to train on from there, " if longer else ""
         raise UserError(
             f"{files.path} holds another trial: {', '.join(differences(before, trial))}; "
-            "name another folder by --output-dir, or delete this one"
+            f"{extend}name another folder by --output-dir, or delete this one"
         )
 
 
 def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
     """Raise UserError, a sentence for each mistake, where trials cannot be run.
 
-    That is where a model cannot be built, a source has too few digits, or a prebuilt data set is another's.
+    That is where a model cannot be built or not start as it should, a source has too few digits, or a prebuilt data set
+    is another's.
     """
     mistakes: dict[str, None] = {}
     missed: dict[str, int] = {}
@@ -139,6 +144,8 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
     for trial in cells:
         try:
             size_of(trial)
+            if trial.model.transformer and trial.model.transformer.localisation_from:
+                restore_localisation(network_of(trial, Runtime(torch.device("cpu"))), trial.model)
         except BudgetError as error:
             missed[str(error)] = error.nearest
         except UserError as error:
@@ -202,17 +209,16 @@ def differences(before: Spec, now: Spec) -> list[str]:
 
 
 def check_import(model: ModelSpec, named_in: Path) -> None:
-    """Raise UserError where a model that a stored file names has a classifier that is not ours."""
-    if model.classifier not in CLASSIFIERS:
+    """Raise UserError where a model that a stored file names has a part that is not ours."""
+    for key, name in model.own_parts:
         raise UserError(
-            f"{named_in} names the classifier {model.classifier}, whose code would be run; "
-            "where you trust it, say so by --allow-imports"
+            f"{named_in} names the {key} {name}, whose code would be run; where you trust it, say so by --allow-imports"
         )
 
 
 def check_imports(experiment: ExperimentSpec, config: str) -> None:
     """Raise UserError where a configuration that lies in a run's folder, and so may be whoever's made the run, names a
-    classifier that is not ours."""
+    part that is not ours."""
     folder = Path(config).resolve().parent
     if Path(config).is_file() and any((folder / name).exists() for name in ("trials", "environment.json")):
         for model in experiment.models:

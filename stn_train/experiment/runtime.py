@@ -57,7 +57,7 @@ def open_runtime(
     prebuilt: str | None = None,
     allow_imports: bool = False,
 ) -> Runtime:
-    """Choose the device (the GPU where there is one) and the number of CPU threads.
+    """Choose the device (the GPU where there is one, NVIDIA's or Apple's) and the number of CPU threads.
 
     Raises UserError for a device that is not there or cannot be used.
     """
@@ -73,7 +73,8 @@ def open_runtime(
     if threads is not None:
         torch.set_num_threads(threads)
     if device is None:
-        return Runtime(torch.device("cuda" if torch.cuda.is_available() else "cpu"), data_root, prebuilt, allow_imports)
+        found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return Runtime(torch.device(found), data_root, prebuilt, allow_imports)
     return Runtime(_device(device), data_root, prebuilt, allow_imports)
 
 
@@ -81,7 +82,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"--device {name}: there is no such device; expected cpu, cuda or cuda:1") from None
+        raise UserError(f"--device {name}: there is no such device; expected cpu, cuda, cuda:1 or mps") from None
     accelerator = torch.accelerator.current_accelerator()
     gpus = [f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count())] if accelerator else []
     if str(torch.device(device.type, device.index or 0)) not in ("cpu:0", *gpus):
@@ -92,6 +93,16 @@ def _device(name: str) -> torch.device:
     except Exception as error:  # each kind of device has errors of its own
         raise UserError(f"--device {name} cannot be used here: {first_line(error)}") from None
     return device
+
+
+def lacks_operation(error: BaseException, device: torch.device) -> str | None:
+    """A sentence where torch lacks on Apple's GPU what a training asks for; None for any other error."""
+    if device.type != "mps" or "MPS" not in str(error) or not isinstance(error, NotImplementedError | TypeError):
+        return None
+    return (
+        f"PyTorch {torch.__version__} cannot compute this on Apple's GPU ({first_line(error)}); add --device cpu, or "
+        "set PYTORCH_ENABLE_MPS_FALLBACK=1 in the environment: then the CPU computes what the GPU cannot"
+    )
 
 
 def read_config(
@@ -132,7 +143,8 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> "tuple[TrainingData, 
     digits = load_digits_of(trial, "training", runtime)
     if recipe.train_size is not None:
         digits = seeded_subset(digits, recipe.train_size, trial.seed)
-    grown = min(recipe.curriculum * recipe.epochs, recipe.epochs - 1)
+    end = (*recipe.restarts, recipe.epochs)[0]
+    grown = min(recipe.curriculum * end, end - 1)
     online = OnlineDataset(dataset, digits.to(runtime.device), posed, recipe.elastic_augmentation, grown)
     return online, len(digits), load_fixed(trial, dataset, runtime)
 

@@ -17,7 +17,13 @@ from stn_train.models.transformer import SpatialTransformer
 from stn_train.run_folder import Diagnostics, EpochRecord, Timing, TrialFolder, TrialResult, numbered
 from stn_train.specs import DatasetSpec, TrialSpec, pose_is_known
 from stn_train.storage import LINES, write, write_arrays, write_record
-from stn_train.training.checkpoint import previous_checkpoint, read_checkpoint, restore, save_checkpoint
+from stn_train.training.checkpoint import (
+    previous_checkpoint,
+    read_checkpoint,
+    restore,
+    restore_localisation,
+    save_checkpoint,
+)
 from stn_train.training.loop import TrainingState, scheduled_lr, train
 
 if TYPE_CHECKING:
@@ -50,7 +56,8 @@ def templates_of(network: Network, data: "TrainingData", trial: TrialSpec) -> "T
 
     assert isinstance(network.transformer, SpatialTransformer)
     assert isinstance(network.transformer.localisation, EquivariantLocalisation)
-    later = (data.batches(trial.seed, epoch, _CONGEALED_AT_ONCE) for epoch in count(trial.training.epochs))
+    end = (*trial.training.restarts, trial.training.epochs)[0]
+    later = (data.batches(trial.seed, epoch, _CONGEALED_AT_ONCE) for epoch in count(end))
     images, labels, _ = zip(*islice(chain.from_iterable(later), _CONGEALED_TIMES), strict=True)
     return congeal(network.transformer.localisation, torch.cat(images), torch.cat(labels))
 
@@ -67,7 +74,10 @@ def run_trial(
     """
     recipe = trial.training
     data, training_digits, fixed = load_trial_data(trial, runtime)
-    state = TrainingState.start(network_of(trial, runtime), recipe)
+    network, transformer = network_of(trial, runtime), trial.model.transformer
+    if transformer and transformer.localisation_from:
+        restore_localisation(network, trial.model)
+    state = TrainingState.start(network, recipe)
     frames = snapshot(trial, runtime, state.final, fixed, 0, {})
     records: list[str] = []
     if folder.checkpoint.exists():
@@ -76,8 +86,8 @@ def run_trial(
         records += content["records"]
         frames = frames_until(state.epoch, folder, frames)
         _write_epochs(folder, records, frames)
-    templates, transformer = None, trial.model.transformer
-    if transformer and transformer.localisation == "equivariant" and transformer.is_single:
+    templates = None
+    if transformer and transformer.localisation == "equivariant" and transformer.is_single and not transformer.freeze:
         templates = templates_of(state.network, data, trial)
     every = -(-len(fixed.images) // len(data))  # an epoch may be shorter than it takes to evaluate
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
@@ -86,11 +96,12 @@ def run_trial(
         for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates, every):
             predictions = classified(trial, state.final, runtime, trial.dataset, fixed)
             errors = int((predictions.predicted != fixed.labels).sum())
+            start, end = state.cycle
             record = EpochRecord(
                 epoch=state.epoch,
                 loss=loss,
                 error=100 * errors / len(fixed.labels),
-                lr=scheduled_lr(recipe, state.epoch / recipe.epochs),
+                lr=scheduled_lr(recipe, (state.epoch - start) / (end - start)),
                 transformers=_diagnostics(trial, state, data),
             )
             records.append(record.model_dump_json())
@@ -154,7 +165,7 @@ def _diagnostics(trial: TrialSpec, state: TrainingState, data: "TrainingData") -
     from stn_train.evaluation.diagnostics import diagnose
 
     transformer = trial.model.transformer
-    if transformer is None or transformer.pose != "predicted":
+    if transformer is None or transformer.pose != "predicted" or transformer.freeze:
         return ()
     batch = next(data.batches(trial.seed, state.epoch - 1, trial.training.batch_size))
     return diagnose(state.final, batch.images[:_DIAGNOSED], batch.labels[:_DIAGNOSED])

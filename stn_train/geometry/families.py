@@ -55,12 +55,13 @@ def pixel_grid(size: tuple[int, int], like: Tensor) -> Tensor:
 
 
 @precise
-def bilinear_sampler(images: Tensor, grid: Tensor) -> Tensor:
+def bilinear_sampler(images: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
     """Read `images` (N x C x H x W) at `grid` (N x h x w x 2, normalised source coordinates): N x C x h x w.
 
-    Bilinear, with zeros outside the image (paper, equation 5). The result is float32 or wider, as all is here.
+    Bilinear. Outside the image it reads `padding`: zeros (paper, equation 5); the pixel at the `border`; or the image
+    again, by `reflection` at its edges. The result is float32 or wider, as all is here.
     """
-    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 # --- the families ---------------------------------------------------------------------------------------------------
@@ -81,16 +82,20 @@ class Family(ABC):
     def points(self, theta: Tensor, target: Tensor, aspect: float = 1.0) -> Tensor:
         """Where points go: N x M x 2 for theta, N x p, and `target`, M x 2 or N x M x 2; all normalised."""
 
-    @abstractmethod
     def inverse_points(self, theta: Tensor, source: Tensor, aspect: float = 1.0) -> Tensor:
-        """The target points, N x M x 2, that go to `source`, M x 2 or N x M x 2; all normalised."""
+        """The target points, N x M x 2, that go to `source`, M x 2 or N x M x 2; all normalised.
 
-    @abstractmethod
+        Only distortions ask for it. Raises NotImplementedError where a family has none.
+        """
+        raise NotImplementedError
+
     def grid(self, theta: Tensor, size: tuple[int, int], aspect: float = 1.0) -> Tensor:
         """The sampling grid for theta, N x p, and output size (H, W): N x H x W x 2, normalised source coordinates.
 
-        It is where `points` sends the centres of the output's pixels, computed faster.
+        It is where `points` sends the centres of the output's pixels; our families compute it faster.
         """
+        grid: Tensor = self.points(theta, pixel_grid(size, theta).flatten(0, 1), aspect).unflatten(1, size)
+        return grid
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A spatial transformer in front of, or inside, any network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.errors import UserError, did_you_mean, first_line
-from stn_train.geometry import FAMILIES, Family
+from stn_train.geometry import FAMILIES, Family, bilinear_sampler
 from stn_train.models.blocks import by
 from stn_train.models.localisation import LOCALISATIONS, Localisation, default_localisation
 from stn_train.models.transformer import SpatialTransformer
@@ -45,6 +45,7 @@ def insert_transformer(
     family: str | Family = "affine",
     localisation: str | nn.Module | Localisation | None = None,
     output_size: tuple[int, int] | None = None,
+    sampler: Callable[[Tensor, Tensor], Tensor] = bilinear_sampler,
 ) -> nn.Module:
     """Put a spatial transformer in front of `model`, or in front of its submodule `before`.
 
@@ -54,7 +55,7 @@ def insert_transformer(
     fc_paper), a function f(family, size (H, W), channels) that makes one, or a module that maps N x C x H x W to theta,
     N x p; by default conv, or fc_paper where the feature map is smaller than 8 x 8. output_size: height and width of
     what the transformer puts out; by default those of what it reads, so that at the start, at the identity, the model's
-    output is what it was.
+    output is what it was. sampler: what reads feature maps at a grid, N x h x w x 2.
 
     Returns the model, changed in place: its submodule `before` is now a Transformed, whose parts are `transformer` and
     `module`. With before="" the model is left as it is and returned inside a new Transformed. Names in the model's
@@ -71,7 +72,7 @@ def insert_transformer(
     height, width = size
     known = _named(family, FAMILIES, "family") if isinstance(family, str) else family
     localise = _localisation(localisation, known, (height, width), channels).to(like.device, like.dtype)
-    transformer = SpatialTransformer(localise, known, output_size or (height, width))
+    transformer = SpatialTransformer(localise, known, output_size or (height, width), sampler)
     _try(transformer, torch.zeros(1, channels, height, width, dtype=like.dtype, device=like.device))
     transformed = Transformed(transformer.train(model.training), place)
     transformed.training = model.training

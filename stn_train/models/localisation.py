@@ -7,11 +7,10 @@ small for it.
 from collections.abc import Callable
 from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stn_train.errors import UserError
-from stn_train.geometry import SIMILARITY, Family, pixel_centres, precise
+from stn_train.geometry import SIMILARITY, Family
 from stn_train.models.blocks import check_images, check_size, conv_block
 from stn_train.models.transformer import ThetaHead
 
@@ -42,24 +41,10 @@ def conv(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     )
 
 
-class SpatialSoftArgmax(nn.Module):
-    """Where each feature map is highest: from N x C x H x W to N x 2C, all x before all y, normalised to [-1, 1].
-
-    The mean position under the softmax of a map (soft-argmax; Levine et al., arXiv:1504.00702), in float32 or wider
-    also under autocast. Adding a constant to a map changes nothing; what stands out most in it outweighs the rest.
-    """
-
-    @precise
-    def forward(self, maps: Tensor) -> Tensor:
-        """The positions of the maps' peaks."""
-        share = maps.flatten(2).softmax(dim=2).view(maps.shape)
-        x = share.sum(dim=2) @ pixel_centres(maps.shape[3], share)
-        y = share.sum(dim=3) @ pixel_centres(maps.shape[2], share)
-        return torch.cat([x, y], dim=1)
-
-
 def keypoints(family: Family, size: tuple[int, int], channels: int) -> nn.Sequential:
     """Four 3 x 3 convolutions on the input halved and pooled once; theta is linear in the 16 keypoints of the last."""
+    from stn_train.models.localisation_parts import SpatialSoftArgmax  # of few models, as all that lies there
+
     check_size("localisation network", "keypoints", size, _LEAST)
     return _made_for(
         channels,
@@ -126,6 +111,22 @@ def _made_for(channels: int, size: tuple[int, int] | None, *layers: nn.Module) -
     network = nn.Sequential(*layers)
     network.register_forward_pre_hook(partial(check_images, "the localisation network", channels, size))
     return network
+
+
+def bounded(localisation: Localisation, bound: float) -> Localisation:
+    """A localisation network whose theta a BoundedTheta keeps near the identity."""
+    from stn_train.models.localisation_parts import BoundedTheta
+
+    return lambda family, size, channels: nn.Sequential(
+        localisation(family, size, channels), BoundedTheta(family, bound)
+    )
+
+
+def frozen(localisation: Localisation) -> Localisation:
+    """A localisation network that does not learn."""
+    from stn_train.models.localisation_parts import Frozen
+
+    return lambda family, size, channels: Frozen(localisation(family, size, channels))
 
 
 LOCALISATIONS: dict[str, Localisation] = {

@@ -4,6 +4,7 @@ It is built from a model's specification, its width fitted to a parameter budget
 """
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Literal, cast
@@ -14,10 +15,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from stn_train.errors import UserError, first_line
-from stn_train.geometry import FAMILIES, HOMOGRAPHY, Family, pixel_grid, thin_plate_spline
+from stn_train.geometry import FAMILIES, HOMOGRAPHY, Family, bilinear_sampler, pixel_grid, thin_plate_spline
 from stn_train.models.blocks import by, check_images
-from stn_train.models.classifiers import CLASSIFIERS, Classifier, line_of, load_classifier
-from stn_train.models.localisation import LOCALISATIONS
+from stn_train.models.classifiers import CLASSIFIERS, Classifier
+from stn_train.models.localisation import LOCALISATIONS, Localisation, bounded, frozen
+from stn_train.models.own import line_of, load_classifier, load_family, load_localisation
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
 from stn_train.specs import ModelSpec, Pose, TrainingSpec
 
@@ -209,14 +211,14 @@ def measure_model(
         classifier = CLASSIFIERS.get(spec.classifier) or load_classifier(spec.classifier)
         measured, budgeted = _measure(spec, classifier, (channels, *size), parameters, classes)
     except (Exception, SystemExit) as error:
-        reason, ours = first_line(error), spec.classifier in CLASSIFIERS
+        reason = first_line(error)
         if not isinstance(error, UserError | RuntimeError):
-            if ours:
+            if not spec.own_parts:
                 raise  # a mistake of ours
             reason = f"{type(error).__name__}: {reason}"
         raise UserError(
             f"model {spec.name} cannot be built for images of {size[0]} x {size[1]} pixels: {reason}"
-            f"{line_of(spec.classifier, error)}"
+            f"{line_of(spec, error)}"
         ) from error
     if parameters is not None and abs(budgeted - parameters) > TOLERANCE * parameters:
         fixed = measured.width is None
@@ -236,7 +238,7 @@ def _measure(
 
     Ours are measured on `meta`, which computes nothing; a user's on the CPU, where anybody's code runs.
     """
-    model, ours = spec, spec.classifier in CLASSIFIERS
+    model, ours = spec, not spec.own_parts
     if spec.transformer is not None and spec.pose != "predicted":
         model = spec.changed(transformer=spec.transformer.changed(pose="predicted"))
     has_width = inspect.signature(classifier).parameters.get("width")
@@ -289,9 +291,19 @@ def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: 
     transformer = spec.transformer
     if transformer is None:
         return Network(None, classifier(size=(height, breadth), channels=channels, classes=classes, **wide))
-    tps = transformer.family == "tps"
-    family = thin_plate_spline(transformer.control_points) if tps else FAMILIES[transformer.family]
-    localise, output = LOCALISATIONS[transformer.localisation], transformer.output_size
+    if transformer.family == "tps":
+        family: Family = thin_plate_spline(transformer.control_points)
+    else:
+        family = FAMILIES.get(transformer.family) or load_family(transformer.family)
+    localise = LOCALISATIONS.get(transformer.localisation) or load_localisation(transformer.localisation)
+    if transformer.bounds is not None:
+        localise = bounded(localise, transformer.bounds)
+    if transformer.freeze:
+        localise = frozen(localise)
+    sampler = bilinear_sampler
+    if transformer.padding != "zeros":
+        sampler = partial(bilinear_sampler, padding=transformer.padding)
+    output = transformer.output_size
     stages: list[nn.Module] = []
     for _ in range(transformer.before.count(0)):
         # auto: the image's pixels for one of the output, of the side where there are more
@@ -299,9 +311,7 @@ def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: 
         asked = transformer.supersampling
         supersampling = pixels if isinstance(asked, str) else asked
         parallel = [
-            SpatialTransformer(
-                localise(family, (height, breadth), channels), family, output, supersampling=supersampling
-            )
+            SpatialTransformer(localise(family, (height, breadth), channels), family, output, sampler, supersampling)
             for _ in range(transformer.parallel)
         ]
         stages.append(parallel[0] if len(parallel) == 1 else ParallelTransformers(parallel))
@@ -311,11 +321,18 @@ def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: 
     classify = classifier(size=(height, breadth), channels=channels, classes=classes, **wide)
     network = Network(front, classify, spec.pose, transformer.coordinates)
     for layer in filter(None, transformer.before):
-        _insert(network, family, transformer.localisation, layer, image)
+        _insert(network, family, localise, sampler, layer, image)
     return network
 
 
-def _insert(network: Network, family: Family, localisation: str, layer: int, image: Image) -> None:
+def _insert(
+    network: Network,
+    family: Family,
+    localisation: Localisation,
+    sampler: Callable[[Tensor, Tensor], Tensor],
+    layer: int,
+    image: Image,
+) -> None:
     """Put a transformer before the k-th layer, the k-th part in order of definition, of the network's classifier."""
     from stn_train.models.insert import NoPlaceError, insert_transformer
 
@@ -324,7 +341,9 @@ def _insert(network: Network, family: Family, localisation: str, layer: int, ima
         raise UserError(f"transformer.before is {layer}, and the classifier's layers are 0 to {len(layers) - 1}")
     before = f"classifier.{layers[layer]}"
     try:
-        insert_transformer(network, image=image, before=before, family=family, localisation=localisation)
+        insert_transformer(
+            network, image=image, before=before, family=family, localisation=localisation, sampler=sampler
+        )
     except NoPlaceError as error:
         raise UserError(
             f"transformer.before is {layer}, and no transformer can stand before layer {layer} of the classifier: "

@@ -426,6 +426,7 @@ def paper_error(trial: TrialSpec) -> float | None:
     if transformer is None:
         return _ERRORS.get((dataset.name, (classifier, None, 0)))
     own = (transformer.localisation, transformer.before, transformer.control_points, transformer.pose)
-    if own != (_LOCALISATION.get(classifier), (0,), 4, "predicted"):
+    changed = (transformer.padding, transformer.bounds, transformer.localisation_from) != ("zeros", None, None)
+    if changed or own != (_LOCALISATION.get(classifier), (0,), 4, "predicted"):
         return None
     return _ERRORS.get((dataset.name, (classifier, transformer.family, transformer.parallel)))

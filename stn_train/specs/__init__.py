@@ -29,6 +29,7 @@ from stn_train.specs.fields import DIGIT, Count, Spec, TtaAngles, changes
 from stn_train.specs.models import (
     CLASSIFIERS,
     MODELS,
+    PARTS,
     Localisation,
     ModelSpec,
     Pose,
@@ -43,6 +44,7 @@ __all__ = [
     "DATASETS",
     "DIGIT",
     "MODELS",
+    "PARTS",
     "RECIPES",
     "SOURCES",
     "ClutterSpec",

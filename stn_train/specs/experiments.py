@@ -1,5 +1,6 @@
 """Experiments, the recipes that they train by, and the trials that they are made of."""
 
+import operator
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from itertools import product
@@ -53,6 +54,7 @@ Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length
 MOST = 100
 """Datasets, or models, of an experiment."""
 MOST_EPOCHS = 10_000
+_Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 
 
 class TrainingSpec(Spec):
@@ -94,6 +96,11 @@ class TrainingSpec(Spec):
         le=1,
         description="the share of all epochs over which the training digits' distortions grow, from upright in the "
         "middle to all that the dataset asks for, in the last epoch at the latest; clutter is there from the start",
+    )
+    restarts: Annotated[tuple[_Epochs, ...], Field(strict=False, max_length=100)] = Field(
+        (),
+        exclude_if=operator.not_,
+        description="after so many epochs the schedule begins anew, for the epochs that follow; `run --extend` sets it",
     )
     train_size: int | None = Field(
         None,
@@ -236,6 +243,9 @@ class ExperimentSpec(Spec):
         for dataset in self.datasets:
             if self.source.classes and (dataset.addition or dataset.clutter is not None):
                 check_source(dataset, self.source)
+        ends = (*self.training.restarts, self.training.epochs)
+        if list(ends) != sorted(set(ends)):
+            raise ValueError("training.restarts has to ascend, and to stay below training.epochs")
         trials = trials_of(self.model_copy(update={"seeds": self.seeds[:1]}))
         for trial in trials:
             if trial.training.epochs > MOST_EPOCHS:
@@ -349,10 +359,12 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
         if model.pose in ("supervised", "oracle") and not has_true_pose(dataset, experiment.source):
             continue
         # What concerns localisation networks is no part of the recipe of a model without one.
-        changes = {"localisation_lr": 1.0, "classifier_delay": 0.0} if model.transformer is None else {}
+        changes: dict[str, Any] = {"localisation_lr": 1.0, "classifier_delay": 0.0} if model.transformer is None else {}
         tuned = {} if model.tuned is None else model.tuned.model_dump(exclude={"trials"}, exclude_none=True)
         classifier = model.classifier if model.classifier in CLASSIFIERS else "other"
-        epochs = experiment.training.epochs * multiplier.get(classifier, 1)
+        times = multiplier.get(classifier, 1)
+        changes |= {"epochs": times * experiment.training.epochs}
+        changes |= {"restarts": tuple(times * epoch for epoch in experiment.training.restarts)}
         trials.append(
             TrialSpec(
                 source=experiment.source,
@@ -360,7 +372,7 @@ def trials_of(experiment: ExperimentSpec, only: str = "*") -> list[TrialSpec]:
                 dataset=dataset,
                 model=model.model_copy(update={"tuned": None}),
                 parameters=experiment.parameters,
-                training=experiment.training.model_copy(update={"epochs": epochs, **tuned, **changes}),
+                training=experiment.training.model_copy(update={**tuned, **changes}),
                 seed=seed,
                 validation=experiment.validation,
             )

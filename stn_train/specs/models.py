@@ -1,5 +1,6 @@
 """Models: classifiers, the spatial transformers in them, and the models by name."""
 
+import operator
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, WithJsonSchema, model_validator
@@ -8,6 +9,7 @@ from stn_train.specs.fields import (
     AS_THE_SOURCE,
     DIGIT,
     LONGEST_NAME,
+    Folder,
     LearningRate,
     LocalisationLr,
     Name,
@@ -18,18 +20,26 @@ from stn_train.specs.fields import (
 )
 
 CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
-"""Our classifiers; any other is a function of the user's, written `package.module:function`."""
+"""Our classifiers; as families and localisation networks, any other is the user's, `package.module:name`."""
 Family = Literal["translation", "scale", "rotation", "shear", "attention", "similarity", "affine", "projective", "tps"]
 Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper", "equivariant"]
 Pose = Literal["predicted", "identity", "supervised", "oracle"]
 
-_OF_A_USER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
-_CLASSIFIER_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"enum": [*CLASSIFIERS]},
-        {"type": "string", "pattern": f"^{_OF_A_USER}$", "maxLength": 256, "description": "a function of your own"},
-    ]
+PARTS: dict[str, tuple[str, ...]] = {
+    "classifier": CLASSIFIERS,
+    "family": get_args(Family),
+    "localisation": get_args(Localisation),
 }
+"""What may be the user's own, by key, and the names of ours."""
+
+
+_OF_A_USER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+_PATTERNS = {key: f"^({'|'.join(ours)}|{_OF_A_USER})$" for key, ours in PARTS.items()}
+_OWN = {"type": "string", "pattern": f"^{_OF_A_USER}$", "maxLength": 256, "description": "one of your own"}
+_SCHEMAS = {key: WithJsonSchema({"anyOf": [{"enum": [*ours]}, _OWN]}) for key, ours in PARTS.items()}
+_Classifier = Annotated[str, Field(max_length=256, pattern=_PATTERNS["classifier"]), _SCHEMAS["classifier"]]
+_Family = Annotated[str, Field(max_length=256, pattern=_PATTERNS["family"]), _SCHEMAS["family"]]
+_Localisation = Annotated[str, Field(max_length=256, pattern=_PATTERNS["localisation"]), _SCHEMAS["localisation"]]
 _Layer = Annotated[int, Field(ge=0, le=64)]
 
 MODELS: dict[str, dict[str, Any]] = {}
@@ -52,9 +62,36 @@ for _classifier, _parts in {
 class TransformerSpec(Spec):
     """Spatial transformers, all of one kind, in front of a classifier or between its layers."""
 
-    family: Family = Field("affine", description="the transformations that it can make")
+    family: _Family = Field(
+        "affine", description="the transformations that it can make, or `package.module:name` of your own"
+    )
     control_points: int = Field(4, ge=2, le=8, description="tps: control points along each side")
-    localisation: Localisation = Field("conv", description="the localisation network")
+    localisation: _Localisation = Field(
+        "conv", description="the localisation network, or `package.module:function` of your own"
+    )
+    # At its default, a key that joined later is no part of what a trial writes: older trials stay the same.
+    localisation_from: Folder | None = Field(
+        None,
+        exclude_if=operator.not_,
+        description="a checkpoint.pt, whose localisation network this one starts from; the classifier starts afresh",
+    )
+    freeze: bool = Field(
+        False,
+        exclude_if=operator.not_,
+        description="with localisation_from: the localisation network stays as it is there, and only the classifier "
+        "learns",
+    )
+    bounds: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        None,
+        exclude_if=operator.not_,
+        description="by how much each number of theta may differ from the identity's at most: what is predicted goes "
+        "through tanh; any amount if not given",
+    )
+    padding: Literal["zeros", "border", "reflection"] = Field(
+        "zeros",
+        exclude_if="zeros".__eq__,
+        description="what is read outside the image: zeros; the pixel at the border; or the image, mirrored there",
+    )
     supersampling: Literal["auto"] | Annotated[int, Field(ge=1, le=4)] = Field(
         1,
         description="of a transformer at the input: each pixel that it puts out is the mean of so many points along "
@@ -107,6 +144,18 @@ class TransformerSpec(Spec):
             raise ValueError(
                 f"localisation equivariant predicts similarities, and this is {self.family}; set family: similarity"
             )
+        if self.localisation == "equivariant" and self.bounds is not None:
+            raise ValueError("bounds are not for localisation equivariant, which turns all around; leave out bounds")
+        if self.localisation_from is not None and (self.pose != "predicted" or not self.is_single):
+            raise ValueError(
+                "localisation_from is for one transformer at the input that predicts its pose; leave it out, or pose, "
+                "before and parallel"
+            )
+        if self.freeze and self.localisation_from is None:
+            raise ValueError(
+                "freeze keeps what localisation_from names: add that; for a transformer that never moves, set pose: "
+                "identity"
+            )
         if self.localisation == "equivariant" and self.pose != "predicted":
             raise ValueError(f"localisation equivariant has no control with pose {self.pose}; leave out pose")
         if self.parallel > 1 and any(self.before):
@@ -146,11 +195,9 @@ class ModelSpec(Spec):
     presets = MODELS
 
     name: Name = Field(description="what tables and folders call it")
-    classifier: Annotated[
-        str,
-        Field(max_length=256, pattern=f"^({'|'.join(CLASSIFIERS)}|{_OF_A_USER})$"),
-        WithJsonSchema(_CLASSIFIER_SCHEMA),
-    ] = Field(description="the network that classifies: one of ours, or `package.module:function` of your own")
+    classifier: _Classifier = Field(
+        description="the network that classifies: one of ours, or `package.module:function` of your own"
+    )
     transformer: TransformerSpec | None = Field(
         None, description="spatial transformers in front of it or inside it; none if not given"
     )
@@ -173,7 +220,16 @@ class ModelSpec(Spec):
     @property
     def localises(self) -> bool:
         """Whether it has a localisation network that learns."""
-        return self.transformer is not None and self.pose in ("predicted", "supervised")
+        transformer = self.transformer
+        return transformer is not None and self.pose in ("predicted", "supervised") and not transformer.freeze
+
+    @property
+    def own_parts(self) -> tuple[tuple[str, str], ...]:
+        """The user's own parts in it, whose code is run: their keys and names, as ("classifier", "my_package:Net")."""
+        named = [("classifier", self.classifier)]
+        if self.transformer is not None:
+            named += [("family", self.transformer.family), ("localisation", self.transformer.localisation)]
+        return tuple((key, name) for key, name in named if ":" in name)
 
 
 def controls_of(model: ModelSpec) -> tuple[ModelSpec, ...]:
@@ -188,7 +244,7 @@ def controls_of(model: ModelSpec) -> tuple[ModelSpec, ...]:
         if len(name) > LONGEST_NAME:
             raise ValueError(f"{name} is a control's name of more than {LONGEST_NAME} characters; shorten it")
     return tuple(
-        model.changed(name=name, transformer=transformer.changed(pose=pose))
+        model.changed(name=name, transformer=transformer.changed(pose=pose, localisation_from=None, freeze=False))
         for name, pose in zip(control_names(model.name), ("identity", "supervised", "oracle"), strict=True)
     )
 

@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stn_train import storage
 from stn_train.errors import UserError, first_line
 from stn_train.models.network import Network
-from stn_train.specs import TrialSpec
+from stn_train.specs import ModelSpec, TrialSpec
 from stn_train.training.loop import TrainingState
 
 FORMAT = 7
@@ -151,6 +151,33 @@ def _of_this_model(path: Path) -> Iterator[None]:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} belongs to another model, or is damaged: {first_line(error)}") from None
+
+
+def restore_localisation(network: Network, spec: ModelSpec) -> None:
+    """Give a fresh network the localisation network, as it is evaluated, of the checkpoint that its model names.
+
+    Raises UserError where there is none, or where it is another than the model's.
+    """
+    transformer = spec.transformer
+    assert transformer is not None
+    path = storage.at_home(transformer.localisation_from or "")
+    content = read_checkpoint(path)
+    theirs = content["trial"].model.transformer
+    if theirs is None or not theirs.is_single or theirs.pose not in ("predicted", "supervised"):
+        raise UserError(f"{path} has no localisation network at its input, and {spec.name} needs one; name another")
+    stored, prefix = content["network"], "transformer.localisation."
+    if content["average"] is not None:
+        stored, prefix = content["average"], f"module.{prefix}"
+    start, end = f"{prefix}module." if theirs.freeze else prefix, "module." if transformer.freeze else ""
+    found = {end + name.removeprefix(start): tensor for name, tensor in stored.items() if name.startswith(start)}
+    localisation = cast(nn.Module, cast(nn.Module, network.transformer).localisation)
+    try:
+        for key in ("family", "control_points", "localisation", "bounds"):
+            if getattr(theirs, key) != getattr(transformer, key):
+                raise ValueError(f"its {key} is {getattr(theirs, key)} and not {getattr(transformer, key)}")
+        localisation.load_state_dict(tensors_like(found, localisation.state_dict()))
+    except ValueError as error:
+        raise UserError(f"{spec.name} cannot start from the localisation network of {path}: {error}") from None
 
 
 def tensors_like(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -36,7 +36,8 @@ class TrainingState:
     """Everything that a training changes: what a checkpoint holds.
 
     `final` is the network to evaluate: the averaged one where there is an `average`. `epoch` counts whole epochs;
-    `step_losses` are the losses of the steps since; `seconds` is the time that all of it took.
+    `step_losses` are the losses of the steps since; `seconds` is the time that all of it took. `cycle`, which is not
+    saved: the epochs between which the learning rate follows its schedule, that of the latest epoch.
     """
 
     network: Network
@@ -46,6 +47,7 @@ class TrainingState:
     epoch: int = 0
     step_losses: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
+    cycle: tuple[int, int] = (0, 1)
 
     @staticmethod
     def start(network: Network, recipe: TrainingSpec) -> "TrainingState":
@@ -75,34 +77,29 @@ def train(
     templates: "Templates | None" = None,
     every: int = 1,
 ) -> Iterator[float]:
-    """Train from `state` to the recipe's last epoch; yields when it can be evaluated and saved: after `every` so many.
+    """Train from `state` to the recipe's last epoch; yields after `every` so many, when it can be evaluated and saved.
 
-    Yields the classifier's mean loss since the last time. Everything random is drawn from seed, epoch and step, so that
-    a training that was taken up again ends with the same weights. `after_step` is told the epochs done, a fraction;
-    where it asks to stop, raises Stopped, with `state` ready to be saved. With `templates`, an equivariant localisation
-    network learns from them. Raises TrialError where the loss or a weight is not finite, before it could be saved.
+    Yields the classifier's mean loss since the last time. Everything random is drawn from seed, epoch and step: a
+    training taken up again ends with the same weights. `after_step` is told the epochs done, a fraction; where it asks
+    to stop, raises Stopped, with `state` ready to be saved. An equivariant localisation network learns from
+    `templates`. Raises TrialError where the loss or a weight is not finite, before such a state is saved.
     """
     if templates is not None:  # its localisation network does not learn from the classifier: nothing to wait for
         recipe = recipe.changed(classifier_delay=0.0)
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=precision_on(device, recipe) == "bfloat16")
-    steps = max(len(data) // recipe.batch_size, 1)
+    steps, cycles = max(len(data) // recipe.batch_size, 1), [*pairwise((0, *recipe.restarts, recipe.epochs))]
     while state.epoch < recipe.epochs:
         began = time.perf_counter()
+        state.cycle = start, end = next(cycle for cycle in cycles if state.epoch < cycle[1])
         state.network.train()
-        earlier = steps * (state.epoch % every)  # steps of the epochs since it was evaluated
+        earlier = steps * min(state.epoch % every, state.epoch - start)  # steps of the epochs since it was evaluated
         batches = data.batches(seed, state.epoch, recipe.batch_size)
-        for images, labels, poses in islice(batches, len(state.step_losses) - earlier, None):
+        for batch in islice(batches, len(state.step_losses) - earlier, None):
             step = state.epoch * steps + len(state.step_losses) - earlier
             torch.manual_seed(seed * _SEED_STRIDE + step)  # of what is random in a forward pass, such as dropout
-            set_lr(state.optimizer, recipe, step / (recipe.epochs * steps))
+            set_lr(state.optimizer, recipe, (step - start * steps) / ((end - start) * steps), first=start == 0)
             with mixed:
-                images = images.to(memory_format=torch.channels_last)
-                pose_loss: Tensor | float = 0.0
-                if templates is None and state.network.pose != "supervised":
-                    logits = state.network(images, poses)
-                else:
-                    logits, pose_loss = state.network.with_pose_loss(images, poses, labels, templates)
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+                loss, pose_loss = _losses(state.network, batch, recipe, templates)
             state.optimizer.zero_grad()
             (loss + pose_loss).backward()
             if recipe.grad_clip is not None:
@@ -118,19 +115,32 @@ def train(
                 state.seconds += time.perf_counter() - began
                 raise Stopped
         state.epoch += 1
-        if state.epoch % every and state.epoch < recipe.epochs:
+        if state.epoch % every and state.epoch < end:
             state.seconds += time.perf_counter() - began
             continue
         torch.manual_seed(seed * _SEED_STRIDE + state.epoch * steps)
         if state.average is not None:
-            epochs = reversed(range(state.epoch))
-            latest = chain.from_iterable(data.batches(seed, epoch, recipe.batch_size) for epoch in epochs)
+            ever = (data.batches(seed, epoch, recipe.batch_size) for epoch in reversed(range(state.epoch)))
             with mixed:
-                update_batch_norm(state.final, islice(latest, -(-BN_IMAGES // recipe.batch_size)))
+                update_batch_norm(state.final, islice(chain.from_iterable(ever), -(-BN_IMAGES // recipe.batch_size)))
         loss_since = float(torch.stack(state.step_losses).mean())
         state.step_losses.clear()
         state.seconds += time.perf_counter() - began
         yield loss_since
+
+
+def _losses(
+    network: Network, batch: Batch, recipe: TrainingSpec, templates: "Templates | None"
+) -> tuple[Tensor, Tensor | float]:
+    """The classifier's loss on a batch, and that of the pose where a localisation network learns it by itself."""
+    images, labels, poses = batch
+    images = images.to(memory_format=torch.channels_last)
+    pose_loss: Tensor | float = 0.0
+    if templates is None and network.pose != "supervised":
+        logits = network(images, poses)
+    else:
+        logits, pose_loss = network.with_pose_loss(images, poses, labels, templates)
+    return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing), pose_loss
 
 
 def _check_finite(state: TrainingState, recipe: TrainingSpec, step: int, steps: int) -> None:
@@ -158,10 +168,11 @@ def update_batch_norm(network: Network, batches: Iterator[Batch]) -> None:
 
     As `torch.optim.swa_utils.update_bn`, which passes no true poses on.
     """
-    momenta = {layer: layer.momentum for layer in network.modules() if isinstance(layer, _BatchNorm)}
+    network.train()
+    layers = (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
+    momenta = {layer: layer.momentum for layer in layers if layer.training}  # and none that is frozen
     if not momenta:
         return
-    network.train()
     for layer in momenta:
         layer.reset_running_stats()
         layer.momentum = None  # the mean of all batches
@@ -213,7 +224,7 @@ def make_optimizer(network: nn.Module, recipe: TrainingSpec) -> torch.optim.Opti
 
 
 def scheduled_lr(recipe: TrainingSpec, progress: float) -> float:
-    """The rate when a share `progress`, from 0 to 1, of all steps is done.
+    """The rate when a share `progress`, from 0 to 1, of a cycle's steps is done: of all, where nothing restarts it.
 
     one_cycle: linearly up to the highest rate over a share `warmup` of the steps, then down to zero along a cosine.
     steps: divided by 10 after each third (paper, appendix A).
@@ -225,13 +236,14 @@ def scheduled_lr(recipe: TrainingSpec, progress: float) -> float:
     return recipe.lr * (1 + math.cos(math.pi * (progress - recipe.warmup) / (1 - recipe.warmup))) / 2
 
 
-def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: float) -> None:
-    """Give every group of parameters its rate when a share `progress`, from 0 to 1, of all steps is done.
+def set_lr(optimizer: torch.optim.Optimizer, recipe: TrainingSpec, progress: float, first: bool = True) -> None:
+    """Give every group of parameters its rate when a share `progress`, from 0 to 1, of a cycle's steps is done.
 
-    That of the schedule times the group's factor; during `classifier_delay`, all but the localisation networks have a
-    tenth of theirs. A classifier that has learnt to read digits as they lie no longer asks for them to be turned.
+    That of the schedule times the group's factor; during `classifier_delay`, in the `first` cycle alone, all but the
+    localisation networks have a tenth of theirs. A classifier that has learnt to read digits as they lie no longer asks
+    for them to be turned.
     """
     rate = scheduled_lr(recipe, progress)
     for group in optimizer.param_groups:
-        held = progress < recipe.classifier_delay and not group["localising"]
+        held = first and progress < recipe.classifier_delay and not group["localising"]
         group["lr"] = rate * group["factor"] * (_HELD if held else 1.0)

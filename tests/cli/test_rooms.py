@@ -38,7 +38,7 @@ def test_package_command_line_and_torch_free_rooms_import_no_torch():
     code = (
         "import stn_train, stn_train.cli, stn_train.config, stn_train.storage, stn_train.statistics, "
         "stn_train.report.write, stn_train.report.page, "
-        "stn_train.experiment.tensorboard, sys\n"
+        "stn_train.experiment.tracking, sys\n"
         "print(sorted({'torch', 'torchvision'} & set(sys.modules)))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -276,7 +276,7 @@ def test_what_a_dry_run_says_fits_into_a_terminal(stn, config):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--device", "gpu"), "--device gpu: there is no such device; expected cpu, cuda or cuda:1"),
+        (("--device", "gpu"), "--device gpu: there is no such device; expected cpu, cuda, cuda:1 or mps"),
         (("--device", "meta"), "--device meta cannot be used here: "),
         (("--device", "cuda:99"), "--device cuda:99 cannot be used here: "),
         (("--seeds", "a"), "--seeds a: expected whole numbers separated by commas, such as 0,1,2"),
@@ -375,3 +375,21 @@ def test_a_transformer_that_breaks_while_it_trains_is_warned_of_and_reported(stn
     report = next(Path.cwd().rglob("report.md")).read_text()
     assert "- Warning: r/st_cnn, seed 0: the transformer " in report
     assert "## Diagnostics of the transformers" in report
+
+
+def test_a_finished_run_is_trained_on_by_extend(trained, stn):
+    longer = ("--set", "training.epochs=3")
+    assert "--extend" in stn(*RUN, *longer).sentences[0]
+    before = Path(trained, RESULT.format("cnn", 0)).read_bytes()
+    for line in ((*RUN, "--extend", "--set", "training.epochs=1"), (*RUN, *longer, "--extend", "--only", "r/cnn")):
+        assert stn(*line).code == 2
+    assert Path(trained, RESULT.format("cnn", 0)).read_bytes() == before
+    ended = stn(*RUN, *longer, "--extend", "-q")
+    assert ended.code == 0, ended
+    for trial in trials_of(RunFolder(Path(trained)).load_experiment()):
+        files = RunFolder(Path(trained)).trial(trial)
+        assert (trial.training.epochs, trial.training.restarts) == (3, (2,))
+        assert len(files.load_metrics()) == 3
+        assert files.load(TrialResult, files.result).trial == trial
+    page = Path(trained, "report.html").read_text()
+    assert "begun anew after 2" in page

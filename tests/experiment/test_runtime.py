@@ -12,7 +12,9 @@ import torch
 from stn_train.data.prebuilt import build_prebuilt
 from stn_train.data.sources import load_images
 from stn_train.errors import UserError
+from stn_train.experiment.run import run_trials
 from stn_train.experiment.runtime import Runtime, load_trial_data, open_runtime
+from stn_train.run_folder import RunFolder
 from stn_train.specs import DatasetSpec, ExperimentSpec, SourceSpec, trials_of
 
 FAULTS = """
@@ -97,3 +99,33 @@ def test_poses_are_given_in_training_as_the_model_wants_them(pose, given, drawn_
     data, _, _ = load_trial_data(trials_of(spec)[0], Runtime(torch.device("cpu"), prebuilt=keys.get("prebuilt")))
     batch = next(data.batches(0, 0, 10))
     assert (batch.poses is not None) == given
+
+
+LACKS = "The operator 'aten::grid_sampler_2d_backward' is not currently implemented for the MPS device."
+
+
+def test_apples_gpu_is_chosen_where_there_is_one(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for there, device in ((True, "mps"), (False, "cpu")):
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda there=there: there)
+        assert open_runtime(None, None, None).device == torch.device(device)
+
+
+@pytest.mark.parametrize("error", [NotImplementedError(LACKS), TypeError("Cannot convert a MPS Tensor to float64")])
+@pytest.mark.parametrize("device", ["mps", "cpu"])
+def test_what_torch_lacks_on_apples_gpu_fails_a_trial_with_a_way_out(error, device, monkeypatch, tmp_path):
+    def fails(*arguments):
+        raise error
+        yield
+
+    monkeypatch.setattr("stn_train.experiment.run.run_trial", fails)
+    keys = {"source": "digits", "datasets": ["r"], "models": ["cnn"], "training": {}}
+    trials = trials_of(ExperimentSpec.model_validate({"name": "small", **keys}))
+    (failure,) = (
+        progress.failure
+        for progress in run_trials(trials, RunFolder(tmp_path), Runtime(torch.device(device)))
+        if progress.failure
+    )
+    assert str(error) in failure.why
+    assert (failure.traceback is None) == (device == "mps")
+    assert ("--device cpu" in failure.why and "PYTORCH_ENABLE_MPS_FALLBACK=1" in failure.why) == (device == "mps")

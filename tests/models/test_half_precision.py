@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from stn_train.geometry import AFFINE, FAMILIES, bilinear_sampler, thin_plate_spline
 from stn_train.models.insert import insert_transformer
-from stn_train.models.localisation import LOCALISATIONS, SpatialSoftArgmax, conv
+from stn_train.models.localisation import LOCALISATIONS, conv
+from stn_train.models.localisation_parts import SpatialSoftArgmax
 from stn_train.models.network import build_model
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
 from stn_train.specs import MODELS, ModelSpec

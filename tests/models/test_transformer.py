@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from stn_train.errors import UserError
 from stn_train.geometry import AFFINE, FAMILIES, ROTATION, bilinear_sampler
-from stn_train.models.localisation import LOCALISATIONS, SpatialSoftArgmax, default_localisation
+from stn_train.models.localisation import LOCALISATIONS, default_localisation
+from stn_train.models.localisation_parts import SpatialSoftArgmax
 from stn_train.models.transformer import SpatialTransformer, ThetaHead
 
 OF_ANY_FAMILY = [name for name in LOCALISATIONS if name != "equivariant"]  # which starts at no identity

@@ -1,6 +1,12 @@
-"""Logs for TensorBoard, read back with its own reader: every epoch once, whatever happened to the run."""
+"""Epochs logged elsewhere, read back by each tracker's own reader: every epoch once, whatever happened to the run."""
 
+import json
+import sqlite3
+import struct
 import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +18,7 @@ from stn_train.errors import Stopped, UserError
 from stn_train.experiment import runtime as runtime
 from stn_train.experiment.run import open_run, run_trials
 from stn_train.experiment.runtime import Runtime
-from stn_train.experiment.tensorboard import check_installed, logged
+from stn_train.experiment.tracking import check_tracker, tracked
 from stn_train.run_folder import Diagnostics, RunFolder
 from stn_train.specs import ExperimentSpec, trials_of
 
@@ -37,15 +43,15 @@ def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "load_split", lambda source, split, root: {"train": train, "test": test}[split])
 
 
-def run(path: Path, log: bool = True, stop: float = 3.0) -> list[Scalars]:
-    """Run the trial, until it has done more than `stop` epochs; what its log held after each."""
+def run(path: Path, log: bool = True, stop: float = 3.0, tracker: str = "tensorboard") -> list[Scalars]:
+    """Run the trial, until it has done more than `stop` epochs; what TensorBoard's log held after each."""
     folder, read = RunFolder(path), []
     on_cpu = Runtime(torch.device("cpu"))
     open_run(SPEC, [TRIAL], folder, on_cpu)
     progress = run_trials([TRIAL], folder, on_cpu, lambda epochs: epochs > stop)
     try:
-        for step in logged(progress, folder) if log else progress:
-            if log and step.record:
+        for step in tracked(progress, folder, tracker) if log else progress:
+            if log and step.record and tracker == "tensorboard":
                 read.append(scalars(path))
     except Stopped:
         assert stop < 3
@@ -100,9 +106,65 @@ def test_what_was_finished_before_is_logged_once_too(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_its_name_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_installed()
+    check_tracker("tensorboard")
     (tmp_path / "tensorboard").mkdir()
     monkeypatch.delitem(sys.modules, "tensorboard")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(UserError, match="the package tensorboard is not installed"):
-        check_installed()
+        check_tracker("tensorboard")
+
+
+def in_trackio(path: Path) -> Scalars:
+    """What Trackio's database holds of the only run there."""
+    (database,) = (path / "trackio").glob("*.db")
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute("select run_name, step, metrics from metrics order by id").fetchall()
+    assert len({name for name, _, _ in rows}) == 1
+    read: Scalars = {}
+    for _, step, metrics in rows:
+        for name, value in json.loads(metrics).items():
+            read.setdefault(name, []).append((step, value))
+    return read
+
+
+def in_wandb(path: Path) -> Scalars:
+    """What the files of Weights & Biases hold, written without a network, of one run: records as LevelDB's logs have
+    them, in blocks of 32 kB, each with its length and 1 (whole) or 2, 3, 4 (first, middle and last part)."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    read: Scalars = {}
+    files = sorted((path / "run/wandb").glob("offline-run-*/run-*.wandb"), key=lambda file: file.stat().st_mtime_ns)
+    assert len({file.name for file in files}) == 1
+    for file in files:
+        data, place, whole = file.read_bytes(), 7, b""
+        while place + 7 <= len(data):
+            if 0x8000 - place % 0x8000 < 7:
+                place += 0x8000 - place % 0x8000
+            length, part = struct.unpack_from("<HB", data, place + 4)
+            whole, place = whole + data[place + 7 : place + 7 + length], place + 7 + length
+            if part in (1, 4):
+                record, whole = Record.FromString(whole), b""
+                values = {"/".join(one.nested_key) or one.key: one.value_json for one in record.history.item}
+                for name in values.keys() - {"_step", "_runtime", "_timestamp"}:
+                    read.setdefault(name, []).append((record.history.step.num, json.loads(values[name])))
+    return read
+
+
+@pytest.mark.parametrize("tracker", [in_trackio, in_wandb])
+@pytest.mark.slow
+def test_trackio_and_wandb_hold_each_epoch_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: Callable[[Path], Scalars]
+) -> None:
+    """A run that was begun without logs, stopped twice, finished and asked for again."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    name = tracker.__name__.removeprefix("in_")
+    pytest.importorskip(name)
+    run(tmp_path / "run", log=False, stop=1.4)
+    for stop in (2.4, 3, 3):
+        run(tmp_path / "run", stop=stop, tracker=name)
+        time.sleep(1.1)  # Weights & Biases names what it writes by the second
+        patience = time.monotonic() + 30  # and writes on after it has finished
+        while tracker(tmp_path) != in_metrics(tmp_path / "run") and time.monotonic() < patience:
+            time.sleep(0.1)
+        assert tracker(tmp_path) == in_metrics(tmp_path / "run")

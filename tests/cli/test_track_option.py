@@ -1,4 +1,4 @@
-"""`stn-train run --tensorboard`: where the logs are, and what is told where they cannot be written."""
+"""`stn-train run --track` and `--tensorboard`: where the logs are, and what is told where they cannot be written."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,9 @@ def test_logs_lie_in_the_runs_folder_under_the_trials_keys(trained, stn):
 
 def test_without_the_package_it_says_how_to_install_it(stn, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    assert stn(*RUN).sentence == (
-        "--tensorboard: the package tensorboard is not installed; pip install 'stn-train[tensorboard]' installs it"
-    )
+    for line in (RUN, (*RUN[:3], "--track", "tensorboard")):
+        sentence = stn(*line).sentence
+        assert "the package tensorboard is not installed" in sentence
+        assert "stn-train[tensorboard]" in sentence
+    assert "'wandb'" in stn(*RUN[:3], "--track", "wanb").sentence
     assert not Path("runs").exists()
