@@ -20,6 +20,8 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "report": ("runs/small",),
     "compare": ("runs/small", "runs/copy"),
     "status": ("runs/small",),
+    "predict": ("runs/small", "seven.png"),
+    "doctor": (),
     "data build": ("--config", "small.yaml", "--output-dir", "built"),
     "data preview": ("--config", "small.yaml"),
     "config list": (),
@@ -58,7 +60,7 @@ def test_what_the_parser_refuses_is_named_by_every_command(stn, name):
         (line(name, "--nonsense"), "--nonsense"),
         *((line(name, option), option) for option in options(name, flags=False)),
         *((line(name, f"{option}=yes"), option) for option in options(name, flags=True)),
-        *([] if name in ("compare", "config check") else [(line(name, "one", "two", "more"), "more")]),
+        *([] if name in ("compare", "config check", "predict") else [(line(name, "one", "two", "more"), "more")]),
         *([(tuple(name.split()), "")] if RIGHT[name] else []),
     ]
     for arguments, told in wrong:
@@ -113,14 +115,14 @@ def test_what_the_commands_refuse_is_named_and_nothing_is_written(trained, stn, 
     assert contents(Path()) == before
 
 
-PLACES = ("DIR", "FILE", "RUN", "RUN RUN...", "RUN_OR_CHECKPOINT")
+PLACES = ("DIR", "FILE", "RUN", "RUN RUN...", "RUN_OR_CHECKPOINT", "[RUN_OR_CHECKPOINT] IMAGE...")
 PATHS = [(name, param) for name, command in COMMANDS.items() for param in command.params if param.metavar in PLACES]
 
 
 def test_an_empty_path_is_refused_by_every_command(stn):
     """It would be the folder that one is in."""
     assert {name for name, _ in PATHS} == {
-        name for name in COMMANDS if name.split()[-1] not in ("list", "show", "check", "schema")
+        name for name in COMMANDS if name.split()[-1] not in ("list", "show", "check", "schema", "doctor")
     }
     for name, param in PATHS:
         option = param.param_type_name == "option"
