@@ -70,6 +70,8 @@ def values(said: Mapping[str, Any]) -> str:
         return "a pair of such numbers"
     if said["type"] == "array":
         return f"a list of {said.get('minItems', 0)} to {said['maxItems']:,}: {values(said['items'])}"
+    if said["type"] == "object" and "properties" in said:
+        return f"a mapping with {' and '.join(map(code, said['properties']))}"
     if said["type"] == "object":
         return f"a mapping to {values(said['additionalProperties'])}"
     if said["type"] not in ("integer", "number"):
