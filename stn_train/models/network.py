@@ -351,8 +351,15 @@ def _insert(
         ) from error
 
 
-def _check_trainable(network: nn.Module, image: Image, classes: int) -> None:
-    """Raise UserError where a network of a classifier of the user's cannot be trained."""
+def _check_trainable(network: Network, image: Image, classes: int) -> None:
+    """Raise UserError where a network with a part of the user's cannot be trained, or not be the control that it is."""
+    if network.pose == "identity":
+        assert isinstance(network.transformer, SpatialTransformer)
+        identity = torch.tensor([network.transformer.family.identity])
+        if not torch.allclose(network.transformer.warp(torch.rand(2, *image))[1], identity, atol=1e-6):
+            raise UserError(
+                "with pose identity its localisation network has to start there; let it end in stn_train.ThetaHead"
+            )
     for name, parameter in network.named_parameters():
         if not bool(torch.isfinite(parameter).all()):  # what is averaged, and steps, must be
             raise UserError(f"{name} holds numbers that are not finite; a mask of such numbers has to be a buffer")

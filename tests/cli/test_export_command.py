@@ -6,16 +6,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from stn_train import load_network
 from stn_train.data.datasets import make_fixed_dataset
 from stn_train.specs import DatasetSpec
 
+for package in ("onnxruntime", "onnxscript", "safetensors"):
+    pytest.importorskip(package)
+
 TRIAL = "runs/small/trials/r/st_cnn"
 ALONE = """
 import json, sys
 import numpy as np
+import pytest
 import onnxruntime
 
 session = onnxruntime.InferenceSession("st_cnn.onnx")

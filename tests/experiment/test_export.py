@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -43,6 +42,10 @@ class Swirl(Family):
         angle = theta * (1 - target.square().sum(dim=-1)).clamp(min=0)
         return torch.stack([angle.cos() * x - angle.sin() * y, angle.sin() * x + angle.cos() * y], dim=-1)
 """
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+pytest.importorskip("safetensors")
+
 EVERY = [
     *({"base": "st_cnn", "transformer": {"family": family}} for family in PARTS["family"]),
     *({"base": "st_cnn_similarity", "transformer": {"localisation": name}} for name in PARTS["localisation"]),

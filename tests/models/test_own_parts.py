@@ -37,6 +37,9 @@ class Localise(nn.Module):
 def short(family, size, channels):
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], 1))
 
+def anywhere(family, size, channels):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], len(family.identity)))
+
 def failing(family, size, channels):
     raise ValueError("no such size")
 
@@ -143,18 +146,24 @@ def test_what_is_left_of_a_distortion_is_the_same_whoever_wrote_the_family() -> 
     assert measured[0].keys() > {"rotation", "aspect"}
 
 
+def test_a_control_at_the_identity_needs_a_network_that_starts_there() -> None:
+    measure_model(model(localisation="parts:localise", pose="identity"), (28, 28))
+    with pytest.raises(UserError, match="ThetaHead"):
+        measure_model(model(localisation="parts:anywhere", pose="identity"), (28, 28))
+
+
 @pytest.mark.parametrize(
     ("transformer", "told"),
     [
         ({"localisation": "nowhere:net"}, r"localisation nowhere:net: nowhere cannot be imported"),
         ({"localisation": "parts:lokalise"}, r"has no function lokalise; did you mean '[lL]ocalise'\?"),
         ({"localisation": "parts:short"}, r"affine has 6 parameters"),
-        ({"localisation": "parts:failing"}, r"no such size \(parts\.py, line 21\)"),
+        ({"localisation": "parts:failing"}, r"no such size \(parts\.py, line 24\)"),
         ({"localisation": "parts:without_size"}, "cannot be called with family, size and channels"),
         ({"localisation": "parts:nothing"}, "has to return an nn.Module"),
         ({"family": "parts:HALF"}, "its identity moves points"),
         ({"family": "parts:Crooked"}, "its grid is not where its points go"),
-        ({"family": "parts:Broken"}, r"no attribute 'points'\) \(parts\.py, line 48\)"),
+        ({"family": "parts:Broken"}, r"no attribute 'points'\) \(parts\.py, line 51\)"),
         ({"family": "parts:localise"}, "missing 3 required positional arguments"),
         ({"family": "parts:number"}, "has no function number"),
         ({"family": "builtins:dict"}, "it is a dict"),
