@@ -150,11 +150,12 @@ def prepare(picture: Picture, trial: TrialSpec, invert: bool | None = None, as_i
         if not as_is:
             pixels = _fitted(pixels, trial.source.size)
         elif pixels.shape[:2] not in (dataset.canvas, trial.source.size):
-            (height, width), (canvas_height, canvas_width) = pixels.shape[:2], dataset.canvas
-            frame_height, frame_width = trial.source.size
+            has, canvas, frame = (
+                f"{height} x {width}" for height, width in (pixels.shape[:2], dataset.canvas, trial.source.size)
+            )
             raise UserError(
-                f"{picture.name} has {height} x {width} pixels; as it is, {trial.model.name} reads "
-                f"{canvas_height} x {canvas_width}, or {frame_height} x {frame_width}; leave out --as-is to have it fitted"
+                f"{picture.name} has {has} pixels; as it is, {trial.model.name} reads {canvas}, or {frame}; leave out "
+                "--as-is to have it fitted"
             )
     image = torch.from_numpy((pixels.clip(0, 1) * 255).round().astype(np.uint8)).movedim(-1, 0)
     return Prepared(_on_canvas(image, dataset.canvas), notes)
