@@ -182,6 +182,8 @@ def run(
         for progress in run_trials(trials, folder, runtime):
             bar.set_description(progress.trial.key)
             bar.update(progress.trial.training.epochs if progress.skipped else int(progress.record is not None))
+            if progress.busy is not None:
+                raise UserError(progress.busy)
             if progress.failure is not None:
                 failed.append(f"{progress.trial.key}: {progress.failure.why}")
     if folder.finished(everything):
