@@ -98,7 +98,7 @@ class Worker(Spec):
 
     process: int
     host: str
-    since: datetime = Field(default_factory=partial(datetime.now, UTC))
+    since: datetime = Field(default_factory=partial(datetime.now, UTC), strict=False)
     retries: int = 0
 
     def __str__(self) -> str:
