@@ -318,8 +318,7 @@ class Processes:
     def close(self) -> None:
         for ours, (_, process) in self.processes.items():
             ours.close()
-            if ours in self.busy:
-                process.kill()
+            process.kill()
             process.join()
 
 
