@@ -75,7 +75,10 @@ class RayCluster:
             if message is None or message.ended:
                 actor = self.busy.pop(stream)
                 self.heard.discard(stream)
-                self.idle += [actor] if message else []
+                if self.heard.issuperset(self.busy):
+                    self.idle += [actor] if message else []
+                else:
+                    self.ray.kill(actor)  # another waits for its place
             yield stream, message
 
     def stop(self) -> None:
