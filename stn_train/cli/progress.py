@@ -159,13 +159,15 @@ class WorkersDisplay(ProgressDisplay):
         if progress.skipped:
             self.line(f"{title}  was finished before")
             self._advance(progress.share, trained=False)
-        elif progress.finished and key in self.bars:
-            self._close_one(key, f"{title}  {self.bars[key].postfix}  {seconds:.1f} s  {progress.worker}")
-        elif record is None:
-            if not progress.finished and self.whole is not None and key not in self.bars:
-                self.bars[key] = _bar(epochs, f"{{n:.0f}} of {epochs} epochs", before="{desc}")
+        elif progress.finished:
             if key in self.bars:
-                self.bars[key].set_description_str(f"{key} ({progress.worker}) ")
+                error = (self.bars[key].postfix or "was trained before").partition(",")[0]
+                self._close_one(key, f"{title}  {error}  {seconds:.1f} s  {progress.worker}")
+        elif record is None:
+            if self.whole is not None and key not in self.bars:
+                self.bars[key] = _bar(epochs, f"{{n:.0f}} of {epochs} epochs")
+            if key in self.bars:
+                self.bars[key].set_postfix_str(f"{key}, {progress.worker}")
         elif key not in self.bars:
             self.line(
                 f"{title}  epoch {record.epoch} of {epochs}  loss {record.loss:.4f}  error {record.error:.2f} %  "
@@ -177,7 +179,7 @@ class WorkersDisplay(ProgressDisplay):
                 bar.initial = bar.n = record.epoch - 1
                 self._advance(progress.share * bar.n / epochs, trained=False)
             self._advance(progress.share * (record.epoch - bar.n) / epochs)
-            bar.set_postfix_str(f"error {record.error:.2f} %", refresh=False)
+            bar.set_postfix_str(f"error {record.error:.2f} %, {key}, {progress.worker}", refresh=False)
             bar.update(record.epoch - bar.n)
 
     def fail(self, key: str, text: str) -> None:
@@ -204,7 +206,7 @@ class WorkersDisplay(ProgressDisplay):
             self.whole.update(share)
 
 
-def _bar(total: int, done: str, initial: float = 0.0, before: str = "") -> "tqdm[Never]":
+def _bar(total: int, done: str, initial: float = 0.0) -> "tqdm[Never]":
     """A bar on stderr, with the time that is left, which vanishes when it is closed; `done`: how it says how far it is.
 
     The time is told from the mean speed. `miniters`: a look at the clock after every step, however fast they were.
@@ -212,7 +214,7 @@ def _bar(total: int, done: str, initial: float = 0.0, before: str = "") -> "tqdm
     made: tqdm[Never] = tqdm(
         total=total,
         initial=initial,
-        bar_format=f"{before}|{{bar:15}}| {done}, {{remaining}} left{{postfix}}",
+        bar_format=f"|{{bar:15}}| {done}, {{remaining}} left{{postfix}}",
         file=sys.stderr,
         leave=False,
         smoothing=0,

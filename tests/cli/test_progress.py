@@ -171,13 +171,13 @@ def test_trials_side_by_side_have_a_bar_each_and_one_for_the_whole(progress, mon
     assert display.whole.initial == pytest.approx(0.25 * 2 / 4), "two epochs of the second were trained before"
     for bar in (display.whole, *display.bars.values()):
         bar.refresh()
-    for said in ("r/cnn/seed-0 (process 0 on host)", "1 of 4 epochs", "error 1.25 %", "31 % of all"):
+    for said in ("1 of 4 epochs", "error 1.25 %, r/cnn/seed-0, process 0", "31 % of all"):
         assert said in terminal.getvalue()
     display.show(replace(first, worker="process 7 on another"))
     display.show(
         replace(first, record=EpochRecord(epoch=2, loss=0.5, error=1.0, lr=0.1), worker="process 7 on another")
     )
-    assert "r/cnn/seed-0 (process 7 on another)" in terminal.getvalue()
+    assert "r/cnn/seed-0, process 7 on another" in terminal.getvalue()
     assert display.whole.n == pytest.approx(0.5 * 2 / 4 + 0.25 * 3 / 4), "a trial that goes on elsewhere counts once"
     display.show(replace(first, finished=True))
     display.show(replace(second, failure=TrialFailure(why="it cannot go on")))
