@@ -233,7 +233,7 @@ def _heard(one: _Running, message: Message, retries: int) -> Iterator[RunProgres
     if not one.progress.worker:
         signed = message.worker.model_copy(update={"retries": retries})
         write(one.files.path / AT_WORK, signed.model_dump_json())
-        one.progress = replace(one.progress, worker=f"process {signed.process} on {signed.host}")
+        one.progress = replace(one.progress, worker=f"{signed.host}, process {signed.process}")
         yield one.progress
     _keep(one.files, message)
     if message.record is not None:

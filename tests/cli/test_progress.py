@@ -154,7 +154,7 @@ def test_what_goes_wrong_is_told_at_once_also_when_quiet(progress, monkeypatch, 
 
 def of_workers(progress: RunProgress, seed: int, share: float) -> RunProgress:
     trial = progress.trial.changed(seed=seed)
-    return replace(progress, trial=trial, number=seed + 1, share=share, worker=f"process {seed} on host")
+    return replace(progress, trial=trial, number=seed + 1, share=share, worker=f"host-{seed}, process 1")
 
 
 def test_trials_side_by_side_have_a_bar_each_and_one_for_the_whole(progress, monkeypatch):
@@ -171,20 +171,20 @@ def test_trials_side_by_side_have_a_bar_each_and_one_for_the_whole(progress, mon
     assert display.whole.initial == pytest.approx(0.25 * 2 / 4), "two epochs of the second were trained before"
     for bar in (display.whole, *display.bars.values()):
         bar.refresh()
-    for said in ("1 of 4 epochs", "error 1.25 %, r/cnn/seed-0, process 0", "31 % of all"):
+    for said in ("1 of 4 epochs", "error 1.25 %, r/cnn/seed-0, host-0", "31 % of all"):
         assert said in terminal.getvalue()
-    display.show(replace(first, worker="process 7 on another"))
+    display.show(replace(first, worker="host-7, process 1"))
     display.show(
-        replace(first, record=EpochRecord(epoch=2, loss=0.5, error=1.0, lr=0.1), worker="process 7 on another")
+        replace(first, record=EpochRecord(epoch=2, loss=0.5, error=1.0, lr=0.1), worker="host-7, process 1")
     )
-    assert "r/cnn/seed-0, process 7 on another" in terminal.getvalue()
+    assert "r/cnn/seed-0, host-7" in terminal.getvalue()
     assert display.whole.n == pytest.approx(0.5 * 2 / 4 + 0.25 * 3 / 4), "a trial that goes on elsewhere counts once"
     display.show(replace(first, finished=True))
     display.show(replace(second, failure=TrialFailure(why="it cannot go on")))
     assert display.bars == {}
     assert display.failed == ["r/cnn/seed-1"]
     display.close()
-    assert re.search(r"trial 1 of 3  r/cnn/seed-0  error 1.00 %.*\d s  process 0 on host", terminal.getvalue())
+    assert re.search(r"trial 1 of 3  r/cnn/seed-0  error 1.00 %.*\d s  host-0, process 1", terminal.getvalue())
 
 
 def test_trials_side_by_side_are_a_line_an_epoch_where_there_is_no_terminal(progress, monkeypatch):
@@ -196,7 +196,7 @@ def test_trials_side_by_side_are_a_line_an_epoch_where_there_is_no_terminal(prog
     display.show(replace(one, finished=True))
     display.show(replace(of_workers(progress, 1, 0.5), skipped=True))
     epoch, before = told.getvalue().splitlines()
-    assert re.fullmatch(r"trial 1 of 3  r/cnn/seed-0  epoch 1 of 4  .*error 1.25 %.*  process 0 on host", epoch)
+    assert re.fullmatch(r"trial 1 of 3  r/cnn/seed-0  epoch 1 of 4  .*error 1.25 %.*  host-0, process 1", epoch)
     assert "r/cnn/seed-1  was finished before" in before
 
 

@@ -193,7 +193,7 @@ def test_who_trains_a_trial_is_told_with_what_was_lost_before(tmp_path):
         worker = worker_in(folder.trial(progress.trial).path)
         if progress.record is not None and worker is not None:
             seen.append((progress.trial.key, worker.retries))
-            assert progress.worker == f"process {worker.process} on {worker.host}"
+            assert progress.worker == f"{worker.host}, process {worker.process}"
     assert set(seen) == {(KEYS[1], 1), *((key, 0) for key in (KEYS[0], *KEYS[2:]))}
 
 
