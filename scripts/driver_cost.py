@@ -68,10 +68,10 @@ def main() -> None:
     setup = Setup(1, None, None, {"seconds": asked.seconds})
     workers: Workers
     if asked.ray:
-        import ray
+        from ray.cluster_utils import Cluster
 
-        ray.init(num_cpus=asked.workers, include_dashboard=False, log_to_driver=False)
-        workers = RayCluster("", 1, 0, setup, work=pretend)
+        here = {"num_cpus": asked.workers, "include_dashboard": False}
+        workers = RayCluster(Cluster(True, head_node_args=here).address, 1, 0, setup, work=pretend)
     else:
         workers = Processes(asked.workers, ["cpu"], setup, pretend)
         workers.context = multiprocessing.get_context("fork")  # type: ignore[assignment]

@@ -174,9 +174,7 @@ def test_trials_side_by_side_have_a_bar_each_and_one_for_the_whole(progress, mon
     for said in ("1 of 4 epochs", "error 1.25 %, r/cnn/seed-0, host-0", "31 % of all"):
         assert said in terminal.getvalue()
     display.show(replace(first, worker="host-7, process 1"))
-    display.show(
-        replace(first, record=EpochRecord(epoch=2, loss=0.5, error=1.0, lr=0.1), worker="host-7, process 1")
-    )
+    display.show(replace(first, record=EpochRecord(epoch=2, loss=0.5, error=1.0, lr=0.1), worker="host-7, process 1"))
     assert "r/cnn/seed-0, host-7" in terminal.getvalue()
     assert display.whole.n == pytest.approx(0.5 * 2 / 4 + 0.25 * 3 / 4), "a trial that goes on elsewhere counts once"
     display.show(replace(first, finished=True))
