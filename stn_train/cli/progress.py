@@ -161,7 +161,7 @@ class WorkersDisplay(ProgressDisplay):
             self._advance(progress.share, trained=False)
         elif progress.finished:
             if key in self.bars:
-                error = (self.bars[key].postfix or "was trained before").partition(",")[0]
+                error = str(self.bars[key].postfix or "was trained before").partition(",")[0]
                 self._close_one(key, f"{title}  {error}  {seconds:.1f} s  {progress.worker}")
         elif record is None:
             if self.whole is not None and key not in self.bars:

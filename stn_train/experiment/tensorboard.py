@@ -29,21 +29,21 @@ def logged(run: "Iterable[RunProgress]", folder: RunFolder) -> "Iterator[RunProg
     A trial's log is written anew from its metrics.jsonl when the first is heard of what it has done: so it holds each
     epoch once, however often the trial was stopped, also those of a run without logs.
     """
-    writer: SummaryWriter | None = None
+    writers: dict[str, SummaryWriter] = {}
     try:
         for progress in run:
+            key, record = progress.trial.key, progress.record
             ended = progress.skipped or progress.finished or progress.failure is not None
-            if writer is not None and progress.record is not None:
-                _write(writer, [progress.record])
-            elif writer is None and (progress.record is not None or ended):
-                writer = _begin(folder.path / "tensorboard" / progress.trial.key)
-                _write(writer, folder.trial(progress.trial).load_metrics())
-            if writer is not None and ended:
-                writer.close()
-                writer = None
+            if key in writers and record is not None:
+                _write(writers[key], [record])
+            elif key not in writers and (record is not None or ended):
+                writers[key] = _begin(folder.path / "tensorboard" / key)
+                _write(writers[key], folder.trial(progress.trial).load_metrics())
+            if ended:
+                writers.pop(key).close()
             yield progress
     finally:
-        if writer is not None:
+        for writer in writers.values():
             writer.close()
 
 
