@@ -12,6 +12,10 @@ class UserError(Exception):
         return "\n".join(map(str, self.args))
 
 
+class FolderBusyError(UserError):
+    """Another process is at work in a folder."""
+
+
 class TrialError(Exception):
     """A trial cannot go on: a sentence that says why and what to try. Other trials can (exit code 1 in the end)."""
 

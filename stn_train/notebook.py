@@ -217,6 +217,8 @@ def run(
     with tqdm(total=sum(trial.training.epochs for trial in trials), unit="epoch", disable=quiet) as bar:
         for progress in run_trials(trials, folder, runtime):
             bar.set_description(progress.trial.key)
+            if progress.busy is not None:
+                raise UserError(progress.busy)
             if progress.skipped or progress.finished:
                 done += progress.trial.training.epochs
             bar.update(done + (progress.record.epoch if progress.record else 0) - bar.n)

@@ -14,16 +14,17 @@ import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from stn_train.errors import Stopped, UserError
+from stn_train.errors import FolderBusyError, Stopped, UserError
 from stn_train.specs import Spec
 
 T = TypeVar("T", bound=Spec)
@@ -92,34 +93,44 @@ def clear_leftovers(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-_LOCK, _AT_WORK = ".lock", ".at-work"  # what is locked, and stays; and what says who is at work, while somebody is
+class Worker(Spec):
+    """The process that works in a folder, its host, and since when; `retries`: how many workers were lost before it."""
+
+    process: int
+    host: str
+    since: datetime = Field(default_factory=partial(datetime.now, UTC), strict=False)
+    retries: int = 0
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}, since {self.since.astimezone():%Y-%m-%d %H:%M:%S%z}"
+
+
+_LOCK, AT_WORK = ".lock", ".at-work"  # what is locked, and stays; and what says who is at work, while somebody is
 
 
 @contextmanager
 def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[None]:
     """Keep out of a folder, made as needed, every other process that asks here for the same folder.
 
-    Whoever comes in finds nothing there that was left half-written. Where one is inside, raises UserError, which says
-    which process it is; or, with `stop`, waits until it has left, and raises Stopped as soon as `stop` says so. The
-    system lets go when a process ends, however it ends; where it cannot lock (some network drives), nobody is kept out.
-    Raises UserError where a folder below is a link out of this one: what is written there would go elsewhere.
+    Whoever comes in finds nothing there that was left half-written. Where one is inside, raises FolderBusyError, which
+    says which process it is; or, with `stop`, waits until it has left, and raises Stopped as soon as `stop` says so.
+    The system lets go when a process ends, however it ends; where it cannot lock (some network drives), nobody is kept
+    out. Raises UserError where a folder below is a link out of this one: what is written there would go elsewhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock, at_work = FileLock(folder / _LOCK), folder / _AT_WORK
+    lock = FileLock(folder / _LOCK)
     while not lock.is_locked:
         try:
             lock.acquire(timeout=0.05, poll_interval=0.05)  # twice: `is_locked` holds it while it looks
         except Timeout:
             if stop is None:
-                who = f" ({at_work.read_text(encoding='utf-8')})" if at_work.exists() else ""
-                raise UserError(f"another process is at work in {folder}{who}; wait for its end, or stop it") from None
+                raise FolderBusyError(busy_sentence(folder)) from None
             if stop():
                 raise Stopped from None
         except (OSError, NotImplementedError):  # if only the folder refuses, so it will in the next lines, by name
             break
     clear_leftovers(folder)
-    since = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z}"
-    write(at_work, f"process {os.getpid()} on {platform.node()}, since {since}")
+    write(folder / AT_WORK, Worker(process=os.getpid(), host=platform.node()).model_dump_json())
     try:
         for place, folders, _ in os.walk(folder):
             for link in (Path(place, name) for name in folders):
@@ -128,8 +139,23 @@ def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterato
         yield
     finally:
         with suppress(OSError):
-            at_work.unlink()
+            (folder / AT_WORK).unlink()
         lock.release()
+
+
+def worker_in(folder: Path) -> Worker | None:
+    """Who says to be at work in this folder; None where nobody does. See `is_locked`: it may have been killed."""
+    try:
+        return Worker.model_validate_json((folder / AT_WORK).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def busy_sentence(folder: Path) -> str:
+    """Who keeps others out of a folder, and what to do."""
+    worker = worker_in(folder)
+    who = f" ({worker})" if worker else ""
+    return f"another process is at work in {folder}{who}; wait for its end, or stop it"
 
 
 def is_locked(folder: Path) -> bool:

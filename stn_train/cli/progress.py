@@ -1,4 +1,4 @@
-"""Progress on stderr: two bars on a terminal, of the part that is worked on and of the whole; elsewhere one line an
+"""Progress on stderr: on a terminal a bar of the whole, and one of each part that is worked on; elsewhere one line an
 epoch. Only warnings and failures when quiet."""
 
 import sys
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 class ProgressDisplay:
     """Shows how far a run, or another command of many parts, is; `where` says on what and into which folder.
 
-    `failed`: the keys of the parts that have failed.
+    `failed`: the keys of the parts that have failed; `busy`: of those that another process works on.
     """
 
     quiet: bool
     where: str
     failed: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
     warned: set[tuple[str, str, int]] = field(default_factory=set)
     whole: "tqdm[Never] | None" = None
     bar: "tqdm[Never] | None" = None
@@ -48,9 +49,16 @@ class ProgressDisplay:
                 if once not in self.warned:
                     self.warned.add(once)
                     self.line(f"warning: {trial.key}: {render('sentences.j2', 'transformer_warning', warning)}")
-        if self.quiet:
-            return
-        self.tell_where(progress.total, "trial")
+        if progress.busy is not None:
+            self.busy.append(trial.key)
+            self.line(f"{title}  left out: {progress.busy}")
+        elif not self.quiet:
+            self.tell_where(progress.total, "trial")
+            self.tell(progress, title)
+
+    def tell(self, progress: "RunProgress", title: str) -> None:
+        """How far a trial is, where nobody wants it quiet."""
+        trial, record = progress.trial, progress.record
         if progress.skipped:
             self.end(f"{title}  was finished before")
         elif progress.finished:
@@ -134,6 +142,69 @@ class ProgressDisplay:
         """A line of its own, above the bars where there are any."""
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
+
+
+@dataclass
+class WorkersDisplay(ProgressDisplay):
+    """The same of trials that several workers train: a bar for the whole, and one for each that is being trained."""
+
+    bars: "dict[str, tqdm[Never]]" = field(default_factory=dict)
+    begins: dict[str, float] = field(default_factory=dict)
+
+    def tell(self, progress: "RunProgress", title: str) -> None:
+        """A trial begins, also once more, has finished an epoch, has finished, or was finished before."""
+        key, record, epochs = progress.trial.key, progress.record, progress.trial.training.epochs
+        if self.whole is None and sys.stderr.isatty():
+            self.whole = _bar(1, "{percentage:.0f} % of all")
+        seconds = time.monotonic() - self.begins.setdefault(key, time.monotonic())
+        if progress.skipped:
+            self.line(f"{title}  was finished before")
+            self._advance(progress.share, trained=False)
+        elif progress.finished:
+            if key in self.bars:
+                error = str(self.bars[key].postfix or "was trained before").partition(",")[0]
+                self._close_one(key, f"{title}  {error}  {seconds:.1f} s  {progress.worker}")
+        elif record is None:
+            if self.whole is not None and key not in self.bars:
+                self.bars[key] = _bar(epochs, f"{{n:.0f}} of {epochs} epochs")
+            if key in self.bars:
+                self.bars[key].set_postfix_str(f"{key}, {progress.worker}")
+        elif key not in self.bars:
+            self.line(
+                f"{title}  epoch {record.epoch} of {epochs}  loss {record.loss:.4f}  error {record.error:.2f} %  "
+                f"{seconds:.1f} s  {progress.worker}"
+            )
+        else:
+            bar = self.bars[key]
+            if not bar.n:
+                bar.initial = bar.n = record.epoch - 1
+                self._advance(progress.share * bar.n / epochs, trained=False)
+            self._advance(progress.share * (record.epoch - bar.n) / epochs)
+            bar.set_postfix_str(f"error {record.error:.2f} %, {key}, {progress.worker}", refresh=False)
+            bar.update(record.epoch - bar.n)
+
+    def fail(self, key: str, text: str) -> None:
+        """A trial has failed: told even when quiet."""
+        self.failed.append(key)
+        self._close_one(key, text)
+
+    def close(self, whole: bool = True) -> None:
+        """Leave the terminal as it should be."""
+        for key in [*self.bars]:
+            self._close_one(key)
+        super().close(whole)
+
+    def _close_one(self, key: str, text: str = "") -> None:
+        if key in self.bars:
+            self.bars.pop(key).close()
+        if text:
+            self.line(text)
+
+    def _advance(self, share: float, trained: bool = True) -> None:
+        """A share of the whole is done: `trained`, or by somebody else, which says nothing of the time left."""
+        if self.whole is not None:
+            self.whole.initial += 0 if trained else share
+            self.whole.update(share)
 
 
 def _bar(total: int, done: str, initial: float = 0.0) -> "tqdm[Never]":

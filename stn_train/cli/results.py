@@ -178,15 +178,18 @@ def compare(
         typer.echo(f"\nwrote {plot}")
 
 
-def status(run: Run) -> None:
-    """Tell which trials are done, running or pending.
+def status(run: Run, as_json: AsJson = False) -> None:
+    """Tell which trials are done, running, failed or pending.
+
+    And which process trains each that is running, on which host, and since when.
 
     For instance: stn-train status runs/rts
     """
-    from stn_train.report.status import status, status_text
+    from stn_train.report.status import status, status_json, status_text
     from stn_train.run_folder import RunFolder
 
-    typer.echo(status_text(status(RunFolder(run))))
+    found = status(RunFolder(run))
+    typer.echo(status_json(found) if as_json else status_text(found))
 
 
 def _evaluations(found: "list[Evaluation]", per_class: bool, confusion: bool, as_json: bool, as_csv: bool) -> str:

@@ -1,6 +1,7 @@
 """`stn-train run`: train what a configuration says, and report."""
 
 import textwrap
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,9 +21,11 @@ from stn_train.cli.common import (
     stop_on_signal,
     stopped,
 )
+from stn_train.cli.workers import CpusPerTrial, Devices, GpusPerTrial, Jobs, Ray, SideBySide
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
+    from stn_train.cli.progress import ProgressDisplay
     from stn_train.data.sources import ImageSet
     from stn_train.experiment.runtime import Runtime
     from stn_train.run_folder import RunFolder
@@ -44,6 +47,8 @@ Extend = Annotated[
         "--extend", help="Train a finished run on, to more training.epochs: the learning rate's schedule begins anew."
     ),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, estimate for how long, and stop.")]
+PlanAsJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]
 
 
 def run(
@@ -60,11 +65,14 @@ def run(
     tensorboard: TensorBoard = False,
     extend: Extend = False,
     allow_imports: AllowImports = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, estimate for how long, and stop.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
+    dry_run: DryRun = False,
+    as_json: PlanAsJson = False,
     quiet: Quiet = False,
+    jobs: Jobs = None,
+    devices: Devices = None,
+    ray: Ray = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
 ) -> None:
     """Train with and without transformers, and compare.
 
@@ -76,30 +84,34 @@ def run(
     """
     from stn_train.experiment.run import check_imports
 
-    if extend and (dry_run or only != "*"):
-        raise UserError(f"--extend trains all of a run on; leave out {'--dry-run' if dry_run else '--only'}")
-    if as_json and not dry_run:
-        raise UserError("--json goes with --dry-run; `stn-train status RUN` and report.json tell of what was trained")
+    track = "tensorboard" if tensorboard else track
+    side_by_side = None
+    if (jobs or 1) > 1 or devices or ray is not None or cpus_per_trial or gpus_per_trial:
+        side_by_side = SideBySide(jobs, devices, ray, cpus_per_trial, gpus_per_trial, device, threads)
+    if extend or dry_run or as_json or track:
+        _check_options(extend, dry_run, as_json, only, ray, side_by_side, track)
     experiment, trials, images = _planned(config, overrides or [], seeds, only, validate, data_root)
     if not allow_imports:
         check_imports(experiment, config)
-    if tensorboard or track:
-        from stn_train.experiment.tracking import check_tracker
-
-        check_tracker(track := "tensorboard" if tensorboard else str(track))
-
     from stn_train.experiment.runtime import open_runtime
     from stn_train.run_folder import RunFolder
 
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
-    runtime = open_runtime(device, threads, data_root or experiment.data_root, experiment.prebuilt)
+    found = data_root or experiment.data_root, experiment.prebuilt
+    runtime = side_by_side.runtime(*found) if side_by_side else open_runtime(device, threads, *found)
     runtime = replace(runtime, robustness=experiment.robustness)
     runtime.loaded.update(images)
     if dry_run:
-        typer.echo(_plan(trials, folder, runtime, as_json, quiet))
+        typer.echo(_plan(trials, folder, runtime, jobs or 1, as_json, quiet))
         return
-    everything, failed = _train(experiment, trials, folder, runtime, quiet, track, extend)
-    if folder.finished(everything):
+    everything, display = _train(experiment, trials, folder, runtime, side_by_side, quiet, track, extend)
+    failed = display.failed
+    if display.busy:
+        typer.echo(
+            f"{len(display.busy)} of the trials are left to another command, which writes the report at its end",
+            err=True,
+        )
+    elif folder.finished(everything):
         from stn_train.report.page import summary
         from stn_train.report.write import report_run
 
@@ -107,6 +119,33 @@ def run(
     if failed:
         typer.echo(f"failed: {', '.join(failed)}; the same command tries again", err=True)
         raise typer.Exit(1)
+
+
+def _check_options(
+    extend: bool,
+    dry_run: bool,
+    as_json: bool,
+    only: str,
+    ray: str | None,
+    side_by_side: SideBySide | None,
+    track: str | None,
+) -> None:
+    """Raise UserError for options that do not go together, or a tracker that there is not."""
+    if extend and (dry_run or only != "*"):
+        raise UserError(f"--extend trains all of a run on; leave out {'--dry-run' if dry_run else '--only'}")
+    if dry_run and ray is not None:
+        raise UserError("--dry-run measures on this machine: --jobs N in place of --ray tells the time of N workers")
+    if as_json and not dry_run:
+        raise UserError("--json goes with --dry-run; `stn-train status RUN` and report.json tell of what was trained")
+    if track is not None:
+        from stn_train.experiment.tracking import check_tracker
+
+        check_tracker(track)
+        if side_by_side is not None and track != "tensorboard":
+            raise UserError(
+                f"{track} follows one trial at a time, and these are trained side by side; use --track tensorboard, or "
+                "leave out --jobs, --devices and --ray"
+            )
 
 
 def _planned(
@@ -139,12 +178,13 @@ def _train(
     trials: "list[TrialSpec]",
     folder: "RunFolder",
     runtime: "Runtime",
+    side_by_side: SideBySide | None,
     quiet: bool,
     track: str | None,
     extend: bool,
-) -> "tuple[ExperimentSpec, list[str]]":
-    """Run trials, with progress on stderr; the whole experiment of the folder, and the keys of trials that failed."""
-    from stn_train.cli.progress import ProgressDisplay
+) -> "tuple[ExperimentSpec, ProgressDisplay]":
+    """Run trials, with progress on stderr; the whole experiment of the folder, and what was shown."""
+    from stn_train.cli.progress import ProgressDisplay, WorkersDisplay
     from stn_train.experiment.run import open_run, run_trials
 
     if extend:
@@ -153,8 +193,9 @@ def _train(
 
         experiment = prepared(experiment, folder, runtime)
         trials = trials_of(experiment)
-    display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
-    with stop_on_signal() as received:
+    where = side_by_side.where if side_by_side else str(runtime.device)
+    display = (WorkersDisplay if side_by_side else ProgressDisplay)(quiet, f"on {where}, into {folder.path}")
+    with stop_on_signal() as received, ExitStack() as opened:
 
         def after_step(epochs: float) -> bool:
             display.after_step(epochs)
@@ -162,7 +203,13 @@ def _train(
 
         try:
             everything = open_run(experiment, trials, folder, runtime, lambda: bool(received))
-            running = run_trials(trials, folder, runtime, after_step)
+            if side_by_side:
+                from stn_train.experiment.executors import run_side_by_side
+
+                workers = opened.enter_context(closing(side_by_side.workers(trials, folder, runtime)))
+                running = run_side_by_side(workers, trials, folder, lambda: bool(received))
+            else:
+                running = run_trials(trials, folder, runtime, after_step)
             if track is not None:
                 from stn_train.experiment.tracking import tracked
 
@@ -174,7 +221,7 @@ def _train(
             raise stopped("what was trained is saved", received[0]) from None
         finally:
             display.close()
-    return everything, display.failed
+    return everything, display
 
 
 def _seed_list(text: str) -> list[int]:
@@ -184,14 +231,17 @@ def _seed_list(text: str) -> list[int]:
         raise UserError(f"--seeds {text}: expected whole numbers separated by commas, such as 0,1,2") from None
 
 
-def _plan(trials: "list[TrialSpec]", folder: "RunFolder", runtime: "Runtime", as_json: bool, quiet: bool) -> str:
-    """What --dry-run says: a line for each dataset and model, and for how long all would train; or the same as JSON."""
+def _plan(
+    trials: "list[TrialSpec]", folder: "RunFolder", runtime: "Runtime", workers: int, as_json: bool, quiet: bool
+) -> str:
+    """What --dry-run says: a line for each dataset and model, and for how long so many workers would train all of them;
+    or the same as JSON."""
     from dataclasses import asdict
 
     import torch
 
     from stn_train.cli.progress import ProgressDisplay
-    from stn_train.experiment.estimate import plan
+    from stn_train.experiment.estimate import duration, plan
     from stn_train.experiment.run import check_trials
     from stn_train.report.page import WIDTH, aligned
     from stn_train.storage import json_text
@@ -206,8 +256,8 @@ def _plan(trials: "list[TrialSpec]", folder: "RunFolder", runtime: "Runtime", as
         cells.append(cell)
         display.after_step(len(cells))
     display.close()
-    left, finished = sum(cell.seconds_left for cell in cells), sum(cell.finished for cell in cells)
-    where = {"device": str(runtime.device), "threads": torch.get_num_threads()}
+    left, finished = duration(cells, workers), sum(cell.finished for cell in cells)
+    where = {"device": str(runtime.device), "threads": torch.get_num_threads(), "workers": workers}
     if as_json:
         total = {"trials": len(trials), "finished": finished, "seconds_left": left}
         return json_text(where | total | {"cells": [asdict(cell) for cell in cells]}).rstrip()
@@ -220,6 +270,8 @@ def _plan(trials: "list[TrialSpec]", folder: "RunFolder", runtime: "Runtime", as
     said = f"{counted}, {finished} of them finished" if finished else counted
     on = f"{where['device']} with {where['threads']} {'thread' if where['threads'] == 1 else 'threads'}"
     sentence = f"{said}: nothing is left to train."
+    if workers > 1:
+        on = f"{workers} workers, each {on}"
     if left:
         sentence = (
             f"{said}: about {_duration(left)} left on {on}. This is an estimate, from a few steps of each model; with "

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from heapq import heapreplace
 from itertools import pairwise
 from statistics import median
 from typing import Literal
@@ -33,7 +34,8 @@ class CellPlan:
     """What a model on a dataset amounts to, and how long it is expected to take.
 
     `canvas` and `output_size` in pixels, height and width; `seconds_per_trial` of training and evaluation from the
-    first epoch to the last, `seconds_left` of all its trials that are planned, without what is `finished` or trained.
+    first epoch to the last, `seconds_left` of all its trials that are planned, without what is `finished` or trained,
+    and `left_by_seed` of each.
     """
 
     dataset: str
@@ -48,6 +50,7 @@ class CellPlan:
     finished: int
     seconds_per_trial: float
     seconds_left: float
+    left_by_seed: tuple[float, ...]
 
 
 def plan(trials: Sequence[TrialSpec], folder: RunFolder, runtime: Runtime) -> Iterator[CellPlan]:
@@ -58,8 +61,8 @@ def plan(trials: Sequence[TrialSpec], folder: RunFolder, runtime: Runtime) -> It
     for of_cell in cells.values():
         trial = of_cell[0]
         transformer, size, epochs = trial.model.transformer, size_of(trial), trial.training.epochs
-        done = [_epochs_done(each, folder) for each in of_cell]
         seconds = seconds_of_epoch(trial, runtime)
+        left = tuple((epochs - _epochs_done(each, folder)) * seconds for each in of_cell)
         yield CellPlan(
             dataset=trial.dataset.name,
             model=trial.model.name,
@@ -72,8 +75,18 @@ def plan(trials: Sequence[TrialSpec], folder: RunFolder, runtime: Runtime) -> It
             seeds=tuple(each.seed for each in of_cell),
             finished=sum(folder.trial(each).result.exists() for each in of_cell),
             seconds_per_trial=epochs * seconds,
-            seconds_left=sum(epochs - each for each in done) * seconds,
+            seconds_left=sum(left),
+            left_by_seed=left,
         )
+
+
+def duration(cells: Sequence[CellPlan], workers: int) -> float:
+    """How many seconds all cells take on so many workers, which begin their trials as `executors.in_order` has them."""
+    left = [(number, -seconds) for cell in cells for number, seconds in enumerate(cell.left_by_seed)]
+    ends = [0.0] * workers
+    for _, seconds in sorted(left):
+        heapreplace(ends, ends[0] - seconds)
+    return max(ends)
 
 
 def _epochs_done(trial: TrialSpec, folder: RunFolder) -> int:

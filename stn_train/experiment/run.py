@@ -9,7 +9,7 @@ import torch
 
 from stn_train.config import dump
 from stn_train.data.sources import source_size
-from stn_train.errors import Stopped, TrialError, UserError, first_line
+from stn_train.errors import FolderBusyError, Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, environment, lacks_operation
 from stn_train.experiment.trial import network_of, run_trial, size_of
 from stn_train.models.network import BudgetError
@@ -29,7 +29,8 @@ class RunProgress:
 
     The trial is expected to take a `share` of the run's time, after a share `before` that those ahead of it take.
     `skipped` says that it was finished before, `finished` that it is now; `warning` is what the user must know, and
-    `failure` why the trial cannot go on.
+    `failure` why the trial cannot go on. `worker` says where it is trained, where that is not this process, and `busy`
+    who else trains it.
     """
 
     trial: TrialSpec
@@ -42,6 +43,8 @@ class RunProgress:
     finished: bool = False
     warning: str | None = None
     failure: TrialFailure | None = None
+    worker: str = ""
+    busy: str | None = None
 
 
 def open_run(
@@ -61,7 +64,8 @@ def open_run(
     with folder_lock(folder.path, stop):
         everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
         for trial in trials_of(everything):
-            check_same_trial(trial, folder.trial(trial))
+            if folder.trial(trial).path.exists():
+                check_same_trial(trial, folder.trial(trial))
         write(folder.config, dump(everything))
         if pending:
             write_record(folder.environment, environment(runtime))
@@ -74,45 +78,70 @@ def run_trials(
     runtime: Runtime,
     after_step: Callable[[float], bool] = lambda epochs: False,
 ) -> Iterator[RunProgress]:
-    """Run these trials in a folder that `open_run` has prepared; yields as it goes.
+    """Run these trials one after another in a folder that `open_run` has prepared; yields as it goes.
 
     `after_step` is told the epochs done, a fraction, and says whether to stop (Stopped is raised). A trial that fails
-    is recorded and told as failed, and the others go on.
+    is recorded and told as failed, and the others go on. What another process trains is left to it, and told as busy at
+    the end, where it still does.
     """
-    costs = [  # how long each takes beside the others, roughly: by epochs and MACs, and by what each image costs
+    left = planned(trials, folder)
+    while left:
+        busy: list[RunProgress] = []
+        for progress in left:
+            trial, files = progress.trial, folder.trial(progress.trial)
+            if files.result.exists():
+                yield replace(progress, skipped=True)
+                continue
+            try:
+                with folder_lock(files.path):
+                    files.failure.unlink(missing_ok=True)
+                    begun = any(files.path.glob("checkpoint*.pt"))
+                    yield replace(progress, warning=fall_back(files.checkpoint) if begun else None)
+                    try:
+                        for record in run_trial(trial, files, runtime, after_step):
+                            yield replace(progress, record=record)
+                    except Stopped:
+                        raise
+                    except (Exception, SystemExit) as error:  # whatever a network raises
+                        if isinstance(error, UserError | OSError) and not line_of(trial.model, error):
+                            raise  # of all trials alike: the digits, the disk
+                        failure = failure_of(trial, error, runtime.device)
+                        write_record(files.failure, failure.model_dump(mode="json"))
+                        yield replace(progress, failure=failure)
+                        continue
+            except FolderBusyError as error:
+                busy.append(replace(progress, busy=str(error)))
+                continue
+            yield replace(progress, finished=True)
+        if len(busy) == len(left):
+            yield from busy
+            return
+        left = [replace(progress, busy=None) for progress in busy]
+
+
+def planned(trials: Sequence[TrialSpec], folder: RunFolder) -> list[RunProgress]:
+    """The start of each trial, with its share of the time: by epochs and MACs, and by what each image costs."""
+    costs = [
         0.0
         if folder.trial(trial).result.exists()
         else trial.training.epochs * (size_of(trial).macs + _MACS_OF_AN_IMAGE)
         for trial in trials
     ]
-    whole = sum(costs) or 1.0
-    for number, trial in enumerate(trials, start=1):
-        files, before, share = folder.trial(trial), sum(costs[: number - 1]) / whole, costs[number - 1] / whole
-        progress = RunProgress(trial, number, len(trials), before, share)
-        if files.result.exists():
-            yield replace(progress, skipped=True)
-            continue
-        with folder_lock(files.path):
-            files.failure.unlink(missing_ok=True)
-            yield replace(progress, warning=fall_back(files.checkpoint))
-            try:
-                for record in run_trial(trial, files, runtime, after_step):
-                    yield replace(progress, record=record)
-            except Stopped:
-                raise
-            except (Exception, SystemExit) as error:  # whatever a network raises
-                line = line_of(trial.model, error)
-                if isinstance(error, UserError | OSError) and not line:
-                    raise  # of all trials alike: the digits, the disk
-                failure = TrialFailure(why=lacks_operation(error, runtime.device) or str(error))
-                if not isinstance(error, TrialError) and not lacks_operation(error, runtime.device):
-                    trace = None if line else "".join(traceback.format_exception(error))
-                    why = f"{type(error).__name__}: {first_line(error)}{line}"
-                    failure = TrialFailure(why=why, traceback=trace)
-                write_record(files.failure, failure.model_dump(mode="json"))
-                yield replace(progress, failure=failure)
-                continue
-        yield replace(progress, finished=True)
+    whole, total = sum(costs) or 1.0, len(trials)
+    return [
+        RunProgress(trial, number, total, before=sum(costs[: number - 1]) / whole, share=cost / whole)
+        for number, (trial, cost) in enumerate(zip(trials, costs, strict=True), start=1)
+    ]
+
+
+def failure_of(trial: TrialSpec, error: BaseException, device: torch.device) -> TrialFailure:
+    """Why a trial could not go on, from what it raised on a device; a mistake of ours with its traceback."""
+    known = lacks_operation(error, device) or (str(error) if isinstance(error, TrialError) else None)
+    if known is not None:
+        return TrialFailure(why=known)
+    line = line_of(trial.model, error)
+    trace = None if line else "".join(traceback.format_exception(error))
+    return TrialFailure(why=f"{type(error).__name__}: {first_line(error)}{line}", traceback=trace)
 
 
 def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:

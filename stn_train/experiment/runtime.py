@@ -29,7 +29,7 @@ from stn_train.storage import at_home
 if TYPE_CHECKING:
     from stn_train.data.prebuilt import TrainingData
 
-_PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
+PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def environment(runtime: Runtime) -> dict[str, object]:
             names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
             device = names[0] if names else platform.machine()
     return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "device": device,
         "threads": torch.get_num_threads(),
         "commit": runtime.loaded["commit"],

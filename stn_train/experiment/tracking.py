@@ -5,6 +5,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,27 +47,25 @@ def tracked(run: "Iterable[RunProgress]", folder: RunFolder, tracker: str) -> "I
     run's folder, below `tensorboard/TRIAL`. Weights & Biases and Trackio have a project of the folder's name, and a run
     for each trial. Raises UserError where they refuse.
     """
-    log: Log | None = None
+    logs: dict[str, Log] = {}
     try:
         for progress in run:
+            trial = progress.trial
             ended = progress.skipped or progress.finished or progress.failure is not None
-            if log is None:
-                log = (
-                    TensorBoardLog(folder, progress.trial)
-                    if tracker == "tensorboard"
-                    else OnlineLog(folder, progress.trial, tracker)
-                )
+            if trial.key not in logs and progress.busy is None:
+                begin = TensorBoardLog if tracker == "tensorboard" else partial(OnlineLog, tracker=tracker)
+                logs[trial.key] = begin(folder, trial)
             if progress.record is not None or ended:
-                for record in folder.trial(progress.trial).load_metrics():
+                log = logs[trial.key]
+                for record in folder.trial(trial).load_metrics():
                     if record.epoch > log.seen:
                         log.add(_values(record), record.epoch)
                         log.seen = record.epoch
             if ended:
-                log.close()
-                log = None
+                logs.pop(trial.key).close()
             yield progress
     finally:
-        if log is not None:
+        for log in logs.values():
             log.close()
 
 

@@ -95,6 +95,8 @@ def tune(
         run, ordinary = RunFolder(folder / f"trial-{number:03}"), trials_of(batch)
         open_run(batch, ordinary, run, runtime)
         for progress in run_trials(ordinary, run, runtime, after_step):
+            if progress.busy is not None:
+                raise UserError(progress.busy)
             yield replace(
                 progress,
                 number=number * len(ordinary) + progress.number,

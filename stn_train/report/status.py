@@ -7,7 +7,7 @@ from typing import Literal
 from stn_train.report.page import render
 from stn_train.run_folder import RunFolder, TrialFailure, TrialResult
 from stn_train.specs import trials_of
-from stn_train.storage import is_locked
+from stn_train.storage import Worker, is_locked, json_text, worker_in
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class TrialStatus:
     """Percent, of a trial that is done."""
     why: str | None = None
     """Of a trial that has failed."""
+    worker: Worker | None = None
+    """Who trains it, where and since when."""
 
 
 def status(folder: RunFolder) -> list[TrialStatus]:
@@ -41,7 +43,7 @@ def status(folder: RunFolder) -> list[TrialStatus]:
         records = files.load_metrics()
         epoch = records[-1].epoch if records else 0
         if is_locked(files.path):
-            found.append(TrialStatus(trial.key, "running", epoch, epochs))
+            found.append(TrialStatus(trial.key, "running", epoch, epochs, worker=worker_in(files.path)))
         elif files.failure.exists():
             why = files.load(TrialFailure, files.failure).why
             found.append(TrialStatus(trial.key, "failed", epoch, epochs, why=why))
@@ -49,6 +51,12 @@ def status(folder: RunFolder) -> list[TrialStatus]:
             begun = epoch > 0 or files.checkpoint.exists()
             found.append(TrialStatus(trial.key, "interrupted" if begun else "pending", epoch, epochs))
     return found
+
+
+def status_json(statuses: Sequence[TrialStatus]) -> str:
+    """The same as JSON: an object for each trial."""
+    told = [vars(one) | {"worker": one.worker and one.worker.model_dump(mode="json")} for one in statuses]
+    return json_text({"trials": told}, only_ascii=True)
 
 
 def status_text(statuses: Sequence[TrialStatus]) -> str:

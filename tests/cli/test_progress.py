@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from stn_train.cli.progress import ProgressDisplay
+from stn_train.cli.progress import ProgressDisplay, WorkersDisplay
 from stn_train.experiment.run import RunProgress
 from stn_train.run_folder import Diagnostics, EpochRecord, TrialFailure
 from stn_train.specs import ExperimentSpec, trials_of
@@ -150,3 +150,58 @@ def test_what_goes_wrong_is_told_at_once_also_when_quiet(progress, monkeypatch, 
     display.show(replace(progress, failure=TrialFailure(why="it cannot go on")))
     assert terminal.getvalue().endswith("trial 2 of 3  r/cnn/seed-1  failed: it cannot go on\n")
     assert display.failed == ["r/cnn/seed-1"]
+
+
+def of_workers(progress: RunProgress, seed: int, share: float) -> RunProgress:
+    trial = progress.trial.changed(seed=seed)
+    return replace(progress, trial=trial, number=seed + 1, share=share, worker=f"host-{seed}, process 1")
+
+
+def test_trials_side_by_side_have_a_bar_each_and_one_for_the_whole(progress, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    display = WorkersDisplay(False, "on 2 processes, into runs/a")
+    first, second = of_workers(progress, 0, 0.5), of_workers(progress, 1, 0.25)
+    for one in (first, second):
+        display.show(one)
+    assert {key: bar.n for key, bar in display.bars.items()} == {"r/cnn/seed-0": 0, "r/cnn/seed-1": 0}
+    display.show(replace(first, record=EpochRecord(epoch=1, loss=0.5, error=1.25, lr=0.1)))
+    display.show(replace(second, record=EpochRecord(epoch=3, loss=0.5, error=2.5, lr=0.1)))
+    assert display.whole is not None
+    assert display.whole.n == pytest.approx(0.5 * 1 / 4 + 0.25 * 3 / 4)
+    assert display.whole.initial == pytest.approx(0.25 * 2 / 4), "two epochs of the second were trained before"
+    for bar in (display.whole, *display.bars.values()):
+        bar.refresh()
+    for said in ("1 of 4 epochs", "error 1.25 %, r/cnn/seed-0, host-0", "31 % of all"):
+        assert said in terminal.getvalue()
+    display.show(replace(first, worker="host-7, process 1"))
+    display.show(replace(first, record=EpochRecord(epoch=2, loss=0.5, error=1.0, lr=0.1), worker="host-7, process 1"))
+    assert "r/cnn/seed-0, host-7" in terminal.getvalue()
+    assert display.whole.n == pytest.approx(0.5 * 2 / 4 + 0.25 * 3 / 4), "a trial that goes on elsewhere counts once"
+    display.show(replace(first, finished=True))
+    display.show(replace(second, failure=TrialFailure(why="it cannot go on")))
+    assert display.bars == {}
+    assert display.failed == ["r/cnn/seed-1"]
+    display.close()
+    assert re.search(r"trial 1 of 3  r/cnn/seed-0  error 1.00 %.*\d s  host-0, process 1", terminal.getvalue())
+
+
+def test_trials_side_by_side_are_a_line_an_epoch_where_there_is_no_terminal(progress, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", told := io.StringIO())
+    display = WorkersDisplay(False, "")
+    one = of_workers(progress, 0, 0.5)
+    display.show(one)
+    display.show(replace(one, record=EpochRecord(epoch=1, loss=0.5, error=1.25, lr=0.1)))
+    display.show(replace(one, finished=True))
+    display.show(replace(of_workers(progress, 1, 0.5), skipped=True))
+    epoch, before = told.getvalue().splitlines()
+    assert re.fullmatch(r"trial 1 of 3  r/cnn/seed-0  epoch 1 of 4  .*error 1.25 %.*  host-0, process 1", epoch)
+    assert "r/cnn/seed-1  was finished before" in before
+
+
+@pytest.mark.parametrize("kind", [ProgressDisplay, WorkersDisplay])
+def test_a_trial_that_another_process_trains_is_told_also_when_quiet(progress, monkeypatch, kind):
+    monkeypatch.setattr(sys, "stderr", told := io.StringIO())
+    display = kind(True, "")
+    display.show(replace(progress, busy="another process is at work in runs/a"))
+    assert (display.busy, display.failed) == (["r/cnn/seed-1"], [])
+    assert "r/cnn/seed-1  left out: another process" in told.getvalue()

@@ -94,6 +94,18 @@ def test_stopped_and_taken_up_again_it_holds_each_epoch_once(tmp_path: Path, log
     assert len(scalars(tmp_path)["loss"]) == 3
 
 
+def test_trials_side_by_side_have_a_log_each(tmp_path: Path) -> None:
+    folder, on_cpu = RunFolder(tmp_path), Runtime(torch.device("cpu"))
+    trials = [TRIAL, TRIAL.changed(seed=1)]
+    in_turn = zip(*(run_trials([trial], folder, on_cpu) for trial in trials), strict=True)
+    for _ in tracked((progress for both in in_turn for progress in both), folder, "tensorboard"):
+        pass
+    assert scalars(tmp_path) == in_metrics(tmp_path)
+    other = EventAccumulator(str(tmp_path / "tensorboard" / trials[1].key)).Reload()
+    losses = [record.loss for record in folder.trial(trials[1]).load_metrics()]
+    assert [event.value for event in other.Scalars("loss")] == pytest.approx(losses)
+
+
 def test_what_was_finished_before_is_logged_once_too(tmp_path: Path) -> None:
     run(tmp_path, log=False)
     files = RunFolder(tmp_path).trial(TRIAL)

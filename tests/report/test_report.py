@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from stn_train.report.page import WIDTH, summary
 from stn_train.report.plots import confusions, learning_curves, residual_curves
 from stn_train.report.results import results_of
 from stn_train.report.snapshots import KINDS
-from stn_train.report.status import status, status_text
+from stn_train.report.status import status, status_json, status_text
 from stn_train.report.write import report_run
 from stn_train.run_folder import EpochRecord, RunFolder, TrialResult
 from stn_train.storage import folder_lock
@@ -508,9 +510,18 @@ def test_status_tells_done_running_interrupted_and_pending_apart(tmp_path: Path)
     assert lines[-1] == "1 done, 1 interrupted, 2 pending"
     with folder_lock(folder.trial(trials[1]).path), folder_lock(folder.trial(trials[2]).path):
         lines = status_text(status(folder)).splitlines()
-    assert lines[1].split() == ["rts/st_cnn/seed-0", "running", "epoch", "3", "of", "4"]
-    assert lines[2].split() == ["rts/cnn/seed-1", "running", "epoch", "0", "of", "4"]
+        told = json.loads(status_json(status(folder)))["trials"]
+    here = f"process {os.getpid()} on {platform.node()}, since 20"
+    assert lines[1].split(maxsplit=2)[:2] == ["rts/st_cnn/seed-0", "running"]
+    assert f"epoch 3 of 4, {here}" in lines[1]
+    assert f"epoch 0 of 4, {here}" in lines[2]
     assert lines[-1] == "1 done, 2 running, 1 pending"
+    assert [(one["state"], one["worker"] and one["worker"]["process"]) for one in told] == [
+        ("done", None),
+        ("running", os.getpid()),
+        ("running", os.getpid()),
+        ("pending", None),
+    ]
 
 
 def test_a_transformer_between_layers_has_no_picture(tmp_path: Path) -> None:

@@ -1,0 +1,351 @@
+"""Trials side by side: on spawned processes of this machine, or on the nodes of a Ray cluster.
+
+The driver, the process that runs `run_side_by_side`, alone writes the run's folder, and only trials whose locks it
+holds. A worker trains a trial in a scratch folder of its own, and sends its files back after each epoch: a worker, or a
+node, that is lost costs the epoch that it was in. Digits are sent once, from the driver; no disk is shared.
+"""
+
+import multiprocessing
+import os
+import pickle
+import platform
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from stn_train.errors import FolderBusyError, Stopped
+from stn_train.experiment.run import RunProgress, failure_of, planned
+from stn_train.experiment.runtime import Runtime, environment, load_digits_of, open_runtime
+from stn_train.experiment.trial import run_trial
+from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
+from stn_train.specs import TrialSpec
+from stn_train.storage import AT_WORK, Worker, busy_sentence, folder_lock, is_locked, write, write_record
+from stn_train.training.checkpoint import fall_back, previous_checkpoint
+
+_LOST = 3
+"""So many workers of a trial are lost in a row, without an epoch between them, before it counts as failed."""
+SECONDS = 0.2
+"""So long the driver waits for messages before it looks whether it is asked to stop."""
+_STOP = b"stop"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial for a worker, with the files of its folder that it goes on from, by name."""
+
+    trial: TrialSpec
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a worker tells of its trial: at the start, after each epoch, and when it has `ended`, however it did.
+
+    `files` are those that it has written since the last message, and `names` all that its scratch folder holds.
+    """
+
+    worker: Worker
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    record: EpochRecord | None = None
+    failure: TrialFailure | None = None
+    ended: bool = False
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the trial has its result."""
+        return "result.json" in self.names
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether its worker was stopped before."""
+        return self.ended and self.failure is None and not self.is_finished
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker is told once: what its Runtime needs. `loaded`: the images, and the driver's commit."""
+
+    threads: int
+    prebuilt: str | None
+    data_root: str | None
+    robustness: bool
+    loaded: dict[object, Any]
+
+    @staticmethod
+    def of(trials: Sequence[TrialSpec], runtime: Runtime) -> "Setup":
+        """For these trials, with as many threads as this process has. Raises UserError where digits cannot be had."""
+        for trial in {trial.source: trial for trial in trials if runtime.prebuilt is None}.values():
+            load_digits_of(trial, "training", runtime)
+            load_digits_of(trial, "fixed", runtime)
+        environment(runtime)
+        prebuilt = None if runtime.prebuilt is None else str(Path(runtime.prebuilt).expanduser().absolute())
+        return Setup(torch.get_num_threads(), prebuilt, runtime.data_root, runtime.robustness, runtime.loaded)
+
+
+Work = Callable[[Job, Setup, str, Callable[[], bool]], Iterator[Message]]
+"""What a worker does with a job, on a device; the last says whether to stop."""
+
+
+def work(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Iterator[Message]:
+    """Train a trial in a scratch folder; whatever it raises is told as its failure."""
+    worker = Worker(process=os.getpid(), host=platform.node())
+    yield Message(worker)
+    with tempfile.TemporaryDirectory(prefix="stn-train-") as scratch:
+        files = TrialFolder(Path(scratch))
+        sent: dict[str, tuple[int, int]] = {}
+        for name, content in job.files.items():
+            (files.path / name).write_bytes(content)
+
+        def message(**said: Any) -> Message:
+            paths = [path for path in files.path.iterdir() if path != previous_checkpoint(files.checkpoint)]
+            stamps = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in paths}
+            changed = {name: (files.path / name).read_bytes() for name in stamps if stamps[name] != sent.get(name)}
+            sent.update(stamps)
+            return Message(worker, changed, frozenset(stamps), **said)
+
+        message()  # what the driver has sent it has
+        failure = None
+        try:
+            opened = open_runtime(device, setup.threads, setup.data_root, setup.prebuilt)  # of this thread
+            runtime = replace(opened, robustness=setup.robustness, loaded=setup.loaded)
+            for record in run_trial(job.trial, files, runtime, lambda epochs: stop()):
+                yield message(record=record)
+        except Stopped:
+            pass
+        except (Exception, SystemExit) as error:
+            failure = failure_of(job.trial, error, torch.device(device))
+        yield message(failure=failure, ended=True)
+
+
+class Workers(Protocol):
+    """Where jobs are done; handles tell them apart."""
+
+    def room(self) -> int:
+        """How many jobs can be done at once."""
+
+    def begin(self, job: Job) -> Any:
+        """Give a job to a worker; its handle."""
+
+    def messages(self) -> Iterator[tuple[Any, Message | None]]:
+        """What has come from the workers within SECONDS; None where one is lost."""
+
+    def stop(self) -> None:
+        """Ask all to save and end their jobs; then nothing is begun any more."""
+
+    def close(self) -> None:
+        """End all workers at once."""
+
+
+@dataclass
+class _Running:
+    """A trial that a worker has."""
+
+    progress: RunProgress
+    files: TrialFolder
+    lock: ExitStack
+
+
+def run_side_by_side(
+    workers: Workers, trials: Sequence[TrialSpec], folder: RunFolder, stop: Callable[[], bool]
+) -> Iterator[RunProgress]:
+    """Run these trials on workers, in a folder that `open_run` has prepared; yields as it goes, as `run_trials` does.
+
+    Where `stop` says so, all save and Stopped is raised. A trial whose worker is lost goes on with another, from its
+    newest checkpoint.
+    """
+    waiting, asked = in_order(planned(trials, folder)), False
+    running: dict[Any, _Running] = {}
+    lost: Counter[str] = Counter()  # workers of each trial, in all, and `fruitless`, since its last epoch
+    fruitless: Counter[str] = Counter()
+    try:
+        while True:
+            if not asked and stop():
+                workers.stop()
+                asked = True
+            while not asked and len(running) < workers.room() and (one := _take(waiting, folder, not running)):
+                if one.files.result.exists():
+                    one.lock.close()
+                    yield replace(one.progress, skipped=True)
+                    continue
+                if warning := fall_back(one.files.checkpoint):
+                    yield replace(one.progress, warning=warning)
+                kept = [path for path in (one.files.checkpoint, one.files.path / "training.npz") if path.exists()]
+                job = Job(one.progress.trial, {path.name: path.read_bytes() for path in kept})
+                running[workers.begin(job)] = one
+            if not running:
+                break
+            for handle, message in workers.messages():
+                one, key = running[handle], running[handle].progress.trial.key
+                if message is not None:
+                    yield from _heard(one, message, lost[key])
+                    if message.record is not None:
+                        fruitless[key] = 0
+                if (message is None or message.is_cut_short) and not asked:
+                    lost[key] += 1
+                    fruitless[key] += 1
+                    yield _lost(one, waiting, fruitless[key])
+                if message is None or message.ended:
+                    running.pop(handle).lock.close()
+    finally:
+        for one in running.values():
+            one.lock.close()
+    if asked:
+        raise Stopped
+    for progress in waiting:
+        yield replace(progress, busy=busy_sentence(folder.trial(progress.trial).path))
+
+
+def in_order(trials: Sequence[RunProgress]) -> list[RunProgress]:
+    """Seeds outermost, so that a run stopped half-way has whole comparisons; within a seed the longest trial first, so
+    that the last one does not hold up the rest."""
+    seeds = list(dict.fromkeys(one.trial.seed for one in trials))
+    return sorted(trials, key=lambda one: (seeds.index(one.trial.seed), -one.share))
+
+
+def _take(waiting: list[RunProgress], folder: RunFolder, patient: bool) -> _Running | None:
+    """Take the first that no other process trains, with its lock; or, without, one that has a result.
+
+    None where there is none. Unless `patient`, nobody is given a moment to leave.
+    """
+    for position, progress in enumerate(waiting):
+        files, lock = folder.trial(progress.trial), ExitStack()
+        with suppress(FolderBusyError):
+            if not files.result.exists():
+                if not patient and is_locked(files.path):
+                    continue
+                lock.enter_context(folder_lock(files.path))
+                files.failure.unlink(missing_ok=True)
+            return _Running(waiting.pop(position), files, lock)
+    return None
+
+
+def _heard(one: _Running, message: Message, retries: int) -> Iterator[RunProgress]:
+    """Keep what a worker has sent of a trial, and say so."""
+    if not one.progress.worker:
+        signed = message.worker.model_copy(update={"retries": retries})
+        write(one.files.path / AT_WORK, signed.model_dump_json())
+        one.progress = replace(one.progress, worker=f"{signed.host}, process {signed.process}")
+        yield one.progress
+    _keep(one.files, message)
+    if message.record is not None:
+        yield replace(one.progress, record=message.record)
+    if message.failure is not None:
+        write_record(one.files.failure, message.failure.model_dump(mode="json"))
+        yield replace(one.progress, failure=message.failure)
+    elif message.is_finished:
+        yield replace(one.progress, finished=True)
+
+
+def _keep(files: TrialFolder, message: Message) -> None:
+    """Write what a worker has sent, in the order in which a trial writes it: its checkpoint last, and its result.
+
+    The others together: to flush a file to the disk takes a while, and little longer for many at once.
+    """
+    last = files.checkpoint.name, files.result.name
+    with ThreadPoolExecutor(8) as pool:
+        others = [name for name in message.files if name not in last]
+        list(pool.map(lambda name: write(files.path / name, message.files[name]), others))
+    if files.checkpoint.name in message.files:
+        before = previous_checkpoint(files.checkpoint)
+        write(files.checkpoint, message.files[files.checkpoint.name], before=before)
+    if files.result.name in message.files:
+        for path in files.path.iterdir():
+            if path.name not in message.names and not path.name.startswith("."):
+                path.unlink()  # the checkpoint before the last, or of another training
+        write(files.result, message.files[files.result.name])
+
+
+def _lost(one: _Running, waiting: list[RunProgress], times: int) -> RunProgress:
+    """Put a trial whose worker was lost back at the head; but not if that happens again and again."""
+    where = one.progress.worker or "a process that had not begun"
+    if times < _LOST:
+        waiting.insert(0, replace(one.progress, worker=""))
+        return replace(one.progress, warning=f"{one.progress.trial.key}: its worker was lost ({where}); it goes on")
+    why = f"its worker was lost {times} times without an epoch between, at last {where}; was there enough memory?"
+    failure = TrialFailure(why=why)
+    write_record(one.files.failure, failure.model_dump(mode="json"))
+    return replace(one.progress, failure=failure)
+
+
+# --- this machine ---------------------------------------------------------------------------------------------------
+
+
+class Processes:
+    """At most `count` spawned processes of this machine, which share `devices` evenly."""
+
+    def __init__(self, count: int, devices: Sequence[str], setup: Setup, work: Work = work) -> None:
+        self.count, self.devices, self.setup, self.work = count, devices, setup, work
+        self.context = multiprocessing.get_context("spawn")
+        self.processes: dict[Connection, tuple[str, Any]] = {}
+        self.busy: set[Connection] = set()
+
+    def room(self) -> int:
+        return self.count
+
+    def begin(self, job: Job) -> Connection:
+        ours = next((one for one in self.processes if one not in self.busy), None)
+        if ours is None:
+            shared = Counter(device for device, _ in self.processes.values())
+            device = min(self.devices, key=lambda one: shared[one])
+            ours, theirs = self.context.Pipe()
+            serving = (theirs, pickle.dumps(self.setup), device, self.work)
+            process = self.context.Process(target=_serve, args=serving, daemon=True)
+            process.start()
+            theirs.close()  # so that its end is heard of
+            self.processes[ours] = device, process
+        self.busy.add(ours)
+        with suppress(OSError):  # it has died; that is heard of, too
+            ours.send_bytes(pickle.dumps(job))
+        return ours
+
+    def messages(self) -> Iterator[tuple[Connection, Message | None]]:
+        for ours in [one for one in wait([*self.busy], SECONDS) if isinstance(one, Connection)]:
+            try:
+                message = pickle.loads(ours.recv_bytes())
+            except (EOFError, OSError):
+                message = None
+                self.processes.pop(ours)
+            if message is None or message.ended:
+                self.busy.remove(ours)
+            yield ours, message
+
+    def stop(self) -> None:
+        for ours in self.busy:
+            with suppress(OSError):
+                ours.send_bytes(_STOP)
+
+    def close(self) -> None:
+        for ours, (_, process) in self.processes.items():
+            ours.close()
+            process.kill()
+            process.join()
+
+
+def _serve(driver: Connection, setup: bytes, device: str, work: Work) -> None:
+    """What a spawned process does: job after job, until the driver is gone.
+
+    It stops where the driver says so, dies, or is told to end by a signal of the system's, but not on Ctrl-C, which the
+    driver hears as well.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    opened: Setup = pickle.loads(setup)
+    with suppress(EOFError, OSError):
+        while not ended:
+            if not driver.poll(SECONDS):
+                continue
+            if (received := driver.recv_bytes()) == _STOP:
+                break
+            for message in work(pickle.loads(received), opened, device, lambda: bool(ended) or driver.poll()):
+                driver.send_bytes(pickle.dumps(message))
