@@ -105,7 +105,11 @@ def run(
         typer.echo(_plan(trials, folder, runtime, jobs or 1, as_json, quiet))
         return
     everything, display = _train(experiment, trials, folder, runtime, side_by_side, quiet, track, extend)
-    failed = display.failed
+    _end(folder, everything, display)
+
+
+def _end(folder: "RunFolder", everything: "ExperimentSpec", display: "ProgressDisplay") -> None:
+    """Report, unless another command will, and tell what has failed: then the exit code is 1."""
     if display.busy:
         typer.echo(
             f"{len(display.busy)} of the trials are left to another command, which writes the report at its end",
@@ -116,8 +120,8 @@ def run(
         from stn_train.report.write import report_run
 
         typer.echo(f"{summary(report_run(folder, everything))}\n\nreport: {folder.path / 'report.html'}")
-    if failed:
-        typer.echo(f"failed: {', '.join(failed)}; the same command tries again", err=True)
+    if display.failed:
+        typer.echo(f"failed: {', '.join(display.failed)}; the same command tries again", err=True)
         raise typer.Exit(1)
 
 
