@@ -48,7 +48,7 @@ USES = {
     "sample_distortion": "assert len(st.sample_distortion(dataset, test, 1, 'train')[0].theta) == 10 * len(test)",
     "insert_transformer": "assert st.insert_transformer(torch.nn.ReLU(), image=(1, 42, 42))(images).ndim == 4",
     "load_config": "assert st.load_config('quickstart').name == 'quickstart'",
-    "load_images": "assert test.images.shape[1:] == (28, 28)",
+    "load_images": "assert test.images.shape[1:] == (1, 28, 28)",
     "load_network": "assert st.load_network('checkpoint.pt')(images).shape == (5, 10)",
     "render": "assert images.shape == (5, 1, 42, 42) and 0.5 < images.max() <= 1",
 }

@@ -270,7 +270,7 @@ def read_idx(path: Path) -> Array:
         raise UserError(
             f"{path} is damaged: its header tells of {' x '.join(map(str, shape))} bytes, and it has others"
         )
-    return np.frombuffer(content, np.uint8, offset=begin).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=begin).reshape(shape).copy()
 
 
 # --- a folder for each class ------------------------------------------------------------------------------------------
