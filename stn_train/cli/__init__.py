@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stn_train.cli import colocalise, config, data, results, robustness, run, tune, visualize
+from stn_train.cli import colocalise, config, data, demo, results, robustness, run, tune, visualize
 from stn_train.cli.common import in_one_line
 from stn_train.errors import RENAMED, TrialError, UserError
 
@@ -38,6 +38,7 @@ app.command(rich_help_panel=_MEASURE)(results.compare)
 app.command(rich_help_panel=_MEASURE)(robustness.robustness)
 app.command(rich_help_panel=_MEASURE)(results.report)
 app.command(rich_help_panel=_MEASURE)(visualize.visualize)
+app.command(rich_help_panel=_MEASURE)(demo.demo)
 app.add_typer(config.app, name="config", rich_help_panel=_PREPARE)
 app.add_typer(data.app, name="data", rich_help_panel=_PREPARE)
 
