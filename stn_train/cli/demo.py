@@ -51,7 +51,7 @@ def demo(
     experiment = folder.load_experiment()
     runtime = open_runtime("cpu", None, data_root or experiment.data_root, allow_imports=allow_imports)
     shown = _trained(folder, only, runtime)
-    page = demo_page(shown, load_digits_of(shown[0].trial, "fixed", runtime), f"{experiment.name}: move the digit")
+    page = demo_page(shown, load_digits_of(shown[0].trial, "fixed", runtime), f"Move the digit: {experiment.name}")
     path = output or run / "demo.html"
     write(path, page)
     if output is None:
@@ -62,19 +62,18 @@ def demo(
 
 
 def _trained(folder: "RunFolder", only: str, runtime: "Runtime") -> "list[Shown]":
-    """The models that match, of the first dataset that has any: the first seed of each that has finished.
+    """The models that match, of the first dataset that has any: the first seed of each that has a checkpoint.
 
-    Raises UserError where nothing has.
+    Raises UserError where none has.
     """
     from stn_train.experiment.load import load_trained
     from stn_train.report.demo import Shown
     from stn_train.specs import trials_of
 
     experiment = folder.load_experiment()
-    finished = {trial.key for trial in folder.finished(experiment)}
-    trials = [trial for trial in trials_of(experiment, only) if trial.key in finished]
+    trials = [trial for trial in trials_of(experiment, only) if folder.trial(trial).checkpoint.exists()]
     if not trials:
-        raise UserError(f"{folder.path} has no finished trial of {only}: train first, or name others by --only")
+        raise UserError(f"{folder.path} has no checkpoint of {only}: train first, or name others by --only")
     first = {trial.model.name: trial for trial in reversed(trials) if trial.dataset == trials[0].dataset}
     return [
         Shown(

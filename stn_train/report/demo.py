@@ -285,7 +285,7 @@ def _filled_in(title: str, data: Layer, left_out: Mapping[str, str], trial: Tria
         spec=trial.dataset,
         names=[model["name"] for model in data["models"]],
         left_out=left_out,
-        drawn=bool(data["trainings"]),
+        drawn=next(iter(data["trainings"]), None),
     )
     return made.get_template("page.html.j2").render(title=title, body=Markup(page))
 

@@ -186,8 +186,8 @@ const PARTS = {
   rotation: { name: "rotation", low: -180, high: 180, step: 1, said: (value) => `${fixed(value, 0)}°` },
   scale: { name: "scale", low: 0.3, high: 2, step: 0.01, said: (value) => `× ${fixed(value, 2)}` },
   shear: { name: "shear", low: -1.2, high: 1.2, step: 0.01, said: (value) => `${fixed(Math.atan(value) / DEGREE, 0)}°` },
-  x: { name: "left, right", low: -WIDTH / 2, high: WIDTH / 2, step: 0.1, said: (value) => `${fixed(value, 1)} px` },
-  y: { name: "up, down", low: -HEIGHT / 2, high: HEIGHT / 2, step: 0.1, said: (value) => `${fixed(value, 1)} px` },
+  x: { name: "x, right", low: -WIDTH / 2, high: WIDTH / 2, step: 0.1, said: (value) => `${fixed(value, 1)} px` },
+  y: { name: "y, down", low: -HEIGHT / 2, high: HEIGHT / 2, step: 0.1, said: (value) => `${fixed(value, 1)} px` },
 };
 
 /** How a digit lies in the chosen window, against how digits usually lie there; null where that is not known. */
@@ -199,6 +199,14 @@ function left(warp, map) {
   const seen = partsOf(after(toFrame, after(inverse(nearestAffine(map)), matrixFrom(figure().pose))));
   const [turned, scaled] = [within180(seen.rotation - rotation), seen.scale / scale];
   return { rotation: turned, scale: scaled, shear: seen.shear - shear, x: (seen.x - x) / scale, y: (seen.y - y) / scale };
+}
+
+/** Theta as its family writes it: the rows of a matrix, or a list; of many numbers only how many. */
+function thetaSaid({ layer: { family }, theta }) {
+  if (theta.length > 9) return `theta\n${theta.length} numbers: where\n${theta.length / 2} points go`;
+  const numbers = Array.from(theta, (value) => fixed(value, 2).padStart(5));
+  const rows = family.normalised ? [numbers.slice(0, 3), numbers.slice(3, 6), numbers.slice(6)] : [numbers.slice(0, 2), numbers.slice(2)];
+  return ["theta", ...rows.map((row) => row.join(" "))].join("\n");
 }
 
 function showTheta() {
@@ -213,6 +221,7 @@ function showTheta() {
     value.textContent = said(parts[key]);
     leftover.textContent = rest ? said(rest[key]) : "–";
   }
+  at("numbers").textContent = thetaSaid(warp);
   [...at("theta").children].forEach((row, index) => {
     const range = row.querySelector("input");
     range.disabled = !state.hands;
