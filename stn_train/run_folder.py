@@ -20,6 +20,7 @@ runs/<experiment>/
     failure.json      TrialFailure     only where its last training could not go on
   tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --tensorboard`
   report.json report.csv trials.csv report.md report.html figures/
+  demo.html                                          only after `stn-train demo`
 
 A trial's files, and environment.json, are sealed: see stn_train.storage.
 """
@@ -208,6 +209,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.figures = path / "figures"
+        self.demo = path / "demo.html"
 
     def trial(self, spec: TrialSpec) -> TrialFolder:
         """The folder of one trial."""

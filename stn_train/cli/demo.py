@@ -52,9 +52,9 @@ def demo(
     runtime = open_runtime("cpu", None, data_root or experiment.data_root, allow_imports=allow_imports)
     shown = _trained(folder, only, runtime)
     page = demo_page(shown, load_digits_of(shown[0].trial, "fixed", runtime), f"Move the digit: {experiment.name}")
-    path = output or run / "demo.html"
+    path = output or folder.demo
     write(path, page)
-    if output is None:
+    if output is None and folder.finished(experiment):
         report_run(folder, experiment)  # which links it
     typer.echo(f"wrote {path}")
     if not no_open:

@@ -1,5 +1,6 @@
 """`stn-train run`: train what a configuration says, and report."""
 
+import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,6 +85,7 @@ def run(
         from stn_train.report.write import report_run
 
         typer.echo(f"{summary(report_run(folder, everything))}\n\nreport: {folder.path / 'report.html'}")
+        typer.echo(f"move a digit by hand, and watch: stn-train demo {shlex.quote(str(folder.path))}")
     if failed:
         typer.echo(f"failed: {', '.join(failed)}; the same command tries again", err=True)
         raise typer.Exit(1)

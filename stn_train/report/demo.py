@@ -22,7 +22,7 @@ from stn_train.data.sources import Digits
 from stn_train.errors import UserError
 from stn_train.evaluation.alignment import is_singular, maps_of, poses_of
 from stn_train.evaluation.classify import recorded_warps
-from stn_train.geometry import Family, MatrixFamily, ThinPlateSpline
+from stn_train.geometry import Family, MatrixFamily, ThinPlateSpline, bilinear_sampler
 from stn_train.models.classifiers import ImageConvolution
 from stn_train.models.equivariant import ANGLES, NEAR, RADII, REACH, AngularConvolution, EquivariantLocalisation
 from stn_train.models.insert import Transformed
@@ -31,7 +31,7 @@ from stn_train.models.network import Network
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer, ThetaHead
 from stn_train.report.page import environment
 from stn_train.report.plots import OUTLINES
-from stn_train.specs import DIGIT, TrialSpec
+from stn_train.specs import DIGIT, TrialSpec, baseline_of
 
 Layer = dict[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
@@ -54,18 +54,18 @@ class Shown:
     training: Arrays | None = None
 
 
-class UnknownLayerError(UserError):
-    """A network has a layer that the page cannot compute."""
+class LeftOutError(UserError):
+    """A network that is left out of the page, with the reason: mostly a layer that the page cannot compute."""
 
 
-# --- a network as plain values -------------------------------------------------------------------------------------------
+# --- a network as plain values ----------------------------------------------------------------------------------------
 
 
 def layers_of(module: nn.Module) -> list[Layer]:
     """The layers of a network in evaluation mode, in the order in which they follow one another; see network.js.
 
     Batch normalisation becomes a factor and a summand for each channel, and what leaves numbers as they are is left
-    out. Raises UnknownLayerError for a layer that is not one of our models'.
+    out. Raises LeftOutError for a layer that is not one of our models'.
     """
     if type(module) is nn.Sequential:
         return [layer for part in module for layer in layers_of(part)]
@@ -99,8 +99,10 @@ def _kind(module: nn.Module) -> str:
     plain = not isinstance(module, nn.Conv2d) or (module.padding_mode, module.dilation) == ("zeros", (1, 1))
     if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
         plain = module.kernel_size == module.stride and module.padding == 0 and not module.ceil_mode
+    elif isinstance(module, SpatialTransformer):
+        plain = module.sampler is bilinear_sampler
     if type(module) not in _KINDS or not plain or isinstance(getattr(module, "padding", None), str):
-        raise UnknownLayerError(f"it has a layer that this page cannot compute: {module}")
+        raise LeftOutError(f"it has a layer that this page cannot compute: {module}")
     return _KINDS[type(module)]
 
 
@@ -109,19 +111,20 @@ def _values(module: nn.Module) -> Layer:
     match module:
         case nn.Conv2d():
             wraps = isinstance(module, AngularConvolution)
-            rows, columns = module.padding
+            padding = (int(module.padding[0]), module.kernel_size[1] // 2 if wraps else int(module.padding[1]))
             return {
                 "filters": module.out_channels,
                 "groups": module.groups,
                 "size": module.kernel_size,
                 "stride": module.stride,
-                "padding": (rows, module.kernel_size[1] // 2 if wraps else columns),
+                "padding": padding,
                 "wraps": wraps,
                 "weight": module.weight,
                 "bias": module.bias,
             }
         case nn.BatchNorm1d() | nn.BatchNorm2d():
-            assert module.running_var is not None and module.running_mean is not None
+            assert module.running_var is not None
+            assert module.running_mean is not None
             factor = module.weight / (module.running_var + module.eps).sqrt()
             return {"factor": factor, "summand": module.bias - module.running_mean * factor}
         case nn.MaxPool2d() | nn.AvgPool2d():
@@ -134,7 +137,7 @@ def _values(module: nn.Module) -> Layer:
             return {**polar, "layers": layers_of(module.network)}
         case SpatialTransformer():
             return {
-                "family": module.family,
+                "family": _family(module.family),
                 "localisation": layers_of(module.localisation),
                 "size": module.output_size,
                 "supersampling": module.supersampling,
@@ -149,12 +152,13 @@ def _family(family: Family) -> Layer:
     known = {"name": family.name, "identity": family.identity}
     if isinstance(family, ThinPlateSpline):
         return {**known, "control_points": family.control_points}
-    assert isinstance(family, MatrixFamily)
+    if not isinstance(family, MatrixFamily):
+        raise LeftOutError(f"this page cannot compute its family {family.name}")
     rows = {"numbers": family.numbers.split(), "entries": family.entries.split()}
     return {**known, **rows, "normalised": family.normalised, "projective": family.projective}
 
 
-# --- what the page shows -------------------------------------------------------------------------------------------------
+# --- what the page shows ----------------------------------------------------------------------------------------------
 
 
 def demo_page(shown: Sequence[Shown], digits: Digits, title: str) -> str:
@@ -163,26 +167,23 @@ def demo_page(shown: Sequence[Shown], digits: Digits, title: str) -> str:
     The first model with a transformer and its baseline come first; others follow as far as there is room. What is left
     out is told on the page. Raises UserError where nothing is left.
     """
+    dataset = shown[0].trial.dataset
+    fixed, *_ = make_fixed_dataset(dataset, digits.subset(torch.arange(min(len(digits), _LOOKED_AT))), "test")
     models: list[Layer] = []
     left_out: dict[str, str] = {}
-    size = 0
-    fixed, *_ = make_fixed_dataset(shown[0].trial.dataset, digits.subset(torch.arange(min(len(digits), _LOOKED_AT))), "test")
-    for each in shown:
+    room = MOST_BYTES
+    for each in _pair_first(shown):
         name = each.trial.model.name
+        needs = sum(values.numel() for values in each.network.parameters()) * 4 * 4 // 3  # float32 in base64
         try:
-            model = _model(each, fixed)
-        except UnknownLayerError as error:
+            if len(models) >= 2 and needs > room:
+                raise LeftOutError("it would make this page too large")
+            models.append(_model(each, fixed))
+            room -= needs
+        except LeftOutError as error:
             left_out[name] = str(error)
-            continue
-        needs = sum(parameter.numel() for parameter in each.network.parameters()) * 4 * 4 // 3
-        if len(models) < 2 or size + needs <= MOST_BYTES:
-            models.append(model)
-            size += needs
-        else:
-            left_out[name] = "it would make this page too large"
     if not models:
         raise UserError("; ".join(f"the demo cannot show {name}: {why}" for name, why in left_out.items()))
-    dataset = shown[0].trial.dataset
     data = {
         "models": models,
         "dataset": dataset.model_dump(mode="json") | {"classes": dataset.classes, "channels": dataset.channels},
@@ -192,6 +193,14 @@ def demo_page(shown: Sequence[Shown], digits: Digits, title: str) -> str:
         "trainings": {each.trial.model.name: _frames(each.training) for each in shown if each.training is not None},
     }
     return _filled_in(title, data, left_out, shown[0].trial)
+
+
+def _pair_first(shown: Sequence[Shown]) -> list[Shown]:
+    """The baseline of the first model with a transformer, that model, and then the others."""
+    models = tuple(each.trial.model for each in shown)
+    transformed = next((model for model in models if model.transformer is not None), models[0])
+    pair = [baseline_of(transformed, models), transformed]
+    return sorted(shown, key=lambda each: pair.index(each.trial.model) if each.trial.model in pair else len(pair))
 
 
 def _model(shown: Shown, fixed: FixedDataset) -> Layer:
@@ -262,16 +271,14 @@ def _frames(training: Arrays) -> Layer:
     return {**size, **out, "image": training["image"], "label": training["label"], "frames": frames}
 
 
-# --- the file --------------------------------------------------------------------------------------------------------
+# --- the file ---------------------------------------------------------------------------------------------------------
 
 
 def _plain(value: Any) -> Any:
-    """An array, or a family, as JSON has it."""
-    if isinstance(value, Family):
-        return _family(value)
+    """An array as JSON has it: by the name of its type, in base64."""
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     kind = "uint8" if array.dtype == np.uint8 else "int32" if array.dtype.kind in "iu" else "float32"
-    return {kind: base64.b64encode(np.ascontiguousarray(array.astype(f"<{np.dtype(kind).str[1:]}"))).decode()}
+    return {kind: base64.b64encode(array.astype(np.dtype(kind).newbyteorder("<")).tobytes()).decode()}
 
 
 def _filled_in(title: str, data: Layer, left_out: Mapping[str, str], trial: TrialSpec) -> str:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from stn_train.data.sources import Digits
 from stn_train.evaluation.classify import recorded_warps
 from stn_train.geometry import AFFINE, bilinear_sampler
-from stn_train.models.network import Network, build_model
+from stn_train.models.network import build_model
 from stn_train.models.transformer import ThetaHead
 from stn_train.report.demo import Shown, demo_page
-from stn_train.specs import DATASETS, MODELS, ExperimentSpec, trials_of
+from stn_train.specs import MODELS, ExperimentSpec, trials_of
 
 IMAGES = 100
 CLOSE = 1e-4
@@ -43,8 +43,8 @@ PRESETS = {name: ("rts", {"base": name}) for name in MODELS}
 
 def untrained(dataset: Any, model: dict[str, Any], parameters: int = 120_000) -> Shown:
     """A network whose weights are random, of about the size of trained ones, also those of theta and of averages."""
-    name = {"name": "some", **model}
-    spec = ExperimentSpec.model_validate({"name": "e", "parameters": parameters, "source": "digits", "datasets": [dataset], "models": [name]})
+    one = {"datasets": [dataset], "models": [{"name": "some", **model}], "parameters": parameters}
+    spec = ExperimentSpec.model_validate({"name": "e", "source": "digits", **one})
     (trial,) = trials_of(spec)
     torch.manual_seed(0)
     of = trial.dataset
@@ -112,3 +112,115 @@ def test_page_computes_logits_and_theta_as_torch_does(browser, tmp_path, real_di
     for number, warp in enumerate(warps):
         np.testing.assert_allclose([one["thetas"][number] for one in answers], warp.theta, rtol=0, atol=CLOSE)
     assert len(warps) == len(answers[0]["thetas"])
+
+
+# --- hands, fingers and keys ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page_path(tmp_path_factory, real_digits) -> Path:
+    """The page of a classifier without a transformer and of one behind two side by side."""
+    models = ({"name": "plain", "base": "fcn"}, {"name": "seeing", "base": "st_fcn"})
+    path = tmp_path_factory.mktemp("demo") / "demo.html"
+    path.write_text(demo_page([untrained("rts", model) for model in models], real_digits[1], "demo"))
+    return path
+
+
+@pytest.fixture
+def page(browser, page_path) -> Any:
+    """The browser, at the page as it is when it is opened."""
+    browser.get(page_path.as_uri())
+    return browser
+
+
+def settled(page: Any, what: str) -> Any:
+    """The value of an expression of the page's, two frames from now."""
+    script = "const end = arguments[0], two = () => requestAnimationFrame(() => end(JSON.stringify(WHAT)));"
+    return json.loads(page.execute_async_script(f"{script.replace('WHAT', what)} requestAnimationFrame(two)"))
+
+
+POSE = "figure().pose"
+THETA = "Array.from(now.answers[1].warps[0].theta)"
+
+
+def test_a_pointer_drags_turns_and_scales_the_digit_and_theta_follows(page):
+    from selenium.webdriver import ActionChains
+
+    canvas = page.find_element("id", "image")
+    pixel = canvas.size["width"] / settled(page, "WIDTH * (1 + 2 * MARGIN)")
+    before, theta = settled(page, POSE), settled(page, THETA)
+    ActionChains(page).click_and_hold(canvas).move_by_offset(round(5 * pixel), round(-3 * pixel)).release().perform()
+    after = settled(page, POSE)
+    assert after["x"] - before["x"] == pytest.approx(5, abs=0.1)
+    assert after["y"] - before["y"] == pytest.approx(-3, abs=0.1)
+    assert settled(page, THETA) != theta, "the network sees what has been dragged"
+
+    turn, scale, middle = (np.array(settled(page, f"handles().{name}")) for name in ("turn", "scale", "middle"))
+    half = np.array([canvas.size["width"], canvas.size["height"]]) / 2
+    across = np.array([middle[1] - turn[1], turn[0] - middle[0]])  # a quarter of a turn on, clockwise
+    for start, end in ((turn, middle + across), (scale, middle + 1.2 * (scale - middle))):
+        held = ActionChains(page).move_to_element_with_offset(canvas, *map(round, start - half)).click_and_hold()
+        held.move_to_element_with_offset(canvas, *map(round, end - half)).release().perform()
+        if start is turn:
+            assert settled(page, POSE)["rotation"] - after["rotation"] == pytest.approx(90, abs=2)
+            scale = np.array(settled(page, "handles().scale"))
+    assert settled(page, POSE) != after
+
+
+def test_wheel_and_keys_do_what_the_pointer_does(page):
+    from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    canvas = page.find_element("id", "image")
+    before = settled(page, POSE)
+    ActionChains(page).scroll_from_origin(ScrollOrigin.from_element(canvas), 0, -100).perform()
+    wheeled = settled(page, POSE)
+    assert wheeled["scale"] > before["scale"]
+    canvas.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_UP, "]", "+", ">")
+    pressed = settled(page, POSE)
+    assert pressed["x"] == pytest.approx(wheeled["x"] + 1)
+    assert pressed["y"] == pytest.approx(wheeled["y"] - 1)
+    assert pressed["rotation"] == pytest.approx(wheeled["rotation"] + 5)
+    assert pressed["scale"] > wheeled["scale"]
+    assert pressed["shear"] > wheeled["shear"]
+
+
+def test_the_image_is_what_geometry_makes_of_the_digit(page, real_digits):
+    found = settled(
+        page, "({ data: Array.from(now.image.data), matrix: matrixFrom(figure().pose), number: figure().number })"
+    )
+    linear = np.vstack([np.array(found["matrix"]).reshape(2, 3), [0, 0, 1]])
+    to_digit = np.diag([1 / 14, 1 / 14, 1]) @ np.linalg.inv(linear) @ np.diag([21, 21, 1])
+    theta = torch.tensor(to_digit[:2].reshape(1, 6), dtype=torch.float32)
+    labels = real_digits[1].labels
+    fours = (labels == 4).nonzero()[:, 0]
+    source = real_digits[1].images[fours[0]][None, None].float() / 255
+    expected = bilinear_sampler(source, AFFINE.grid(theta, (42, 42)))
+    np.testing.assert_allclose(found["data"], expected.flatten(), atol=1e-5)
+
+
+def test_a_digit_is_written_and_then_moved_like_any_other(page):
+    from selenium.webdriver import ActionChains
+
+    canvas = page.find_element("id", "image")
+    page.find_element("id", "draw").click()
+    assert settled(page, "now.image.data.some((value) => value > 0)") is False, "a blank canvas to begin with"
+    stroke = ActionChains(page).move_to_element_with_offset(canvas, 0, -60).click_and_hold()
+    for _ in range(6):
+        stroke.move_by_offset(0, 20)
+    stroke.release().perform()
+    written = settled(page, "({ ink: now.image.data.reduce((a, b) => a + b), pose: figure().pose, label: label() })")
+    assert written["ink"] > 10
+    assert written["label"] is None
+    page.find_element("id", "draw").click()
+    canvas.send_keys("]" * 6)
+    assert settled(page, POSE)["rotation"] == pytest.approx(30)
+    assert settled(page, "now.image.data.reduce((a, b) => a + b)") == pytest.approx(written["ink"], rel=0.05)
+
+
+def test_clutter_is_seen_by_the_networks(page):
+    before = settled(page, "[now.image.data.reduce((a, b) => a + b), Array.from(now.answers[0].logits)]")
+    page.find_element("xpath", "//button[text()='among clutter']").click()
+    after = settled(page, "[now.image.data.reduce((a, b) => a + b), Array.from(now.answers[0].logits)]")
+    assert after[0] > before[0]
+    assert after[1] != before[1]
