@@ -291,6 +291,7 @@ def _filled_in(title: str, data: Layer, left_out: Mapping[str, str], trial: Tria
         data=Markup(json.dumps(data, default=_plain).replace("<", "\\u003c")),
         spec=trial.dataset,
         names=[model["name"] for model in data["models"]],
+        windows=any(model["front"] for model in data["models"]),
         left_out=left_out,
         drawn=next(iter(data["trainings"]), None),
     )

@@ -2,30 +2,34 @@
 
 import base64
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from stn_train.data.datasets import make_fixed_dataset
 from stn_train.data.sources import Digits
+from stn_train.errors import UserError
 from stn_train.evaluation.classify import recorded_warps
 from stn_train.geometry import AFFINE, bilinear_sampler
 from stn_train.models.network import build_model
 from stn_train.models.transformer import ThetaHead
 from stn_train.report.demo import Shown, demo_page
 from stn_train.specs import MODELS, ExperimentSpec, trials_of
+from stn_train.specs.models import Family
 
 IMAGES = 100
 CLOSE = 1e-4
 
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "conv_paper": ("rts", {"base": "st_cnn", "transformer": {"localisation": "conv_paper", "supersampling": 2}}),
-    "keypoints": ("tc", {"base": "st_cnn_projective", "transformer": {"localisation": "keypoints"}}),
+    "keypoints": ("r", {"base": "st_cnn_projective", "transformer": {"localisation": "keypoints"}}),
     "fc_paper": ("rts", {"base": "st_cnn_tps", "transformer": {"localisation": "fc_paper", "control_points": 6}}),
     "equivariant": ("r", {"base": "st_cnn_paper_equivariant", "transformer": {"coordinates": False}}),
     "coordinates": ("rts", {"base": "st_cnn", "transformer": {"coordinates": True, "output_size": [16, 20]}}),
@@ -37,6 +41,7 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "wide canvas, bent": ({"name": "wide", "canvas": [40, 28], "rotation": 45}, {"base": "st_cnn_tps"}),
 }
 """By name, a dataset and a model: what is put together out of all kinds of layers."""
+QUICK = ("keypoints", "fc_paper", "equivariant", "inside", "two side by side")
 PRESETS = {name: ("rts", {"base": name}) for name in MODELS}
 """Every family with every classifier."""
 
@@ -78,18 +83,19 @@ def browser() -> Iterator[Any]:
     started.quit()
 
 
-def few_images(shown: Shown, digits: Digits) -> Tensor:
-    from stn_train.data.datasets import make_fixed_dataset
+def few(digits: tuple[Digits, Digits]) -> Digits:
+    """The first test digits."""
+    return digits[1].subset(torch.arange(IMAGES))
 
-    return make_fixed_dataset(shown.trial.dataset, digits.subset(torch.arange(IMAGES)), "test")[0].images
 
-
-@pytest.mark.parametrize("name", [*CELLS, *(pytest.param(name, marks=pytest.mark.slow) for name in PRESETS)])
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in CELLS | PRESETS if name not in QUICK)]
+)
 def test_page_computes_logits_and_theta_as_torch_does(browser, tmp_path, real_digits, name):
     shown = untrained(*(CELLS | PRESETS)[name])
-    (tmp_path / "demo.html").write_text(demo_page([shown], real_digits[1], "demo"))
+    (tmp_path / "demo.html").write_text(demo_page([shown], few(real_digits), "demo"))
     browser.get((tmp_path / "demo.html").as_uri())
-    images = few_images(shown, real_digits[1])
+    images = make_fixed_dataset(shown.trial.dataset, few(real_digits), "test")[0].images
     with torch.no_grad(), recorded_warps(shown.network) as warps:
         logits = shown.network(images.float() / 255)
     given = base64.b64encode(images.numpy().tobytes()).decode()
@@ -122,7 +128,7 @@ def page_path(tmp_path_factory, real_digits) -> Path:
     """The page of a classifier without a transformer and of one behind two side by side."""
     models = ({"name": "plain", "base": "fcn"}, {"name": "seeing", "base": "st_fcn"})
     path = tmp_path_factory.mktemp("demo") / "demo.html"
-    path.write_text(demo_page([untrained("rts", model) for model in models], real_digits[1], "demo"))
+    path.write_text(demo_page([untrained("rts", model) for model in models], few(real_digits), "demo"))
     return path
 
 
@@ -224,3 +230,129 @@ def test_clutter_is_seen_by_the_networks(page):
     after = settled(page, "[now.image.data.reduce((a, b) => a + b), Array.from(now.answers[0].logits)]")
     assert after[0] > before[0]
     assert after[1] != before[1]
+
+
+def test_hands_off_the_network_theta_is_ones_own_until_it_is_given_back(page):
+    own, pose = settled(page, THETA), settled(page, POSE)
+    hands = page.find_element("id", "hands")
+    hands.click()
+    assert settled(page, THETA) == pytest.approx(own), "it begins where the network had it"
+    before = settled(page, "Array.from(now.answers[1].logits)")
+    page.find_element("id", "image").send_keys("]" * 4)
+    turned = settled(page, "partsOf(nearestAffine(now.answers[1].warps[0].map))")
+    page.execute_script("const range = at('window-scale'); range.value = 0.5; range.dispatchEvent(new Event('input'))")
+    scaled = settled(page, "partsOf(nearestAffine(now.answers[1].warps[0].map))")
+    assert scaled["scale"] == pytest.approx(0.5)
+    assert scaled["rotation"] == pytest.approx(turned["rotation"])
+    assert settled(page, "Array.from(now.answers[1].logits)") != before
+    page.execute_script("const range = at('theta-2'); range.value = 0.25; range.dispatchEvent(new Event('input'))")
+    assert settled(page, THETA)[2] == pytest.approx(0.25)
+    assert settled(page, POSE) == pose, "the digit stays where it is"
+    hands.click()
+    assert settled(page, THETA) == pytest.approx(own)
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+def test_a_window_that_is_set_by_hand_is_as_near_as_its_family_allows(browser, tmp_path, real_digits, family):
+    """Its parts, set to what they are, change nothing; and of a family that has all of them, each does what it says."""
+    model = {"base": "st_fcn" if family == "affine" else f"st_fcn_{family}"}
+    path = tmp_path / "demo.html"
+    path.write_text(demo_page([untrained("rts", model)], few(real_digits), "demo"))
+    browser.get(path.as_uri())
+    theta, again, moved = settled(
+        browser,
+        "(at('hands').click(), [chosenWarp()].map((warp) => { const matrix = nearestAffine(warp.map); return ["
+        "Array.from(warp.theta), Array.from(thetaFrom(warp, matrix)),"
+        "Array.from(thetaFrom(warp, after([1, 0, 3, 0, 1, -2], matrix)))]; })[0])",
+    )
+    if family != "projective":  # whose nearest affine map is another
+        assert again == pytest.approx(theta, abs=1e-6)
+    shift = {"translation": (0, 1), "attention": (1, 2), "similarity": (2, 3), "affine": (2, 5), "tps": (0, 1)}
+    if family in shift:
+        x, y = shift[family]
+        assert (moved[x] - theta[x], moved[y] - theta[y]) == pytest.approx((3 / 21, -2 / 21), abs=1e-6)
+
+
+def test_the_dial_tells_of_each_angle_who_is_right(page):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(page, 20).until(lambda _: settled(page, "dial.next") == 72)
+    for index in range(2):
+        right = page.find_elements("css selector", f"#dial [id^=angle-{index}-].right")
+        wrong = page.find_elements("css selector", f"#dial [id^=angle-{index}-].wrong")
+        assert len(right) + len(wrong) == 72
+        assert f"right at {len(right)} of 72" in page.find_elements("css selector", "#counts li")[index].text
+    page.find_element("id", "dial").send_keys("\ue014")  # the right arrow
+    turned = settled(page, "[figure().pose.rotation, dial.next, verdicts().map((each) => each.right)]")
+    assert turned[:2] == [pytest.approx(25), 72], "a turn is on the dial already"
+    for index, right in enumerate(turned[2]):
+        assert settled(page, f"at('angle-{index}-25').classList.contains('right')") == right
+
+
+def test_it_is_usable_by_keyboard_and_screen_reader(page):
+    assert [each.accessible_name for each in page.find_elements("css selector", "main h1")] == ["demo"]
+    touched = page.find_elements("css selector", "main :is(button, input, select, summary, [tabindex], [role])")
+    shown = [each for each in touched if each.is_displayed()]
+    assert len(shown) > 30
+    assert [each.get_attribute("outerHTML") for each in shown if not each.accessible_name] == []
+    assert settled(page, "at('said').getAttribute('aria-live')") == "polite"
+    assert page.find_element("id", "dial").aria_role == "slider"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_shifts_and_nothing_sticks_out(page, page_path, scheme):
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    )
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    try:
+        page.get(page_path.as_uri())
+        page.execute_script(
+            "window.shifts = []; new PerformanceObserver((list) => shifts.push(...list.getEntries().map((one) => "
+            "one.value))).observe({ type: 'layout-shift', buffered: true })"
+        )
+        for change in ("{ turn: 130 }", "{ scale: 0.4 }", "{ x: -12.3, y: 11 }", "{ shear: 0.7 }"):
+            settled(page, f"adjust({change}) ?? null")
+        settled(page, "(at('hands').click(), null)")
+        for text in ("among clutter", "small"):
+            page.execute_script(
+                f"[...document.querySelectorAll('button')].find((b) => b.textContent === '{text}').click()"
+            )
+            settled(page, "null")
+        settled(page, "(tell(), null)")
+        assert page.execute_script("return shifts.reduce((a, b) => a + b, 0)") < 1e-3
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 360
+        paper = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, paper[4:-1].split(","))) < 200) == (scheme == "dark")
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+# --- without a browser ------------------------------------------------------------------------------------------------
+
+
+def models_of(page: str) -> list[str]:
+    return re.findall(r'{"name": "(\w+)", "front"', page)
+
+
+def test_a_layer_that_is_not_ours_is_told_in_a_sentence(real_digits):
+    ours, mine = (untrained("rts", {"name": name, "base": "fcn"}) for name in ("ours", "mine"))
+    mine.network.classifier[2] = nn.GELU()
+    page = demo_page([mine, ours], few(real_digits), "demo")
+    assert models_of(page) == ["ours"]
+    assert "mine is not here" in page
+    assert "GELU" in page
+    with pytest.raises(UserError, match=r"mine.*GELU"):
+        demo_page([mine], few(real_digits), "demo")
+
+
+def test_the_pair_comes_first_and_others_while_there_is_room(real_digits, monkeypatch):
+    names = {"other": "cnn", "seeing": "st_fcn", "plain": "fcn"}
+    shown = [untrained("rts", {"name": name, "base": base}) for name, base in names.items()]
+    assert models_of(demo_page(shown, few(real_digits), "demo")) == ["plain", "seeing", "other"]
+    monkeypatch.setattr("stn_train.report.demo.MOST_BYTES", 10_000)
+    small = demo_page(shown, few(real_digits), "demo")
+    assert models_of(small) == ["plain", "seeing"]
+    assert "other is not here" in small

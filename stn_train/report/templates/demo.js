@@ -285,18 +285,19 @@ function wipe() {
 
 function layAnswers() {
   MODELS.forEach((model, index) => {
-    const kind = model.given ? "is given the true pose" : model.transforms ? "through its window" : "reads the whole image";
+    const reads = transformersOf(model.front).length ? "through its window" : "reads the whole image";
+    const kind = model.given ? "is given the true pose" : reads + (model.transforms && !model.front.length ? ", transforms inside" : "");
     const rows = Array.from({ length: DATASET.classes }, (_, digit) =>
       made("tr", {}, made("th", { scope: "row" }, digit), made("td", {}, made("div", { class: "bar" }, made("i"))), made("td")));
     const heading = made("h3", { id: `name-${index}` }, made("b"), made("span", {}, model.name, made("span")));
     const table = made("table", { "aria-labelledby": `name-${index}` }, made("tbody", {}, ...rows));
-    at("answers").append(made("article", { class: "answer", style: `--colour: ${colourOf(index)}`, title: kind }, heading, made("p", { class: "small" }, kind), table));
+    at("answers").append(made("article", { class: "answer", style: `--colour: ${colourOf(index)}` }, heading, made("p", { class: "small" }, kind), table));
   });
 }
 
 function layWindows() {
   if (!WARPED.length) {
-    for (const id of ["of-output", "of-theta"]) at(id).closest("section").hidden = true;
+    for (const id of ["of-output", "of-theta"]) at(id).closest("section").remove();
     return;
   }
   WARPED.forEach(({ index, warp, layer: { size: [height, width] } }, which) => {
