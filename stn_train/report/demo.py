@@ -41,7 +41,7 @@ MOST_BYTES = 4_500_000
 _OF_EACH_CLASS = 8
 _LOOKED_AT = 500
 """How many digits tell where a transformer usually puts them."""
-_FRAMES = 24
+_FRAMES = 16
 """At most so many epochs of a training; of more, some are left out."""
 
 

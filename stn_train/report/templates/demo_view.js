@@ -172,6 +172,7 @@ function verdicts() {
 function showAnswers() {
   verdicts().forEach(({ read, share, right }, index) => {
     const card = at("answers").children[index], { probabilities } = now.answers[index];
+    card.classList.toggle("wrong", right === false);
     card.querySelector("b").textContent = read;
     card.querySelector("h3 span span").textContent = `${percent(share)}${right === null ? "" : right ? " · right" : " · wrong"}`;
     card.querySelectorAll("tr").forEach((row, digit) => {
