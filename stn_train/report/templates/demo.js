@@ -273,7 +273,7 @@ function layDigits() {
 /** Begin or end to write a digit on the image. */
 function draw(on) {
   state.drawing = on;
-  at("draw").setAttribute("aria-pressed", String(on));
+  at("draw").textContent = on ? "✋ Move it" : "✎ Write one";
   canvas.classList.toggle("drawing", on);
   if (on && !figure().strokes) wipe();
 }
@@ -340,6 +340,7 @@ function layTries() {
         if ("x" in JSON.parse(button.dataset.pose)) Object.assign(pose, { x: (pose.x * (WIDTH - 20 * pose.scale)) / 2, y: (pose.y * (HEIGHT - 20 * pose.scale)) / 2 });
         figure().pose = { ...pose, shear: Math.tan(pose.shear * DEGREE) };
       }
+      if (button.dataset.clutter === "0" && state.hands) at("hands").click(); // all as it was
       draw(false);
       changed();
     });
