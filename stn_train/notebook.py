@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -175,13 +175,15 @@ def run(
         raise UserError(f"only={only!r} matches no dataset/model of {config}")
     folder = RunFolder(Path(output_dir) if output_dir else Path("runs") / experiment.name)
     root = str(data_root) if data_root else experiment.data_root
-    runtime = open_runtime(device, threads, root, experiment.prebuilt)
+    runtime = replace(open_runtime(device, threads, root, experiment.prebuilt), robustness=experiment.robustness)
     everything = open_run(experiment, trials, folder, runtime)
-    failed = []
+    done, failed = 0, []
     with tqdm(total=sum(trial.training.epochs for trial in trials), unit="epoch", disable=quiet) as bar:
         for progress in run_trials(trials, folder, runtime):
             bar.set_description(progress.trial.key)
-            bar.update(progress.trial.training.epochs if progress.skipped else int(progress.record is not None))
+            if progress.skipped or progress.finished:
+                done += progress.trial.training.epochs
+            bar.update(done + (progress.record.epoch if progress.record else 0) - bar.n)
             if progress.failure is not None:
                 failed.append(f"{progress.trial.key}: {progress.failure.why}")
     if folder.finished(everything):

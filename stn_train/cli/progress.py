@@ -40,13 +40,14 @@ class ProgressDisplay:
             self.fail(trial.key, f"{progress.failure.traceback or ''}{title}  failed: {progress.failure.why}")
             return
         if record is not None:
-            from stn_train.report.diagnostics import warnings_of  # there is nothing to warn of before an epoch's end
+            from stn_train.evaluation.metrics import warnings_of  # there is nothing to warn of before an epoch's end
+            from stn_train.report.page import render
 
             for warning in warnings_of(record, trial.training):
                 once = (trial.key, warning.fault, warning.number)  # each trouble once a trial
                 if once not in self.warned:
                     self.warned.add(once)
-                    self.line(f"warning: {trial.key}: {warning.sentence}")
+                    self.line(f"warning: {trial.key}: {render('sentences.j2', 'transformer_warning', warning)}")
         if self.quiet:
             return
         self.tell_where(progress.total, "trial")

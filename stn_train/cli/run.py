@@ -2,6 +2,7 @@
 
 import shlex
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +77,7 @@ def run(
 
     folder = RunFolder(output_dir or Path("runs") / experiment.name)
     runtime = open_runtime(device, threads, data_root or experiment.data_root, experiment.prebuilt)
+    runtime = replace(runtime, robustness=experiment.robustness)
     if dry_run:
         typer.echo(_plan(trials, folder, runtime, as_json, quiet))
         return

@@ -105,7 +105,7 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
     if {*KINDS, "confusion"} - {"training"} & set(wanted):
         runtime, _ = run_of(checkpoint, runtime)
         fixed = load_fixed(trial, trial.dataset, runtime)
-        predictions = predict(trained, trial.dataset, fixed, runtime)
+        predictions = predict(trained, runtime, trial.dataset, fixed)
         if set(KINDS) & set(wanted):
             seen = gallery(trial, runtime, trained.network, fixed, predictions) | seen
     yield from drawings(trial, {kind: arrays for kind, arrays in seen.items() if kind in wanted})

@@ -41,12 +41,8 @@ def hold_out(digits: Digits) -> tuple[Digits, Digits]:
 
 
 def seeded_subset(digits: Digits, count: int, seed: int) -> Digits:
-    """`count` of the training digits, chosen by the seed, and repeated so that an epoch is about as long as before.
-
-    What a seed chooses of fewer is among what it chooses of more.
-    """
-    chosen = digits.subset(torch.from_numpy(random_stream("subset", seed).permutation(len(digits))[:count]))
-    return Digits(chosen.images, chosen.labels, max(round(len(digits) * digits.repeats / count), 1))
+    """`count` of the training digits, chosen by the seed: what it chooses of fewer is among what it chooses of more."""
+    return digits.subset(torch.from_numpy(random_stream("subset", seed).permutation(len(digits))[:count]))
 
 
 # --- images to train on -----------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from stn_train.errors import UserError
-from stn_train.specs import ClutterSpec, Count, DatasetSpec, Spec
+from stn_train.run_folder import Diagnostics, EpochRecord
+from stn_train.specs import ClutterSpec, Count, DatasetSpec, Spec, TrainingSpec
 
 Component = Literal["rotation", "scale", "aspect", "shear", "translation", "non_affine"]
 
@@ -28,15 +30,6 @@ class Spread(Spec):
     component: Component
     before: float = Field(description="as distorted; where maps bend, seen through the mean sampling grid")
     after: float = Field(description="in what the transformer puts out")
-
-    @property
-    def removed(self) -> float | None:
-        """Percent of the spread that is removed: 100 all, 0 none, below 0 more than before; None where there was none.
-
-        Then `after` by itself tells what the transformer has added.
-        """
-        least, _ = LEAST[self.component]
-        return 100 * (1 - self.after / self.before) if self.before >= least else None
 
 
 _Numbers = Annotated[tuple[float, ...], Field(strict=False)]
@@ -176,3 +169,50 @@ def trained_range(dataset: DatasetSpec, factor: Factor) -> tuple[float, float]:
         case "clutter":
             patches = dataset.clutter.patches if dataset.clutter else 0
             return patches, patches
+
+
+# --- is a transformer healthy? ----------------------------------------------------------------------------------------
+
+Fault = Literal["out_of_bounds", "collapsed", "folded", "unused", "identity", "input_independent"]
+
+_OUT_OF_BOUNDS = 0.9
+_COLLAPSED = 0.1
+_FOLDED = 0.05
+_IDENTITY = 0.01
+_UNUSED = 1e-6
+_EARLY = 0.25
+"""The share of the epochs before which a transformer may not have begun to move."""
+
+
+@dataclass(frozen=True)
+class TransformerWarning:
+    """What is wrong with one of a network's transformers, the first of all that applies.
+
+    `number`: which it is of so many `transformers`, from 1 on. `diagnostics`: what tells. `recipe`: of the training,
+    by which the advice goes.
+    """
+
+    fault: Fault
+    number: int
+    transformers: int
+    diagnostics: Diagnostics
+    recipe: TrainingSpec
+
+
+def warnings_of(record: EpochRecord, recipe: TrainingSpec) -> list[TransformerWarning]:
+    """What is wrong after an epoch of a training by this recipe: at most one warning for each transformer."""
+    begun = record.epoch > max(_EARLY * recipe.epochs, 1)  # by now it should have learnt something
+    found = []
+    for number, diagnostics in enumerate(record.transformers, start=1):
+        faults: dict[Fault, bool] = {
+            "out_of_bounds": diagnostics.outside > _OUT_OF_BOUNDS,
+            "collapsed": diagnostics.scale < _COLLAPSED,
+            "folded": diagnostics.folded > _FOLDED,
+            "unused": begun and diagnostics.gradient < _UNUSED,
+            "identity": begun and diagnostics.moved < _IDENTITY,
+            "input_independent": begun and diagnostics.std < _IDENTITY,
+        }
+        applying = [fault for fault, applies in faults.items() if applies]
+        if applying:
+            found.append(TransformerWarning(applying[0], number, len(record.transformers), diagnostics, recipe))
+    return found

@@ -82,7 +82,7 @@ def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
     """How long an epoch of a trial and its evaluation take, from a few steps and a few images. Changes no file."""
     recipe = trial.training.changed(epochs=_STEPS + 1, curriculum=0.0, train_size=None)
     shown, reported, repeats = source_size(trial.source, trial.validation)
-    shown, reported = shown * repeats, reported * repeats
+    shown, reported = min(trial.training.train_size or shown, shown) * repeats, reported * repeats
     if runtime.prebuilt is None:
         trial = trial.changed(source="digits", validation=False, training=recipe)
     data, _, fixed = load_trial_data(trial, runtime)
@@ -108,8 +108,9 @@ def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
             pass
     step = median(end - begin for begin, end in pairwise(ends))  # the first sets things up, and is not timed
     few = replace(fixed, images=fixed.images[:_CLASSIFIED], theta=fixed.theta[:_CLASSIFIED])
-    image = classified(trial, trial.dataset, state.final, few, runtime).seconds / len(few)
+    image = classified(trial, state.final, runtime, trial.dataset, few).seconds / len(few)
+    every = -(-reported // shown)  # see run_trial
     if state.average is not None:
         reported += BN_IMAGES
     # An epoch's distortions are drawn to train on, to update batch normalisation and for the transformers' diagnostics.
-    return max(shown // recipe.batch_size, 1) * step + reported * image + 3 * shown * drawing
+    return max(shown // recipe.batch_size, 1) * step + reported * image / every + 3 * shown * drawing

@@ -112,7 +112,7 @@ def evaluate(
     asked = trial.dataset if dataset is None else _dataset(dataset, trial, run)
     fixed, precision = load_fixed(trial, asked, runtime), precision_on(runtime.device, trial.training)
     tta_angles = trial.model.tta_angles if tta_angles is None else tta_angles
-    found = predict(trained, asked, fixed, runtime, tta_angles)
+    found = predict(trained, runtime, asked, fixed, tta_angles)
     as_asked = trial.changed(dataset=asked, model=trial.model.changed(tta_angles=tta_angles))
     training_digits = trial.training.train_size or source_size(trial.source, trial.validation)[0]
     return Evaluation(
@@ -129,9 +129,9 @@ def evaluate(
 
 def predict(
     trained: Trained,
+    runtime: Runtime,
     dataset: DatasetSpec,
     fixed: FixedDataset,
-    runtime: Runtime,
     tta_angles: tuple[float, ...] | None = None,
 ) -> Predictions:
     """What a network makes of fixed images of this dataset, at the model's own `tta_angles` if none are given.
@@ -139,7 +139,7 @@ def predict(
     Raises UserError, with the checkpoint and the classifier's line, where a classifier of the user's raises inside.
     """
     try:
-        return classified(trained.trial, dataset, trained.network, fixed, runtime, tta_angles)
+        return classified(trained.trial, trained.network, runtime, dataset, fixed, tta_angles)
     except (Exception, SystemExit) as error:
         line = line_of(trained.trial.model.classifier, error)
         if not line:

@@ -34,7 +34,8 @@ _PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 class Runtime:
     """Where computing happens and where data comes from: none of it is part of a trial's identity.
 
-    `allow_imports` says that classifiers which a checkpoint names may be imported. `loaded` keeps what was read, the
+    `allow_imports` says that classifiers which a checkpoint names may be imported; `robustness`, that a trial measures
+    that of its network when it has trained. `loaded` keeps what was read, the
     fixed images that were distorted last, and the code's commit: trials that follow one another share them.
     """
 
@@ -42,6 +43,7 @@ class Runtime:
     data_root: str | None = None
     prebuilt: str | None = None
     allow_imports: bool = False
+    robustness: bool = False
     loaded: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING
 
 import torch
 
 from stn_train.data.datasets import FixedDataset
-from stn_train.data.distortion import true_poses
+from stn_train.data.distortion import Split, true_poses
 from stn_train.errors import Stopped
-from stn_train.experiment.runtime import Runtime, environment, load_trial_data
+from stn_train.experiment.runtime import Runtime, environment, load_digits_of, load_trial_data
 from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapshot
 from stn_train.models.network import ModelSize, Network, Precision, build_model, measure_model, precision_on
 from stn_train.models.transformer import SpatialTransformer
@@ -52,8 +52,8 @@ def templates_of(network: Network, data: "TrainingData", trial: TrialSpec) -> "T
 
     assert isinstance(network.transformer, SpatialTransformer)
     assert isinstance(network.transformer.localisation, EquivariantLocalisation)
-    after_training = data.batches(trial.seed, trial.training.epochs, _CONGEALED_AT_ONCE)
-    images, labels, _ = zip(*islice(after_training, _CONGEALED_TIMES), strict=True)
+    later = (data.batches(trial.seed, epoch, _CONGEALED_AT_ONCE) for epoch in count(trial.training.epochs))
+    images, labels, _ = zip(*islice(chain.from_iterable(later), _CONGEALED_TIMES), strict=True)
     return congeal(network.transformer.localisation, torch.cat(images), torch.cat(labels))
 
 
@@ -62,8 +62,9 @@ def run_trial(
 ) -> Iterator[EpochRecord]:
     """Train a trial from its checkpoint, or from the start, and write its files; yields a record after each epoch.
 
-    `after_step` is told the epochs done, a fraction, and says whether to stop: then the checkpoint is written and
-    Stopped is raised. Each epoch writes its checkpoint last, so after a kill newer records are written again;
+    Where epochs are short, only after as many as show the images that a record takes to evaluate. `after_step` is told
+    the epochs done, a fraction, and says whether to stop: then the checkpoint is written and Stopped is raised. Each
+    record is followed by its checkpoint, so after a kill newer records are written again;
     `result.json` is the trial's last file. Raises UserError where the checkpoint is another's.
     """
     recipe = trial.training
@@ -80,11 +81,12 @@ def run_trial(
     templates, transformer = None, trial.model.transformer
     if transformer and transformer.localisation == "equivariant" and transformer.is_single:
         templates = templates_of(state.network, data, trial)
+    every = -(-len(fixed.images) // len(data))  # an epoch may be shorter than it takes to evaluate
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None
     try:
-        for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates):
-            predictions = classified(trial, trial.dataset, state.final, fixed, runtime)
+        for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates, every):
+            predictions = classified(trial, state.final, runtime, trial.dataset, fixed)
             errors = int((predictions.predicted != fixed.labels).sum())
             record = EpochRecord(
                 epoch=state.epoch,
@@ -101,16 +103,16 @@ def run_trial(
     except Stopped:
         save()
         raise
-    predictions = predictions or classified(trial, trial.dataset, state.final, fixed, runtime)
+    predictions = predictions or classified(trial, state.final, runtime, trial.dataset, fixed)
     _write_results(trial, folder, runtime, state, data, training_digits, fixed, predictions)
 
 
 def classified(
     trial: TrialSpec,
-    dataset: DatasetSpec,
     network: Network,
-    fixed: FixedDataset,
     runtime: Runtime,
+    dataset: DatasetSpec,
+    fixed: FixedDataset,
     tta_angles: tuple[float, ...] | None = None,
 ) -> "Predictions":
     """What a trial's network makes of fixed images of a dataset, at the model's own `tta_angles` if none are given."""
@@ -200,6 +202,13 @@ def _write_results(
     )
     result = result_of(trial, precision, training_digits, fixed, predictions)
     folder.robustness.unlink(missing_ok=True)  # of the network before, where this trial was deleted and trained anew
+    if runtime.robustness:
+        from stn_train.evaluation.robustness import robustness_of
+
+        digits = load_digits_of(trial, "fixed", runtime)
+        split: Split = "validation" if trial.validation else "test"
+        robust = robustness_of(trial.dataset, digits, split, partial(classified, trial, state.final, runtime))
+        write_record(folder.robustness, robust.model_dump(mode="json"))
     previous_checkpoint(folder.checkpoint).unlink(missing_ok=True)
     write_record(folder.timing, timing.model_dump(mode="json"))
     write_record(folder.environment, environment(runtime))

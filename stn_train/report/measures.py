@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, Robustness
+from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, Robustness, Spread
 from stn_train.run_folder import EpochRecord, Timing, TrialResult
 from stn_train.specs import DATASETS, DatasetSpec, TrialSpec
 from stn_train.statistics import Estimate, error_over_seeds, mean_over_seeds
@@ -265,7 +264,9 @@ def measured(
 ) -> dict[str, float | None]:
     """All measures of a trial, by key; None for what it does not have. `timing`, `epochs`: as far as they are known."""
     confusion = np.array(result.confusion)
-    errors = [class_error(confusion, label) for label in range(len(confusion))]
+    shown = confusion.sum(axis=1)  # of each true class
+    wrong = shown - confusion.diagonal()
+    errors = [float(100 * wrong[label] / images) if images else None for label, images in enumerate(shown)]
     found: dict[str, float | None] = dict.fromkeys(BY_KEY)
     for key in ("error", "training_digits", "parameters", "macs", "width", "images", "digits", "clipped"):
         found[key] = getattr(result, key)
@@ -298,7 +299,7 @@ def measured(
         found[f"within_classes_{name}"] = None if within is None else 100 * within
     for among, pose in (("", alignment.pose), ("_of_a_digit", alignment.pose_of_a_digit or ())):
         for one in pose:
-            found[f"removed{among}_{one.component}"] = one.removed  # as `removed_of_a_digit_rotation`
+            found[f"removed{among}_{one.component}"] = removed(one)  # as `removed_of_a_digit_rotation`
             found[f"before{among}_{one.component}"] = one.before
             found[f"after{among}_{one.component}"] = one.after
     for curve in alignment.residual_curves or ():
@@ -313,6 +314,15 @@ def measured(
     return found
 
 
+def removed(spread: Spread) -> float | None:
+    """Percent of a spread that is removed: 100 all, 0 none, below 0 more than before; None where there was none.
+
+    Then `after` by itself tells what the transformer has added.
+    """
+    least, _ = LEAST[spread.component]
+    return 100 * (1 - spread.after / spread.before) if spread.before >= least else None
+
+
 def _late_fall(errors: Sequence[float], images: int) -> float | None:
     """The fall of the errors of so many images over the last quarter of the epochs, in percent of what they were.
 
@@ -322,13 +332,6 @@ def _late_fall(errors: Sequence[float], images: int) -> float | None:
         return None
     before, after = (images * errors[index] / 100 for index in (-1 - math.ceil(len(errors) / 4), -1))
     return 100 * (before - after) / before if before - after > 2 * math.sqrt(before) else 0.0
-
-
-def class_error(confusion: NDArray[np.integer], label: int) -> float | None:
-    """The error of a true class (row), in percent; None for a class without images."""
-    if label >= len(confusion) or not confusion[label].sum():
-        return None
-    return float(100 * (confusion[label].sum() - confusion[label, label]) / confusion[label].sum())
 
 
 def over_seeds(measure: Measure, seeds: Sequence["Trial"]) -> dict[str, float | None]:

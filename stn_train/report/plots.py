@@ -97,7 +97,7 @@ def learning_curves(title: str, split: str, curves: Mapping[str, Sequence[Sequen
     errors, losses = figure.subplots(1, 2)
     for number, (model, seeds) in enumerate(curves.items()):
         epochs = [*zip(*seeds, strict=False)]
-        done = range(1, len(epochs) + 1)
+        done = [together[0].epoch for together in epochs]
         _draw(errors, done, [[epoch.error for epoch in together] for together in epochs], model, number)
         _draw(losses, done, [[epoch.loss for epoch in together] for together in epochs], model, number)
     errors.set_ylabel(f"{split} error (%)")

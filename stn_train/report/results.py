@@ -25,10 +25,11 @@ from stn_train.evaluation.metrics import (
     Factor,
     ResidualCurve,
     Robustness,
+    TransformerWarning,
     others,
     trained_range,
+    warnings_of,
 )
-from stn_train.report.diagnostics import TransformerWarning, warnings_of
 from stn_train.report.measures import MEASURES, measured, over_seeds
 from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import ExperimentSpec, ModelSpec, TrialSpec, baseline_of, control_names
@@ -356,6 +357,8 @@ def robust(experiment: ExperimentSpec, trials: Sequence[Trial]) -> Robust | None
             row = {"dataset": dataset, "model": model, "factor": factor, "trained": trained_range(own, factor)}
             curves.append({**row, "levels": tuple(points[0].level for points in levels), "errors": errors})
 
+        if len(experiment.datasets) < 2:
+            continue
         # Tested on the run's other datasets; a record of another dataset of the same name says nothing of this one.
         meant = others(own, experiment.datasets)
         by_name: dict[str, list[float]] = {own.name: [trial.row["error"] for trial, _ in seeds]}
@@ -363,6 +366,5 @@ def robust(experiment: ExperimentSpec, trials: Sequence[Trial]) -> Robust | None
             by_name.setdefault(other.dataset.name, []).append(100 * other.errors / other.images)
         of_all = {name: sum(each) / len(each) for name, each in by_name.items() if len(each) == len(seeds)}
         mean_errors = {name: of_all.get(name) for name in (each.name for each in experiment.datasets)}
-        if len(experiment.datasets) > 1:
-            crossed.append({"trained_on": dataset, "model": model, "errors": mean_errors})
+        crossed.append({"trained_on": dataset, "model": model, "errors": mean_errors})
     return Robust(images, pd.DataFrame(curves), pd.DataFrame(crossed)) if cells else None

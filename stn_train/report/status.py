@@ -38,7 +38,8 @@ def status(folder: RunFolder) -> list[TrialStatus]:
         if files.result.exists():
             found.append(TrialStatus(trial.key, "done", epochs, epochs, files.load(TrialResult, files.result).error))
             continue
-        epoch = len(files.load_metrics())
+        records = files.load_metrics()
+        epoch = records[-1].epoch if records else 0
         if is_locked(files.path):
             found.append(TrialStatus(trial.key, "running", epoch, epochs))
         elif files.failure.exists():

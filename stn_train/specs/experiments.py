@@ -74,7 +74,8 @@ class TrainingSpec(Spec):
         None,
         ge=100,
         le=60_000,
-        description="how many of the training digits are used, each shown more often for it; all of them if not given",
+        description="how many of the training digits are used; all of them if not given. An epoch is that much "
+        "shorter; epoch_multiplier makes up for it",
     )
 
 
@@ -183,6 +184,10 @@ class ExperimentSpec(Spec):
         "`{fcn: 5}`; `other` is every classifier that is not ours",
     )
     seeds: Seeds = Field((0,), description="one training for each; they decide weights, order and distortions")
+    robustness: bool = Field(
+        False,
+        description="ask each trained network about all angles, scales and places, as `stn-train robustness` does",
+    )
     validation: bool = Field(False, description="hold out a sixth of the training digits and report on them: to tune")
 
     @model_validator(mode="before")

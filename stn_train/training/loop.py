@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -73,13 +73,14 @@ def train(
     device: torch.device,
     after_step: Callable[[float], bool] = lambda epochs: False,
     templates: "Templates | None" = None,
+    every: int = 1,
 ) -> Iterator[float]:
-    """Train from `state` to the recipe's last epoch; yields each epoch's mean loss, when `state` can be saved.
+    """Train from `state` to the recipe's last epoch; yields when it can be evaluated and saved: after `every` so many.
 
-    That is the classifier's. Everything random is drawn from seed, epoch and step, so that a training that was taken up
-    again ends with the same weights. `after_step` is told the epochs done, a fraction; where it asks to stop, raises
-    Stopped, with `state` ready to be saved. With `templates`, an equivariant localisation network learns from them.
-    Raises TrialError where the loss or a weight is not finite, before such a state is saved.
+    Yields the classifier's mean loss since the last time. Everything random is drawn from seed, epoch and step, so that
+    a training that was taken up again ends with the same weights. `after_step` is told the epochs done, a fraction;
+    where it asks to stop, raises Stopped, with `state` ready to be saved. With `templates`, an equivariant localisation
+    network learns from them. Raises TrialError where the loss or a weight is not finite, before it could be saved.
     """
     if templates is not None:  # its localisation network does not learn from the classifier: nothing to wait for
         recipe = recipe.changed(classifier_delay=0.0)
@@ -88,9 +89,10 @@ def train(
     while state.epoch < recipe.epochs:
         began = time.perf_counter()
         state.network.train()
+        earlier = steps * (state.epoch % every)  # steps of the epochs since it was evaluated
         batches = data.batches(seed, state.epoch, recipe.batch_size)
-        for images, labels, poses in islice(batches, len(state.step_losses), None):
-            step = state.epoch * steps + len(state.step_losses)
+        for images, labels, poses in islice(batches, len(state.step_losses) - earlier, None):
+            step = state.epoch * steps + len(state.step_losses) - earlier
             torch.manual_seed(seed * _SEED_STRIDE + step)  # of what is random in a forward pass, such as dropout
             set_lr(state.optimizer, recipe, step / (recipe.epochs * steps))
             with mixed:
@@ -109,37 +111,44 @@ def train(
             if state.average is not None:
                 state.average.update_parameters(state.network)
             state.step_losses.append(loss.detach())
-            stop = after_step(state.epoch + len(state.step_losses) / steps)
-            if stop or len(state.step_losses) % _CHECK_EVERY == 0 or len(state.step_losses) == steps:
-                _check_finite(state, recipe)
+            stop = after_step((step + 1) / steps)
+            if stop or len(state.step_losses) % _CHECK_EVERY == 0 or (step + 1) % steps == 0:
+                _check_finite(state, recipe, step, steps)
             if stop:
                 state.seconds += time.perf_counter() - began
                 raise Stopped
-        torch.manual_seed(seed * _SEED_STRIDE + (state.epoch + 1) * steps)
-        if state.average is not None:
-            few = islice(data.batches(seed, state.epoch, recipe.batch_size), -(-BN_IMAGES // recipe.batch_size))
-            with mixed:
-                update_batch_norm(state.final, few)
-        epoch_loss = float(torch.stack(state.step_losses).mean())
-        state.step_losses.clear()
         state.epoch += 1
+        if state.epoch % every and state.epoch < recipe.epochs:
+            state.seconds += time.perf_counter() - began
+            continue
+        torch.manual_seed(seed * _SEED_STRIDE + state.epoch * steps)
+        if state.average is not None:
+            epochs = reversed(range(state.epoch))
+            latest = chain.from_iterable(data.batches(seed, epoch, recipe.batch_size) for epoch in epochs)
+            with mixed:
+                update_batch_norm(state.final, islice(latest, -(-BN_IMAGES // recipe.batch_size)))
+        loss_since = float(torch.stack(state.step_losses).mean())
+        state.step_losses.clear()
         state.seconds += time.perf_counter() - began
-        yield epoch_loss
+        yield loss_since
 
 
-def _check_finite(state: TrainingState, recipe: TrainingSpec) -> None:
-    """Raise TrialError where a recent loss is not finite, or a weight: of the last step's gradient only they tell."""
+def _check_finite(state: TrainingState, recipe: TrainingSpec, step: int, steps: int) -> None:
+    """Raise TrialError where a recent loss is not finite, or a weight: of the last step's gradient only they tell.
+
+    step: the number of the last one, from 0 on; of an epoch there are so many `steps`.
+    """
     recent = torch.isfinite(torch.stack(state.step_losses[-_CHECK_EVERY:]))
-    step = len(state.step_losses)
     if not recent.all():
-        what, step = "the loss is", step - len(recent) + int(recent.int().argmin()) + 1
+        what, step = "the loss is", step + 1 - len(recent) + int(recent.int().argmin())
     elif not all(bool(torch.isfinite(parameter).all()) for parameter in state.network.parameters()):
         what = "the weights are"
     else:
         return
     transforms = any(group["localising"] for group in state.optimizer.param_groups)
     raise TrialError(
-        f"{what} not finite at step {step} of epoch {state.epoch + 1}; {divergence_advice(recipe, transforms)}"
+        f"{what} not finite at step {step % steps + 1} of epoch {step // steps + 1}; "
+        f"{divergence_advice(recipe, transforms)}"
     )
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from stn_train.config import shipped
 from stn_train.evaluation.metrics import AlignmentMetrics
+from stn_train.report.measures import removed
 from stn_train.report.snapshots import KINDS
 from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import trials_of
@@ -352,7 +353,7 @@ def test_controls_are_trained_and_told_apart(stn):
     for trial in (frozen, told):
         files = folder.trial(trial)
         alignment = files.load(AlignmentMetrics, files.alignment)
-        scores[trial.model.name] = [spread.removed for spread in alignment.pose if spread.component == "rotation"]
+        scores[trial.model.name] = [removed(spread) for spread in alignment.pose if spread.component == "rotation"]
     assert scores == {"st_cnn-identity": [pytest.approx(0, abs=1e-3)], "st_cnn-oracle": [pytest.approx(100, abs=1e-3)]}
     for trial in (taught, told):
         again, *_ = json.loads(stn("eval", f"controlled/trials/{trial.key}", "--json").out)["checkpoints"]

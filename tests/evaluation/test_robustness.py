@@ -7,13 +7,20 @@ import torch
 from stn_train.data.datasets import FixedDataset
 from stn_train.data.distortion import Distortion, sample_distortion
 from stn_train.data.sources import Digits, load_digits
+from stn_train.evaluation.classify import Predictions
 from stn_train.evaluation.metrics import LEVELS, held, trained_range
-from stn_train.experiment.robustness import at_every_angle
+from stn_train.evaluation.robustness import robustness_of
 from stn_train.models.network import build_model
 from stn_train.specs import DATASETS, DatasetSpec, ModelSpec
 
 _, TEST = load_digits("digits")
 FEW = TEST.subset(torch.arange(50))
+
+
+def predictions(fixed: FixedDataset, wrong: torch.Tensor) -> Predictions:
+    """Of a network that gets just these images wrong."""
+    predicted = torch.where(wrong, (fixed.labels + 1) % 10, fixed.labels)
+    return Predictions(torch.zeros(len(wrong), 10), predicted, (), 0.0)
 
 
 def drawn(spec: DatasetSpec) -> Distortion:
@@ -62,17 +69,18 @@ def test_every_level_is_a_dataset_and_what_is_held_is_the_range(name, factor):
 def test_of_a_network_that_errs_at_some_angles_these_are_found_and_each_image_counts_once():
     """It errs on images 3 and 5 at 45 degrees and on 5 at 60, and reads the angle off how each was distorted."""
 
-    def wrong(dataset: DatasetSpec, fixed: FixedDataset) -> torch.Tensor:
+    def predict(dataset: DatasetSpec, fixed: FixedDataset) -> Predictions:
         degrees = torch.rad2deg(torch.atan2(fixed.theta[:, 1], fixed.theta[:, 0]))
         number = torch.arange(len(fixed))
         at_45, at_60 = ((degrees - angle).abs() < 0.01 for angle in (45, 60))
-        return ((number == 3) & at_45) | ((number == 5) & (at_45 | at_60))
+        return predictions(fixed, ((number == 3) & at_45) | ((number == 5) & (at_45 | at_60)))
 
-    points, somewhere = at_every_angle(DatasetSpec.model_validate("rts"), FEW, "test", wrong)
+    found = robustness_of(DatasetSpec.model_validate("rts"), FEW, "test", predict)
+    points = [point for point in found.points if point.factor == "rotation"]
     assert {point.level: point.errors for point in points if point.errors} == {45: 2, 60: 1}
-    assert somewhere == 2
+    assert found.wrong_at_some_angle == 2
     assert len(points) == 24
-    assert all(point.images == len(FEW) * FEW.repeats for point in points)
+    assert all(point.images == len(FEW) for point in points)
 
 
 @pytest.mark.parametrize("localisation", ["equivariant", "conv"])
@@ -88,16 +96,17 @@ def test_what_an_untrained_equivariant_network_predicts_is_the_same_at_every_ang
     network = build_model(spec, (44, 44), 60_000).eval()
     first: list[torch.Tensor] = []
 
-    def differs(dataset: DatasetSpec, fixed: FixedDataset) -> torch.Tensor:
+    def predict(dataset: DatasetSpec, fixed: FixedDataset) -> Predictions:
         logits = network(fixed.images.float() / 255)
         first.append(logits)
         even = (logits - first[0].mean(dim=0)) / first[0].std(dim=0)  # else it predicts one class of all
-        return even.argmax(dim=1) != ((first[0] - first[0].mean(dim=0)) / first[0].std(dim=0)).argmax(dim=1)
+        at_first = ((first[0] - first[0].mean(dim=0)) / first[0].std(dim=0)).argmax(dim=1)
+        return predictions(fixed, (even.argmax(dim=1) != at_first)[: len(fixed.labels)])
 
     dataset = DatasetSpec.model_validate({"name": "wide", "canvas": 44})
     digits = Digits(FEW.images, FEW.labels)
-    points, _ = at_every_angle(dataset, digits, "test", differs)
-    differ = torch.tensor([point.errors / point.images for point in points])
+    points = robustness_of(dataset, digits, "test", predict).points
+    differ = torch.tensor([point.errors / point.images for point in points if point.factor == "rotation"])
     if localisation == "equivariant":
         assert differ[::6].tolist() == [0, 0, 0, 0]
         assert differ.mean() < 0.3

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.evaluation.diagnostics import diagnose
+from stn_train.evaluation.metrics import warnings_of
 from stn_train.models.network import Network, build_model
 from stn_train.models.transformer import SpatialTransformer
-from stn_train.report.diagnostics import warnings_of
 from stn_train.run_folder import EpochRecord
 from stn_train.specs import RECIPES, ModelSpec, TrainingSpec
 

@@ -139,5 +139,5 @@ def compared(folder: RunFolder, part: str = "all") -> dict[str, dict[str, Any]]:
 def train(folder: RunFolder, trial: TrialSpec, epochs: int) -> None:
     """The learning curve of a trial that has come so far."""
     files = folder.trial(trial)
-    records = [EpochRecord(epoch=epoch, loss=1 / (epoch + 1), error=5.0, lr=0.1) for epoch in range(epochs)]
+    records = [EpochRecord(epoch=epoch, loss=1 / epoch, error=5.0, lr=0.1) for epoch in range(1, epochs + 1)]
     storage.write(files.metrics, "".join(f"{record.model_dump_json()}\n" for record in records), storage.LINES)

@@ -119,7 +119,7 @@ def test_balanced_accuracy_counts_each_class_alike_and_leaves_out_those_without_
 def test_training_and_help_import_no_pandas_and_no_matplotlib() -> None:
     code = (
         "import sys, stn_train.cli, stn_train.cli.run, stn_train.cli.progress, stn_train.experiment.run\n"
-        "from stn_train.report.diagnostics import warnings_of\n"
+        "from stn_train.evaluation.metrics import warnings_of\n"
         "sys.exit(bool({'pandas', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,10 @@ def run(
     seed: int = 3,
     after_step: Callable[[float], bool] = lambda epochs: False,
     losses: list[float] | None = None,
+    every: int = 1,
 ) -> TrainingState:
-    """The state at the end; each epoch's loss is put into `losses`."""
-    for loss in train(state, data, recipe, seed, CPU, after_step):
+    """The state at the end; the losses that it tells are put into `losses`."""
+    for loss in train(state, data, recipe, seed, CPU, after_step, every=every):
         if losses is not None:
             losses.append(loss)
     return state
@@ -155,19 +156,33 @@ def resumed(state: TrainingState, recipe: TrainingSpec, path: Path) -> TrainingS
     return fresh
 
 
-@pytest.mark.parametrize("keys", [OURS, MUON, PAPER], ids=["default", "muon", "paper"])
+@pytest.mark.parametrize(
+    ("keys", "every"),
+    [(OURS, 1), (MUON, 1), (PAPER, 1), (OURS, 2), (OURS, 3)],
+    ids=["default", "muon", "paper", "evaluated every 2", "evaluated at the end"],
+)
 @pytest.mark.parametrize("steps", range(1, 2 * STEPS + 1))
-def test_stopped_after_any_step_and_resumed_a_training_ends_the_same_to_the_last_bit(data, tmp_path, keys, steps):
+def test_stopped_after_any_step_and_resumed_a_training_ends_the_same_to_the_last_bit(
+    data, tmp_path, keys, every, steps
+):
     recipe, losses, wanted = recipe_of(**keys), [], []
-    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe, losses=wanted)
+    undisturbed = run(TrainingState.start(small_network(), recipe), data, recipe, losses=wanted, every=every)
     state = TrainingState.start(small_network(), recipe)
     with pytest.raises(Stopped):
-        run(state, data, recipe, after_step=stop_after(steps), losses=losses)
-    assert state.epoch * STEPS + len(state.step_losses) == steps
+        run(state, data, recipe, after_step=stop_after(steps), losses=losses, every=every)
+    assert state.epoch == (steps - 1) // STEPS
     state = resumed(state, recipe, tmp_path / "checkpoint.pt")
     torch.manual_seed(123)
-    assert same(everything_in(run(state, data, recipe, losses=losses)), everything_in(undisturbed))
+    assert same(everything_in(run(state, data, recipe, losses=losses, every=every)), everything_in(undisturbed))
     assert losses == wanted
+
+
+def test_how_often_it_is_evaluated_changes_no_weight_and_the_loss_is_the_mean_since(data):
+    recipe, each, both = recipe_of(**OURS), [], []
+    often = run(TrainingState.start(small_network(), recipe), data, recipe, losses=each)
+    once = run(TrainingState.start(small_network(), recipe), data, recipe, losses=both, every=2)
+    assert same(everything_in(once), everything_in(often))
+    assert both == pytest.approx([sum(each) / 2])
 
 
 def test_stopped_after_every_step_a_training_ends_the_same_to_the_last_bit(data, tmp_path):
@@ -300,14 +315,17 @@ def test_the_average_follows_every_step(data):
     assert not all(map(torch.equal, weights(state.final), weights(state.network)))
 
 
-@pytest.mark.parametrize(("images", "batches"), [(4096, 6), (40, 3)])
-def test_the_averages_normalisation_is_that_of_the_first_images_of_the_epoch(data, monkeypatch, images, batches):
+@pytest.mark.parametrize(("images", "batches"), [(4096, 12), (40, 3)])
+def test_the_averages_normalisation_is_that_of_the_latest_epochs_first_images_and_of_those_before(
+    data, monkeypatch, images, batches
+):
     monkeypatch.setattr(loop, "BN_IMAGES", images)
     recipe = recipe_of(**OURS)
     state = run(TrainingState.start(small_network(), recipe), data, recipe)
     classifier = state.final.classifier
     with torch.no_grad():
-        seen = [classifier[0](state.final.front(images)) for images, *_ in islice(data.batches(3, 1, SIZE), batches)]
+        latest = islice(chain(data.batches(3, 1, SIZE), data.batches(3, 0, SIZE)), batches)
+        seen = [classifier[0](state.final.front(images)) for images, *_ in latest]
     mean = torch.stack([features.mean(dim=(0, 2, 3)) for features in seen]).mean(0)
     variance = torch.stack([features.var(dim=(0, 2, 3)) for features in seen]).mean(0)
     assert torch.allclose(classifier[1].running_mean, mean, rtol=1e-4, atol=1e-5)
