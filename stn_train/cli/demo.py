@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stn_train.experiment.runtime import Runtime
     from stn_train.report.demo import Shown
     from stn_train.run_folder import RunFolder
+    from stn_train.specs import ExperimentSpec
 
 
 def demo(
@@ -50,7 +51,7 @@ def demo(
     folder = RunFolder(run)
     experiment = folder.load_experiment()
     runtime = open_runtime("cpu", None, data_root or experiment.data_root, allow_imports=allow_imports)
-    shown = _trained(folder, only, runtime)
+    shown = _trained(folder, experiment, only, runtime)
     page = demo_page(shown, load_digits_of(shown[0].trial, "fixed", runtime), f"Move the digit: {experiment.name}")
     path = output or folder.demo
     write(path, page)
@@ -61,25 +62,22 @@ def demo(
         webbrowser.open(path.resolve().as_uri())
 
 
-def _trained(folder: "RunFolder", only: str, runtime: "Runtime") -> "list[Shown]":
+def _trained(folder: "RunFolder", experiment: "ExperimentSpec", only: str, runtime: "Runtime") -> "list[Shown]":
     """The models that match, of the first dataset that has any: the first seed of each that has a checkpoint.
 
     Raises UserError where none has.
     """
     from stn_train.experiment.load import load_trained
     from stn_train.report.demo import Shown
-    from stn_train.specs import trials_of
+    from stn_train.specs import CLASSIFIERS, trials_of
 
-    experiment = folder.load_experiment()
     trials = [trial for trial in trials_of(experiment, only) if folder.trial(trial).checkpoint.exists()]
     if not trials:
         raise UserError(f"{folder.path} has no checkpoint of {only}: train first, or name others by --only")
     first = {trial.model.name: trial for trial in reversed(trials) if trial.dataset == trials[0].dataset}
-    return [
-        Shown(
-            trial,
-            load_trained(folder.trial(trial).checkpoint, runtime).network,
-            folder.trial(trial).load_gallery(["training"]).get("training"),
-        )
-        for trial in reversed(first.values())
-    ]
+    shown = []
+    for trial in reversed(first.values()):
+        files, may_be_read = folder.trial(trial), trial.model.classifier in CLASSIFIERS or runtime.allow_imports
+        network = load_trained(files.checkpoint, runtime).network if may_be_read else None
+        shown.append(Shown(trial, network, files.load_gallery(["training"]).get("training")))
+    return shown

@@ -31,7 +31,7 @@ from stn_train.models.network import Network
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer, ThetaHead
 from stn_train.report.page import environment
 from stn_train.report.plots import OUTLINES
-from stn_train.specs import DIGIT, TrialSpec, baseline_of
+from stn_train.specs import DIGIT, DatasetSpec, TrialSpec, baseline_of
 
 Layer = dict[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
@@ -47,10 +47,13 @@ _FRAMES = 16
 
 @dataclass(frozen=True)
 class Shown:
-    """A trained network as the page shows it; `training`: the arrays of its training's pictures (see run_folder)."""
+    """A trained network as the page shows it, none where the user's code that it has may not be run.
+
+    `training`: the arrays of its training's pictures (see run_folder).
+    """
 
     trial: TrialSpec
-    network: Network
+    network: Network | None
     training: Arrays | None = None
 
 
@@ -173,26 +176,41 @@ def demo_page(shown: Sequence[Shown], digits: Digits, title: str) -> str:
     left_out: dict[str, str] = {}
     room = MOST_BYTES
     for each in _pair_first(shown):
-        name = each.trial.model.name
-        needs = sum(values.numel() for values in each.network.parameters()) * 4 * 4 // 3  # float32 in base64
         try:
+            model = _model(each, fixed)
+            needs = len(_json(model))
             if len(models) >= 2 and needs > room:
                 raise LeftOutError("it would make this page too large")
-            models.append(_model(each, fixed))
-            room -= needs
         except LeftOutError as error:
-            left_out[name] = str(error)
+            left_out[each.trial.model.name] = str(error)
+            continue
+        models.append(model)
+        room -= needs
     if not models:
         raise UserError("; ".join(f"the demo cannot show {name}: {why}" for name, why in left_out.items()))
+    watched = {each.trial.model.name: _frames(each.training) for each in shown if each.training is not None}
+    name, training = next(iter(watched.items()), (None, None))
     data = {
         "models": models,
         "dataset": dataset.model_dump(mode="json") | {"classes": dataset.classes, "channels": dataset.channels},
         "digits": _few(digits),
         "digit_size": DIGIT,
         "outlines": OUTLINES,
-        "trainings": {each.trial.model.name: _frames(each.training) for each in shown if each.training is not None},
+        "training": training,
     }
-    return _filled_in(title, data, left_out, shown[0].trial)
+    made = environment()
+    page = made.get_template("demo.html.j2").render(
+        title=title,
+        css=_source(made, "demo.css"),
+        scripts=[_source(made, name) for name in ("network.js", "demo_image.js", "demo_view.js", "demo.js")],
+        data=Markup(_json(data)),
+        spec=dataset,
+        names=[model["name"] for model in models],
+        windows=any(model["front"] for model in models),
+        left_out=left_out,
+        drawn=name,
+    )
+    return made.get_template("page.html.j2").render(title=title, body=Markup(page))
 
 
 def _pair_first(shown: Sequence[Shown]) -> list[Shown]:
@@ -206,6 +224,8 @@ def _pair_first(shown: Sequence[Shown]) -> list[Shown]:
 def _model(shown: Shown, fixed: FixedDataset) -> Layer:
     """A network as `answer` in network.js takes it, and where its transformers usually put digits."""
     network, model = shown.network, shown.trial.model
+    if network is None:
+        raise LeftOutError("its classifier is your own, whose code is run only with --allow-imports")
     front = [] if network.transformer is None else layers_of(network.transformer)
     return {
         "name": model.name,
@@ -215,19 +235,19 @@ def _model(shown: Shown, fixed: FixedDataset) -> Layer:
         "tta_angles": model.tta_angles,
         "transforms": model.transformer is not None,
         "given": model.pose == "oracle",
-        "usual": _usual_poses(shown, fixed) if front else [],
+        "usual": _usual_poses(network, shown.trial.dataset, fixed),
     }
 
 
 @torch.no_grad()
-def _usual_poses(shown: Shown, fixed: FixedDataset) -> list[list[float] | None]:
+def _usual_poses(network: Network, dataset: DatasetSpec, fixed: FixedDataset) -> list[list[float] | None]:
     """How digits usually lie in what each transformer at the input puts out: rotation, scale, aspect, shear, x and y.
 
     Rotation in degrees, and x and y in pixels, of an output whose frame is as large as the digits'; as `partsOf` in
     demo.js takes a pose apart, and their means over the images. None where they have no mean.
     """
-    transformer, dataset = shown.network.transformer, shown.trial.dataset
-    if dataset.channels > 1 or transformer is None or shown.trial.model.pose == "oracle":
+    transformer = network.transformer
+    if dataset.channels > 1 or transformer is None or network.pose == "oracle":
         return []
     with recorded_warps(transformer) as warps:
         transformer(fixed.images.float() / 255)
@@ -281,21 +301,9 @@ def _plain(value: Any) -> Any:
     return {kind: base64.b64encode(array.astype(np.dtype(kind).newbyteorder("<")).tobytes()).decode()}
 
 
-def _filled_in(title: str, data: Layer, left_out: Mapping[str, str], trial: TrialSpec) -> str:
-    """The page as one file: style, scripts and data within it."""
-    made = environment()
-    page = made.get_template("demo.html.j2").render(
-        title=title,
-        css=_source(made, "demo.css"),
-        scripts=[_source(made, name) for name in ("network.js", "demo_image.js", "demo_view.js", "demo.js")],
-        data=Markup(json.dumps(data, default=_plain).replace("<", "\\u003c")),
-        spec=trial.dataset,
-        names=[model["name"] for model in data["models"]],
-        windows=any(model["front"] for model in data["models"]),
-        left_out=left_out,
-        drawn=next(iter(data["trainings"]), None),
-    )
-    return made.get_template("page.html.j2").render(title=title, body=Markup(page))
+def _json(data: Layer) -> str:
+    """Data as JSON that can stand within a page."""
+    return json.dumps(data, default=_plain).replace("<", "\\u003c")
 
 
 def _source(made: Environment, name: str) -> Markup:

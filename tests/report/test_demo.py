@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -352,6 +353,13 @@ def test_a_layer_that_is_not_ours_is_told_in_a_sentence(real_digits):
     assert "GELU" in page
     with pytest.raises(UserError, match=r"mine.*GELU"):
         demo_page([mine], few(real_digits), "demo")
+
+
+def test_code_of_the_users_that_may_not_be_run_is_told(real_digits):
+    ours, mine = (untrained("rts", {"name": name, "base": "fcn"}) for name in ("ours", "mine"))
+    page = demo_page([ours, replace(mine, network=None)], few(real_digits), "demo")
+    assert models_of(page) == ["ours"]
+    assert re.search("mine is not here.*--allow-imports", page)
 
 
 def test_the_pair_comes_first_and_others_while_there_is_room(real_digits, monkeypatch):

@@ -351,7 +351,7 @@ function layTries() {
 
 /** The digits that a training was watched with, epoch by epoch: of the model whose window is looked at. */
 function layTraining() {
-  const training = Object.values(DATA.trainings)[0];
+  const { training } = DATA;
   if (!training) return;
   const { height, width, output_height: tall, output_width: wide } = training, count = training.label.length;
   const part = (array, index, size, h, w) => ({ channels: size / (h * w), height: h, width: w, data: array.subarray(index * size, (index + 1) * size) });
