@@ -66,7 +66,11 @@ def main(run: Path, output: Path = Path("docs/demo.gif")) -> None:
         subprocess.run(command, check=True)
         driver.get(page.as_uri())
         shown, durations = zip(*pictures(driver), strict=True)
-    palette = shown[len(shown) // 2].quantize(COLOURS)
+    few = shown[:: len(shown) // 8]  # of which the colours are taken
+    sheet = Image.new("RGB", (few[0].width, few[0].height * len(few)))
+    for number, picture in enumerate(few):
+        sheet.paste(picture, (0, number * picture.height))
+    palette = sheet.quantize(COLOURS)
     first, *others = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in shown)
     first.save(output, save_all=True, append_images=others, duration=list(durations), loop=0, optimize=True)
     print(f"{output}: {len(shown)} pictures, {output.stat().st_size:,} bytes")

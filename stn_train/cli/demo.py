@@ -52,9 +52,8 @@ def demo(
     experiment = folder.load_experiment()
     runtime = open_runtime("cpu", None, data_root or experiment.data_root, allow_imports=allow_imports)
     shown = _trained(folder, experiment, only, runtime)
-    page = demo_page(shown, load_digits_of(shown[0].trial, "fixed", runtime), f"Move the digit: {experiment.name}")
     path = output or folder.demo
-    write(path, page)
+    write(path, demo_page(shown, load_digits_of(shown[0].trial, "fixed", runtime)))
     if output is None and folder.finished(experiment):
         report_run(folder, experiment)  # which links it
     typer.echo(f"wrote {path}")

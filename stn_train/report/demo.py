@@ -38,7 +38,8 @@ Arrays = Mapping[str, NDArray[Any]]
 
 MOST_BYTES = 4_500_000
 """Of a page's networks, in base64; the first model with a transformer and its baseline are there whatever they need."""
-_OF_EACH_CLASS = 8
+_TITLE = "Move the digit"
+_OF_EACH_CLASS = 6
 _LOOKED_AT = 500
 """How many digits tell where a transformer usually puts them."""
 _FRAMES = 16
@@ -164,7 +165,7 @@ def _family(family: Family) -> Layer:
 # --- what the page shows ----------------------------------------------------------------------------------------------
 
 
-def demo_page(shown: Sequence[Shown], digits: Digits, title: str) -> str:
+def demo_page(shown: Sequence[Shown], digits: Digits) -> str:
     """The page of some models of one dataset, with a few of these digits.
 
     The first model with a transformer and its baseline come first; others follow as far as there is room. What is left
@@ -200,17 +201,17 @@ def demo_page(shown: Sequence[Shown], digits: Digits, title: str) -> str:
     }
     made = environment()
     page = made.get_template("demo.html.j2").render(
-        title=title,
+        title=_TITLE,
         css=_source(made, "demo.css"),
         scripts=[_source(made, name) for name in ("network.js", "demo_image.js", "demo_view.js", "demo.js")],
         data=Markup(_json(data)),
-        spec=dataset,
+        trial=shown[0].trial,
         names=[model["name"] for model in models],
         windows=any(model["front"] for model in models),
         left_out=left_out,
         drawn=name,
     )
-    return made.get_template("page.html.j2").render(title=title, body=Markup(page))
+    return made.get_template("page.html.j2").render(title=_TITLE, body=Markup(page))
 
 
 def _pair_first(shown: Sequence[Shown]) -> list[Shown]:

@@ -93,7 +93,7 @@ def few(digits: tuple[Digits, Digits]) -> Digits:
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_page_computes_logits_and_theta_as_torch_does(browser, tmp_path, real_digits, name):
     shown = untrained(*(CELLS | PRESETS)[name])
-    (tmp_path / "demo.html").write_text(demo_page([shown], few(real_digits), "demo"))
+    (tmp_path / "demo.html").write_text(demo_page([shown], few(real_digits)))
     browser.get((tmp_path / "demo.html").as_uri())
     images = make_fixed_dataset(shown.trial.dataset, few(real_digits), "test")[0].images
     with torch.no_grad(), recorded_warps(shown.network) as warps:
@@ -128,7 +128,7 @@ def page_path(tmp_path_factory, real_digits) -> Path:
     """The page of a classifier without a transformer and of one behind two side by side."""
     models = ({"name": "plain", "base": "fcn"}, {"name": "seeing", "base": "st_fcn"})
     path = tmp_path_factory.mktemp("demo") / "demo.html"
-    path.write_text(demo_page([untrained("rts", model) for model in models], few(real_digits), "demo"))
+    path.write_text(demo_page([untrained("rts", model) for model in models], few(real_digits)))
     return path
 
 
@@ -257,7 +257,7 @@ def test_a_window_that_is_set_by_hand_is_as_near_as_its_family_allows(browser, t
     families = get_args(Family)
     models = ({"name": name, "base": "st_fcn" if name == "affine" else f"st_fcn_{name}"} for name in families)
     path = tmp_path / "demo.html"
-    path.write_text(demo_page([untrained("rts", model, 60_000) for model in models], few(real_digits), "demo"))
+    path.write_text(demo_page([untrained("rts", model, 60_000) for model in models], few(real_digits)))
     browser.get(path.as_uri())
     found = settled(
         browser,
@@ -295,7 +295,7 @@ def test_the_dial_tells_of_each_angle_who_is_right(page):
 
 
 def test_it_is_usable_by_keyboard_and_screen_reader(page):
-    assert [each.accessible_name for each in page.find_elements("css selector", "main h1")] == ["demo"]
+    assert [each.accessible_name for each in page.find_elements("css selector", "main h1")] == ["Move the digit"]
     touched = page.find_elements(
         "css selector", "main :is(button, input, select, summary, [tabindex], [role]:not([role=status]))"
     )
@@ -347,17 +347,17 @@ def models_of(page: str) -> list[str]:
 def test_a_layer_that_is_not_ours_is_told_in_a_sentence(real_digits):
     ours, mine = (untrained("rts", {"name": name, "base": "fcn"}) for name in ("ours", "mine"))
     mine.network.classifier[2] = nn.GELU()
-    page = demo_page([mine, ours], few(real_digits), "demo")
+    page = demo_page([mine, ours], few(real_digits))
     assert models_of(page) == ["ours"]
     assert "mine is not here" in page
     assert "GELU" in page
     with pytest.raises(UserError, match=r"mine.*GELU"):
-        demo_page([mine], few(real_digits), "demo")
+        demo_page([mine], few(real_digits))
 
 
 def test_code_of_the_users_that_may_not_be_run_is_told(real_digits):
     ours, mine = (untrained("rts", {"name": name, "base": "fcn"}) for name in ("ours", "mine"))
-    page = demo_page([ours, replace(mine, network=None)], few(real_digits), "demo")
+    page = demo_page([ours, replace(mine, network=None)], few(real_digits))
     assert models_of(page) == ["ours"]
     assert re.search("mine is not here.*--allow-imports", page)
 
@@ -365,8 +365,8 @@ def test_code_of_the_users_that_may_not_be_run_is_told(real_digits):
 def test_the_pair_comes_first_and_others_while_there_is_room(real_digits, monkeypatch):
     names = {"other": "cnn", "seeing": "st_fcn", "plain": "fcn"}
     shown = [untrained("rts", {"name": name, "base": base}) for name, base in names.items()]
-    assert models_of(demo_page(shown, few(real_digits), "demo")) == ["plain", "seeing", "other"]
+    assert models_of(demo_page(shown, few(real_digits))) == ["plain", "seeing", "other"]
     monkeypatch.setattr("stn_train.report.demo.MOST_BYTES", 10_000)
-    small = demo_page(shown, few(real_digits), "demo")
+    small = demo_page(shown, few(real_digits))
     assert models_of(small) == ["plain", "seeing"]
     assert "other is not here" in small
