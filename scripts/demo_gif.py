@@ -17,7 +17,7 @@ from PIL import Image
 from selenium import webdriver
 
 SIZE = 1200, 1000
-COLOURS = 48
+COLOURS = 160
 WIDTH = 760
 """Of the recording, in pixels."""
 FRAME, LAST = 80, 1500
@@ -70,7 +70,7 @@ def main(run: Path, output: Path = Path("docs/demo.gif")) -> None:
     sheet = Image.new("RGB", (few[0].width, few[0].height * len(few)))
     for number, picture in enumerate(few):
         sheet.paste(picture, (0, number * picture.height))
-    palette = sheet.quantize(COLOURS)
+    palette = sheet.quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
     first, *others = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in shown)
     first.save(output, save_all=True, append_images=others, duration=list(durations), loop=0, optimize=True)
     print(f"{output}: {len(shown)} pictures, {output.stat().st_size:,} bytes")
