@@ -106,7 +106,7 @@ def _kind(module: nn.Module) -> str:
     elif isinstance(module, SpatialTransformer):
         plain = module.sampler is bilinear_sampler
     if type(module) not in _KINDS or not plain or isinstance(getattr(module, "padding", None), str):
-        raise LeftOutError(f"it has a layer that this page cannot compute: {module}")
+        raise LeftOutError(f"it has a layer that this page cannot compute: {type(module).__name__}")
     return _KINDS[type(module)]
 
 
@@ -193,9 +193,10 @@ def demo_page(shown: Sequence[Shown], digits: Digits) -> str:
     name, training = next(iter(watched.items()), (None, None))
     data = {
         "models": models,
-        "dataset": dataset.model_dump(mode="json") | {"classes": dataset.classes, "channels": dataset.channels},
+        "dataset": dataset.model_dump(mode="json"),
+        "frame": (digits.images[0].numel() // (DIGIT * DIGIT), DIGIT, DIGIT),
+        "names": [str(label) for label in range(dataset.classes)],
         "digits": _few(digits),
-        "digit_size": DIGIT,
         "outlines": OUTLINES,
         "training": training,
     }

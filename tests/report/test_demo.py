@@ -102,10 +102,10 @@ def test_page_computes_logits_and_theta_as_torch_does(browser, tmp_path, real_di
     found = browser.execute_script(
         """
         const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));
-        const size = DATASET.channels * HEIGHT * WIDTH, found = [];
+        const channels = now.image.channels, size = channels * HEIGHT * WIDTH, found = [];
         for (let start = 0; start < bytes.length; start += size) {
           const data = Float32Array.from(bytes.subarray(start, start + size), (value) => value / 255);
-          const { logits, warps } = answer(MODELS[0], newMap(DATASET.channels, HEIGHT, WIDTH, data), truePose());
+          const { logits, warps } = answer(MODELS[0], newMap(channels, HEIGHT, WIDTH, data), truePose());
           found.push({ logits: Array.from(logits), thetas: warps.map((warp) => Array.from(warp.theta)) });
         }
         return JSON.stringify(found);

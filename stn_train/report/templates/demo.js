@@ -206,7 +206,7 @@ canvas.addEventListener("keydown", (event) => {
 
 /** Which part of a slider's range training has shown, as percent of its length. */
 function trained(key, { low, high }) {
-  const room = Math.max((WIDTH - FRAME * (DATASET.scale?.[0] ?? 1)) / 2, 0);
+  const room = Math.max((WIDTH - FRAME_WIDTH * (DATASET.scale?.[0] ?? 1)) / 2, 0);
   const shear = DATASET.shear?.map((degrees) => Math.tan(degrees * DEGREE));
   const ranges = { rotation: DATASET.rotation, scale: DATASET.scale, shear, x: DATASET.translation?.map((share) => share * room) };
   const range = ranges[key === "y" ? "x" : key];
@@ -242,8 +242,8 @@ function layDigits() {
   for (const of of labels) {
     const few = DIGITS.filter((digit) => digit.label === of);
     let next = 0;
-    const button = made("button", { type: "button", "aria-label": `a ${of}`, "aria-pressed": "false" });
-    const paint = () => button.replaceChildren(picture({ channels: 1, height: FRAME, width: FRAME, data: few[next % few.length].image }, 255));
+    const button = made("button", { type: "button", "aria-label": `a ${NAMES[of]}`, "aria-pressed": "false" });
+    const paint = () => button.replaceChildren(picture(newMap(TINTS, FRAME_HEIGHT, FRAME_WIDTH, few[next % few.length].image), 255));
     button.addEventListener("click", () => {
       if (figure().label === of && !figure().strokes) next += 1; // once more: the next of its class
       paint();
@@ -253,14 +253,14 @@ function layDigits() {
     });
     paint();
     at("digits").append(button);
-    at("label").append(made("option", { value: of }, of));
+    at("label").append(made("option", { value: of }, NAMES[of]));
   }
   at("label").prepend(made("option", { value: "" }, "?"));
   at("label").addEventListener("change", () => {
     figure().label = at("label").value === "" ? null : Number(at("label").value);
     changed();
   });
-  if (DATASET.channels > 1) {
+  if (figures.length > 1) {
     at("which").hidden = false;
     at("which").append("Hold the ", made("select", { id: "active", "aria-label": "Which digit is held" }, ...figures.map((_, index) => made("option", { value: index }, ["red", "blue"][index]))), " one");
     at("active").addEventListener("change", () => {
@@ -279,17 +279,18 @@ function draw(on) {
 }
 
 function wipe() {
-  Object.assign(figure(), { strokes: [], pixels: new Float32Array(FRAME * FRAME), label: null, pose: { ...NOTHING } });
+  Object.assign(figure(), { strokes: [], pixels: new Float32Array(TINTS * FRAME_HEIGHT * FRAME_WIDTH), label: null, pose: { ...NOTHING } });
   changed();
 }
 
 function layAnswers() {
+  at("answers").style.setProperty("--longest", `${Math.max(...NAMES.map((name) => name.length))}ch`);
   MODELS.forEach((model, index) => {
     const reads = transformersOf(model.front).length ? "through its window" : "reads the whole image";
     const kind = model.given ? "is given the true pose" : reads + (model.transforms && !model.front.length ? ", transforms inside" : "");
-    const rows = Array.from({ length: DATASET.classes }, (_, digit) =>
-      made("tr", {}, made("th", { scope: "row" }, digit), made("td", {}, made("div", { class: "bar" }, made("i"))), made("td")));
-    const heading = made("h3", { id: `name-${index}` }, made("b"), made("span", {}, model.name, made("span")));
+    const rows = NAMES.map((name) =>
+      made("tr", {}, made("th", { scope: "row" }, name), made("td", {}, made("div", { class: "bar" }, made("i"))), made("td")));
+    const heading = made("h3", { id: `name-${index}` }, made("b"), made("span", {}, ...model.name.split(/(?<=_)/).flatMap((part) => [part, made("wbr")]), made("span")));
     const table = made("table", { "aria-labelledby": `name-${index}` }, made("tbody", {}, ...rows));
     at("answers").append(made("article", { class: "answer", style: `--colour: ${colourOf(index)}` }, heading, made("p", { class: "small" }, kind), table));
   });
@@ -337,7 +338,7 @@ function layTries() {
       if (button.dataset.clutter !== undefined) at("clutter").value = button.dataset.clutter;
       if (button.dataset.pose) {
         const pose = { ...START, ...JSON.parse(button.dataset.pose) };
-        if ("x" in JSON.parse(button.dataset.pose)) Object.assign(pose, { x: (pose.x * (WIDTH - 20 * pose.scale)) / 2, y: (pose.y * (HEIGHT - 20 * pose.scale)) / 2 });
+        if ("x" in JSON.parse(button.dataset.pose)) Object.assign(pose, { x: (pose.x * (WIDTH - 0.71 * FRAME_WIDTH * pose.scale)) / 2, y: (pose.y * (HEIGHT - 0.71 * FRAME_HEIGHT * pose.scale)) / 2 });
         figure().pose = { ...pose, shear: Math.tan(pose.shear * DEGREE) };
       }
       if (button.dataset.clutter === "0" && state.hands) at("hands").click(); // all as it was
@@ -380,10 +381,10 @@ function layTraining() {
       drawPath(seen.context, points, true);
       dot(seen.context, points[0], 3, OUTLINES[0]);
       made_.context.drawImage(picture(part(frame.output, index, frame.output.length / count, tall, wide), 255), 0, 0, made_.width, made_.height);
-      caption.textContent = frame.predicted[index] === of ? `${of}` : `${of} → ${frame.predicted[index]}`;
+      caption.textContent = frame.predicted[index] === of ? NAMES[of] : `${NAMES[of]} → ${NAMES[frame.predicted[index]]}`;
       caption.classList.toggle("wrong", frame.predicted[index] !== of);
-      image.setAttribute("aria-label", `a ${of}, and where the window lies`);
-      output.setAttribute("aria-label", `what lies in the window, read as ${frame.predicted[index]}`);
+      image.setAttribute("aria-label", `a ${NAMES[of]}, and where the window lies`);
+      output.setAttribute("aria-label", `what lies in the window, read as ${NAMES[frame.predicted[index]]}`);
     });
   };
   range.addEventListener("input", showEpoch);

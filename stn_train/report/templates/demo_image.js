@@ -9,8 +9,8 @@ const DATA = JSON.parse(document.getElementById("data").textContent, (key, value
   const kind = value && Object.keys(ARRAYS).find((name) => typeof value[name] === "string");
   return kind ? new ARRAYS[kind](Uint8Array.from(atob(value[kind]), (letter) => letter.charCodeAt(0)).buffer) : value;
 });
-const { models: MODELS, dataset: DATASET, digits: DIGITS, outlines: OUTLINES } = DATA;
-const [HEIGHT, WIDTH] = DATASET.canvas, FRAME = DATA.digit_size;
+const { models: MODELS, dataset: DATASET, digits: DIGITS, names: NAMES, outlines: OUTLINES } = DATA;
+const [HEIGHT, WIDTH] = DATASET.canvas, [TINTS, FRAME_HEIGHT, FRAME_WIDTH] = DATA.frame; // TINTS: channels of one digit
 const COLOURS = ["#1f77b4", "#e8730c", "#2a8f2a", "#9467bd", "#8c564b", "#c2549d", "#6b7280", "#8a8a12"];
 const MARGIN = 0.14; // of the image's side: the border around it, for windows that leave it
 const NOTHING = { rotation: 0, scale: 1, aspect: 1, shear: 0, x: 0, y: 0 };
@@ -95,8 +95,8 @@ function thetaFrom(warp, matrix) {
 
 // --- what is on the canvas ---------------------------------------------------------------------------------------------
 
-/** One digit for each channel of an image: its pixels, its class (none where it is not known) and its pose. */
-const figures = Array.from({ length: DATASET.channels }, () => ({ pixels: null, label: null, pose: { ...NOTHING }, strokes: null }));
+/** The digits of an image: their pixels, their class (none where it is not known) and their pose. */
+const figures = Array.from({ length: DATASET.addition ? 2 : 1 }, () => ({ pixels: null, label: null, pose: { ...NOTHING }, strokes: null }));
 const state = { active: 0, patches: [], hands: false, grab: "digit", thetas: {}, chosen: 0, drawing: false, throws: 0 };
 const figure = () => figures[state.active];
 
@@ -109,24 +109,25 @@ function transformersOf(layers) {
 /** The map from the image to a digit's frame, both normalised. */
 function frameMap(pose) {
   const back = inverse(matrixFrom(pose));
-  return (x, y) => moved(back, (x * WIDTH) / 2, (y * HEIGHT) / 2).map((value) => (2 * value) / FRAME);
+  return (x, y) => {
+    const [u, v] = moved(back, (x * WIDTH) / 2, (y * HEIGHT) / 2);
+    return [(2 * u) / FRAME_WIDTH, (2 * v) / FRAME_HEIGHT];
+  };
 }
 
 /** The image as the networks read it. */
 function imageNow() {
-  const image = newMap(DATASET.channels, HEIGHT, WIDTH), plane = HEIGHT * WIDTH;
-  figures.forEach(({ pixels, pose }, channel) => {
-    const one = sampled(newMap(1, FRAME, FRAME, pixels), gridOf(frameMap(pose), HEIGHT, WIDTH), HEIGHT, WIDTH);
-    image.data.set(one.data, channel * plane);
-  });
+  const image = joined(figures.map(({ pixels, pose }) => {
+    const frame = newMap(TINTS, FRAME_HEIGHT, FRAME_WIDTH, pixels);
+    return sampled(frame, gridOf(frameMap(pose), HEIGHT, WIDTH), HEIGHT, WIDTH);
+  }));
   const { size, blend } = DATASET.clutter ?? { size: 6, blend: "max" };
   for (const patch of state.patches.slice(0, Number(at("clutter").value))) {
-    for (let row = 0; row < size; row++) {
-      for (let column = 0; column < size; column++) {
-        const value = patch.pixels[(patch.top + row) * FRAME + patch.left + column] / 255;
-        const place = (patch.y + row) * WIDTH + patch.x + column, before = image.data[place];
-        image.data[place] = blend === "add" ? Math.min(before + value, 1) : Math.max(before, value);
-      }
+    for (let cell = 0; cell < TINTS * size * size; cell++) {
+      const column = cell % size, row = Math.floor(cell / size) % size, tint = Math.floor(cell / (size * size));
+      const value = patch.pixels[(tint * FRAME_HEIGHT + patch.top + row) * FRAME_WIDTH + patch.left + column] / 255;
+      const place = (tint * HEIGHT + patch.y + row) * WIDTH + patch.x + column, before = image.data[place];
+      image.data[place] = blend === "add" ? Math.min(before + value, 1) : Math.max(before, value);
     }
   }
   return image;
@@ -134,8 +135,8 @@ function imageNow() {
 
 /** The true pose of the active digit, from its frame to the image, both normalised: all nine entries. */
 function truePose() {
-  const [a, b, x, c, d, y] = matrixFrom(figure().pose), half = FRAME / 2, [wide, tall] = [WIDTH / 2, HEIGHT / 2];
-  return [(a * half) / wide, (b * half) / wide, x / wide, (c * half) / tall, (d * half) / tall, y / tall, 0, 0, 1];
+  const [a, b, x, c, d, y] = matrixFrom(figure().pose), [w, h] = [FRAME_WIDTH, FRAME_HEIGHT];
+  return [(a * w) / WIDTH, (b * h) / WIDTH, (2 * x) / WIDTH, (c * w) / HEIGHT, (d * h) / HEIGHT, (2 * y) / HEIGHT, 0, 0, 1];
 }
 
 function throwClutter() {
@@ -144,7 +145,7 @@ function throwClutter() {
   const others = DIGITS.filter((digit) => digit.label !== figure().label);
   state.patches = Array.from({ length: 16 }, () => ({
     pixels: others[below(others.length)].image,
-    top: below(FRAME - size + 1), left: below(FRAME - size + 1),
+    top: below(FRAME_HEIGHT - size + 1), left: below(FRAME_WIDTH - size + 1),
     y: below(HEIGHT - size + 1), x: below(WIDTH - size + 1),
   }));
 }
@@ -166,8 +167,8 @@ function write(point, begins) {
   strokes[strokes.length - 1].push(point);
   const points = strokes.flat(), xs = points.map(([x]) => x), ys = points.map(([, y]) => y);
   const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-  // As in MNIST, a digit fills 20 of the 28 pixels of its frame.
-  const scale = clamp((Math.max(right - left, bottom - top) + 2 * PEN) / 20, 0.5, 3);
+  const fills = (20 / 28) * Math.min(FRAME_WIDTH, FRAME_HEIGHT); // as in MNIST
+  const scale = clamp((Math.max(right - left, bottom - top) + 2 * PEN) / fills, 0.5, 3);
   one.pose = { ...NOTHING, scale, x: (left + right) / 2, y: (top + bottom) / 2 };
   const back = inverse(matrixFrom(one.pose));
   one.strokes = strokes.map((stroke) => stroke.map(([x, y]) => moved(back, x, y)));
@@ -176,19 +177,21 @@ function write(point, begins) {
 
 /** Strokes in pixels of the frame, from its middle, as its pixels. */
 function inked(strokes, radius) {
-  const pixels = new Float32Array(FRAME * FRAME);
+  const plane = FRAME_HEIGHT * FRAME_WIDTH, pixels = new Float32Array(TINTS * plane);
   for (const stroke of strokes) {
     stroke.forEach(([endX, endY], index) => {
       const [x, y] = stroke[Math.max(index - 1, 0)], [alongX, alongY] = [endX - x, endY - y];
       const squared = alongX * alongX + alongY * alongY;
-      for (let pixel = 0; pixel < pixels.length; pixel++) {
-        const fromX = (pixel % FRAME) - (FRAME - 1) / 2 - x, fromY = Math.floor(pixel / FRAME) - (FRAME - 1) / 2 - y;
+      for (let pixel = 0; pixel < plane; pixel++) {
+        const fromX = (pixel % FRAME_WIDTH) - (FRAME_WIDTH - 1) / 2 - x;
+        const fromY = Math.floor(pixel / FRAME_WIDTH) - (FRAME_HEIGHT - 1) / 2 - y;
         const share = squared ? clamp((fromX * alongX + fromY * alongY) / squared, 0, 1) : 0;
         const away = Math.hypot(fromX - share * alongX, fromY - share * alongY);
         pixels[pixel] = Math.max(pixels[pixel], clamp(radius + 0.5 - away, 0, 1));
       }
     });
   }
+  for (let tint = 1; tint < TINTS; tint++) pixels.copyWithin(tint * plane, 0, plane);
   return pixels;
 }
 

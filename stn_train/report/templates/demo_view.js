@@ -1,7 +1,8 @@
 "use strict";
 // What one sees on the page of a demo: the image with its windows, the answers, theta; all of what `now` holds.
 
-const CHANNELS = DATASET.channels > 1 ? [[1, 0.35, 0.3], [0.2, 0.8, 1]] : [[1, 1, 1]]; // a channel's red, green and blue
+const WHITE = [[1, 1, 1]], TWO = [[1, 0.35, 0.3], [0.2, 0.8, 1]], COLOUR = [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
+const CHANNELS = DATASET.addition ? TWO : TINTS === 3 ? COLOUR : WHITE; // a channel's red, green and blue
 const HANDLE = 22; // how near to a handle a pointer has to be, in pixels of the screen
 const colourOf = (index) => COLOURS[index % COLOURS.length];
 
@@ -12,9 +13,9 @@ function picture({ channels, height, width, data }, brightest = 1) {
   const canvas = made("canvas", { width, height }), image = new ImageData(width, height), plane = height * width;
   for (let pixel = 0; pixel < plane; pixel++) {
     for (let channel = 0; channel < channels; channel++) {
-      const colour = channels > 1 ? CHANNELS[channel % CHANNELS.length] : [1, 1, 1];
+      const colour = (channels > 1 ? CHANNELS : WHITE)[channel % CHANNELS.length];
       for (let part = 0; part < 3; part++) {
-        image.data[4 * pixel + part] += (data[channel * plane + pixel] / brightest) * 255 * (colour[part] ?? 1);
+        image.data[4 * pixel + part] += (data[channel * plane + pixel] / brightest) * 255 * colour[part];
       }
     }
     image.data[4 * pixel + 3] = 255;
@@ -81,7 +82,7 @@ const imagePlace = () => placed(canvas.clientWidth, canvas.clientHeight, MARGIN)
 /** What the pointer moves: the digit, or the window that is set by hand. Its pose in pixels, and half its frame's side. */
 function held() {
   const byHand = state.hands && state.grab === "window" && WARPED.length && chosenWarp().direct;
-  if (!byHand) return { matrix: matrixFrom(figure().pose), halves: [FRAME / 2, FRAME / 2], set: setDigit };
+  if (!byHand) return { matrix: matrixFrom(figure().pose), halves: [FRAME_WIDTH / 2, FRAME_HEIGHT / 2], set: setDigit };
   return { matrix: nearestAffine(chosenWarp().map), halves: [WIDTH / 2, HEIGHT / 2], set: setWindow };
 }
 
@@ -173,7 +174,7 @@ function showAnswers() {
   verdicts().forEach(({ read, share, right }, index) => {
     const card = at("answers").children[index], { probabilities } = now.answers[index];
     card.classList.toggle("wrong", right === false);
-    card.querySelector("b").textContent = read;
+    card.querySelector("b").textContent = NAMES[read];
     card.querySelector("h3 span span").textContent = `${percent(share)}${right === null ? "" : right ? " · right" : " · wrong"}`;
     card.querySelectorAll("tr").forEach((row, digit) => {
       row.classList.toggle("true", digit === label());
@@ -196,7 +197,7 @@ function left(warp, map) {
   const usual = MODELS[warp.index].usual[warp.number];
   if (!usual) return null;
   const [rotation, scale, , shear, x, y] = usual;
-  const toFrame = [FRAME / WIDTH, 0, 0, 0, FRAME / HEIGHT, 0]; // of an output as large as a digit's frame
+  const toFrame = [FRAME_WIDTH / WIDTH, 0, 0, 0, FRAME_HEIGHT / HEIGHT, 0]; // of an output as large as a digit's frame
   const seen = partsOf(after(toFrame, after(inverse(nearestAffine(map)), matrixFrom(figure().pose))));
   const [turned, scaled] = [within180(seen.rotation - rotation), seen.scale / scale];
   return { rotation: turned, scale: scaled, shear: seen.shear - shear, x: (seen.x - x) / scale, y: (seen.y - y) / scale };
@@ -269,10 +270,10 @@ let telling = 0;
 function tell() {
   clearTimeout(telling);
   telling = setTimeout(() => {
-    const known = label() === null ? "Say what it is, and you are told who is right." : `It is a ${label()}.`;
+    const known = label() === null ? "Say what it is, and you are told who is right." : `It is a ${NAMES[label()]}.`;
     const sentences = verdicts().map(({ read, share, right }, index) => {
       const judged = right === null ? "" : right ? ", rightly" : ", wrongly";
-      return `${MODELS[index].name} reads ${read}${judged} (${percent(share)})`;
+      return `${MODELS[index].name} reads ${NAMES[read]}${judged} (${percent(share)})`;
     });
     at("said").textContent = `${known} ${sentences.join("; ")}.${state.hands ? " The window is yours." : ""}`;
   }, 250);
