@@ -42,7 +42,7 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "wide canvas, bent": ({"name": "wide", "canvas": [40, 28], "rotation": 45}, {"base": "st_cnn_tps"}),
 }
 """By name, a dataset and a model: what is put together out of all kinds of layers."""
-QUICK = ("keypoints", "fc_paper", "equivariant")
+QUICK = ("fcn", "keypoints", "fc_paper", "equivariant")
 PRESETS = {name: ("rts", {"base": name}) for name in MODELS}
 """Every family with every classifier."""
 OTHERS = [name for name in CELLS | PRESETS if name not in QUICK]

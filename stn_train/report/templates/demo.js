@@ -298,7 +298,7 @@ function layAnswers() {
 
 function layWindows() {
   if (!WARPED.length) {
-    for (const id of ["of-output", "of-theta"]) at(id).closest("section").remove();
+    for (const id of ["of-output", "of-theta"]) at(id).closest("section").hidden = true;
     return;
   }
   WARPED.forEach(({ index, warp, layer: { size: [height, width] } }, which) => {
