@@ -21,6 +21,7 @@ runs/<experiment>/
   tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --track tensorboard`
   tracking/<tracker>/<dataset>/<model>/seed-<k>.json, wandb/       likewise, of wandb and trackio
   report.json report.csv trials.csv report.md report.html figures/
+  demo.html                                          only after `stn-train demo`
 
 A trial's files, and environment.json, are sealed: see stn_train.storage.
 """
@@ -209,6 +210,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.figures = path / "figures"
+        self.demo = path / "demo.html"
 
     def trial(self, spec: TrialSpec) -> TrialFolder:
         """The folder of one trial."""

@@ -13,7 +13,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stn_train.cli import colocalise, config, data, doctor, export, predict, results, robustness, run, tune, visualize
+from stn_train.cli import (
+    colocalise,
+    config,
+    data,
+    demo,
+    doctor,
+    export,
+    predict,
+    results,
+    robustness,
+    run,
+    tune,
+    visualize,
+)
 from stn_train.cli.common import in_one_line
 from stn_train.errors import RENAMED, TrialError, UserError
 
@@ -39,6 +52,7 @@ app.command(rich_help_panel=_MEASURE)(robustness.robustness)
 app.command(rich_help_panel=_MEASURE)(results.report)
 app.command(rich_help_panel=_MEASURE)(visualize.visualize)
 app.command(rich_help_panel=_MEASURE)(predict.predict)
+app.command(rich_help_panel=_MEASURE)(demo.demo)
 app.command(rich_help_panel=_MEASURE)(export.export)
 app.add_typer(config.app, name="config", rich_help_panel=_PREPARE)
 app.add_typer(data.app, name="data", rich_help_panel=_PREPARE)

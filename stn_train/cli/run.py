@@ -1,5 +1,6 @@
 """`stn-train run`: train what a configuration says, and report."""
 
+import shlex
 import textwrap
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -120,6 +121,7 @@ def _end(folder: "RunFolder", everything: "ExperimentSpec", display: "ProgressDi
         from stn_train.report.write import report_run
 
         typer.echo(f"{summary(report_run(folder, everything))}\n\nreport: {folder.path / 'report.html'}")
+        typer.echo(f"move a digit by hand, and watch: stn-train demo {shlex.quote(str(folder.path))}")
     if display.failed:
         typer.echo(f"failed: {', '.join(display.failed)}; the same command tries again", err=True)
         raise typer.Exit(1)

@@ -23,11 +23,11 @@ ANGLES = 64
 REACH = 2.6
 """The polar image reaches so many radii of gyration from the centre, and so does the output: all of a digit's ink."""
 _WIDTH = 16
-_NEAR = 3
+NEAR = 3
 """The angle is the mean of so many on either side of the highest, weighted by their answers."""
 
 
-class _Around(nn.Conv2d):
+class AngularConvolution(nn.Conv2d):
     """A convolution over polar images, N x C x R x A, that wraps around along the angle and pads the radii by zero."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -51,13 +51,13 @@ class EquivariantLocalisation(nn.Module):
         self.register_buffer("points", radius[:, None, None] * rays, persistent=False)
         wide, left = _WIDTH, -(-RADII // 4)
         self.network = nn.Sequential(
-            *self._layer(_Around(channels, wide, (5, 5), padding=(2, 0), bias=False)),
-            *self._layer(_Around(wide, wide, (3, 9), stride=(2, 1), padding=(1, 0), bias=False)),
-            *self._layer(_Around(wide, wide, (3, 9), stride=(2, 1), padding=(1, 0), bias=False)),
-            *self._layer(_Around(wide, 2 * wide, (left, 1), bias=False)),
-            _Around(2 * wide, 2 * wide, (1, 17), bias=False, groups=2 * wide),
-            *self._layer(_Around(2 * wide, 2 * wide, 1, bias=False)),
-            _Around(2 * wide, 1, 1),
+            *self._layer(AngularConvolution(channels, wide, (5, 5), padding=(2, 0), bias=False)),
+            *self._layer(AngularConvolution(wide, wide, (3, 9), stride=(2, 1), padding=(1, 0), bias=False)),
+            *self._layer(AngularConvolution(wide, wide, (3, 9), stride=(2, 1), padding=(1, 0), bias=False)),
+            *self._layer(AngularConvolution(wide, 2 * wide, (left, 1), bias=False)),
+            AngularConvolution(2 * wide, 2 * wide, (1, 17), bias=False, groups=2 * wide),
+            *self._layer(AngularConvolution(2 * wide, 2 * wide, 1, bias=False)),
+            AngularConvolution(2 * wide, 1, 1),
         )
 
     @staticmethod
@@ -95,7 +95,7 @@ class EquivariantLocalisation(nn.Module):
         between two.
         """
         highest = angles.argmax(dim=1, keepdim=True)
-        offsets = torch.arange(-_NEAR, _NEAR + 1, device=angles.device)
+        offsets = torch.arange(-NEAR, NEAR + 1, device=angles.device)
         near = angles.gather(1, (highest + offsets) % ANGLES).softmax(dim=1)
         angle = (highest[:, 0] + near @ offsets.to(near.dtype)) * (2 * math.pi / ANGLES)
         x, y, radius = place.unbind(dim=1)

@@ -56,6 +56,7 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
             ],
             "imports": any(model.classifier not in CLASSIFIERS for model in experiment.models),
             "config": dump(experiment),
+            "demo": folder.demo.exists(),
         }
         write(reading, markdown("report.j2", part="whole", **values))
         parts = {part: markdown("report.j2", part=part, **values) for part in ("tables", "details")}

@@ -88,12 +88,13 @@ def test_the_pictures_are_drawn_from_what_the_network_does(finished):
 def test_the_table_goes_to_stdout_and_a_line_an_epoch_to_stderr(finished):
     _, ended = finished
     assert ended.code == 0
-    header, cnn, st_cnn, *words, report = ended.out.splitlines()
+    header, cnn, st_cnn, *words, report, demo = ended.out.splitlines()
     assert header.split()[:4] == ["model", "seeds", "accuracy", "error"]
     assert all(len(line) <= 80 for line in ended.out.splitlines())
     assert (cnn.split()[0], st_cnn.split()[0]) == ("cnn", "st_cnn")
     assert "st_cnn" in " ".join(words)
     assert report == "report: runs/small/report.html"
+    assert demo.endswith("stn-train demo runs/small")
     begin, *epochs = ended.err.splitlines()
     assert begin == "2 trials on cpu, into runs/small"
     assert [re.sub(r"[\d.]+( %| s)", r"#\1", re.sub(r"loss [\d.]+", "loss #", line)) for line in epochs] == [
