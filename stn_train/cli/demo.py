@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def demo(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", parser=a_path, help="A run's folder, for instance runs/rts.")
+        Path | None,
+        typer.Argument(metavar="[RUN]", parser=a_path, help="A run's folder; the networks that ship if not given."),
     ] = None,
     only: Annotated[
         str, typer.Option(metavar="PATTERN", help="Only the models whose dataset/model matches, as 'rts/st_*'.")
@@ -40,21 +41,23 @@ def demo(
     """
     import webbrowser
 
+    from stn_train.data.sources import load_images
+    from stn_train.experiment.load import SHIPPED
     from stn_train.experiment.runtime import load_digits_of, open_runtime
     from stn_train.report.demo import demo_page
     from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
     from stn_train.storage import write
 
-    if run is None:  # here the pair that ships with the package
-        raise UserError("name a run's folder, for instance: stn-train demo runs/quickstart")
-    folder = RunFolder(run)
+    folder = RunFolder(run or SHIPPED)
     experiment = folder.load_experiment()
     runtime = open_runtime("cpu", None, data_root or experiment.data_root, allow_imports=allow_imports)
     shown = _trained(folder, experiment, only, runtime)
-    path = output or folder.demo
-    write(path, demo_page(shown, load_digits_of(shown[0].trial, "fixed", runtime)))
-    if output is None and folder.finished(experiment):
+    path = output or (Path("demo.html") if run is None else folder.demo)
+    # The networks that ship need no MNIST: their page shows scikit-learn's digits.
+    digits = load_images("digits")[1] if run is None else load_digits_of(shown[0].trial, "fixed", runtime)
+    write(path, demo_page(shown, digits))
+    if run is not None and output is None and folder.finished(experiment):
         report_run(folder, experiment)  # which links it
     typer.echo(f"wrote {path}")
     if not no_open:

@@ -20,9 +20,13 @@ def a_format(text: str | Path) -> Path:
 
 def export(
     checkpoint: Annotated[
-        Path,
-        typer.Argument(metavar="CHECKPOINT", parser=a_path, help="A checkpoint.pt, or the folder of its trial."),
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="[CHECKPOINT]",
+            parser=a_path,
+            help="A checkpoint.pt, or the folder of its trial; the ST-CNN that ships if not given.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -46,9 +50,10 @@ def export(
     import torch
 
     from stn_train.experiment.export import export as export_to
-    from stn_train.experiment.load import checkpoints_in, load_trained
+    from stn_train.experiment.load import SHIPPED, checkpoints_in, load_trained
     from stn_train.experiment.runtime import Runtime
 
+    checkpoint = checkpoint or SHIPPED / "trials" / "rts" / "st_cnn_keypoints"
     found = checkpoints_in(checkpoint)
     if len(found) > 1:
         raise UserError(

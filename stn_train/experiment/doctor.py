@@ -17,7 +17,11 @@ from stn_train.models.network import precision_on
 from stn_train.specs import RECIPES, SOURCES, TrainingSpec
 
 EXTRAS = {
-    "tensorboard": "run --tensorboard",
+    "tensorboard": "run --track tensorboard",
+    "wandb": "run --track wandb",
+    "trackio": "run --track trackio",
+    "ray": "run --ray",
+    "export": "stn-train export",
     "tune": "stn-train tune",
     "docs": "the documentation's pages",
     "dev": "tests and linters",
