@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from stn_train.evaluation.prediction import Prediction
 
 _MOST_DRAWN = 100
-
-
-Targets = Annotated[
+_Targets = Annotated[
     list[Path],
     typer.Argument(
         metavar="[RUN_OR_CHECKPOINT] IMAGE...",
@@ -29,7 +27,7 @@ Targets = Annotated[
 
 
 def predict(
-    targets: Targets,
+    targets: _Targets,
     invert: Annotated[
         bool | None,
         typer.Option("--invert/--no-invert", help="Ink is dark on bright, or not; found out if not given."),
@@ -70,40 +68,37 @@ def predict(
     runtime = open_runtime(device, threads, None, allow_imports=allow_imports)
     trained = [load_trained(checkpoint, runtime) for checkpoint in checkpoints_in(run)]
     if picture is not None and len(files) * len(trained) > _MOST_DRAWN:
-        raise UserError(
-            f"--picture draws at most {_MOST_DRAWN} rows, and these are {len(files):,} pictures for {len(trained)} "
-            "networks; name fewer of them"
-        )
-    shown: list[tuple[Picture, Prediction]] = []
+        raise UserError(f"--picture draws {_MOST_DRAWN} rows at most, one for each picture and network; name fewer")
+    found: list[tuple[Picture, Prediction]] = []
     failed: list[UserError] = []
     for file in files:
         try:
             read = _read(file)
-            shown += [(read, each) for each in predict_picture(trained, read, invert, as_is)]
+            found += [(read, each) for each in predict_picture(trained, read, invert, as_is)]
         except UserError as error:
             failed.append(error)
-    if not shown:
+    if not found:
         raise failed[0]
-    _tell(shown, picture, as_json)
+    _show(found, picture, as_json)
     tell_failed(failed)
 
 
-def _tell(shown: "list[tuple[Picture, Prediction]]", picture: Path | None, as_json: bool) -> None:
-    """Print what networks made of pictures, and draw it."""
-    from stn_train.storage import json_text
-
-    found = [prediction for _, prediction in shown]
+def _show(found: "list[tuple[Picture, Prediction]]", picture: Path | None, as_json: bool) -> None:
+    """Print what networks make of pictures, and draw it where `picture` names a file."""
+    predictions = [prediction for _, prediction in found]
     if picture is not None:
         from stn_train.report.plots import predictions as figure_of
         from stn_train.report.plots import save_figure
 
-        save_figure(figure_of([(each.pixels, prediction) for each, prediction in shown]), picture)
+        save_figure(figure_of([(each.pixels, prediction) for each, prediction in found]), picture)
     if as_json:
-        typer.echo(json_text([each.as_json() for each in found], only_ascii=True))
-    else:
-        from stn_train.report.page import predictions
+        from stn_train.storage import json_text
 
-        typer.echo(predictions(found) + (f"\n\nwrote {picture}" if picture else ""))
+        typer.echo(json_text([each.as_json() for each in predictions], only_ascii=True))
+    else:
+        from stn_train.report.page import predictions as as_text
+
+        typer.echo(as_text(predictions) + (f"\n\nwrote {picture}" if picture else ""))
 
 
 def _is_trained(target: Path) -> bool:
