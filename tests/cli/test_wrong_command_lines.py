@@ -17,6 +17,7 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "eval": ("runs/small",),
     "robustness": ("runs/small",),
     "visualize": ("runs/small",),
+    "export": ("runs/small",),
     "report": ("runs/small",),
     "compare": ("runs/small", "runs/copy"),
     "status": ("runs/small",),
