@@ -78,10 +78,6 @@ def run(
     experiment, trials = _planned(config, overrides or [], seeds, only, validate)
     if not allow_imports:
         check_imports(experiment, config)
-    if tensorboard:
-        from stn_train.experiment.tensorboard import check_installed
-
-        check_installed()
 
     from stn_train.experiment.runtime import open_runtime
     from stn_train.run_folder import RunFolder
@@ -93,19 +89,21 @@ def run(
         typer.echo(_plan(trials, folder, runtime, jobs or 1, as_json, quiet))
         return
     everything, display = _train(experiment, trials, folder, runtime, side_by_side, quiet, tensorboard)
-    failed = display.failed
+    _conclude(everything, folder, display)
+
+
+def _conclude(experiment: "ExperimentSpec", folder: "RunFolder", display: "ProgressDisplay") -> None:
+    """Write the report of a folder, unless another command will, and tell what has failed (exit code 1)."""
     if display.busy:
-        typer.echo(
-            f"{len(display.busy)} of the trials are left to another command, which writes the report at its end",
-            err=True,
-        )
-    elif folder.finished(everything):
+        left = f"{len(display.busy)} of the trials are left to another command"
+        typer.echo(f"{left}, which writes the report at its end", err=True)
+    elif folder.finished(experiment):
         from stn_train.report.page import summary
         from stn_train.report.write import report_run
 
-        typer.echo(f"{summary(report_run(folder, everything))}\n\nreport: {folder.path / 'report.html'}")
-    if failed:
-        typer.echo(f"failed: {', '.join(failed)}; the same command tries again", err=True)
+        typer.echo(f"{summary(report_run(folder, experiment))}\n\nreport: {folder.path / 'report.html'}")
+    if display.failed:
+        typer.echo(f"failed: {', '.join(display.failed)}; the same command tries again", err=True)
         raise typer.Exit(1)
 
 
@@ -140,11 +138,18 @@ def _train(
     tensorboard: bool,
 ) -> "tuple[ExperimentSpec, ProgressDisplay]":
     """Run trials, with progress on stderr; the whole experiment of the folder, and what was shown."""
-    from stn_train.cli.progress import ProgressDisplay, WorkersDisplay
+    from stn_train.cli.progress import ProgressDisplay
     from stn_train.experiment.run import open_run, run_trials
 
-    where = side_by_side.where if side_by_side else str(runtime.device)
-    display = (WorkersDisplay if side_by_side else ProgressDisplay)(quiet, f"on {where}, into {folder.path}")
+    display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
+    if side_by_side:
+        from stn_train.cli.workers_display import WorkersDisplay
+
+        display = WorkersDisplay(quiet, f"on {side_by_side.where}, into {folder.path}")
+    if tensorboard:
+        from stn_train.experiment.tensorboard import check_installed, logged
+
+        check_installed()
     with stop_on_signal() as received, ExitStack() as opened:
 
         def after_step(epochs: float) -> bool:
@@ -161,8 +166,6 @@ def _train(
             else:
                 running = run_trials(trials, folder, runtime, after_step)
             if tensorboard:
-                from stn_train.experiment.tensorboard import logged
-
                 running = logged(running, folder)
             for progress in running:
                 display.show(progress)
