@@ -106,21 +106,19 @@ def run(
         typer.echo(_plan(trials, folder, runtime, jobs or 1, as_json, quiet))
         return
     everything, display = _train(experiment, trials, folder, runtime, side_by_side, quiet, track, extend)
-    _end(folder, everything, display)
+    _conclude(everything, folder, display)
 
 
-def _end(folder: "RunFolder", everything: "ExperimentSpec", display: "ProgressDisplay") -> None:
-    """Report, unless another command will, and tell what has failed: then the exit code is 1."""
+def _conclude(experiment: "ExperimentSpec", folder: "RunFolder", display: "ProgressDisplay") -> None:
+    """Write the report of a folder, unless another command will, and tell what has failed (exit code 1)."""
     if display.busy:
-        typer.echo(
-            f"{len(display.busy)} of the trials are left to another command, which writes the report at its end",
-            err=True,
-        )
-    elif folder.finished(everything):
+        left = f"{len(display.busy)} of the trials are left to another command"
+        typer.echo(f"{left}, which writes the report at its end", err=True)
+    elif folder.finished(experiment):
         from stn_train.report.page import summary
         from stn_train.report.write import report_run
 
-        typer.echo(f"{summary(report_run(folder, everything))}\n\nreport: {folder.path / 'report.html'}")
+        typer.echo(f"{summary(report_run(folder, experiment))}\n\nreport: {folder.path / 'report.html'}")
         typer.echo(f"move a digit by hand, and watch: stn-train demo {shlex.quote(str(folder.path))}")
     if display.failed:
         typer.echo(f"failed: {', '.join(display.failed)}; the same command tries again", err=True)
@@ -190,7 +188,7 @@ def _train(
     extend: bool,
 ) -> "tuple[ExperimentSpec, ProgressDisplay]":
     """Run trials, with progress on stderr; the whole experiment of the folder, and what was shown."""
-    from stn_train.cli.progress import ProgressDisplay, WorkersDisplay
+    from stn_train.cli.progress import ProgressDisplay
     from stn_train.experiment.run import open_run, run_trials
 
     if extend:
@@ -199,8 +197,11 @@ def _train(
 
         experiment = prepared(experiment, folder, runtime)
         trials = trials_of(experiment)
-    where = side_by_side.where if side_by_side else str(runtime.device)
-    display = (WorkersDisplay if side_by_side else ProgressDisplay)(quiet, f"on {where}, into {folder.path}")
+    display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
+    if side_by_side:
+        from stn_train.cli.workers_display import WorkersDisplay
+
+        display = WorkersDisplay(quiet, f"on {side_by_side.where}, into {folder.path}")
     with stop_on_signal() as received, ExitStack() as opened:
 
         def after_step(epochs: float) -> bool:

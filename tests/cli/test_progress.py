@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import pytest
 
-from stn_train.cli.progress import ProgressDisplay, WorkersDisplay
+from stn_train.cli.progress import ProgressDisplay
+from stn_train.cli.workers_display import WorkersDisplay
 from stn_train.experiment.run import RunProgress
 from stn_train.run_folder import Diagnostics, EpochRecord, TrialFailure
 from stn_train.specs import ExperimentSpec, trials_of
