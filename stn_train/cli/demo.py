@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def demo(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", parser=a_path, help="A run's folder, for instance runs/rts.")
+        Path | None, typer.Argument(metavar="RUN", parser=a_path, help="A run's folder, for instance runs/rts.")
     ] = None,
     only: Annotated[
         str, typer.Option(metavar="PATTERN", help="Only the models whose dataset/model matches, as 'rts/st_*'.")
