@@ -63,7 +63,7 @@ def three_parts() -> Figure:
     axes.axis("off")
     similarity = FAMILIES["similarity"]
     turn, scale = math.radians(35), 0.62
-    pose = theta_of(scale * math.cos(turn), scale * math.sin(turn), 0.28, 0.12)
+    pose = theta_of(scale * math.cos(turn), scale * math.sin(turn), 0.16, -0.06)
     back = torch.linalg.inv(similarity.matrix(pose))[:, :2].flatten(1)  # type: ignore[attr-defined]
     image = bilinear_sampler(digit(4), FAMILIES["affine"].grid(back, (42, 42)))
     output = bilinear_sampler(image, similarity.grid(pose, (SIZE, SIZE)))
@@ -126,7 +126,7 @@ def shear() -> Figure:
     first.annotate("", (h, 1), (0, 1), arrowprops={"arrowstyle": "->", "color": RED, "linewidth": 2})
     first.text(h / 2, 1.06, r"$h$", color=RED, ha="center", va="top", fontsize=13)
     first.text(0.1, 0.55, r"$\alpha$", fontsize=13)
-    first.text(0.95, 0.5, r"$\tan\alpha = h$", fontsize=12)
+    first.text(1.25, 0.3, r"$\tan\alpha = h$", fontsize=12)
     outlined(both, torch.tensor([[1, h], [v, 1]]), ORANGE, r"$S(h,v)$")
     outlined(both, across @ down, BLUE, r"$H(h)\,V(v)$")
     outlined(both, down @ across, GREEN, r"$V(v)\,H(h)$")
@@ -243,9 +243,9 @@ def tps() -> Figure:
     """A spline: where its control points go, and the output."""
     figure = Figure(figsize=(6, 3.1), layout="constrained")
     before, after = figure.subplots(1, 2)
-    draw_pair("tps", "", wave(0.25), digit(4), before, after)
+    draw_pair("tps", "", wave(0.4), digit(4), before, after)
     home = ((torch.tensor(FAMILIES["tps"].identity).view(-1, 2) + 1) * SIZE - 1) / 2
-    gone = ((torch.tensor(wave(0.25)).view(-1, 2) + 1) * SIZE - 1) / 2
+    gone = ((torch.tensor(wave(0.4)).view(-1, 2) + 1) * SIZE - 1) / 2
     before.plot(*home.T.numpy(), "o", color="white", markersize=3)
     for start, end in zip(home.tolist(), gone.tolist(), strict=True):
         before.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": RED})

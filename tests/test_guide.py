@@ -168,6 +168,7 @@ def test_every_page_of_the_guide_ends_claims_in_commands():
     assert [page for page in PAGES if not re.search(r"^stn-train ", (GUIDE / "en" / page).read_text(), re.M)] == []
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_that_the_script_draws(tmp_path):
     for name, draw in guide_figures.FIGURES.items():
         draw().savefig(tmp_path / f"{name}.png", dpi=120)
@@ -670,3 +671,28 @@ def test_an_equivariant_theta_makes_the_output_the_same(equivariant):
     g = ROTATION.matrix(one(-math.pi / 2)).float()
     assert torch.allclose(SIMILARITY.matrix(theta_turned), g @ SIMILARITY.matrix(theta), atol=1e-3)
     assert torch.allclose(output_turned, output, atol=5e-3)
+
+
+# --- the notebook ------------------------------------------------------------------------------------------------------
+
+NOTEBOOK = json.loads((ROOT / "docs/notebook.ipynb").read_text())
+CELLS = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_is_kept_without_outputs():
+    assert len(CELLS) > 5
+    assert [cell for cell in CELLS if cell["outputs"] or cell["execution_count"] is not None] == []
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_a_run_to_a_transformer_in_ones_own_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names: dict[str, Any] = {}
+    for cell in CELLS:
+        exec("".join(cell["source"]), names)
+    assert set(names["run"].trials["model"]) == {"cnn_paper", "st_cnn_paper"}
+    assert names["same"], "at the start the network gives what it gave before"
+    assert names["theta"].std(dim=0).max() > 0.01, "it has left the identity"
+    for network in ("plain", "transformed"):
+        assert st.evaluate(names[network], names["data"]).accuracy.value > 30
