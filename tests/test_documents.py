@@ -21,7 +21,7 @@ from stn_train.specs import ExperimentSpec, Spec, trials_of
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {
-    path.name: path.read_text().replace("\\\n", "")
+    path.relative_to(ROOT).as_posix(): path.read_text().replace("\\\n", "")
     for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "scripts/readme_figures.sh")
 }
 README = DOCUMENTS["README.md"]
@@ -54,7 +54,7 @@ def command_of(words: list[str]) -> Any:
 @pytest.fixture
 def beside_mild(tmp_path, monkeypatch) -> None:
     """A folder with the documentation's own configurations in it."""
-    (written,) = re.findall(r"```yaml\n# mild.yaml\n(.*?)```", DOCUMENTS["configuration.md"], re.DOTALL)
+    (written,) = re.findall(r"```yaml\n# mild.yaml\n(.*?)```", DOCUMENTS["docs/configuration.md"], re.DOTALL)
     (tmp_path / "mild.yaml").write_text(written)
     (tmp_path / "mine.yaml").write_text(dump_commented(load_config("rts", ["name=mine"])))
     monkeypatch.chdir(tmp_path)
@@ -86,7 +86,7 @@ def test_every_script_exists(script):
     assert (ROOT / script).is_file()
 
 
-@pytest.mark.parametrize("document", ["README.md", "python.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
 def test_the_documents_python_does_what_it_says(document, tmp_path, monkeypatch):
     """All of it, in order, in one folder; of the bundled digits, few are enough."""
     training, test = (digits.subset(torch.arange(400)) for digits in load_images("digits"))
