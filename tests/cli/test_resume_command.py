@@ -148,15 +148,6 @@ def test_ctrl_c_on_a_process_started_from_a_shell(tmp_path):
     assert (tmp_path / "runs/quickstart/trials/r/cnn_paper/seed-0/checkpoint.pt").exists()
 
 
-def test_two_processes_do_not_train_one_trial(start, stn, tmp_path):
-    command = start(*RUN, "--set", "training.epochs=1000")
-    command.wait_for("runs/small/trials/r/cnn/seed-0/metrics.jsonl")
-    refused = stn(*RUN, "--set", "training.epochs=1000", "-q")
-    command.send(signal.SIGTERM)
-    assert command.end().code == 143
-    assert f"runs/small/trials/r/cnn/seed-0 (process {command.process} on " in refused.sentence
-
-
 def test_two_processes_share_a_folder_between_them(finished, start, stn, tmp_path):
     command = start(*RUN, "--only", "r/cnn")
     command.wait_for("runs/small/environment.json")
