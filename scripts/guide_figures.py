@@ -72,7 +72,7 @@ def three_parts() -> Figure:
     shown(right, output[0, 0], r"$V$")
     line = torch.linspace(-1, 1, 8, dtype=torch.float64)
     points = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).flatten(0, 1)
-    left.scatter(*((similarity.points(pose, points)[0] + 1) * 21 - 0.5).T.numpy(), s=5, color=ORANGE)
+    left.plot(*((similarity.points(pose, points)[0] + 1) * 21 - 0.5).T.numpy(), ".", markersize=4, color=ORANGE)
     left.set(xlim=(-0.5, 41.5), ylim=(41.5, -0.5))
     boxes = {"localisation\nnetwork": (3.1, 2.2), "grid\ngenerator": (5.1, 2.2), "sampler": (5.1, 0.75)}
     for name, (x, y) in boxes.items():

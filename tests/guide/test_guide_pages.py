@@ -52,9 +52,12 @@ def test_both_languages_have_the_same(page, part):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_both_languages_have_the_same_numbers(page):
-    """In prose and tables, decimals: 0.79, 41.5; and each page leads to the other language's."""
-    english, chinese = ((GUIDE / language / page).read_text() for language in ("en", "zh"))
+def test_both_languages_have_the_same_numbers_and_symbols_in_their_prose(page):
+    """Decimals such as 0.79, and formulas within a line, in any order; and each page leads to the other language's."""
+    english, chinese = (FENCES.sub("", (GUIDE / language / page).read_text()) for language in ("en", "zh"))
+    inline = re.compile(r"(?<!\$)\$([^$]+)\$(?!\$)")
+    symbols = [sorted(" ".join(one.split()) for one in inline.findall(text)) for text in (english, chinese)]
+    assert symbols[0] == symbols[1]
     assert sorted(re.findall(r"\d+\.\d+", english)) == sorted(re.findall(r"\d+\.\d+", chinese))
     assert f"](../zh/{page})" in english
     assert f"](../en/{page})" in chinese
