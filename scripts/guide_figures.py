@@ -1,6 +1,6 @@
 """Draws the figures of the guide (docs/guide/), the same for both languages: symbols and English terms, no sentences.
 
-    python scripts/guide_figures.py docs/guide
+python scripts/guide_figures.py docs/guide
 """
 
 import argparse
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
-from stn_train import FAMILIES, bilinear_sampler, load_digits
+from stn_train import FAMILIES, bilinear_sampler, load_images
 
 SIZE = 28
 ORANGE, BLUE, RED, GREEN = "#d9730d", "#1f6fb4", "#c0392b", "#2e8b57"
@@ -24,8 +24,8 @@ ORANGE, BLUE, RED, GREEN = "#d9730d", "#1f6fb4", "#c0392b", "#2e8b57"
 
 def digit(label: int) -> Tensor:
     """The first of scikit-learn's digits with this label, 1 x 1 x 28 x 28, from 0 to 1."""
-    digits, _ = load_digits("digits")
-    return digits.images[int((digits.labels == label).int().argmax())][None, None].double() / 255
+    digits, _ = load_images("digits")
+    return digits.images[int((digits.labels == label).int().argmax())][None].double() / 255
 
 
 def theta_of(*numbers: float) -> Tensor:
@@ -34,7 +34,7 @@ def theta_of(*numbers: float) -> Tensor:
 
 
 def forward_mapping(image: Tensor, matrix: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Each pixel of `image` (1 x 1 x H x W) put where `matrix` (2 x 2, in centred pixels) sends it, rounded, on a canvas
+    """Each pixel of `image` (1 x 1 x H x W) put where `matrix` (2 x 2, centred pixels) sends it, rounded, on a canvas
     of `size` (h, w): the canvas, and how many pixels came to each place."""
     height, width = image.shape[-2:]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -72,7 +72,7 @@ def three_parts() -> Figure:
     shown(right, output[0, 0], r"$V$")
     line = torch.linspace(-1, 1, 8, dtype=torch.float64)
     points = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).flatten(0, 1)
-    left.scatter(*((similarity.points(pose, points)[0] + 1) * 21 - 0.5).T.numpy(), s=5, color=ORANGE)
+    left.plot(*((similarity.points(pose, points)[0] + 1) * 21 - 0.5).T.numpy(), ".", markersize=4, color=ORANGE)
     left.set(xlim=(-0.5, 41.5), ylim=(41.5, -0.5))
     boxes = {"localisation\nnetwork": (3.1, 2.2), "grid\ngenerator": (5.1, 2.2), "sampler": (5.1, 0.75)}
     for name, (x, y) in boxes.items():
@@ -142,7 +142,7 @@ def shear() -> Figure:
 
 
 def holes() -> Figure:
-    """A digit enlarged and turned by the forward mapping, where no pixel came marked, and by reading from the source."""
+    """A digit enlarged and turned by the forward mapping, with its holes marked, and by reading from the source."""
     figure = Figure(figsize=(9, 3.3), layout="constrained")
     source, forward, backward = figure.subplots(1, 3)
     image = digit(5)
@@ -205,7 +205,12 @@ def bilinear() -> Figure:
     for text, (x, y, width, height, color) in areas.items():
         axes.add_patch(Rectangle((x, y), width, height, facecolor=color, alpha=0.35))
         axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9)
-    corners = {r"$U_{00}$": (0, 0, ORANGE), r"$U_{01}$": (1, 0, BLUE), r"$U_{10}$": (0, 1, GREEN), r"$U_{11}$": (1, 1, RED)}
+    corners = {
+        r"$U_{00}$": (0, 0, ORANGE),
+        r"$U_{01}$": (1, 0, BLUE),
+        r"$U_{10}$": (0, 1, GREEN),
+        r"$U_{11}$": (1, 1, RED),
+    }
     for text, (x, y, color) in corners.items():
         axes.plot(x, y, "o", color=color, markersize=12)
         axes.text(x + (0.06 if x else -0.06), y, text, ha="left" if x else "right", va="center", fontsize=12)

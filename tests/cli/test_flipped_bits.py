@@ -28,7 +28,7 @@ OF_A_TRIAL: dict[str, Callable[[], object]] = {
     "alignment.json": lambda: TRIAL.load(AlignmentMetrics, TRIAL.alignment),
     "robustness.json": lambda: TRIAL.load(Robustness, TRIAL.robustness),
     "metrics.jsonl": TRIAL.load_metrics,
-    "predictions.npz": lambda: TRIAL.load_predictions(channels=1),
+    "predictions.npz": lambda: TRIAL.load_predictions(addition=False),
     **{f"{kind}.npz": TRIAL.load_gallery for kind in KINDS},
     "checkpoint.pt": lambda: read_checkpoint(TRIAL.checkpoint),
 }

@@ -311,7 +311,7 @@ def test_images_of_two_digits_are_reported_beside_others_with_both_of_their_digi
     )
     assert errors == again
     files = TrialFolder(Path("runs/small/trials/addition/cnn/seed-0"))
-    arrays = files.load_predictions(channels=2)
+    arrays = files.load_predictions(addition=True)
     assert np.array_equal(np.sort(arrays["digit"], axis=0), np.stack([np.arange(120)] * 2, axis=1))
     both = error_over_seeds((arrays["predicted"] != arrays["label"])[None], arrays["digit"])
     assert asdict(both) == errors["addition"]

@@ -110,7 +110,7 @@ def test_what_is_kept_and_what_the_page_says(train, results):
     run = train("table1")
     results(run)
     assert {path.name for path in Path("docs").iterdir()} == {"results.md", "results.csv", "results.npz"}
-    whole = TrialFolder(Path(run, "trials", ST_CNN, "seed-0")).load_predictions(channels=1)
+    whole = TrialFolder(Path(run, "trials", ST_CNN, "seed-0")).load_predictions(addition=False)
     with np.load(ARCHIVE) as arrays:
         assert set(arrays) == {"label/r", "digit/r", *(f"predicted/table1/{cell}/seed-0" for cell in (CNN, ST_CNN))}
         for name, key in (

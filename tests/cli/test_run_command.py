@@ -49,7 +49,7 @@ def test_the_files_say_what_was_done(finished):
     assert (cnn.key, st_cnn.key) == ("r/cnn/seed-0", "r/st_cnn/seed-0")
     for trial in (cnn, st_cnn):
         files = folder.trial(trial)
-        result, arrays = files.load(TrialResult, files.result), files.load_predictions(channels=1)
+        result, arrays = files.load(TrialResult, files.result), files.load_predictions(addition=False)
         assert result.trial == trial
         assert (result.split, result.training_digits, result.digits, result.images) == ("test", 480, 120, 120)
         assert abs(result.parameters / 100_000 - 1) <= 0.02
@@ -59,8 +59,8 @@ def test_the_files_say_what_was_done(finished):
         assert [record.epoch for record in records] == [1, 2]
         assert records[-1].error == pytest.approx(result.error)
         assert files.load(Timing, files.timing).seconds > 0
-    assert set(folder.trial(cnn).load_predictions(channels=1)) == {"predicted", "label", "digit"}
-    assert folder.trial(st_cnn).load_predictions(channels=1)["theta"].shape == (120, 6)
+    assert set(folder.trial(cnn).load_predictions(addition=False)) == {"predicted", "label", "digit"}
+    assert folder.trial(st_cnn).load_predictions(addition=False)["theta"].shape == (120, 6)
 
 
 def test_the_pictures_are_drawn_from_what_the_network_does(finished):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stn_train.data.sources import Digits, load_digits
+from stn_train.data.sources import ImageSet, load_images
 from stn_train.errors import Stopped
 from stn_train.experiment import runtime as runtime
 from stn_train.experiment.estimate import CellPlan, duration
@@ -40,10 +40,10 @@ KEYS = [trial.key for trial in TRIALS]
 
 @pytest.fixture(scope="module", autouse=True)
 def few_digits() -> Iterator[None]:
-    training, test = load_digits("digits")
+    training, test = load_images("digits")
     few = {
-        "train": Digits(training.images[:192], training.labels[:192]),
-        "test": Digits(test.images[:60], test.labels[:60]),
+        "train": ImageSet(training.images[:192], training.labels[:192]),
+        "test": ImageSet(test.images[:60], test.labels[:60]),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "load_split", lambda source, split, root: few[split])

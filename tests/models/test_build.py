@@ -205,7 +205,7 @@ def test_where_no_transformer_can_stand_is_told(name, before, sentence):
 def test_every_family_learns_a_few_steps_and_stays_finite(name, real_digits):
     torch.manual_seed(0)
     network = build_model(spec_of(name), (28, 28), 100_000)
-    images, labels = real_digits[0].images[:64, None].float() / 255, real_digits[0].labels[:64]
+    images, labels = real_digits[0].images[:64].float() / 255, real_digits[0].labels[:64]
     optimizer = torch.optim.AdamW(network.parameters(), 0.002)
     losses = []
     for _ in range(10):

@@ -20,7 +20,7 @@ def digits(count: int = 200) -> tuple[Tensor, Tensor]:
     """Digits, M x 1 x 44 x 44, with room all around; and their labels."""
     _, test = load_images("digits")
     few = test.subset(torch.arange(count))
-    return torch.nn.functional.pad(few.images[:, None].float() / 255, [ROOM] * 4), few.labels
+    return torch.nn.functional.pad(few.images.float() / 255, [ROOM] * 4), few.labels
 
 
 def network(seed: int = 0) -> EquivariantLocalisation:

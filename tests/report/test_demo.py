@@ -200,7 +200,7 @@ def test_the_image_is_what_geometry_makes_of_the_digit(page, real_digits):
     theta = torch.tensor(to_digit[:2].reshape(1, 6), dtype=torch.float32)
     labels = real_digits[1].labels
     fours = (labels == 4).nonzero()[:, 0]
-    source = real_digits[1].images[fours[0]][None, None].float() / 255
+    source = real_digits[1].images[fours[0]][None].float() / 255
     expected = bilinear_sampler(source, AFFINE.grid(theta, (42, 42)))
     np.testing.assert_allclose(found["data"], expected.flatten(), atol=1e-5)
 
