@@ -55,7 +55,10 @@ EVERY = [
     {"base": "st_cnn_tps", "transformer": {"control_points": 3, "before": [0, 0, 1, 2], "padding": "reflection"}},
     {"base": "st_cnn", "transformer": {"parallel": 2, "supersampling": 2, "bounds": 0.5, "padding": "border"}},
     {"base": "st_cnn", "transformer": {"pose": "supervised", "coordinates": True}},
-    {"classifier": "exported_parts:Net", "transformer": {"family": "exported_parts:Swirl", "localisation": "exported_parts:localise"}},
+    {
+        "classifier": "exported_parts:Net",
+        "transformer": {"family": "exported_parts:Swirl", "localisation": "exported_parts:localise"},
+    },
 ]
 
 
@@ -125,7 +128,9 @@ def test_an_onnx_file_takes_any_number_of_images_and_says_what_it_is(tmp_path: P
 @pytest.mark.usefixtures("parts")
 def test_what_cannot_be_exported_is_told_and_not_written(tmp_path: Path) -> None:
     path = tmp_path / "it.pt2"
-    with pytest.raises(UserError, match=r"cannot be exported to \.pt2: .*data-dependent.*\(exported_parts\.py, line 13\)"):
+    with pytest.raises(
+        UserError, match=r"cannot be exported to \.pt2: .*data-dependent.*\(exported_parts\.py, line 13\)"
+    ):
         export(trained({"classifier": "exported_parts:Branching"}), path)
     with pytest.raises(UserError, match="true pose"):
         export(trained({"base": "st_cnn", "transformer": {"pose": "oracle"}}), path)

@@ -121,7 +121,7 @@ def test_at_the_identity_pixels_are_read_at_kinks_but_for_rounding():
 
 
 def test_at_the_identity_most_pixels_of_a_digit_have_no_gradient():
-    images = st.load_digits("digits")[0].images[:200, None].float() / 255
+    images = st.load_images("digits")[0].images[:200].float() / 255
     grid = AFFINE.grid(torch.eye(2, 3).view(1, 6).expand(200, -1), (28, 28)).requires_grad_()
     (gradient,) = torch.autograd.grad(bilinear_sampler(images, grid).sum(), grid)
     assert float((gradient != 0).any(-1).float().mean()) == pytest.approx(0.39, abs=0.01)
@@ -203,7 +203,7 @@ def equivariant() -> Iterator[st.SpatialTransformer]:
 
 @evaluates("6.7", "6.8")
 def test_an_equivariant_theta_makes_the_output_the_same(equivariant):
-    images = st.load_digits("digits")[0].images[:16, None].float() / 255
+    images = st.load_images("digits")[0].images[:16].float() / 255
     turned = torch.rot90(images, 1, (-2, -1))  # counter-clockwise: (gU)(p) = U(g^-1 p), g by -90 degrees
     output, theta = equivariant.warp(images)
     output_turned, theta_turned = equivariant.warp(turned)

@@ -140,7 +140,7 @@ def test_both_shears_at_once_are_neither_product_and_three_shears_are_a_rotation
 def test_the_kept_map_undoes_shear_scale_rotation_and_translation_the_last_one_first():
     drawn_from = {"rotation": (30.0, 40.0), "scale": (0.7, 0.8), "shear": (10.0, 20.0), "translation": (-1.0, 1.0)}
     spec = st.DatasetSpec(name="all", canvas=(42, 42), **drawn_from)
-    digits = st.load_digits("digits")[0].subset(torch.arange(3))
+    digits = st.load_images("digits")[0].subset(torch.arange(3))
     (drawn,) = st.sample_distortion(spec, digits, 0, "test")
     for index in range(3):
         phi, s, slant = np.radians(drawn.rotation[index]), drawn.scale[index], np.tan(np.radians(drawn.shear[index]))
