@@ -67,6 +67,7 @@ fixed = st.make_dataset("rts", source="digits")
 """
 
 
+@pytest.mark.slow
 def test_every_public_name_can_be_used_with_nothing_but_the_package_and_torch(tmp_path: Path) -> None:
     assert USES.keys() == set(stn_train.__all__)
     trial = trials_of(stn_train.load_config("quickstart"))[1]

@@ -33,6 +33,7 @@ def test_what_draws_needs_no_backend(trained, stn):
         assert Path(name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_what_draws_needs_no_latex(stn, monkeypatch):
     Path("matplotlibrc").write_text("text.usetex: True\n")
     monkeypatch.setenv("MATPLOTLIBRC", str(Path.cwd()))

@@ -34,6 +34,7 @@ def shapes(stn) -> Path:
     return Path("shapes")
 
 
+@pytest.mark.slow
 def test_a_run_on_ones_own_images_reports_names_and_says_what_is_not_known(stn, shapes):
     ended = stn(*RUN)
     assert ended.code == 0, ended.err

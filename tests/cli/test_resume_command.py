@@ -69,6 +69,7 @@ class Killed(BaseException):
     """Stands for the process's end: nothing catches it."""
 
 
+@pytest.mark.slow
 def test_killed_within_every_write_it_ends_with_the_same_bytes(finished, stn, monkeypatch, tmp_path):
     replace = os.replace
 

@@ -59,6 +59,7 @@ def test_every_finished_trial_is_measured_once_and_reported(run, stn):
     assert "| trained on | model | tested on plain, % | tested on r, % |" in report
 
 
+@pytest.mark.slow
 def test_a_dataset_that_joins_the_run_is_asked_about_too(run, stn):
     assert stn("robustness", "runs/two", "-q").err == ""
     assert stn("run", "--config", "two.yaml", "--set", "datasets=[shear]", "--set", "models=[cnn]", "-q").code == 0
@@ -70,6 +71,7 @@ def test_a_dataset_that_joins_the_run_is_asked_about_too(run, stn):
     assert [crossed["dataset"]["canvas"] for crossed in cnn["crossed"]] == [[28, 28]] * 2
 
 
+@pytest.mark.slow
 def test_what_has_changed_since_is_measured_anew(run, stn):
     """A dataset that means other images now, and a network that was trained again."""
     only = ("--only", "r/*", "--output-dir", "runs/r", "-q")
@@ -89,6 +91,7 @@ def test_what_has_changed_since_is_measured_anew(run, stn):
     assert told == ["measured", "was measured before"]
 
 
+@pytest.mark.slow
 def test_networks_that_are_given_the_pose_are_asked_only_where_there_is_one(stn):
     Path("told.yaml").write_text(
         TWO.replace("[plain, r]", "[r, e]").replace("[cnn, st_cnn]", "[st_cnn]") + "controls: true\n"
