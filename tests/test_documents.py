@@ -121,7 +121,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_model_elsewhere_runs_from_top_to_bottom() -> None:
     names: dict[str, Any] = {}
-    for language, block in re.findall(r"```(sh|python)\n(.*?)```", DOCUMENTS["elsewhere.md"], re.DOTALL):
+    for language, block in re.findall(r"```(sh|python)\n(.*?)```", DOCUMENTS["docs/elsewhere.md"], re.DOTALL):
         if language == "python":
             exec(block, names)
             continue
@@ -141,7 +141,7 @@ def test_the_model_elsewhere_runs_from_top_to_bottom() -> None:
 @pytest.mark.slow
 def test_the_parts_of_ones_own_that_the_reference_shows_are_trained() -> None:
     for name, kind in (("parts.py", "python"), ("parts.yaml", "yaml")):
-        (written,) = re.findall(rf"```{kind}\n(# {name}\n.*?)```", DOCUMENTS["configuration.md"], re.DOTALL)
+        (written,) = re.findall(rf"```{kind}\n(# {name}\n.*?)```", DOCUMENTS["docs/configuration.md"], re.DOTALL)
         Path(name).write_text(written)
     with pytest.raises(SystemExit) as end:
         main(["run", "--config", "parts.yaml", "--set", "training.epochs=1", "-q"])

@@ -22,6 +22,7 @@ QUICK = ("--set", "source=digits", "--set", "training.epochs=1")
 
 @pytest.mark.slow
 def test_every_command_of_the_readme_runs(stn: Callable[..., Ended], tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parents[1] / "twenty/picture_02.jpg", tmp_path / "seven.jpg")
     for name, *arguments in [*COMMANDS, *(["run", "--config", "quickstart", *option] for option in OPTIONS)]:
         if name == "compare":  # of any two runs
             for run in arguments:

@@ -176,7 +176,8 @@ def test_several_datasets_are_shown_in_the_papers_layout(stn):
     assert stn(*command, "--only", "rotation/st_*").out.splitlines()[1].split()[-1] == "-"
     ended = stn(*command)
     assert (ended.code, ended.err) == (0, "")
-    header, cnn, st_cnn, _, told, _, compared, first, second, *_ = ended.out.splitlines()
+    layout, told, comparisons, *_ = ended.out.split("\n\n")
+    (header, cnn, st_cnn), (compared, first, second) = (part.splitlines() for part in (layout, comparisons))
     assert header.split() == ["model", "r", "rotation"]
     for line, model in ((cnn, "cnn"), (st_cnn, "st_cnn")):
         errors = [
