@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stn-train run --config quickstart
+python scripts/shipped.py
 stn-train run --config rts
 stn-train run --config tc
 stn-train run --config tc_modern
@@ -24,3 +25,5 @@ cp "runs/evidence/figures/robustness@rts.png" docs/robustness_rts.png
 cp "runs/evidence/figures/training_st_cnn_zoom@rts.gif" docs/training_rts.gif
 cp "runs/tc_paper/figures/examples_st_fcn@tc.png" docs/examples_tc_fcn.png
 cp "runs/addition/figures/examples_st2_cnn_paper@addition.png" docs/examples_addition.png
+stn-train demo runs/shipped --no-open -o docs/demo.html
+python scripts/demo_gif.py runs/shipped

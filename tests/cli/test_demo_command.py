@@ -42,3 +42,12 @@ def test_what_there_is_no_page_of_is_told(trained, stn, opened):
     assert "nowhere" in stn("demo", "nowhere").sentence
     assert "r/fcn" in stn("demo", trained, "--only", "r/fcn").sentence
     assert opened == []
+
+
+def test_without_a_run_it_is_the_pair_that_ships_with_the_package(stn, opened):
+    ended = stn("demo")
+    assert (ended.code, ended.out) == (0, "wrote demo.html\n")
+    page = Path("demo.html")
+    assert opened == [page.resolve().as_uri()]
+    assert {"cnn", "st_cnn_keypoints"} <= set(re.findall(r'"name": "(\w+)"', page.read_text()))
+    assert "Trained on mnist, distorted as rts has it" in page.read_text()

@@ -273,7 +273,7 @@ function layDigits() {
 /** Begin or end to write a digit on the image. */
 function draw(on) {
   state.drawing = on;
-  at("draw").textContent = on ? "✋ Move it" : "✎ Write one";
+  at("draw").textContent = on ? "Move it" : "✎ Write one";
   canvas.classList.toggle("drawing", on);
   if (on && !figure().strokes) wipe();
 }
