@@ -41,7 +41,9 @@ def test_list_shows_each_configuration_with_its_subject_and_its_time(run):
         first, second, *_ = path.read_text().splitlines()
         assert first == f"# {subject.strip()}"
         assert named.endswith(second.removeprefix("#"))
-        assert re.fullmatch(r"# About (a|\d+) (second|minute|hour)s? on two CPU cores \((estimated|measured)\)\.", second)
+        assert re.fullmatch(
+            r"# About (a|\d+) (second|minute|hour)s? on two CPU cores \((estimated|measured)\)\.", second
+        )
 
 
 def test_show_prints_the_resolved_configuration(run):
