@@ -96,7 +96,7 @@ def run_trial(
         for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates, every):
             predictions = classified(trial, state.final, runtime, trial.dataset, fixed)
             errors = int((predictions.predicted != fixed.labels).sum())
-            start, end = state.cycle
+            start, end = recipe.cycle(state.epoch - 1)
             record = EpochRecord(
                 epoch=state.epoch,
                 loss=loss,

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from itertools import product
+from itertools import pairwise, product
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
@@ -109,6 +109,11 @@ class TrainingSpec(Spec):
         description="how many of the training digits are used; all of them if not given. An epoch is that much "
         "shorter; epoch_multiplier makes up for it",
     )
+
+    def cycle(self, epoch: int) -> tuple[int, int]:
+        """From which epoch to which the learning rate follows its schedule once; `epoch`, from 0 on, is one of them."""
+        ends = (0, *self.restarts, self.epochs)
+        return next((start, end) for start, end in pairwise(ends) if epoch < end)
 
 
 _Times = Annotated[int, Field(ge=1, le=1000)]

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -36,8 +36,7 @@ class TrainingState:
     """Everything that a training changes: what a checkpoint holds.
 
     `final` is the network to evaluate: the averaged one where there is an `average`. `epoch` counts whole epochs;
-    `step_losses` are the losses of the steps since; `seconds` is the time that all of it took. `cycle`, which is not
-    saved: the epochs between which the learning rate follows its schedule, that of the latest epoch.
+    `step_losses` are the losses of the steps since; `seconds` is the time that all of it took.
     """
 
     network: Network
@@ -47,7 +46,6 @@ class TrainingState:
     epoch: int = 0
     step_losses: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
-    cycle: tuple[int, int] = (0, 1)
 
     @staticmethod
     def start(network: Network, recipe: TrainingSpec) -> "TrainingState":
@@ -87,10 +85,10 @@ def train(
     if templates is not None:  # its localisation network does not learn from the classifier: nothing to wait for
         recipe = recipe.changed(classifier_delay=0.0)
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=precision_on(device, recipe) == "bfloat16")
-    steps, cycles = max(len(data) // recipe.batch_size, 1), [*pairwise((0, *recipe.restarts, recipe.epochs))]
+    steps = max(len(data) // recipe.batch_size, 1)
     while state.epoch < recipe.epochs:
         began = time.perf_counter()
-        state.cycle = start, end = next(cycle for cycle in cycles if state.epoch < cycle[1])
+        start, end = recipe.cycle(state.epoch)
         state.network.train()
         earlier = steps * min(state.epoch % every, state.epoch - start)  # steps of the epochs since it was evaluated
         batches = data.batches(seed, state.epoch, recipe.batch_size)

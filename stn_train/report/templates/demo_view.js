@@ -270,6 +270,10 @@ let telling = 0;
 function tell() {
   clearTimeout(telling);
   telling = setTimeout(() => {
+    if (figure().strokes?.length === 0) {
+      at("said").textContent = "The image is empty: write a digit. Until then, what the networks read means nothing.";
+      return;
+    }
     const known = label() === null ? "Say what it is, and you are told who is right." : `It is a ${NAMES[label()]}.`;
     const sentences = verdicts().map(({ read, share, right }, index) => {
       const judged = right === null ? "" : right ? ", rightly" : ", wrongly";
