@@ -44,6 +44,7 @@ def test_the_folder_holds_every_file_that_is_promised_and_the_table_every_cell(c
     }
     assert [line[0] for line in table(ended.out)] == ["1", "3", "all"]
     assert ended.out.splitlines()[-1] == "report: runs/where/report.html"
+    assert "the likeness of their crops (digits)." in Path("runs/where/report.md").read_text()
     begin, *parts = ended.err.splitlines()
     assert begin == "4 cells on cpu, into runs/where"
     assert [line.split()[0] for line in parts] == ["encoder", "t/1", "t/3", "tc/1", "tc/3"]
