@@ -2,9 +2,9 @@
 
 D maps the canvas to the digit, T the transformer's output to the canvas, both target to source; C = D after T tells
 which point of the digit each point of the output shows. A transformer may settle on any canonical pose K of its own:
-C = K for every image is a distortion undone. K stands on the right of D, and is estimated as the mean of C; so what is
-left of the distortion is C K^-1, and what there was of it D K0^-1, where K0 is the mean of D. Of a transformer that
-does the same to every image, these are equal.
+C = K for every image is a distortion undone. K stands on the right of D, and is estimated as the mean of C (see
+`canonical_pose`); so what is left of the distortion is C K^-1, and what there was of it D K0^-1, where K0 is the mean
+of D. Of a transformer that does the same to every image, these are equal.
 
 From the top: `alignment_metrics` asks for all of it; `maps_of` has D and T; `pose_components` takes D K0^-1 and C K^-1
 apart, for each image, into a rotation, a scale and so on; `spreads` are how far these vary before and after, of which
@@ -25,14 +25,14 @@ from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
 from stn_train.data.distortion import distortion_family, true_poses
 from stn_train.evaluation.classify import classify, edge, within_classes
 from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, ResidualCurve, Spread
-from stn_train.geometry import Family, MatrixFamily, pixel_grid
+from stn_train.geometry import ROTATION, Family, MatrixFamily, pixel_grid
 from stn_train.models.network import Network, Precision
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.specs import DIGIT, DatasetSpec
 
 _POINTS = (5, 5)
 _SINGULAR = 1e-9
-_FADED = 0.05
+_FADED = 0.25
 """The least size of the mean pose, as a share of the poses': where it is less, they point everywhere."""
 _PROJECTS = 1e-6
 _EDGE_ON = 0.1
@@ -201,6 +201,24 @@ def facing(maps: Sequence[Map], digit: Tensor) -> tuple[list[Map], Tensor]:
     return [replace(one, theta=one.theta[seen]) for one in maps], digit[seen]
 
 
+def cancel_out(poses: Tensor) -> bool:
+    """Whether poses, M x 3 x 3, point everywhere, so that next to nothing is left of them in the mean."""
+    size = torch.linalg.det(poses[:, :2, :2]).abs().sqrt().mean()
+    return bool(torch.linalg.svdvals(poses.mean(dim=0)[:2, :2])[1] < _FADED * size)
+
+
+def canonical_pose(poses: Tensor) -> Tensor | None:
+    """K, 3 x 3: the mean of poses, M x 3 x 3; where they cancel out, their mean once each is turned back.
+
+    That is by the rotation nearest to it, on the digit's side: of poses R K, which differ in the rotation R alone, it
+    leaves K, up to a rotation that all have in common. None where they cancel out even so.
+    """
+    if cancel_out(poses):
+        (a, b), (c, d) = (poses[:, row, :2].unbind(-1) for row in (0, 1))
+        poses = ROTATION.matrix(torch.atan2(b - c, a + d)[:, None]) @ poses
+    return None if cancel_out(poses) else poses.mean(dim=0)
+
+
 def is_singular(poses: Tensor) -> bool:
     """Whether any pose, (M x) 3 x 3 from normalised coordinates to pixels, shows less than an area."""
     largest, smallest = torch.linalg.svdvals(poses[..., :2, :2]).unbind(-1)
@@ -216,17 +234,22 @@ def pose_components(maps: Sequence[Map], digit: Tensor | None = None) -> Compone
     Of maps that bend or project, where 5 x 5 points of the output lie on the digit: see `decompose_points`; before, by
     the mean of the images' T, and after, by each image's own. `rotation` is in degrees from the circular mean, of all
     images or of those that show the same `digit` (M), and at most 180 from it. Empty where no canonical pose can be
-    told: of fewer than two images, and where the transformer shows a single point or a line, in the mean or of a single
-    image, or where poses cancel out, as of digits that are turned all around.
+    told: of fewer than two images, where the transformer shows an image as a point or a line, and where poses cancel
+    out (of maps that bend or project, also those that are turned all around).
     """
     distortion, poses = poses_of(maps)
     if len(poses) < 2 or is_singular(poses):
         return {}
-    size = torch.linalg.det(poses[:, :2, :2]).abs().sqrt().mean()
-    if torch.linalg.svdvals(poses.mean(dim=0)[:2, :2])[1] < _FADED * size:
-        return {}
     if distortion is not None:
-        before, after = (decompose(each @ torch.linalg.pinv(each.mean(dim=0))) for each in (distortion, poses))
+        commons = canonical_pose(distortion), canonical_pose(poses)
+        if commons[0] is None or commons[1] is None:
+            return {}
+        before, after = (
+            decompose(each @ torch.linalg.pinv(common))
+            for each, common in zip((distortion, poses), commons, strict=True)
+        )
+    elif cancel_out(poses):
+        return {}
     else:
         canvas = read_points(maps[1:], pixel_grid(_POINTS, maps[0].theta).flatten(0, 1))
         shown = (read_points(maps[:1], points) * maps[0].half for points in (canvas.mean(dim=0), canvas))
@@ -414,8 +437,8 @@ def regions(maps: Sequence[Map], sources: Tensor, digit: Tensor) -> tuple[Tensor
     ink = sources.double().sum(dim=1).flatten(1)[digit]
     inked = (ink * covered).sum(dim=1) / ink.sum(dim=1).clamp(min=1)
     _, poses = poses_of(maps)
-    common = poses.mean(dim=0)
-    if is_singular(common):
+    common = canonical_pose(poses)
+    if common is None or is_singular(common):
         return iou, torch.zeros_like(iou), inked
     # The mean of poses that differ is smaller than they are: with their mean size, the geometric one, it is not.
     sizes = torch.linalg.det(poses).abs().clamp(min=_SINGULAR).log()

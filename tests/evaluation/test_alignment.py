@@ -401,14 +401,36 @@ def test_of_no_images_there_is_nothing_to_tell(family):
 
 @pytest.mark.parametrize("reach", [90, 180])
 def test_a_transformer_that_does_the_same_to_all_leaves_each_rotation_whatever_it_does(reach):
-    """Also where digits are turned all around, so that their poses have no mean to be taken off."""
+    """Also where digits are turned all around, so that their poses cancel out in the mean."""
     angle = torch.deg2rad(torch.arange(-reach, reach, 2, dtype=torch.float64))[:, None]
     sheared = torch.tensor([1.2, 0.5, 0.1, -0.3, 0.6, 0.0], dtype=torch.float64).expand(len(angle), -1)
     maps = [Map(ROTATION, angle, SQUARE), Map(AFFINE, sheared, SQUARE)]
     before, after = rotations(maps)["rotation"]
     added = torch.deg2rad(after - before)
     torch.testing.assert_close(torch.polar(torch.ones_like(added), added - added[0]).real, torch.ones_like(added))
-    assert (pose_components(maps) == {}) == (reach == 180)
+    found = scores(maps)
+    assert found.pop("rotation") == pytest.approx(0, abs=1e-6)
+    assert not found, "nothing but rotation varies"
+
+
+def test_upright_or_upside_down_all_but_the_half_turn_is_removed():
+    """As an equivariant network leaves digits: half of them upright and half upside down, which has no mean pose."""
+    done = near_identity(FAMILIES["similarity"], 0.2)
+    half = torch.arange(COUNT) % 2 * math.pi
+    flipped = Map(ROTATION, half[:, None].double(), SQUARE)
+    matrix = FAMILIES["similarity"].matrix(done)
+    undone = Map(HOMOGRAPHY, torch.linalg.inv(matrix).flatten(1), SQUARE)
+    left = {
+        one.component: one.after for one in spreads_of([Map(FAMILIES["similarity"], done, SQUARE), undone, flipped])
+    }
+    assert left.pop("rotation") == pytest.approx(90, abs=1)
+    assert all(spread == pytest.approx(0, abs=1e-6) for spread in left.values())
+
+
+def test_mirrored_at_random_there_is_no_pose_to_tell():
+    mirrored = torch.tensor([[1.0, 0, 0, 0, 1, 0], [-1.0, 0, 0, 0, 1, 0]], dtype=torch.float64).repeat(COUNT // 2, 1)
+    upright = Map(ROTATION, torch.zeros(COUNT, 1, dtype=torch.float64), SQUARE)
+    assert spreads_of([upright, Map(AFFINE, mirrored, SQUARE)]) == ()
 
 
 def test_what_is_left_of_rotation_counts_within_a_digit_and_within_a_class():
