@@ -142,6 +142,11 @@ VALUES = [
     ("datasets: [rts, rts]" + Z, ":1: datasets", "rts", "twice"),
     ("datasets: [rotatoin]" + Z, ":1: datasets.0", "'rotatoin'", "'rotation'?"),
     ("datasets:\n- base: rts\n  scale: 1" + Z, ":2: datasets.0", "name of its own"),
+    (
+        "datasets: [r]\nmodels:\n- {base: st_cnn_equivariant, name: st_cnn}\n",
+        ":3: models.0",
+        "st_cnn is a preset's name",
+    ),
     (M.replace("name: m", "name: cnn") + "transformer: {output_size: 16}\n", ":3: models.0", "cnn is a preset's name"),
     (M.replace("base: st_cnn", "classifier: cnn_papr"), ":4: models.0.classifier", "module:function", "'cnn_paper'?"),
     (M + "tta_angles: [10, -10, 10]\n", ":5: models.0.tta_angles", "twice"),

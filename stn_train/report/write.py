@@ -145,12 +145,12 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
             model: [one for one in finished if (one.dataset.name, one.model.name) == (dataset, model)]
             for model in models
         }
-        shown = False
-        for seeds in trials.values():
-            first = min(seeds, key=attrgetter("seed"))
-            gallery = folder.trial(first).load_gallery()
-            yield from drawings(first, gallery, with_strip=not shown)
-            shown |= "examples" in gallery
+        accuracy = results.summary[results.summary["dataset"] == dataset].set_index("model")["accuracy"]
+        firsts = {model: min(seeds, key=attrgetter("seed")) for model, seeds in trials.items()}
+        galleries = {model: folder.trial(first).load_gallery() for model, first in firsts.items()}
+        best = max((model for model in models if "examples" in galleries[model]), key=accuracy.get, default=None)
+        for model in models:
+            yield from drawings(firsts[model], galleries[model], with_strip=model == best)
         if panels := [panel for _, panel in curves[curves["dataset"] == dataset].groupby("factor", sort=False)]:
             figures.append(("robustness", dataset, models, robustness_curves, (split, panels)))
         epochs = {

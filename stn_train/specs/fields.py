@@ -47,8 +47,9 @@ class Spec(BaseModel):
         if len(value) > 1 and "name" not in value:
             raise ValueError(f"a changed {kind} needs a name of its own beside `base: {base}`")
         # A model preset's name means one network everywhere, however it is trained.
-        if kind == "model" and value.get("name") in cls.presets and value.keys() - {"base", "name", "tuned"}:
-            raise ValueError(f"{value['name']} is a preset's name, and this {kind} is changed; give it another name")
+        name, changed = value.get("name", base), value.keys() - {"base", "name", "tuned"}
+        if kind == "model" and isinstance(name, str) and name in cls.presets and (changed or name != base):
+            raise ValueError(f"{name} is a preset's name, and this is another {kind}; give it another name")
         whole = {"name": base, **cls.presets[base]}
         for key, change in value.items():
             below = whole.get(key)
