@@ -241,7 +241,8 @@ class ExperimentSpec(Spec):
     def _goes_together(self) -> "ExperimentSpec":
         if self.prebuilt is not None:
             drawn = [key for key in ("elastic_augmentation", "curriculum", "train_size") if getattr(self.training, key)]
-            for key in [f"training.{key}" for key in drawn] + ["validation"] * self.validation:
+            turned = ["rotation_augmentation"] * any(model.rotation_augmentation for model in self.models)
+            for key in [f"training.{key}" for key in drawn] + ["validation"] * self.validation + turned:
                 raise ValueError(
                     f"{key} does not go with prebuilt data sets, whose digits and images are fixed; leave one out"
                 )
@@ -328,14 +329,14 @@ class TrialSpec(Spec):
 def has_true_pose(dataset: DatasetSpec, source: SourceSpec) -> bool:
     """Whether the pose of an image is known, and a matrix, so that a transformer can be given it.
 
-    Not that of one's own images, taken as they are: they may have come distorted.
+    Not that of mnist_rot's and of one's own images, taken as they are: they may have come distorted.
     """
     return dataset.has_true_pose and pose_is_known(dataset, source)
 
 
 def pose_is_known(dataset: DatasetSpec, source: SourceSpec) -> bool:
-    """Whether all that has been done to an image is known; of one's own images, taken as they are, nothing is."""
-    return source.path is None or dataset.distorts
+    """Whether all that has been done to an image is known; of mnist_rot's and one's own, as they are, nothing is."""
+    return source.has_known_poses or dataset.distorts
 
 
 def check_source(dataset: DatasetSpec, source: SourceSpec) -> None:

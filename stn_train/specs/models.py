@@ -9,6 +9,7 @@ from stn_train.specs.fields import (
     AS_THE_SOURCE,
     DIGIT,
     LONGEST_NAME,
+    Degrees,
     Folder,
     LearningRate,
     LocalisationLr,
@@ -206,6 +207,12 @@ class ModelSpec(Spec):
         description="test-time augmentation: in evaluation, the network reads each image also turned clockwise by each "
         "of so many degrees, and the mean of its probabilities decides",
     )
+    rotation_augmentation: Degrees | None = Field(
+        None,
+        exclude_if=operator.not_,
+        description="in training alone, images are turned by an angle of this interval, in degrees, in place of the "
+        "dataset's own rotation; tests stay as they are",
+    )
     tuned: TunedSpec | None = Field(
         None,
         exclude=True,  # from what a trial writes, whose `training` has these values
@@ -255,8 +262,11 @@ def control_names(model: str) -> tuple[str, str, str]:
 
 
 def baseline_of(model: ModelSpec, models: tuple[ModelSpec, ...]) -> ModelSpec | None:
-    """The model that `model` is compared with: the first with its classifier and `tta_angles`, without transformer."""
+    """The model that `model` is compared with: the first without transformer that is like it in all of `_ALIKE`."""
     if model.transformer is None:
         return None
-    alike = (other for other in models if (other.classifier, other.tta_angles) == (model.classifier, model.tta_angles))
+    alike = (other for other in models if all(getattr(other, key) == getattr(model, key) for key in _ALIKE))
     return next((other for other in alike if other.transformer is None), None)
+
+
+_ALIKE = ("classifier", "tta_angles", "rotation_augmentation")
