@@ -27,7 +27,7 @@ from stn_train.specs.fields import (
     WeightDecay,
     no_twins,
 )
-from stn_train.specs.models import CLASSIFIERS, ModelSpec, controls_of
+from stn_train.specs.models import CLASSIFIERS, READ_OFF, ModelSpec, controls_of
 
 _SOURCE_SCHEMA: dict[str, Any] = {
     "anyOf": [
@@ -117,7 +117,8 @@ class TrainingSpec(Spec):
 
 
 _Times = Annotated[int, Field(ge=1, le=1000)]
-_TimesByClassifier = dict[Literal["cnn", "cnn_paper", "fcn", "other"], _Times]
+_Classifier = Literal["cnn", "cnn_paper", "fcn", "group_cnn", "ti_pooling", "polar_cnn", "vit", "other"]
+_TimesByClassifier = dict[_Classifier, _Times]
 
 
 def for_every_classifier(value: Any) -> Any:
@@ -276,10 +277,10 @@ class ExperimentSpec(Spec):
         """
         added = [dataset.name for dataset in info.data.get("datasets", ()) if dataset.addition]
         for model in models:
-            if added and model.transformer and model.transformer.localisation == "equivariant":
+            if added and model.transformer and model.transformer.localisation in READ_OFF:
                 raise ValueError(
-                    f"{model.name} turns an image to where its one digit is upright (localisation: equivariant), and "
-                    f"images of {added[0]} show two; leave one of them out"
+                    f"{model.name} turns an image by its one digit (localisation: {model.transformer.localisation}), "
+                    f"and images of {added[0]} show two; leave one of them out"
                 )
         if not info.data.get("controls"):
             return models
