@@ -145,7 +145,9 @@ def load_trial_data(trial: TrialSpec, runtime: Runtime) -> "tuple[TrainingData, 
         digits = seeded_subset(digits, recipe.train_size, trial.seed)
     end = (*recipe.restarts, recipe.epochs)[0]
     grown = min(recipe.curriculum * end, end - 1)
-    online = OnlineDataset(dataset, digits.to(runtime.device), posed, recipe.elastic_augmentation, grown)
+    turned = trial.model.rotation_augmentation
+    shown = dataset if turned is None else dataset.changed(rotation=turned)
+    online = OnlineDataset(shown, digits.to(runtime.device), posed, recipe.elastic_augmentation, grown)
     return online, len(digits), load_fixed(trial, dataset, runtime)
 
 

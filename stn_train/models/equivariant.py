@@ -118,6 +118,33 @@ def ink_place(images: Tensor) -> Tensor:
     return torch.stack([x, y, spread.clamp(min=(4 / height) ** 2).sqrt()], dim=1)
 
 
+class MomentsLocalisation(nn.Module):
+    """From images, N x C x H x W, to theta, N x 4, of similarities, by the ink's moments; nothing is learnt.
+
+    Its centre and radius of gyration, and its principal axis, which points to where the ink reaches farthest: along it,
+    the third moment is positive. The image turned, moved or scaled has theta composed with that map.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Theta, N x 4: from the output to the image."""
+        return _by_moments(images.detach())
+
+
+@precise
+def _by_moments(images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    place = ink_place(images)
+    x, y, radius = place[:, :, None, None].unbind(dim=1)
+    ink = images.clamp(min=0).sum(dim=1)
+    across = pixel_centres(width, ink) * (width / height) - x
+    down = pixel_centres(height, ink)[:, None] - y
+    mixed = (ink * 2 * across * down).sum(dim=(1, 2), keepdim=True)
+    axis = torch.atan2(mixed, (ink * (across.square() - down.square())).sum(dim=(1, 2), keepdim=True)) / 2
+    third = (ink * (across * axis.cos() + down * axis.sin()) ** 3).sum(dim=(1, 2), keepdim=True)
+    axis, scale = axis + math.pi * (third < 0), REACH * radius
+    return torch.cat([scale * axis.cos(), scale * axis.sin(), x, y], dim=1)[:, :, 0]
+
+
 # --- congealing -------------------------------------------------------------------------------------------------------
 
 _ROUNDS = 30

@@ -99,9 +99,19 @@ def equivariant(family: Family, size: tuple[int, int], channels: int) -> nn.Modu
     """Centre and size of the ink, and an angle from its polar image: see equivariant.py. For similarities, any size."""
     from stn_train.models.equivariant import EquivariantLocalisation  # of few models
 
+    return _read_off(EquivariantLocalisation(channels), "equivariant", family, channels)
+
+
+def moments(family: Family, size: tuple[int, int], channels: int) -> nn.Module:
+    """Centre, size and principal axis of the ink; nothing is learnt: see equivariant.py. For similarities, any size."""
+    from stn_train.models.equivariant import MomentsLocalisation
+
+    return _read_off(MomentsLocalisation(), "moments", family, channels)
+
+
+def _read_off(network: nn.Module, name: str, family: Family, channels: int) -> nn.Module:
     if family is not SIMILARITY:
-        raise UserError(f"the localisation network equivariant predicts similarities, not the family {family.name}")
-    network = EquivariantLocalisation(channels)
+        raise UserError(f"the localisation network {name} predicts similarities, not the family {family.name}")
     network.register_forward_pre_hook(partial(check_images, "the localisation network", channels, None))
     return network
 
@@ -135,6 +145,7 @@ LOCALISATIONS: dict[str, Localisation] = {
     "conv_paper": conv_paper,
     "fc_paper": fc_paper,
     "equivariant": equivariant,
+    "moments": moments,
 }
 """Our localisation networks by name; specs/models.py has the same names."""
 

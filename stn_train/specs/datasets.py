@@ -43,6 +43,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "fashion_mnist": {"counts": (60_000, 10_000), "classes": _CLOTHES},
     "kmnist": {"counts": (60_000, 10_000), "classes": _KANA},
     "qmnist": {"counts": (60_000, 60_000), **_DIGITS},
+    "mnist_rot": {"counts": (12_000, 50_000), **_DIGITS},
     "emnist_balanced": {"counts": (112_800, 18_800), **_MERGED},
     "emnist_byclass": {"counts": (697_932, 116_323), "classes": tuple(string.digits + _UPPER + _LOWER)},
     "emnist_bymerge": {"counts": (697_932, 116_323), **_MERGED},
@@ -114,7 +115,14 @@ class SourceSpec(Spec):
     @property
     def label(self) -> str:
         """What reports call it: its name, or the last part of its path."""
+        if self.name == "mnist_rot":
+            return "mnist_rot regenerated, random split"
         return self.name if self.path is None else PurePath(self.path).stem or self.path
+
+    @property
+    def has_known_poses(self) -> bool:
+        """Whether its images are upright; those of mnist_rot and of one's own may be turned by any angle."""
+        return self.path is None and self.name != "mnist_rot"
 
 
 # --- distortions ------------------------------------------------------------------------------------------------------

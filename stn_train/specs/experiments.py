@@ -27,7 +27,7 @@ from stn_train.specs.fields import (
     WeightDecay,
     no_twins,
 )
-from stn_train.specs.models import CLASSIFIERS, ModelSpec, controls_of
+from stn_train.specs.models import CLASSIFIERS, READ_OFF, ModelSpec, controls_of
 
 _SOURCE_SCHEMA: dict[str, Any] = {
     "anyOf": [
@@ -117,7 +117,8 @@ class TrainingSpec(Spec):
 
 
 _Times = Annotated[int, Field(ge=1, le=1000)]
-_TimesByClassifier = dict[Literal["cnn", "cnn_paper", "fcn", "other"], _Times]
+_Classifier = Literal["cnn", "cnn_paper", "fcn", "group_cnn", "ti_pooling", "polar_cnn", "vit", "other"]
+_TimesByClassifier = dict[_Classifier, _Times]
 
 
 def for_every_classifier(value: Any) -> Any:
@@ -241,7 +242,8 @@ class ExperimentSpec(Spec):
     def _goes_together(self) -> "ExperimentSpec":
         if self.prebuilt is not None:
             drawn = [key for key in ("elastic_augmentation", "curriculum", "train_size") if getattr(self.training, key)]
-            for key in [f"training.{key}" for key in drawn] + ["validation"] * self.validation:
+            turned = ["rotation_augmentation"] * any(model.rotation_augmentation for model in self.models)
+            for key in [f"training.{key}" for key in drawn] + ["validation"] * self.validation + turned:
                 raise ValueError(
                     f"{key} does not go with prebuilt data sets, whose digits and images are fixed; leave one out"
                 )
@@ -275,10 +277,10 @@ class ExperimentSpec(Spec):
         """
         added = [dataset.name for dataset in info.data.get("datasets", ()) if dataset.addition]
         for model in models:
-            if added and model.transformer and model.transformer.localisation == "equivariant":
+            if added and model.transformer and model.transformer.localisation in READ_OFF:
                 raise ValueError(
-                    f"{model.name} turns an image to where its one digit is upright (localisation: equivariant), and "
-                    f"images of {added[0]} show two; leave one of them out"
+                    f"{model.name} turns an image by its one digit (localisation: {model.transformer.localisation}), "
+                    f"and images of {added[0]} show two; leave one of them out"
                 )
         if not info.data.get("controls"):
             return models
@@ -328,14 +330,14 @@ class TrialSpec(Spec):
 def has_true_pose(dataset: DatasetSpec, source: SourceSpec) -> bool:
     """Whether the pose of an image is known, and a matrix, so that a transformer can be given it.
 
-    Not that of one's own images, taken as they are: they may have come distorted.
+    Not that of mnist_rot's and of one's own images, taken as they are: they may have come distorted.
     """
     return dataset.has_true_pose and pose_is_known(dataset, source)
 
 
 def pose_is_known(dataset: DatasetSpec, source: SourceSpec) -> bool:
-    """Whether all that has been done to an image is known; of one's own images, taken as they are, nothing is."""
-    return source.path is None or dataset.distorts
+    """Whether all that has been done to an image is known; of mnist_rot's and one's own, as they are, nothing is."""
+    return source.has_known_poses or dataset.distorts
 
 
 def check_source(dataset: DatasetSpec, source: SourceSpec) -> None:

@@ -9,6 +9,7 @@ from stn_train.specs.fields import (
     AS_THE_SOURCE,
     DIGIT,
     LONGEST_NAME,
+    Degrees,
     Folder,
     LearningRate,
     LocalisationLr,
@@ -19,10 +20,12 @@ from stn_train.specs.fields import (
     WeightDecay,
 )
 
-CLASSIFIERS = ("cnn", "cnn_paper", "fcn")
+CLASSIFIERS = ("cnn", "cnn_paper", "fcn", "group_cnn", "ti_pooling", "polar_cnn", "vit")
 """Our classifiers; as families and localisation networks, any other is the user's, `package.module:name`."""
 Family = Literal["translation", "scale", "rotation", "shear", "attention", "similarity", "affine", "projective", "tps"]
-Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper", "equivariant"]
+Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper", "equivariant", "moments"]
+READ_OFF = ("equivariant", "moments")
+"""Localisation networks that read place and size of the ink: for similarities, and never at the identity."""
 Pose = Literal["predicted", "identity", "supervised", "oracle"]
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -43,7 +46,8 @@ _Localisation = Annotated[str, Field(max_length=256, pattern=_PATTERNS["localisa
 _Layer = Annotated[int, Field(ge=0, le=64)]
 
 MODELS: dict[str, dict[str, Any]] = {}
-"""The models by name: each classifier by itself, and behind a transformer of each family; affine needs no ending."""
+"""The models by name: each classifier by itself, and the first three behind a transformer of each family; affine needs
+no ending."""
 for _classifier, _parts in {
     "cnn": {"localisation": "conv"},
     "cnn_paper": {"localisation": "conv_paper", "supersampling": "auto"},
@@ -53,10 +57,12 @@ for _classifier, _parts in {
     for _family in get_args(Family):
         _name = f"st_{_classifier}" if _family == "affine" else f"st_{_classifier}_{_family}"
         MODELS[_name] = {"classifier": _classifier, "transformer": {"family": _family, **_parts}}
-    MODELS[f"st_{_classifier}_equivariant"] = {
-        "classifier": _classifier,
-        "transformer": {**_parts, "family": "similarity", "localisation": "equivariant", "coordinates": True},
-    }
+    for _name in READ_OFF:
+        MODELS[f"st_{_classifier}_{_name}"] = {
+            "classifier": _classifier,
+            "transformer": {**_parts, "family": "similarity", "localisation": _name, "coordinates": True},
+        }
+MODELS |= {_classifier: {"classifier": _classifier} for _classifier in CLASSIFIERS}
 
 
 class TransformerSpec(Spec):
@@ -128,7 +134,7 @@ class TransformerSpec(Spec):
     @property
     def can_be_controlled(self) -> bool:
         """Whether it is a single transformer, of a kind that can stay at the identity."""
-        return self.is_single and self.localisation != "equivariant"
+        return self.is_single and self.localisation not in READ_OFF
 
     @model_validator(mode="after")
     def _goes_together(self) -> "TransformerSpec":
@@ -140,12 +146,15 @@ class TransformerSpec(Spec):
             raise ValueError(
                 "coordinates are for one transformer at the input: leave out coordinates, or before and parallel"
             )
-        if self.localisation == "equivariant" and self.family != "similarity":
+        if self.localisation in READ_OFF and self.family != "similarity":
             raise ValueError(
-                f"localisation equivariant predicts similarities, and this is {self.family}; set family: similarity"
+                f"localisation {self.localisation} predicts similarities, and this is {self.family}; set family: "
+                "similarity"
             )
-        if self.localisation == "equivariant" and self.bounds is not None:
-            raise ValueError("bounds are not for localisation equivariant, which turns all around; leave out bounds")
+        if self.localisation in READ_OFF and self.bounds is not None:
+            raise ValueError(
+                f"bounds are not for localisation {self.localisation}, which turns all around; leave out bounds"
+            )
         if self.localisation_from is not None and (self.pose != "predicted" or not self.is_single):
             raise ValueError(
                 "localisation_from is for one transformer at the input that predicts its pose; leave it out, or pose, "
@@ -156,8 +165,8 @@ class TransformerSpec(Spec):
                 "freeze keeps what localisation_from names: add that; for a transformer that never moves, set pose: "
                 "identity"
             )
-        if self.localisation == "equivariant" and self.pose != "predicted":
-            raise ValueError(f"localisation equivariant has no control with pose {self.pose}; leave out pose")
+        if self.localisation in READ_OFF and self.pose != "predicted":
+            raise ValueError(f"localisation {self.localisation} has no control with pose {self.pose}; leave out pose")
         if self.parallel > 1 and any(self.before):
             raise ValueError(
                 "parallel transformers stand at the input, where the classifier is made for all their channels; leave "
@@ -206,6 +215,12 @@ class ModelSpec(Spec):
         description="test-time augmentation: in evaluation, the network reads each image also turned clockwise by each "
         "of so many degrees, and the mean of its probabilities decides",
     )
+    rotation_augmentation: Degrees | None = Field(
+        None,
+        exclude_if=operator.not_,
+        description="in training alone, images are turned by an angle of this interval, in degrees, in place of the "
+        "dataset's own rotation; tests stay as they are",
+    )
     tuned: TunedSpec | None = Field(
         None,
         exclude=True,  # from what a trial writes, whose `training` has these values
@@ -221,7 +236,9 @@ class ModelSpec(Spec):
     def localises(self) -> bool:
         """Whether it has a localisation network that learns."""
         transformer = self.transformer
-        return transformer is not None and self.pose in ("predicted", "supervised") and not transformer.freeze
+        if transformer is None or transformer.freeze or transformer.localisation == "moments":
+            return False
+        return self.pose in ("predicted", "supervised")
 
     @property
     def own_parts(self) -> tuple[tuple[str, str], ...]:
@@ -255,8 +272,11 @@ def control_names(model: str) -> tuple[str, str, str]:
 
 
 def baseline_of(model: ModelSpec, models: tuple[ModelSpec, ...]) -> ModelSpec | None:
-    """The model that `model` is compared with: the first with its classifier and `tta_angles`, without transformer."""
+    """The model that `model` is compared with: the first without transformer that is like it in all of `_ALIKE`."""
     if model.transformer is None:
         return None
-    alike = (other for other in models if (other.classifier, other.tta_angles) == (model.classifier, model.tta_angles))
+    alike = (other for other in models if all(getattr(other, key) == getattr(model, key) for key in _ALIKE))
     return next((other for other in alike if other.transformer is None), None)
+
+
+_ALIKE = ("classifier", "tta_angles", "rotation_augmentation")

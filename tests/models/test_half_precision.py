@@ -12,9 +12,9 @@ from stn_train.models.localisation import LOCALISATIONS, conv
 from stn_train.models.localisation_parts import SpatialSoftArgmax
 from stn_train.models.network import build_model
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
-from stn_train.specs import MODELS, ModelSpec
+from stn_train.specs import MODELS, READ_OFF, ModelSpec
 
-OF_ANY_FAMILY = [name for name in LOCALISATIONS if name != "equivariant"]  # which starts at no identity
+OF_ANY_FAMILY = [name for name in LOCALISATIONS if name not in READ_OFF]  # which start at no identity
 
 TYPES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 EVERY = {**FAMILIES, "tps_5": thin_plate_spline(5)}

@@ -17,11 +17,11 @@ from stn_train.models.insert import insert_transformer
 from stn_train.models.localisation import LOCALISATIONS
 from stn_train.models.network import Network, build_model
 from stn_train.models.transformer import SpatialTransformer
-from stn_train.specs import MODELS, ExperimentSpec, trials_of
+from stn_train.specs import MODELS, READ_OFF, ExperimentSpec, trials_of
 from stn_train.training.checkpoint import save_checkpoint
 from stn_train.training.loop import TrainingState
 
-OF_ANY_FAMILY = [name for name in LOCALISATIONS if name != "equivariant"]  # which starts at no identity
+OF_ANY_FAMILY = [name for name in LOCALISATIONS if name not in READ_OFF]  # which start at no identity
 
 EVERY = {**FAMILIES, "tps_5": thin_plate_spline(5)}
 
@@ -49,7 +49,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", [*(name for name in MODELS if not name.endswith("_equivariant")), "deep"])
+ANY_SIZE = ("group_cnn", "polar_cnn", *(name for name in MODELS if name.endswith(("_equivariant", "_moments"))))
+
+
+@pytest.mark.parametrize("name", [*(name for name in MODELS if name not in ANY_SIZE), "deep"])
 def test_a_loaded_network_says_what_it_expects_and_what_it_was_given(name, tmp_path):
     deep = {"name": "deep", "base": "st_cnn", "transformer": {"before": [1, 2]}}
     network = loaded(tmp_path, deep if name == "deep" else name)

@@ -12,8 +12,9 @@ from stn_train.errors import UserError
 from stn_train.geometry import FAMILIES, thin_plate_spline
 from stn_train.models.localisation import LOCALISATIONS, conv
 from stn_train.models.transformer import ThetaHead
+from stn_train.specs import READ_OFF
 
-OF_ANY_FAMILY = [name for name in LOCALISATIONS if name != "equivariant"]  # which starts at no identity
+OF_ANY_FAMILY = [name for name in LOCALISATIONS if name not in READ_OFF]  # which start at no identity
 
 
 class Branched(nn.Module):

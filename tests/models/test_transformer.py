@@ -12,8 +12,9 @@ from stn_train.geometry import AFFINE, FAMILIES, ROTATION, bilinear_sampler
 from stn_train.models.localisation import LOCALISATIONS, default_localisation
 from stn_train.models.localisation_parts import SpatialSoftArgmax
 from stn_train.models.transformer import SpatialTransformer, ThetaHead
+from stn_train.specs import READ_OFF
 
-OF_ANY_FAMILY = [name for name in LOCALISATIONS if name != "equivariant"]  # which starts at no identity
+OF_ANY_FAMILY = [name for name in LOCALISATIONS if name not in READ_OFF]  # which start at no identity
 
 
 class Constant(nn.Module):
