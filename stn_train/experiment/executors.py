@@ -28,10 +28,10 @@ from stn_train.experiment.runtime import Runtime, environment, load_digits_of, o
 from stn_train.experiment.trial import run_trial
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
 from stn_train.specs import TrialSpec
-from stn_train.storage import AT_WORK, Worker, busy_sentence, folder_lock, is_locked, write, write_record
+from stn_train.storage import AT_WORK, Worker, at_home, busy_sentence, folder_lock, is_locked, write, write_record
 from stn_train.training.checkpoint import fall_back, previous_checkpoint
 
-_LOST = 3
+LOST = 3
 """So many workers of a trial are lost in a row, without an epoch between them, before it counts as failed."""
 SECONDS = 0.2
 """So long the driver waits for messages before it looks whether it is asked to stop."""
@@ -73,13 +73,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Setup:
-    """What every worker is told once: what its Runtime needs. `loaded`: the images, and the driver's commit."""
+    """What every worker is told once: its number of threads, and the driver's Runtime with what is loaded."""
 
     threads: int
-    prebuilt: str | None
-    data_root: str | None
-    robustness: bool
-    loaded: dict[object, Any]
+    runtime: Runtime
 
     @staticmethod
     def of(trials: Sequence[TrialSpec], runtime: Runtime) -> "Setup":
@@ -87,13 +84,21 @@ class Setup:
         for trial in {trial.source: trial for trial in trials if runtime.prebuilt is None}.values():
             load_digits_of(trial, "training", runtime)
             load_digits_of(trial, "fixed", runtime)
+        for trial in trials:
+            if (started := trial.model.transformer) and started.localisation_from:
+                runtime.loaded[started.localisation_from] = at_home(started.localisation_from).read_bytes()
         environment(runtime)
         prebuilt = None if runtime.prebuilt is None else str(Path(runtime.prebuilt).expanduser().absolute())
-        return Setup(torch.get_num_threads(), prebuilt, runtime.data_root, runtime.robustness, runtime.loaded)
+        return Setup(torch.get_num_threads(), replace(runtime, prebuilt=prebuilt))
+
+    def runtime_on(self, device: str) -> Runtime:
+        """A worker's own, on this device, for the thread that asks."""
+        opened = open_runtime(device, self.threads, self.runtime.data_root)
+        return replace(self.runtime, device=opened.device)
 
 
-Work = Callable[[Job, Setup, str, Callable[[], bool]], Iterator[Message]]
-"""What a worker does with a job, on a device; the last says whether to stop."""
+Work = Callable[[Any, Setup, str, Callable[[], bool]], Iterator[Any]]
+"""What a worker does with a Job (or a Question) on a device, and tells of it; the last says whether to stop."""
 
 
 def work(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Iterator[Message]:
@@ -116,9 +121,7 @@ def work(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Itera
         message()  # what the driver has sent it has
         failure = None
         try:
-            opened = open_runtime(device, setup.threads, setup.data_root, setup.prebuilt)  # of this thread
-            runtime = replace(opened, robustness=setup.robustness, loaded=setup.loaded)
-            for record in run_trial(job.trial, files, runtime, lambda epochs: stop()):
+            for record in run_trial(job.trial, files, setup.runtime_on(device), lambda epochs: stop()):
                 yield message(record=record)
         except Stopped:
             pass
@@ -128,16 +131,16 @@ def work(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Itera
 
 
 class Workers(Protocol):
-    """Where jobs are done; handles tell them apart."""
+    """Where jobs are done, a Job or a Question each; handles tell them apart."""
 
     def room(self) -> int:
         """How many jobs can be done at once."""
 
-    def begin(self, job: Job) -> Any:
+    def begin(self, job: Any) -> Any:
         """Give a job to a worker; its handle."""
 
-    def messages(self) -> Iterator[tuple[Any, Message | None]]:
-        """What has come from the workers within SECONDS; None where one is lost."""
+    def messages(self) -> Iterator[tuple[Any, Any]]:
+        """What has come from the workers within SECONDS, `ended` or not; None where one is lost."""
 
     def stop(self) -> None:
         """Ask all to save and end their jobs; then nothing is begun any more."""
@@ -268,7 +271,7 @@ def _keep(files: TrialFolder, message: Message) -> None:
 def _lost(one: _Running, waiting: list[RunProgress], times: int) -> RunProgress:
     """Put a trial whose worker was lost back at the head; but not if that happens again and again."""
     where = one.progress.worker or "a process that had not begun"
-    if times < _LOST:
+    if times < LOST:
         waiting.insert(0, replace(one.progress, worker=""))
         return replace(one.progress, warning=f"{one.progress.trial.key}: its worker was lost ({where}); it goes on")
     why = f"its worker was lost {times} times without an epoch between, at last {where}; was there enough memory?"
@@ -292,7 +295,7 @@ class Processes:
     def room(self) -> int:
         return self.count
 
-    def begin(self, job: Job) -> Connection:
+    def begin(self, job: Any) -> Connection:
         ours = next((one for one in self.processes if one not in self.busy), None)
         if ours is None:
             shared = Counter(device for device, _ in self.processes.values())
@@ -308,7 +311,7 @@ class Processes:
             ours.send_bytes(pickle.dumps(job))
         return ours
 
-    def messages(self) -> Iterator[tuple[Connection, Message | None]]:
+    def messages(self) -> Iterator[tuple[Connection, Any]]:
         for ours in [one for one in wait([*self.busy], SECONDS) if isinstance(one, Connection)]:
             try:
                 message = pickle.loads(ours.recv_bytes())
