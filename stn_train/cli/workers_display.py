@@ -94,4 +94,4 @@ class WorkersDisplay(ProgressDisplay):
         """A share of the whole is done: `trained`, or by somebody else, which says nothing of the time left."""
         if self.whole is not None:
             self.whole.initial += 0 if trained else share
-            self.whole.update(share)
+            self.whole.update(min(share, 1 - self.whole.n))  # rounded, the shares may be more than the whole

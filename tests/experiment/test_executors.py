@@ -1,6 +1,7 @@
 """Trials side by side: the same bytes as one after another, whatever happens to workers; and who trains which trial."""
 
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -236,6 +237,25 @@ def test_processes_train_the_same_and_stop_saved(tmp_path, undisturbed):
     assert all(not process.is_alive() for _, process in workers.processes.values())
     list(run_trials(TRIALS, folder, here))
     assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_localisation_network_to_start_from_is_sent_along(tmp_path, undisturbed):
+    """A worker has no such file; its trials have the same bytes as where there is one."""
+    (source,) = undisturbed.glob("trials/r/st_fcn/seed-0/checkpoint.pt")
+    there = shutil.copy(source, tmp_path / "there.pt")
+    started = {"localisation": "fc_paper", "localisation_from": str(there), "freeze": True}
+    model = {"name": "mine", "classifier": "fcn", "transformer": started}
+    spec = ExperimentSpec.model_validate({**SPEC.model_dump(), "models": [model], "seeds": [0]})
+    for name in ("alone", "side_by_side"):
+        folder, here = RunFolder(tmp_path / name), Runtime(torch.device("cpu"))
+        open_run(spec, trials_of(spec), folder, here)
+        told = run_trials(trials_of(spec), folder, here)
+        if name == "side_by_side":
+            workers = Inline(Setup.of(trials_of(spec), here))
+            there.unlink()
+            told = run_side_by_side(workers, trials_of(spec), folder, lambda: False)
+        assert [one.failure for one in told if one.finished or one.failure] == [None]
+    assert_undisturbed(tmp_path / "side_by_side", tmp_path / "alone")
 
 
 def test_a_long_last_trial_is_begun_first_and_counted_so():
