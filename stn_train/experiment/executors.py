@@ -11,9 +11,9 @@ import pickle
 import platform
 import signal
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -33,6 +33,8 @@ from stn_train.training.checkpoint import fall_back, previous_checkpoint
 
 LOST = 3
 """So many workers of a trial are lost in a row, without an epoch between them, before it counts as failed."""
+_WRITERS = 16
+"""So many trials' files are written at once."""
 SECONDS = 0.2
 """So long the driver waits for messages before it looks whether it is asked to stop."""
 _STOP = b"stop"
@@ -151,11 +153,12 @@ class Workers(Protocol):
 
 @dataclass
 class _Running:
-    """A trial that a worker has."""
+    """A trial that a worker has; `written`: what it has told so far, in the order in which it came."""
 
     progress: RunProgress
     files: TrialFolder
     lock: ExitStack
+    written: "Future[list[RunProgress]] | None" = None
 
 
 def run_side_by_side(
@@ -164,48 +167,60 @@ def run_side_by_side(
     """Run these trials on workers, in a folder that `open_run` has prepared; yields as it goes, as `run_trials` does.
 
     Where `stop` says so, all save and Stopped is raised. A trial whose worker is lost goes on with another, from its
-    newest checkpoint.
+    newest checkpoint. To wait for the disk takes long, so many trials are written at a time, each in its order.
     """
     waiting, asked = in_order(planned(trials, folder)), False
     running: dict[Any, _Running] = {}
+    writing: deque[tuple[_Running, Message | None, Future[list[RunProgress]]]] = deque()
     lost: Counter[str] = Counter()  # workers of each trial, in all, and `fruitless`, since its last epoch
     fruitless: Counter[str] = Counter()
     try:
-        while True:
-            if not asked and stop():
-                workers.stop()
-                asked = True
-            while not asked and len(running) < workers.room() and (one := _take(waiting, folder, not running)):
-                if one.files.result.exists():
-                    one.lock.close()
-                    yield replace(one.progress, skipped=True)
-                    continue
-                if warning := fall_back(one.files.checkpoint):
-                    yield replace(one.progress, warning=warning)
-                kept = [path for path in (one.files.checkpoint, one.files.path / "training.npz") if path.exists()]
-                job = Job(one.progress.trial, {path.name: path.read_bytes() for path in kept})
-                running[workers.begin(job)] = one
-            if not running:
-                break
-            for handle, message in workers.messages():
-                one, key = running[handle], running[handle].progress.trial.key
-                if message is not None:
-                    yield from _heard(one, message, lost[key])
-                    if message.record is not None:
-                        fruitless[key] = 0
-                if (message is None or message.is_cut_short) and not asked:
-                    lost[key] += 1
-                    fruitless[key] += 1
-                    yield _lost(one, waiting, fruitless[key])
-                if message is None or message.ended:
-                    running.pop(handle).lock.close()
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            while True:
+                if not asked and stop():
+                    workers.stop()
+                    asked = True
+                while not asked and len(running) < workers.room() and (one := _take(waiting, folder, not running)):
+                    if one.files.result.exists():
+                        one.lock.close()
+                        yield replace(one.progress, skipped=True)
+                        continue
+                    if warning := fall_back(one.files.checkpoint):
+                        yield replace(one.progress, warning=warning)
+                    running[workers.begin(_job(one))] = one
+                if not running and not writing:
+                    break
+                for handle, message in workers.messages() if running else ():
+                    one = running[handle]
+                    one.written = pool.submit(_heard, one, message, lost[one.progress.trial.key], one.written)
+                    writing.append((one, message, one.written))
+                    if message is None or message.ended:
+                        running.pop(handle)
+                while writing and (not running or writing[0][2].done() or len(writing) > 2 * _WRITERS):
+                    one, message, written = writing[0]
+                    yield from written.result()
+                    if message is not None and message.record is not None:
+                        fruitless[one.progress.trial.key] = 0
+                    if (message is None or message.is_cut_short) and not asked:
+                        lost[one.progress.trial.key] += 1
+                        fruitless[one.progress.trial.key] += 1
+                        yield _lost(one, waiting, fruitless[one.progress.trial.key])
+                    if message is None or message.ended:
+                        one.lock.close()
+                    writing.popleft()
     finally:
-        for one in running.values():
+        for one in [*running.values(), *(one for one, *_ in writing)]:
             one.lock.close()
     if asked:
         raise Stopped
     for progress in waiting:
         yield replace(progress, busy=busy_sentence(folder.trial(progress.trial).path))
+
+
+def _job(one: _Running) -> Job:
+    """What a worker needs to go on with a trial."""
+    kept = [path for path in (one.files.checkpoint, one.files.path / "training.npz") if path.exists()]
+    return Job(one.progress.trial, {path.name: path.read_bytes() for path in kept})
 
 
 def in_order(trials: Sequence[RunProgress]) -> list[RunProgress]:
@@ -232,32 +247,36 @@ def _take(waiting: list[RunProgress], folder: RunFolder, patient: bool) -> _Runn
     return None
 
 
-def _heard(one: _Running, message: Message, retries: int) -> Iterator[RunProgress]:
-    """Keep what a worker has sent of a trial, and say so."""
+def _heard(
+    one: _Running, message: Message | None, retries: int, before: "Future[list[RunProgress]] | None"
+) -> list[RunProgress]:
+    """Keep what a worker has sent of a trial, when what it sent before is kept; what there is to tell."""
+    told = []
+    if before is not None:
+        before.result()
+    if message is None:
+        return []
     if not one.progress.worker:
         signed = message.worker.model_copy(update={"retries": retries})
-        write(one.files.path / AT_WORK, signed.model_dump_json())
+        write(one.files.path / AT_WORK, signed.model_dump_json(), flush=False)
         one.progress = replace(one.progress, worker=f"{signed.host}, process {signed.process}")
-        yield one.progress
+        told.append(one.progress)
     _keep(one.files, message)
     if message.record is not None:
-        yield replace(one.progress, record=message.record)
+        told.append(replace(one.progress, record=message.record))
     if message.failure is not None:
         write_record(one.files.failure, message.failure.model_dump(mode="json"))
-        yield replace(one.progress, failure=message.failure)
+        told.append(replace(one.progress, failure=message.failure))
     elif message.is_finished:
-        yield replace(one.progress, finished=True)
+        told.append(replace(one.progress, finished=True))
+    return told
 
 
 def _keep(files: TrialFolder, message: Message) -> None:
-    """Write what a worker has sent, in the order in which a trial writes it: its checkpoint last, and its result.
-
-    The others together: to flush a file to the disk takes a while, and little longer for many at once.
-    """
+    """Write what a worker has sent, in the order in which a trial writes it: its checkpoint last, and its result."""
     last = files.checkpoint.name, files.result.name
-    with ThreadPoolExecutor(8) as pool:
-        others = [name for name in message.files if name not in last]
-        list(pool.map(lambda name: write(files.path / name, message.files[name]), others))
+    for name in message.files.keys() - last:
+        write(files.path / name, message.files[name])
     if files.checkpoint.name in message.files:
         before = previous_checkpoint(files.checkpoint)
         write(files.checkpoint, message.files[files.checkpoint.name], before=before)
