@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -40,10 +41,16 @@ RESULTS = {
 """The sizes of a trial's files, of `st_cnn_paper` in `mnist`."""
 
 
+@cache
+def made_up_files() -> dict[str, bytes]:
+    """Files of real size, made once by each worker."""
+    return {name: os.urandom(size) for name, size in (EPOCH | RESULTS).items()}
+
+
 def pretend(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Iterator[Message]:
     """A trial that sleeps for so many seconds as `setup` has loaded under `seconds`."""
     worker = Worker(process=os.getpid(), host="pretended")
-    files = {name: os.urandom(size) for name, size in (EPOCH | RESULTS).items()}
+    files = made_up_files()
     yield Message(worker)
     time.sleep(setup.runtime.loaded["seconds"])
     record = EpochRecord(epoch=1, loss=0.1, error=1.0, lr=0.0, transformers=())
