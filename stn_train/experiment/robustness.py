@@ -39,7 +39,7 @@ def measure_robustness(
 
     See `robustness_of`; each network is also asked about the other datasets of the run, on the canvas that it knows.
     Side by side where there are workers. Where `stop` says so, raises Stopped, and what is being measured is lost. A
-    trial whose checkpoint is missing or damaged stops no other.
+    trial whose checkpoint is missing or damaged, or that another process works on, stops no other.
     """
     with folder_lock(folder.path, stop):
         finished = folder.finished(experiment)
@@ -50,9 +50,7 @@ def measure_robustness(
         if answer.error is not None:
             progress = replace(progress, failure=answer.error)
         elif question.known is None:
-            files = folder.trial(progress.trial)
-            with folder_lock(files.path, stop):
-                write_record(files.robustness, answer.value.model_dump(mode="json"))
+            write_record(folder.trial(progress.trial).robustness, answer.value.model_dump(mode="json"))
         yield replace(progress, skipped=question.known is not None)
 
 
@@ -65,7 +63,8 @@ def _question(trial: TrialSpec, files: TrialFolder, experiment: ExperimentSpec) 
     ]
     before = files.load(Robustness, files.robustness) if files.robustness.exists() else None
     known = before and all(other in [one.dataset for one in before.crossed] for other in crossed)
-    return Question(trial.key, partial(_measured, trial, files.checkpoint, crossed), before if known else None)
+    ask = partial(_measured, trial, files.checkpoint, crossed)
+    return Question(trial.key, ask, before if known else None, partial(folder_lock, files.path))
 
 
 def _measured(trial: TrialSpec, checkpoint: Path, crossed: Sequence[DatasetSpec], runtime: Runtime) -> Robustness:

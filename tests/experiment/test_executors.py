@@ -1,8 +1,10 @@
 """Trials side by side: the same bytes as one after another, whatever happens to workers; and who trains which trial."""
 
 import pickle
+import random
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from stn_train import storage
 from stn_train.data.sources import ImageSet, load_images
 from stn_train.errors import Stopped
 from stn_train.experiment import runtime as runtime
@@ -149,6 +152,20 @@ def test_a_trial_whose_worker_is_lost_goes_on_from_its_last_epoch_to_the_same_by
     assert sorted(one.trial.key for one in told if one.finished) == sorted(KEYS), "each ends once"
     epochs = [(one.trial.key, one.record.epoch) for one in told if one.record]
     assert len(epochs) == len(set(epochs)), "no epoch is told twice"
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_on_a_slow_disk_a_lost_trial_goes_on_from_what_was_sent_before(tmp_path, undisturbed, monkeypatch):
+    def write(*arguments, **how):  # type: ignore[no-untyped-def]
+        time.sleep(chance.uniform(0, 0.03))
+        storage.write(*arguments, **how)
+
+    chance = random.Random(0)
+    monkeypatch.setattr("stn_train.experiment.executors.write", write)
+    workers, told = side_by_side(tmp_path, lose={4, 5, 9})
+    assert workers.told > 9
+    epochs = [(one.trial.key, one.record.epoch) for one in told if one.record]
+    assert sorted(epochs) == [(key, epoch) for key in sorted(KEYS) for epoch in (1, 2, 3)]
     assert_undisturbed(tmp_path, undisturbed)
 
 

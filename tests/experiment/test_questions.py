@@ -16,7 +16,7 @@ from stn_train.colocalisation.report import ColocalisationFolder
 from stn_train.colocalisation.run import ColocalisationProgress, run_colocalisation
 from stn_train.colocalisation.spec import ColocalisationSpec, cells_of
 from stn_train.data.sources import ImageSet, load_images
-from stn_train.errors import Stopped, TrialError, UserError
+from stn_train.errors import FolderBusyError, Stopped, TrialError, UserError
 from stn_train.experiment import runtime as runtime
 from stn_train.experiment.executors import Setup
 from stn_train.experiment.questions import Answer, Question, answer, answers
@@ -25,6 +25,7 @@ from stn_train.experiment.run import open_run, run_trials
 from stn_train.experiment.runtime import Runtime
 from stn_train.run_folder import RunFolder
 from stn_train.specs import ExperimentSpec, trials_of
+from stn_train.storage import folder_lock, is_locked
 
 SMALL = {
     "name": "small",
@@ -151,6 +152,18 @@ def test_a_question_whose_worker_is_lost_is_asked_again_but_not_for_ever():
     found = ended(asked(2, 4, 6), InTurn(Runtime(torch.device("cpu")), lose=["2"] * 9))
     assert "lost 3 times" in str(found["2"].error)
     assert [found[key].value for key in ("4", "6")] == [2, 3]
+
+
+def test_what_another_process_works_on_is_told_and_the_others_are_locked_until_their_answer_is_heard(tmp_path, workers):
+    questions = [
+        Question(str(number), partial(half, number), lock=partial(folder_lock, tmp_path / str(number)))
+        for number in (2, 4, 6)
+    ]
+    with folder_lock(tmp_path / "4"):
+        for question, one in answers(questions, Runtime(torch.device("cpu")), workers()):
+            assert is_locked(tmp_path / question.key)
+            assert isinstance(one.error, FolderBusyError) == (question.key == "4")
+    assert not any(is_locked(tmp_path / question.key) for question in questions)
 
 
 # --- what is asked --------------------------------------------------------------------------------------------------
