@@ -15,10 +15,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+
+import torch
 
 from stn_train.experiment.cluster import RayCluster
 from stn_train.experiment.executors import Job, Message, Processes, Setup, Workers, run_side_by_side
+from stn_train.experiment.runtime import Runtime
 from stn_train.run_folder import EpochRecord, RunFolder
 from stn_train.specs import ExperimentSpec, trials_of
 from stn_train.storage import Worker
@@ -37,12 +41,18 @@ RESULTS = {
 """The sizes of a trial's files, of `st_cnn_paper` in `mnist`."""
 
 
+@cache
+def made_up_files() -> dict[str, bytes]:
+    """Files of real size, made once by each worker."""
+    return {name: os.urandom(size) for name, size in (EPOCH | RESULTS).items()}
+
+
 def pretend(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Iterator[Message]:
-    """A trial that sleeps for so many seconds as `setup` has under `seconds`."""
+    """A trial that sleeps for so many seconds as `setup` has loaded under `seconds`."""
     worker = Worker(process=os.getpid(), host="pretended")
-    files = {name: os.urandom(size) for name, size in (EPOCH | RESULTS).items()}
+    files = made_up_files()
     yield Message(worker)
-    time.sleep(setup.loaded["seconds"])
+    time.sleep(setup.runtime.loaded["seconds"])
     record = EpochRecord(epoch=1, loss=0.1, error=1.0, lr=0.0, transformers=())
     yield Message(worker, {name: files[name] for name in EPOCH}, frozenset(EPOCH), record)
     yield Message(worker, {name: files[name] for name in RESULTS}, frozenset(files), ended=True)
@@ -65,7 +75,7 @@ def main() -> None:
     made_up = {"name": "pretend", "source": "digits", "datasets": ["rts"], "models": ["st_cnn"], "parameters": 100_000}
     first = trials_of(ExperimentSpec.model_validate(made_up | {"training": {"epochs": 1}}))[0]
     trials = [first.model_copy(update={"seed": seed}) for seed in range(asked.trials)]
-    setup = Setup(1, None, None, False, {"seconds": asked.seconds})
+    setup = Setup(1, Runtime(torch.device("cpu"), loaded={"seconds": asked.seconds}))
     workers: Workers
     if asked.ray:
         from ray.cluster_utils import Cluster

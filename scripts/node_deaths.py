@@ -117,17 +117,16 @@ def main() -> None:
     """Many rounds, a line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of two models: half as many as trials")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        expected = undisturbed(Path(scratch))
-        for number in range(rounds):
+        expected = undisturbed(Path(scratch), asked.seeds)
+        for number in range(asked.rounds):
             began = time.monotonic()
-            found, lost = disturbed(Path(scratch), f"round-{number}", random.Random(number))
+            found, lost = disturbed(Path(scratch), f"round-{number}", random.Random(number), asked.seeds)
             other = [name for name in expected | found if expected.get(name) != found.get(name)]
-            seconds = time.monotonic() - began
-            print(
-                f"round {number}: {lost} workers lost, {len(found)} files, {len(other)} differ, {seconds:.0f} s {other}"
-            )
+            counted = f"{lost} workers lost, {len(found)} files, {len(other)} differ"
+            print(f"round {number}: {counted}, {time.monotonic() - began:.0f} s {other}", flush=True)
 
 
 if __name__ == "__main__":

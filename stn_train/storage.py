@@ -37,8 +37,10 @@ ARCHIVE: Final[Seal] = b"\0\0", b"G\0", b"sha256 %b"
 """The length of a zip archive's comment, 0 or 71, and the comment."""
 
 
-def write(path: Path, content: bytes | str, seal: Seal | None = None, before: Path | None = None) -> None:
-    """Write bytes, or text in UTF-8, to `path`, atomically: it appears there whole and on disk.
+def write(
+    path: Path, content: bytes | str, seal: Seal | None = None, before: Path | None = None, flush: bool = True
+) -> None:
+    """Write bytes, or text in UTF-8, to `path`, atomically: it appears there whole and, with `flush`, on disk.
 
     Until then, and after an error, whatever stood under `path` stays as it was; afterwards it stands under `before`,
     where that is given. Folders are made as needed. `seal` is one of JSON, LINES and ARCHIVE, where a checksum is
@@ -51,8 +53,9 @@ def write(path: Path, content: bytes | str, seal: Seal | None = None, before: Pa
     try:
         with open(temporary, "xb") as file:
             file.write(with_checksum(content, seal) if seal else content)
-            file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
         if before is not None and path.exists():
             before.unlink(missing_ok=True)
             try:
@@ -130,7 +133,7 @@ def folder_lock(folder: Path, stop: Callable[[], bool] | None = None) -> Iterato
         except (OSError, NotImplementedError):  # if only the folder refuses, so it will in the next lines, by name
             break
     clear_leftovers(folder)
-    write(folder / AT_WORK, Worker(process=os.getpid(), host=platform.node()).model_dump_json())
+    write(folder / AT_WORK, Worker(process=os.getpid(), host=platform.node()).model_dump_json(), flush=False)
     try:
         for place, folders, _ in os.walk(folder):
             for link in (Path(place, name) for name in folders):

@@ -1,5 +1,6 @@
 """`stn-train colocalise`: train localisers without labels, and report how often they find the digit."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +18,11 @@ from stn_train.cli.common import (
     stop_on_signal,
     stopped,
 )
+from stn_train.cli.workers import Devices, Jobs, asked
 from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
-    from stn_train.cli.progress import ProgressDisplay
+    from stn_train.cli.workers_display import WorkersDisplay
     from stn_train.colocalisation.run import ColocalisationProgress
 
 
@@ -36,6 +38,8 @@ def colocalise(
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,
+    jobs: Jobs = None,
+    devices: Devices = None,
 ) -> None:
     """Learn without labels where the digit is.
 
@@ -55,26 +59,24 @@ def colocalise(
         known = cells_of(spec)[0].key
         raise UserError(f"--only {only} matches no dataset/class of {config}, which has for instance {known}")
 
-    from stn_train.cli.progress import ProgressDisplay
+    from stn_train.cli.workers_display import WorkersDisplay
     from stn_train.colocalisation.report import ColocalisationFolder, write_colocalisation_report
     from stn_train.colocalisation.run import run_colocalisation
-    from stn_train.experiment.runtime import open_runtime
 
-    runtime = open_runtime(device, threads, data_root or spec.data_root, None)
     folder = ColocalisationFolder(output_dir or Path("runs") / spec.name)
-    display = ProgressDisplay(quiet, f"on {runtime.device}, into {folder.path}")
-    ended: set[str] = set()
-    with stop_on_signal() as received:
+    with (
+        stop_on_signal() as received,
+        asked(jobs, devices, device, threads, data_root or spec.data_root) as (runtime, workers),
+        closing(WorkersDisplay(quiet, "")) as display,
+    ):
+        where = f"{workers.count} processes, {', '.join(workers.devices)}" if workers else runtime.device
+        display.where = f"on {where}, into {folder.path}"
         try:
-            for progress in run_colocalisation(spec, cells, folder, runtime, lambda: bool(received)):
-                _show(progress, display, len(cells), len(ended))
-                if progress.part != "encoder" and (progress.found is not None or progress.failure is not None):
-                    ended.add(progress.part)
+            for progress in run_colocalisation(spec, cells, folder, runtime, lambda: bool(received), workers):
+                _show(progress, display, len(cells))
         except Stopped:
             display.close()
-            raise stopped("the finished cells are kept, the running one begins anew", received[0]) from None
-        finally:
-            display.close()
+            raise stopped("the finished cells are kept, others begin anew", received[0]) from None
     if any(folder.result(cell).exists() for cell in cells_of(spec)):
         typer.echo(write_colocalisation_report(spec, folder).table)
         if spec.validation:
@@ -85,20 +87,17 @@ def colocalise(
         raise typer.Exit(1)
 
 
-def _show(progress: "ColocalisationProgress", display: "ProgressDisplay", cells: int, ended: int) -> None:
-    """A part begins, goes on, has ended, or has failed; so many cells have ended before."""
+def _show(progress: "ColocalisationProgress", display: "WorkersDisplay", cells: int) -> None:
+    """A part begins, goes on, has ended, or has failed."""
+    part, of_whole = f"{progress.part:8}", 0 if progress.part == "encoder" else 1 / cells
     if progress.warning is not None:
         display.line(f"warning: {progress.warning}")
     if progress.failure is not None:
-        display.fail(progress.part, f"{progress.part:8}  failed: {progress.failure}")
+        display.fail(progress.part, f"{part}  failed: {progress.failure}")
     if progress.failure is not None or display.quiet:
         return
     display.tell_where(cells, "cell")
+    found = None
     if progress.found is not None:
-        what = "right" if progress.part == "encoder" else "found"
-        took = "was finished before" if progress.skipped else f"{display.seconds:.1f} s"
-        display.end(f"{progress.part:8}  {what} {progress.found:.1f} %  {took}")
-    elif progress.done == 0:
-        display.begin(progress.part, 100, "%", ended / cells, 0 if progress.part == "encoder" else 1 / cells)
-    else:
-        display.after_step(100 * progress.done)
+        found = f"{part}  {'right' if progress.part == 'encoder' else 'found'} {progress.found:.1f} %"
+    display.tell_part(progress.part, progress.done, of_whole, found, progress.skipped)

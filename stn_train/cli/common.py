@@ -10,8 +10,6 @@ from typing import Annotated
 
 import typer
 
-from stn_train.errors import UserError
-
 PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 """Endings of the pictures that can be asked for."""
 
@@ -95,7 +93,7 @@ def in_one_line(sentence: str) -> str:
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - _END]} ... {shown[-_END:]}"
 
 
-def tell_failed(errors: Sequence[UserError]) -> None:
+def tell_failed(errors: Sequence[Exception]) -> None:
     """Tell why some of many could not be done while others were; exit code 1 where there are any."""
     for sentence in dict.fromkeys(map(str, errors)):
         typer.echo(f"failed: {in_one_line(sentence)}", err=True)

@@ -1,5 +1,7 @@
 """`stn-train eval`, `report` and `status`: look at what was trained."""
 
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +20,12 @@ from stn_train.cli.common import (
     complete_dataset,
     tell_failed,
 )
+from stn_train.cli.workers import Devices, Jobs, asked
 from stn_train.errors import UserError
 
 if TYPE_CHECKING:
     from stn_train.experiment.load import Evaluation
+    from stn_train.experiment.questions import Answer
 
 
 def eval_(
@@ -49,6 +53,8 @@ def eval_(
     device: Device = None,
     threads: Threads = None,
     allow_imports: AllowImports = False,
+    jobs: Jobs = None,
+    devices: Devices = None,
 ) -> None:
     """Compare checkpoints on test images, of any dataset.
 
@@ -59,21 +65,27 @@ def eval_(
 
     With test-time augmentation: stn-train eval runs/rts --tta-angles=-10,10
     """
-    from stn_train.experiment.load import Evaluation, NoPoseError, checkpoints_in, evaluate
-    from stn_train.experiment.runtime import open_runtime
+    from stn_train.cli.progress import ProgressDisplay
+    from stn_train.experiment.load import NoPoseError, checkpoints_in, evaluate
+    from stn_train.experiment.questions import Question, answers
 
     turned = None if tta_angles is None else _degrees(tta_angles)
-    runtime = open_runtime(device, threads, data_root, allow_imports=allow_imports)
-    found: list[Evaluation] = []
-    left_out: list[NoPoseError] = []
-    failed: list[UserError] = []
-    for checkpoint in checkpoints_in(target):
-        try:
-            found.append(evaluate(checkpoint, dataset, runtime, turned))
-        except NoPoseError as error:
-            left_out.append(error)
-        except UserError as error:
-            failed.append(error)
+    checkpoints = checkpoints_in(target)
+    questions = [Question(str(one), partial(evaluate, one, dataset, tta_angles=turned)) for one in checkpoints]
+    ended: dict[str, Answer] = {}
+    with (
+        asked(jobs, devices, device, threads, data_root, allow_imports) as (runtime, workers),
+        closing(ProgressDisplay(len(checkpoints) == 1, "")) as display,
+    ):
+        display.begin("evaluating", len(checkpoints), "checkpoints")
+        for question, answer in answers(questions, runtime, workers):
+            ended[question.key] = answer
+            display.after_step(len(ended))
+    in_order = [ended[question.key] for question in questions]
+    found: list[Evaluation] = [answer.value for answer in in_order if answer.error is None]
+    errors = [answer.error for answer in in_order if answer.error is not None]
+    left_out = [error for error in errors if isinstance(error, NoPoseError)]
+    failed = [error for error in errors if not isinstance(error, NoPoseError)]
     if not found:
         raise (failed or left_out)[0]
     typer.echo(_evaluations(found, per_class, confusion, as_json, as_csv), nl=not as_csv)

@@ -1,6 +1,6 @@
 """`stn-train robustness`: measure a run's networks on images unlike those of their training."""
 
-from typing import TYPE_CHECKING
+from contextlib import closing
 
 import typer
 
@@ -15,10 +15,8 @@ from stn_train.cli.common import (
     stopped,
     tell_failed,
 )
-from stn_train.errors import Stopped, UserError
-
-if TYPE_CHECKING:
-    from stn_train.experiment.robustness import RobustnessProgress
+from stn_train.cli.workers import Devices, Jobs, asked
+from stn_train.errors import Stopped
 
 
 def robustness(
@@ -28,6 +26,8 @@ def robustness(
     threads: Threads = None,
     allow_imports: AllowImports = False,
     quiet: Quiet = False,
+    jobs: Jobs = None,
+    devices: Devices = None,
 ) -> None:
     """Measure errors beyond the range of training.
 
@@ -37,24 +37,33 @@ def robustness(
 
     For instance: stn-train robustness runs/rts
     """
+    from stn_train.cli.progress import ProgressDisplay
     from stn_train.experiment.robustness import measure_robustness
-    from stn_train.experiment.runtime import open_runtime
     from stn_train.report.page import robustness as in_words
     from stn_train.report.write import report_run
     from stn_train.run_folder import RunFolder
 
     folder = RunFolder(run)
     experiment = folder.load_experiment()
-    runtime = open_runtime(device, threads, data_root or experiment.data_root, allow_imports=allow_imports)
-    failed: list[UserError] = []
-    with stop_on_signal() as received:
+    failed: list[Exception] = []
+    with (
+        stop_on_signal() as received,
+        asked(jobs, devices, device, threads, data_root or experiment.data_root, allow_imports) as (runtime, workers),
+        closing(ProgressDisplay(quiet, "")) as display,
+    ):
+        display.begin("measuring", len(folder.finished(experiment)), "trials")
         try:
-            for progress in measure_robustness(folder, experiment, runtime, lambda: bool(received)):
+            for done, progress in enumerate(
+                measure_robustness(folder, experiment, runtime, lambda: bool(received), workers), start=1
+            ):
                 if progress.failure is not None:
                     failed.append(progress.failure)
-                else:
-                    _tell(progress, quiet)
+                elif not quiet:
+                    words = "was measured before" if progress.skipped else "measured"
+                    display.line(f"trial {progress.number} of {progress.total}  {progress.trial.key}  {words}")
+                display.after_step(done)
         except Stopped:
+            display.close()
             raise stopped("what was measured is saved", received[0]) from None
     found = report_run(folder, experiment)
     if found.robustness is None:
@@ -62,9 +71,3 @@ def robustness(
     typer.echo(in_words(found))
     typer.echo(f"\nreport: {folder.path / 'report.html'}")
     tell_failed(failed)
-
-
-def _tell(progress: "RobustnessProgress", quiet: bool) -> None:
-    if not quiet:
-        words = "was measured before" if progress.skipped else "measured"
-        typer.echo(f"trial {progress.number} of {progress.total}  {progress.trial.key}  {words}", err=True)

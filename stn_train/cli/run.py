@@ -90,7 +90,7 @@ def run(
     if (jobs or 1) > 1 or devices or ray is not None or cpus_per_trial or gpus_per_trial:
         side_by_side = SideBySide(jobs, devices, ray, cpus_per_trial, gpus_per_trial, device, threads)
     if extend or dry_run or as_json or track:
-        _check_options(extend, dry_run, as_json, only, ray, side_by_side, track)
+        _check_options(extend, dry_run, as_json, only, ray, track)
     experiment, trials, images = _planned(config, overrides or [], seeds, only, validate, data_root)
     if not allow_imports:
         check_imports(experiment, config)
@@ -131,7 +131,6 @@ def _check_options(
     as_json: bool,
     only: str,
     ray: str | None,
-    side_by_side: SideBySide | None,
     track: str | None,
 ) -> None:
     """Raise UserError for options that do not go together, or a tracker that there is not."""
@@ -145,11 +144,6 @@ def _check_options(
         from stn_train.experiment.tracking import check_tracker
 
         check_tracker(track)
-        if side_by_side is not None and track != "tensorboard":
-            raise UserError(
-                f"{track} follows one trial at a time, and these are trained side by side; use --track tensorboard, or "
-                "leave out --jobs, --devices and --ray"
-            )
 
 
 def _planned(

@@ -1,7 +1,8 @@
 """The options of commands that spread their work over processes, GPUs or the nodes of a cluster."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from stn_train.errors import UserError
 
 if TYPE_CHECKING:
-    from stn_train.experiment.executors import Workers
+    from stn_train.experiment.executors import Processes, Workers
     from stn_train.experiment.runtime import Runtime
     from stn_train.run_folder import RunFolder
     from stn_train.specs import TrialSpec
@@ -113,3 +114,31 @@ class SideBySide:
 
         gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
         return [self.device] if self.device else self.devices.split(",") if self.devices else gpus or ["cpu"]
+
+
+@contextmanager
+def asked(
+    jobs: int | None,
+    devices: str | None,
+    device: str | None,
+    threads: int | None,
+    data_root: str | None,
+    allow_imports: bool = False,
+) -> "Iterator[tuple[Runtime, Processes | None]]":
+    """For a command that asks questions: this process's Runtime, and processes of this machine that answer them, unless
+    one alone is wanted; they end with the block. Raises UserError for options that do not go together."""
+    import torch
+
+    from stn_train.experiment.runtime import open_runtime
+
+    if (jobs or 1) == 1 and not devices:
+        yield open_runtime(device, threads, data_root, allow_imports=allow_imports), None
+        return
+    from stn_train.experiment.executors import Processes, Setup
+    from stn_train.experiment.questions import answer
+
+    spread = SideBySide(jobs, devices, None, None, None, device, threads)
+    runtime = replace(spread.runtime(data_root, None), allow_imports=allow_imports)
+    setup = Setup(torch.get_num_threads(), runtime)
+    with closing(Processes(spread.count, spread._devices(), setup, answer)) as workers:
+        yield runtime, workers

@@ -52,6 +52,27 @@ class WorkersDisplay(ProgressDisplay):
             bar.set_postfix_str(f"error {record.error:.2f} %, {key}, {progress.worker}", refresh=False)
             bar.update(record.epoch - bar.n)
 
+    def tell_part(self, key: str, done: float, share: float, end: str | None = None, skipped: bool = False) -> None:
+        """Of a part without epochs, which is a `share` of the whole, so much is done.
+
+        `end` begins the line when all is; `skipped`: it was before.
+        """
+        if self.whole is None and sys.stderr.isatty():
+            self.whole = make_bar(1, "{percentage:.0f} % of all")
+        if skipped:
+            self.line(f"{end}  was finished before")
+            self._advance(share, trained=False)
+            return
+        seconds = time.monotonic() - self.begins.setdefault(key, time.monotonic())
+        if self.whole is not None and key not in self.bars and end is None:
+            self.bars[key] = make_bar(100, "{n:.1f} of {total} %")
+            self.bars[key].set_postfix_str(key)
+        if key in self.bars:
+            self._advance(share * (done - self.bars[key].n / 100))
+            self.bars[key].update(100 * done - self.bars[key].n)
+        if end is not None:
+            self._close_one(key, f"{end}  {seconds:.1f} s")
+
     def fail(self, key: str, text: str) -> None:
         """A trial has failed: told even when quiet."""
         self.failed.append(key)
@@ -73,4 +94,4 @@ class WorkersDisplay(ProgressDisplay):
         """A share of the whole is done: `trained`, or by somebody else, which says nothing of the time left."""
         if self.whole is not None:
             self.whole.initial += 0 if trained else share
-            self.whole.update(share)
+            self.whole.update(min(share, 1 - self.whole.n))  # rounded, the shares may be more than the whole

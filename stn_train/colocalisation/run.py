@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stn_train import storage
@@ -12,12 +15,12 @@ from stn_train.colocalisation.report import CellResult, ColocalisationFolder
 from stn_train.colocalisation.spec import CellSpec, ColocalisationSpec, cells_of
 from stn_train.colocalisation.training import Encoder, build_localiser, train_localiser
 from stn_train.config import dump, load_config
-from stn_train.data.datasets import hold_out
-from stn_train.data.sources import ImageSet, load_images
-from stn_train.errors import Stopped, TrialError, UserError
+from stn_train.errors import TrialError, UserError
+from stn_train.experiment.executors import Workers
 from stn_train.experiment.load import load_network
+from stn_train.experiment.questions import Question, answers
 from stn_train.experiment.run import check_same_trial, check_trials, differences
-from stn_train.experiment.runtime import Runtime, environment
+from stn_train.experiment.runtime import Runtime, environment, load_digits_of
 from stn_train.experiment.trial import run_trial
 from stn_train.models.transformer import SpatialTransformer
 from stn_train.run_folder import TrialFolder, TrialResult
@@ -57,12 +60,14 @@ def run_colocalisation(
     folder: ColocalisationFolder,
     runtime: Runtime,
     stop: Callable[[], bool] = lambda: False,
+    workers: Workers | None = None,
 ) -> Iterator[ColocalisationProgress]:
     """Run these cells of a co-localisation in `folder`, which may hold some of them already; yields as it goes.
 
-    Where `stop` says so after a step, raises Stopped: a cell that was being trained is begun anew the next time, and so
-    is one that fails, while the others go on. Raises TrialError where the encoder cannot be trained, and UserError
-    before anything is where the folder holds a cell, or an encoder, of another specification, or one cannot be built.
+    Cells are trained side by side where there are workers. Where `stop` says so after a step, raises Stopped: a cell
+    that was being trained is begun anew the next time, and so is one that fails, while the others go on. Raises
+    TrialError where the encoder cannot be trained, and UserError before anything is where the folder holds a cell, or
+    an encoder, of another specification, or one cannot be built.
     """
     check_colocalisation(spec)
     if folder.config.exists():
@@ -82,15 +87,20 @@ def run_colocalisation(
             return
         storage.write_record(folder.environment, environment(runtime))
         yield from _train_encoder(spec.encoder_trial, folder.encoder, runtime, stop)
-        encoder = Encoder(load_network(folder.encoder.checkpoint).classifier).to(runtime.device)
-        train, scored = load_images(spec.source, runtime.data_root)
-        if spec.validation:
-            train, scored = hold_out(train)
-        for cell in pending:
-            try:
-                yield from _run_cell(cell, folder, runtime, encoder, train, scored, stop)
-            except TrialError as error:
-                yield ColocalisationProgress(cell.key, 1.0, failure=str(error))
+        encoder = Encoder(load_network(folder.encoder.checkpoint).classifier)
+        by_key = {cell.key: cell for cell in pending}
+        questions = [Question(cell.key, partial(_train_cell, cell, encoder)) for cell in pending]
+        for question, answer in answers(questions, runtime, workers, stop):
+            if answer.error is not None:
+                yield ColocalisationProgress(question.key, 1.0, failure=str(answer.error))
+            elif not answer.ended:
+                yield ColocalisationProgress(question.key, answer.done)
+            else:
+                result, samples = answer.value
+                cell = by_key[question.key]
+                storage.write_arrays(folder.samples(cell), samples)
+                storage.write_record(folder.result(cell), result.model_dump(mode="json"))
+                yield ColocalisationProgress(cell.key, 1.0, result.found)
 
 
 def _check_unchanged(spec: ColocalisationSpec, folder: ColocalisationFolder) -> None:
@@ -119,34 +129,29 @@ def _train_encoder(
     yield ColocalisationProgress("encoder", 1.0, 100 - files.load(TrialResult, files.result).error)
 
 
-def _run_cell(
-    cell: CellSpec,
-    folder: ColocalisationFolder,
-    runtime: Runtime,
-    encoder: Encoder,
-    train: ImageSet,
-    scored: ImageSet,
-    stop: Callable[[], bool],
-) -> Iterator[ColocalisationProgress]:
-    """Train a localiser on a class's training digits, and measure it on the fixed images of the others."""
-    yield ColocalisationProgress(cell.key, 0.0)
+def _train_cell(
+    cell: CellSpec, encoder: Encoder, runtime: Runtime
+) -> Iterator[float | tuple[CellResult, dict[str, NDArray[Any]]]]:
+    """Train a localiser on a class's training digits, and measure it on the fixed images of the others.
+
+    Yields the share that is done, and at last the result and the arrays of samples.npz.
+    """
+    yield 0.0
     spec = cell.localiser
+    train, scored = (load_digits_of(cell.encoder, part, runtime) for part in ("training", "fixed"))
     torch.manual_seed(cell.seed)
     transformer = build_localiser(spec.localisation, cell.dataset.canvas).to(runtime.device)
     images = OneClass.of(cell.dataset, train, cell.label, runtime.device)
     losses = []
     batches = images.batches(cell.seed, spec.batch_size)
-    for loss in train_localiser(transformer, encoder, batches, spec, cell.seed):
+    for loss in train_localiser(transformer, encoder.to(runtime.device), batches, spec, cell.seed):
         losses.append(loss)
-        if stop():
-            raise Stopped
-        yield ColocalisationProgress(cell.key, len(losses) / spec.steps)
+        yield len(losses) / spec.steps
     pictures, shift, digit = OneClass.of(cell.dataset, scored, cell.label, runtime.device).fixed(cell.split)
     boxes, true = _boxes(transformer, pictures, runtime.device), frame_boxes(shift, cell.dataset.canvas)
     overlaps = overlap(boxes, true)
     few = slice(_SAMPLES)
     samples = {"image": pictures[few, 0], "predicted": boxes[few], "true": true[few]}
-    storage.write_arrays(folder.samples(cell), {name: values.numpy() for name, values in samples.items()})
     latest = losses[-max(len(losses) // 10, 1) :]
     result = CellResult(
         cell=cell,
@@ -154,8 +159,7 @@ def _run_cell(
         overlap=tuple(round(float(each), 4) for each in overlaps),
         digit=tuple(digit.tolist()),
     )
-    storage.write_record(folder.result(cell), result.model_dump(mode="json"))
-    yield ColocalisationProgress(cell.key, 1.0, result.found)
+    yield result, {name: values.numpy() for name, values in samples.items()}
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stn_train.errors import UserError, first_line
-from stn_train.experiment.executors import SECONDS, Job, Message, Setup, Work, work
+from stn_train.experiment.executors import SECONDS, Setup, Work, work
 from stn_train.experiment.runtime import PACKAGES
 
 
@@ -53,13 +53,13 @@ class RayCluster:
             self.looked = time.monotonic()
         return self.places
 
-    def begin(self, job: Job) -> Any:
+    def begin(self, job: Any) -> Any:
         actor = self.idle.pop() if self.idle else self.actor.remote(*self.given)
         stream = actor.run.options(num_returns="streaming").remote(job)
         self.busy[stream] = actor
         return stream
 
-    def messages(self) -> Iterator[tuple[Any, Message | None]]:
+    def messages(self) -> Iterator[tuple[Any, Any]]:
         self.ray.wait([*self.busy], timeout=SECONDS)
         for stream in self.ray.wait([*self.busy], num_returns=len(self.busy), timeout=0)[0]:
             try:
@@ -99,7 +99,7 @@ class _Actor:
         self.setup, self.device, self.work, self.expected = setup, device, work, expected
         self.stopping = threading.Event()
 
-    def run(self, job: Job) -> Iterator[Message]:
+    def run(self, job: Any) -> Iterator[Any]:
         """See `work`."""
         found = versions()
         if other := [

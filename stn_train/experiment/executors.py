@@ -11,9 +11,9 @@ import pickle
 import platform
 import signal
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -28,11 +28,13 @@ from stn_train.experiment.runtime import Runtime, environment, load_digits_of, o
 from stn_train.experiment.trial import run_trial
 from stn_train.run_folder import EpochRecord, RunFolder, TrialFailure, TrialFolder
 from stn_train.specs import TrialSpec
-from stn_train.storage import AT_WORK, Worker, busy_sentence, folder_lock, is_locked, write, write_record
+from stn_train.storage import AT_WORK, Worker, at_home, busy_sentence, folder_lock, is_locked, write, write_record
 from stn_train.training.checkpoint import fall_back, previous_checkpoint
 
-_LOST = 3
+LOST = 3
 """So many workers of a trial are lost in a row, without an epoch between them, before it counts as failed."""
+_WRITERS = 16
+"""So many trials' files are written at once."""
 SECONDS = 0.2
 """So long the driver waits for messages before it looks whether it is asked to stop."""
 _STOP = b"stop"
@@ -73,13 +75,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Setup:
-    """What every worker is told once: what its Runtime needs. `loaded`: the images, and the driver's commit."""
+    """What every worker is told once: its number of threads, and the driver's Runtime with what is loaded."""
 
     threads: int
-    prebuilt: str | None
-    data_root: str | None
-    robustness: bool
-    loaded: dict[object, Any]
+    runtime: Runtime
 
     @staticmethod
     def of(trials: Sequence[TrialSpec], runtime: Runtime) -> "Setup":
@@ -87,13 +86,21 @@ class Setup:
         for trial in {trial.source: trial for trial in trials if runtime.prebuilt is None}.values():
             load_digits_of(trial, "training", runtime)
             load_digits_of(trial, "fixed", runtime)
+        for trial in trials:
+            if (started := trial.model.transformer) and started.localisation_from:
+                runtime.loaded[started.localisation_from] = at_home(started.localisation_from).read_bytes()
         environment(runtime)
         prebuilt = None if runtime.prebuilt is None else str(Path(runtime.prebuilt).expanduser().absolute())
-        return Setup(torch.get_num_threads(), prebuilt, runtime.data_root, runtime.robustness, runtime.loaded)
+        return Setup(torch.get_num_threads(), replace(runtime, prebuilt=prebuilt))
+
+    def runtime_on(self, device: str) -> Runtime:
+        """A worker's own, on this device, for the thread that asks."""
+        opened = open_runtime(device, self.threads, self.runtime.data_root)
+        return replace(self.runtime, device=opened.device)
 
 
-Work = Callable[[Job, Setup, str, Callable[[], bool]], Iterator[Message]]
-"""What a worker does with a job, on a device; the last says whether to stop."""
+Work = Callable[[Any, Setup, str, Callable[[], bool]], Iterator[Any]]
+"""What a worker does with a Job (or a Question) on a device, and tells of it; the last says whether to stop."""
 
 
 def work(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Iterator[Message]:
@@ -116,9 +123,7 @@ def work(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Itera
         message()  # what the driver has sent it has
         failure = None
         try:
-            opened = open_runtime(device, setup.threads, setup.data_root, setup.prebuilt)  # of this thread
-            runtime = replace(opened, robustness=setup.robustness, loaded=setup.loaded)
-            for record in run_trial(job.trial, files, runtime, lambda epochs: stop()):
+            for record in run_trial(job.trial, files, setup.runtime_on(device), lambda epochs: stop()):
                 yield message(record=record)
         except Stopped:
             pass
@@ -128,16 +133,16 @@ def work(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Itera
 
 
 class Workers(Protocol):
-    """Where jobs are done; handles tell them apart."""
+    """Where jobs are done, a Job or a Question each; handles tell them apart."""
 
     def room(self) -> int:
         """How many jobs can be done at once."""
 
-    def begin(self, job: Job) -> Any:
+    def begin(self, job: Any) -> Any:
         """Give a job to a worker; its handle."""
 
-    def messages(self) -> Iterator[tuple[Any, Message | None]]:
-        """What has come from the workers within SECONDS; None where one is lost."""
+    def messages(self) -> Iterator[tuple[Any, Any]]:
+        """What has come from the workers within SECONDS, `ended` or not; None where one is lost."""
 
     def stop(self) -> None:
         """Ask all to save and end their jobs; then nothing is begun any more."""
@@ -148,11 +153,12 @@ class Workers(Protocol):
 
 @dataclass
 class _Running:
-    """A trial that a worker has."""
+    """A trial that a worker has; `written`: what it has told so far, in the order in which it came."""
 
     progress: RunProgress
     files: TrialFolder
     lock: ExitStack
+    written: "Future[list[RunProgress]] | None" = None
 
 
 def run_side_by_side(
@@ -161,48 +167,60 @@ def run_side_by_side(
     """Run these trials on workers, in a folder that `open_run` has prepared; yields as it goes, as `run_trials` does.
 
     Where `stop` says so, all save and Stopped is raised. A trial whose worker is lost goes on with another, from its
-    newest checkpoint.
+    newest checkpoint. To wait for the disk takes long, so many trials are written at a time, each in its order.
     """
     waiting, asked = in_order(planned(trials, folder)), False
     running: dict[Any, _Running] = {}
+    writing: deque[tuple[_Running, Message | None, Future[list[RunProgress]]]] = deque()
     lost: Counter[str] = Counter()  # workers of each trial, in all, and `fruitless`, since its last epoch
     fruitless: Counter[str] = Counter()
     try:
-        while True:
-            if not asked and stop():
-                workers.stop()
-                asked = True
-            while not asked and len(running) < workers.room() and (one := _take(waiting, folder, not running)):
-                if one.files.result.exists():
-                    one.lock.close()
-                    yield replace(one.progress, skipped=True)
-                    continue
-                if warning := fall_back(one.files.checkpoint):
-                    yield replace(one.progress, warning=warning)
-                kept = [path for path in (one.files.checkpoint, one.files.path / "training.npz") if path.exists()]
-                job = Job(one.progress.trial, {path.name: path.read_bytes() for path in kept})
-                running[workers.begin(job)] = one
-            if not running:
-                break
-            for handle, message in workers.messages():
-                one, key = running[handle], running[handle].progress.trial.key
-                if message is not None:
-                    yield from _heard(one, message, lost[key])
-                    if message.record is not None:
-                        fruitless[key] = 0
-                if (message is None or message.is_cut_short) and not asked:
-                    lost[key] += 1
-                    fruitless[key] += 1
-                    yield _lost(one, waiting, fruitless[key])
-                if message is None or message.ended:
-                    running.pop(handle).lock.close()
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            while True:
+                if not asked and stop():
+                    workers.stop()
+                    asked = True
+                while not asked and len(running) < workers.room() and (one := _take(waiting, folder, not running)):
+                    if one.files.result.exists():
+                        one.lock.close()
+                        yield replace(one.progress, skipped=True)
+                        continue
+                    if warning := fall_back(one.files.checkpoint):
+                        yield replace(one.progress, warning=warning)
+                    running[workers.begin(_job(one))] = one
+                if not running and not writing:
+                    break
+                for handle, message in workers.messages() if running else ():
+                    one = running[handle]
+                    one.written = pool.submit(_heard, one, message, lost[one.progress.trial.key], one.written)
+                    writing.append((one, message, one.written))
+                    if message is None or message.ended:
+                        running.pop(handle)
+                while writing and (not running or writing[0][2].done() or len(writing) > 2 * _WRITERS):
+                    one, message, written = writing[0]
+                    yield from written.result()
+                    if message is not None and message.record is not None:
+                        fruitless[one.progress.trial.key] = 0
+                    if (message is None or message.is_cut_short) and not asked:
+                        lost[one.progress.trial.key] += 1
+                        fruitless[one.progress.trial.key] += 1
+                        yield _lost(one, waiting, fruitless[one.progress.trial.key])
+                    if message is None or message.ended:
+                        one.lock.close()
+                    writing.popleft()
     finally:
-        for one in running.values():
+        for one in [*running.values(), *(one for one, *_ in writing)]:
             one.lock.close()
     if asked:
         raise Stopped
     for progress in waiting:
         yield replace(progress, busy=busy_sentence(folder.trial(progress.trial).path))
+
+
+def _job(one: _Running) -> Job:
+    """What a worker needs to go on with a trial."""
+    kept = [path for path in (one.files.checkpoint, one.files.path / "training.npz") if path.exists()]
+    return Job(one.progress.trial, {path.name: path.read_bytes() for path in kept})
 
 
 def in_order(trials: Sequence[RunProgress]) -> list[RunProgress]:
@@ -229,32 +247,36 @@ def _take(waiting: list[RunProgress], folder: RunFolder, patient: bool) -> _Runn
     return None
 
 
-def _heard(one: _Running, message: Message, retries: int) -> Iterator[RunProgress]:
-    """Keep what a worker has sent of a trial, and say so."""
+def _heard(
+    one: _Running, message: Message | None, retries: int, before: "Future[list[RunProgress]] | None"
+) -> list[RunProgress]:
+    """Keep what a worker has sent of a trial, when what it sent before is kept; what there is to tell."""
+    told = []
+    if before is not None:
+        before.result()
+    if message is None:
+        return []
     if not one.progress.worker:
         signed = message.worker.model_copy(update={"retries": retries})
-        write(one.files.path / AT_WORK, signed.model_dump_json())
+        write(one.files.path / AT_WORK, signed.model_dump_json(), flush=False)
         one.progress = replace(one.progress, worker=f"{signed.host}, process {signed.process}")
-        yield one.progress
+        told.append(one.progress)
     _keep(one.files, message)
     if message.record is not None:
-        yield replace(one.progress, record=message.record)
+        told.append(replace(one.progress, record=message.record))
     if message.failure is not None:
         write_record(one.files.failure, message.failure.model_dump(mode="json"))
-        yield replace(one.progress, failure=message.failure)
+        told.append(replace(one.progress, failure=message.failure))
     elif message.is_finished:
-        yield replace(one.progress, finished=True)
+        told.append(replace(one.progress, finished=True))
+    return told
 
 
 def _keep(files: TrialFolder, message: Message) -> None:
-    """Write what a worker has sent, in the order in which a trial writes it: its checkpoint last, and its result.
-
-    The others together: to flush a file to the disk takes a while, and little longer for many at once.
-    """
+    """Write what a worker has sent, in the order in which a trial writes it: its checkpoint last, and its result."""
     last = files.checkpoint.name, files.result.name
-    with ThreadPoolExecutor(8) as pool:
-        others = [name for name in message.files if name not in last]
-        list(pool.map(lambda name: write(files.path / name, message.files[name]), others))
+    for name in message.files.keys() - last:
+        write(files.path / name, message.files[name])
     if files.checkpoint.name in message.files:
         before = previous_checkpoint(files.checkpoint)
         write(files.checkpoint, message.files[files.checkpoint.name], before=before)
@@ -268,7 +290,7 @@ def _keep(files: TrialFolder, message: Message) -> None:
 def _lost(one: _Running, waiting: list[RunProgress], times: int) -> RunProgress:
     """Put a trial whose worker was lost back at the head; but not if that happens again and again."""
     where = one.progress.worker or "a process that had not begun"
-    if times < _LOST:
+    if times < LOST:
         waiting.insert(0, replace(one.progress, worker=""))
         return replace(one.progress, warning=f"{one.progress.trial.key}: its worker was lost ({where}); it goes on")
     why = f"its worker was lost {times} times without an epoch between, at last {where}; was there enough memory?"
@@ -292,7 +314,7 @@ class Processes:
     def room(self) -> int:
         return self.count
 
-    def begin(self, job: Job) -> Connection:
+    def begin(self, job: Any) -> Connection:
         ours = next((one for one in self.processes if one not in self.busy), None)
         if ours is None:
             shared = Counter(device for device, _ in self.processes.values())
@@ -308,7 +330,7 @@ class Processes:
             ours.send_bytes(pickle.dumps(job))
         return ours
 
-    def messages(self) -> Iterator[tuple[Connection, Message | None]]:
+    def messages(self) -> Iterator[tuple[Connection, Any]]:
         for ours in [one for one in wait([*self.busy], SECONDS) if isinstance(one, Connection)]:
             try:
                 message = pickle.loads(ours.recv_bytes())

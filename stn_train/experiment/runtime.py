@@ -38,8 +38,8 @@ class Runtime:
 
     `allow_imports` says that classifiers which a checkpoint names may be imported; `robustness`, that a trial measures
     that of its network when it has trained. `loaded` keeps what trials that follow one another share: the images of a
-    split, by the source's name and checksum, the split and `data_root`; the fixed images that were distorted last; and
-    the code's commit.
+    split, by the source's name and checksum, the split and `data_root`; the fixed images that were distorted last; the
+    code's commit; and on a worker the checkpoints that models name by `localisation_from`, as bytes by that name.
     """
 
     device: torch.device

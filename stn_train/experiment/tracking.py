@@ -5,6 +5,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
+from contextvars import Context
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -118,10 +119,12 @@ class OnlineLog:
         self.run: Any = None if files.result.exists() else self._begin()
 
     def _begin(self) -> Any:
-        own = {"id": self.id, "dir": str(self.folder.path)} if self.tracker == "wandb" else {}
+        of_several = {"id": self.id, "dir": str(self.folder.path), "reinit": "create_new"}
+        own = of_several if self.tracker == "wandb" else {}
         try:
             with redirect_stdout(io.StringIO()):
-                return import_module(self.tracker).init(
+                return Context().run(  # in a context of its own, Trackio lets the runs of other trials go on
+                    import_module(self.tracker).init,
                     project=self.folder.path.resolve().name,
                     name=f"{self.trial.key}-{self.id}",
                     config=self.trial.model_dump(mode="json"),

@@ -76,7 +76,7 @@ def run_trial(
     data, training_digits, fixed = load_trial_data(trial, runtime)
     network, transformer = network_of(trial, runtime), trial.model.transformer
     if transformer and transformer.localisation_from:
-        restore_localisation(network, trial.model)
+        restore_localisation(network, trial.model, runtime.loaded.get(transformer.localisation_from))
     state = TrainingState.start(network, recipe)
     frames = snapshot(trial, runtime, state.final, fixed, 0, {})
     records: list[str] = []

@@ -75,14 +75,15 @@ def fall_back(path: Path) -> str | None:
     return f"{path} was damaged or missing; going on from the checkpoint before it"
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, sent: bytes | None = None) -> dict[str, Any]:
     """A checkpoint's content, on the CPU, as `save_checkpoint` describes it; but its `trial` is a TrialSpec.
 
-    Raises UserError where there is none, it is somebody else's, or it is not as it was written.
+    `sent`: the file's bytes, where they came from another machine. Raises UserError where there is none, it is somebody
+    else's, or it is not as it was written.
     """
     mend = way_out(path)
     try:
-        stored = path.read_bytes()
+        stored = path.read_bytes() if sent is None else sent
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {mend}") from None
     except OSError as error:
@@ -153,15 +154,16 @@ def _of_this_model(path: Path) -> Iterator[None]:
         raise UserError(f"{path} belongs to another model, or is damaged: {first_line(error)}") from None
 
 
-def restore_localisation(network: Network, spec: ModelSpec) -> None:
+def restore_localisation(network: Network, spec: ModelSpec, sent: bytes | None = None) -> None:
     """Give a fresh network the localisation network, as it is evaluated, of the checkpoint that its model names.
 
-    Raises UserError where there is none, or where it is another than the model's.
+    `sent`: that file's bytes, where they came from another machine. Raises UserError where there is none, or where it
+    is another than the model's.
     """
     transformer = spec.transformer
     assert transformer is not None
     path = storage.at_home(transformer.localisation_from or "")
-    content = read_checkpoint(path)
+    content = read_checkpoint(path, sent)
     theirs = content["trial"].model.transformer
     if theirs is None or not theirs.is_single or theirs.pose not in ("predicted", "supervised"):
         raise UserError(f"{path} has no localisation network at its input, and {spec.name} needs one; name another")

@@ -1,7 +1,9 @@
 """Trials side by side: the same bytes as one after another, whatever happens to workers; and who trains which trial."""
 
 import pickle
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from stn_train import storage
 from stn_train.data.sources import ImageSet, load_images
 from stn_train.errors import Stopped
 from stn_train.experiment import runtime as runtime
@@ -151,6 +154,19 @@ def test_a_trial_whose_worker_is_lost_goes_on_from_its_last_epoch_to_the_same_by
     assert_undisturbed(tmp_path, undisturbed)
 
 
+def test_on_a_slow_disk_a_lost_trial_goes_on_from_what_was_sent_before(tmp_path, undisturbed, monkeypatch):
+    def write(path, *arguments, **how):  # type: ignore[no-untyped-def]
+        time.sleep(0.3 if path.name == "checkpoint.pt" else 0)
+        storage.write(path, *arguments, **how)
+
+    monkeypatch.setattr("stn_train.experiment.executors.write", write)
+    workers, told = side_by_side(tmp_path, lose={4, 5, 9})
+    assert workers.told > 9
+    epochs = [(one.trial.key, one.record.epoch) for one in told if one.record]
+    assert sorted(epochs) == [(key, epoch) for key in sorted(KEYS) for epoch in (1, 2, 3)]
+    assert_undisturbed(tmp_path, undisturbed)
+
+
 def test_a_trial_whose_workers_are_lost_again_and_again_fails_and_the_others_go_on(tmp_path):
     class Deadly(Inline):
         def messages(self) -> Iterator[tuple[int, Message | None]]:
@@ -236,6 +252,25 @@ def test_processes_train_the_same_and_stop_saved(tmp_path, undisturbed):
     assert all(not process.is_alive() for _, process in workers.processes.values())
     list(run_trials(TRIALS, folder, here))
     assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_localisation_network_to_start_from_is_sent_along(tmp_path, undisturbed):
+    """A worker has no such file; its trials have the same bytes as where there is one."""
+    (source,) = undisturbed.glob("trials/r/st_fcn/seed-0/checkpoint.pt")
+    there = shutil.copy(source, tmp_path / "there.pt")
+    started = {"localisation": "fc_paper", "localisation_from": str(there), "freeze": True}
+    model = {"name": "mine", "classifier": "fcn", "transformer": started}
+    spec = ExperimentSpec.model_validate({**SPEC.model_dump(), "models": [model], "seeds": [0]})
+    for name in ("alone", "side_by_side"):
+        folder, here = RunFolder(tmp_path / name), Runtime(torch.device("cpu"))
+        open_run(spec, trials_of(spec), folder, here)
+        told = run_trials(trials_of(spec), folder, here)
+        if name == "side_by_side":
+            workers = Inline(Setup.of(trials_of(spec), here))
+            there.unlink()
+            told = run_side_by_side(workers, trials_of(spec), folder, lambda: False)
+        assert [one.failure for one in told if one.finished or one.failure] == [None]
+    assert_undisturbed(tmp_path / "side_by_side", tmp_path / "alone")
 
 
 def test_a_long_last_trial_is_begun_first_and_counted_so():
