@@ -1,10 +1,14 @@
 """Rows about making images: an epoch's, from drawing the parameters to the last batch, as a training reads them."""
 
+import multiprocessing
 from collections.abc import Callable
+from contextlib import closing
 from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -73,6 +77,58 @@ def _against_torchvision(setting: Setting) -> list[float]:
     return [pair.speedup for pair in pairs]
 
 
+def _against_opencv(setting: Setting) -> list[float]:
+    """The baseline warps image after image by OpenCV, with ready matrices, in as many processes as there are threads.
+
+    Each makes float32 batches of the bytes, and keeps them: nothing is sent anywhere.
+    """
+    import cv2
+
+    digits = setting.digits.subset(torch.arange(_BATCHES * _BATCH))
+    spec = DatasetSpec.model_validate("rts")
+    matrices = _for_opencv(spec, sample_distortion(spec, digits, 0, "train")[0], (DIGIT, DIGIT))
+    parts = torch.get_num_threads()
+    images = digits.images[:, 0].numpy()
+    cv2.setNumThreads(1)
+    with closing(multiprocessing.get_context("fork").Pool(parts)) as pool:
+        shares = [(images[part::parts], matrices[part::parts], spec.canvas) for part in range(parts)]
+        pool.map(_keep, shares, chunksize=1)
+
+        def baseline() -> None:
+            pool.map(_warp_kept, range(parts), chunksize=1)
+
+        pairs = side_by_side(_epochs(setting, "rts", digits), baseline, 9, setting.clock)
+    return [pair.speedup for pair in pairs]
+
+
+_kept: list[tuple[NDArray[np.uint8], NDArray[np.float64], tuple[int, int]]] = []
+"""What a process of OpenCV's works on."""
+
+
+def _keep(share: tuple[NDArray[np.uint8], NDArray[np.float64], tuple[int, int]]) -> None:
+    _kept[:] = [share]
+
+
+def _warp_kept(_: int) -> None:
+    import cv2
+
+    images, matrices, (height, width) = _kept[0]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    for start in range(0, len(images), _BATCH):
+        some = zip(images[start : start + _BATCH], matrices[start : start + _BATCH], strict=True)
+        warped = np.stack([cv2.warpAffine(image, matrix, (width, height), flags=flags) for image, matrix in some])
+        np.multiply(warped, np.float32(1 / 255), dtype=np.float32)
+
+
+def _for_opencv(spec: DatasetSpec, drawn: Distortion, frame: tuple[int, int]) -> NDArray[np.float64]:
+    """A distortion's maps, M x 2 x 3, in pixels, whose first has its centre at (0, 0), as OpenCV wants them."""
+    theta = drawn.theta.double().view(-1, 2, 3).numpy()
+    half_frame, half_canvas = np.array(frame[::-1]) / 2, np.array(spec.canvas[::-1]) / 2
+    linear = theta[:, :, :2] * half_frame[:, None] / half_canvas
+    shift = theta[:, :, 2] * half_frame + half_frame - 0.5 - linear @ (half_canvas - 0.5)
+    return np.concatenate([linear, shift[:, :, None]], axis=2)
+
+
 def _against_sampling(name: str) -> Callable[[Setting], list[float]]:
     """The baseline samples ready digits, channel by channel, as often as an epoch has batches."""
 
@@ -129,6 +185,9 @@ ROWS = (
         f"torchvision's RandomAffine on PIL images, {WORKERS} workers",
         Target("at least", 12),
         _against_torchvision,
+    ),
+    Row(
+        "images/rts-opencv", "OpenCV's warpAffine, a process for each thread", Target("at least", 1.5), _against_opencv
     ),
     Row("images/rts", "affine_grid and grid_sample", Target("at most", 1.25), _against_sampling("rts")),
     *(

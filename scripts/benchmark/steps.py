@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.rows import Row, Setting, Target
 from benchmark.timing import Work, in_pauses, side_by_side
@@ -24,6 +25,7 @@ _EXPERIMENT = ExperimentSpec.model_validate(
             "cnn",
             {"name": "st_cnn_42", "base": "st_cnn", "transformer": {"output_size": 42}},
             {"name": "st_cnn-16", "base": "st_cnn", "transformer": {"output_size": 16}},
+            "st_cnn_paper",
         ],
         "parameters": 400_000,
         "training": {},
@@ -32,6 +34,7 @@ _EXPERIMENT = ExperimentSpec.model_validate(
 TRIALS = {trial.model.name: trial for trial in trials_of(_EXPERIMENT)}
 """The trainings that are measured, by their model's name; `st_cnn_42` puts out the whole canvas."""
 _EVALUATED = 3000
+_SIDE = 1024
 
 
 def data_of(trial: TrialSpec, setting: Setting) -> OnlineDataset:
@@ -98,6 +101,28 @@ def _step(name: str) -> Callable[[Setting], list[float]]:
     return measure
 
 
+def _of_matmul(name: str) -> Callable[[Setting], list[float]]:
+    """FLOPs a second of a model's step, in percent of a matrix product's in the same precision."""
+
+    def measure(setting: Setting) -> list[float]:
+        trial, runtime = TRIALS[name], setting.runtime
+        step = bare_step(trial, runtime, _batch(trial, setting))
+        with FlopCounterMode(display=False) as counter:
+            step()
+        kind = getattr(torch, precision_on(runtime.device, trial.training))
+        factor = torch.randn(_SIDE, _SIDE, device=runtime.device, dtype=kind)
+        products = max(round(counter.get_total_flops() / (2 * _SIDE**3)), 1)
+        share = counter.get_total_flops() / (2 * _SIDE**3 * products)
+
+        def baseline() -> None:
+            for _ in range(products):
+                factor @ factor
+
+        return [100 * share / pair.slowdown for pair in side_by_side(step, baseline, 9, setting.clock)]
+
+    return measure
+
+
 def _evaluation(setting: Setting) -> list[float]:
     """`classify` against the network alone, on ready batches."""
     trial, device = TRIALS["st_cnn-16"], setting.runtime.device
@@ -120,5 +145,9 @@ ROWS = (
     Row("training/loop", "bare steps on a ready batch, st_cnn-16", Target("at most", 1.05), _loop),
     Row("training/st_cnn_42", "the CNN's step", Target("at most", 1.06), _step("st_cnn_42")),
     Row("training/st_cnn-16", "the CNN's step", Target("at most", 1), _step("st_cnn-16")),
+    *(
+        Row(f"training/{name}-matmul", "a matrix product, 1024 cubed", Target("at least", least, "%"), _of_matmul(name))
+        for name, least in (("cnn", 65), ("st_cnn_paper", 60), ("st_cnn-16", 75))
+    ),
     Row("evaluation", "the bare forward pass, st_cnn-16", Target("at most", 1.05), _evaluation),
 )
