@@ -134,6 +134,11 @@ class Timing(Spec):
     seconds: float = Field(description="of training alone, over every session")
     training_images_per_second: float
     evaluation_images_per_second: float
+    cpu_share: float | None = Field(
+        None,
+        description="of the processor time that its threads could have had since it was begun, or last taken up again, "
+        "the share that they got: 1 where nothing else ran; None on a GPU",
+    )
 
 
 class TrialFailure(Spec):

@@ -1,5 +1,6 @@
 """One trial: trains a model on a dataset, keeps its checkpoint, and writes what it found."""
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, count, islice
@@ -92,6 +93,7 @@ def run_trial(
     every = -(-len(fixed.images) // len(data))  # an epoch may be shorter than it takes to evaluate
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None
+    began = time.perf_counter(), time.process_time()
     try:
         for loss in train(state, data, recipe, trial.seed, runtime.device, after_step, templates, every):
             predictions = classified(trial, state.final, runtime, trial.dataset, fixed)
@@ -113,7 +115,9 @@ def run_trial(
         save()
         raise
     predictions = predictions or classified(trial, state.final, runtime, trial.dataset, fixed)
-    _write_results(trial, folder, runtime, state, data, training_digits, fixed, predictions)
+    took = time.perf_counter() - began[0], time.process_time() - began[1]
+    cpu_share = took[1] / (took[0] * torch.get_num_threads()) if runtime.device.type == "cpu" else None
+    _write_results(trial, folder, runtime, state, data, training_digits, fixed, predictions, cpu_share)
 
 
 def classified(
@@ -180,6 +184,7 @@ def _write_results(
     training_digits: int,
     fixed: FixedDataset,
     predictions: "Predictions",
+    cpu_share: float | None,
 ) -> None:
     """Write everything that a report reads of a training that has ended; `predictions` are of the fixed images."""
     from stn_train.evaluation.alignment import alignment_metrics
@@ -205,6 +210,7 @@ def _write_results(
         seconds=round(state.seconds, 1),
         training_images_per_second=round(trial.training.epochs * len(data) / state.seconds, 1),
         evaluation_images_per_second=round(len(fixed.images) / predictions.seconds, 1),
+        cpu_share=cpu_share and round(cpu_share, 3),
     )
     result = result_of(trial, precision, training_digits, fixed, predictions)
     folder.robustness.unlink(missing_ok=True)  # of the network before, where this trial was deleted and trained anew

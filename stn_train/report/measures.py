@@ -180,6 +180,13 @@ MEASURES: tuple[Measure, ...] = (
     Measure("width", "width", "factor of the classifier's layer widths", "same", short),
     Measure("training_seconds", "training s", "seconds of training of one trial", "mean", whole),
     Measure(
+        "cpu_share",
+        "CPU %",
+        "percent of the processor time that training could have had, other work aside",
+        "mean",
+        whole,
+    ),
+    Measure(
         "accuracy_at_equal_time",
         "accuracy % at equal time",
         "percent classified correctly after as many seconds of training as the shortest on the dataset took",
@@ -286,6 +293,7 @@ def measured(
     }
     if timing is not None:
         found["training_seconds"] = timing.seconds
+        found["cpu_share"] = None if timing.cpu_share is None else 100 * timing.cpu_share
         found["training_images_per_second"] = timing.training_images_per_second
         found["evaluation_images_per_second"] = timing.evaluation_images_per_second
     for number, diagnostics in enumerate(epochs[-1].transformers if epochs else (), start=1):

@@ -53,3 +53,15 @@ def test_costs_are_drawn_also_of_trainings_without_a_learning_curve(tmp_path: Pa
         folder.trial(trial).metrics.unlink()
     report_run(folder)
     assert (folder.figures / "costs@rts.png").exists()
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.4, True), (0.95, False), (None, False)])
+def test_times_of_a_busy_machine_are_called_rough(tmp_path: Path, share: float | None, told: bool) -> None:
+    folder, trials = begin(tmp_path)
+    for trial in trials:
+        trained(folder, trial, 60.0)
+        files = folder.trial(trial)
+        timing = files.load(Timing, files.timing).changed(cpu_share=share)
+        storage.write_record(files.timing, timing.model_dump(mode="json"))
+    report_run(folder)
+    assert ("Times are rough" in (folder.path / "report.md").read_text()) == told
