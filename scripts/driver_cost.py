@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -41,16 +40,10 @@ RESULTS = {
 """The sizes of a trial's files, of `st_cnn_paper` in `mnist`."""
 
 
-@cache
-def made_up_files() -> dict[str, bytes]:
-    """Files of real size, made once by each worker."""
-    return {name: os.urandom(size) for name, size in (EPOCH | RESULTS).items()}
-
-
 def pretend(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Iterator[Message]:
-    """A trial that sleeps for so many seconds as `setup` has loaded under `seconds`."""
+    """A trial that sleeps for so many seconds as `setup` has loaded under `seconds`, and sends its `files`."""
     worker = Worker(process=os.getpid(), host="pretended")
-    files = made_up_files()
+    files = setup.runtime.loaded["files"]
     yield Message(worker)
     time.sleep(setup.runtime.loaded["seconds"])
     record = EpochRecord(epoch=1, loss=0.1, error=1.0, lr=0.0, transformers=())
@@ -75,7 +68,8 @@ def main() -> None:
     made_up = {"name": "pretend", "source": "digits", "datasets": ["rts"], "models": ["st_cnn"], "parameters": 100_000}
     first = trials_of(ExperimentSpec.model_validate(made_up | {"training": {"epochs": 1}}))[0]
     trials = [first.model_copy(update={"seed": seed}) for seed in range(asked.trials)]
-    setup = Setup(1, Runtime(torch.device("cpu"), loaded={"seconds": asked.seconds}))
+    files = {name: os.urandom(size) for name, size in (EPOCH | RESULTS).items()}
+    setup = Setup(1, Runtime(torch.device("cpu"), loaded={"seconds": asked.seconds, "files": files}))
     workers: Workers
     if asked.ray:
         from ray.cluster_utils import Cluster
