@@ -28,38 +28,28 @@ TURNS = 8
 class GroupConvolution(nn.Module):
     """A convolution that turns with its input in steps of 45 degrees (Cohen and Welling, arXiv:1602.07576; C8).
 
-    From N x (C turns_in) x H x W to N x (filters 8) x H x W: a channel's turns lie side by side. Images are lifted,
+    From N x (turns_in C) x H x W to N x (8 filters) x H x W: all channels of a turn side by side. Images are lifted,
     with `turns_in` 1. Each filter is a sum of circular harmonics within a disc, turned by shifting their phases
     (Weiler et al., arXiv:1711.07289): by 90 degrees exactly. Pads by zero, and keeps the size.
-
-    With `halve`, the size (H, W) that it reads, it halves that: each place is the mean of 4 x 4 around it, of 5 along
-    an odd side, which lie alike from either end. Without detail that the coarser grid cannot show, turns stay turns
-    (Zhang, arXiv:1904.11486). Mean and filter are one convolution.
     """
 
-    def __init__(
-        self, channels: int, filters: int, side: int, turns_in: int = TURNS, halve: tuple[int, int] | None = None
-    ) -> None:
+    def __init__(self, channels: int, filters: int, side: int, turns_in: int = TURNS) -> None:
         super().__init__()
         self.basis: Tensor
-        harmonics = circular_harmonics(side)
-        self.stride, self.padding = 1, side // 2
-        if halve is not None:
-            self.stride, self.padding = 2, side // 2 + 1
-            harmonics = _averaged(harmonics, (4 + halve[0] % 2, 4 + halve[1] % 2))
-        basis = torch.tensor(harmonics, dtype=torch.get_default_dtype())
+        basis = torch.tensor(circular_harmonics(side), dtype=torch.get_default_dtype())
         self.register_buffer("basis", basis, persistent=False)
         waves = self.basis.shape[1]
         std = math.sqrt(2 / (channels * turns_in * waves))
         self.weight = nn.Parameter(std * torch.randn(filters, channels, turns_in, waves))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Feature maps, N x (filters 8) x H x W, or half as high and wide."""
+        """Feature maps, N x (8 filters) x H x W."""
         turn = torch.arange(TURNS, device=maps.device)
         turns_in = self.weight.shape[2]
         turned = self.weight[:, :, (turn[:turns_in] - turn[:, None]) % turns_in]  # filters x C x 8 x turns_in x waves
-        kernels = torch.einsum("ocsgw,swyx->oscgyx", turned, self.basis.to(turned.dtype))
-        return F.conv2d(maps, kernels.flatten(2, 3).flatten(0, 1), stride=self.stride, padding=self.padding)
+        kernels = torch.einsum("ocsgw,swyx->sogcyx", turned, self.basis.to(turned.dtype))
+        found = F.conv2d(maps, kernels.flatten(2, 3).flatten(0, 1), padding=kernels.shape[-1] // 2)
+        return found.contiguous(memory_format=torch.channels_last)
 
 
 @cache
@@ -92,40 +82,44 @@ def circular_harmonics(side: int) -> NDArray[np.float64]:
     return np.concatenate(quarters)
 
 
-def _averaged(kernels: NDArray[np.float64], window: tuple[int, int]) -> NDArray[np.float64]:
-    """Kernels, ... x h x w, followed by the mean over a window: ... x (h + window - 1) x (w + window - 1)."""
-    for axis, wide in zip((-2, -1), window, strict=True):
-        kernels = np.apply_along_axis(np.convolve, axis, kernels, np.full(wide, 1 / wide))
-    return kernels
+class _GroupNorm(nn.BatchNorm2d):
+    """Batch normalisation of each channel over places and turns, which are read as columns: nothing moves in memory."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        count, channels, height, width = maps.shape
+        places = maps.movedim(1, 3).reshape(count, height, width * TURNS, self.num_features)
+        normed = super().forward(places.movedim(3, 1)).movedim(1, 3)
+        return normed.reshape(count, height, width, channels).movedim(3, 1)
 
 
-def _group_block(convolution: GroupConvolution) -> nn.Sequential:
-    """A group convolution, batch normalisation of each channel over all its turns, and ReLU."""
-    turns, norm = nn.Unflatten(1, (-1, TURNS)), nn.BatchNorm3d(len(convolution.weight))
-    return nn.Sequential(convolution, turns, norm, nn.Flatten(1, 2), nn.ReLU(inplace=True))
+def _group_block(convolution: GroupConvolution, *pooling: nn.Module) -> nn.Sequential:
+    return nn.Sequential(convolution, _GroupNorm(len(convolution.weight)), nn.ReLU(inplace=True), *pooling)
 
 
 class _GroupPooling(nn.Module):
-    """The mean of each feature map over places, and the highest of that over turns: from N x (C 8) x H x W to N x C."""
+    """The mean of each feature map over places, and the highest of that over turns: from N x (8 C) x H x W to N x C."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        of_turns: Tensor = maps.mean(dim=(2, 3)).unflatten(1, (-1, TURNS))
-        return of_turns.amax(dim=2)
+        of_turns: Tensor = maps.mean(dim=(2, 3)).unflatten(1, (TURNS, -1))
+        return of_turns.amax(dim=1)
 
 
 def group_cnn(size: tuple[int, int], channels: int, classes: int, width: float = 8.0) -> nn.Sequential:
     """A group CNN of C8: filters of 7 x 7 and three times 5 x 5 pixels, w, w, 2w and about 4w of them, halved thrice.
 
-    Then pooled over places and turns, as many units, and the classification layer. The number of the last filters makes
-    up for the rounding of the others.
+    Then pooled over places and turns, as many units, and the classification layer. Halved by means of 4 x 4 pixels,
+    which overlap: without detail that the coarser grid cannot show, turns stay turns. Of an odd number they are of 5,
+    which lie alike from either end. The number of the last filters makes up for the rounding of the others.
     """
     w, w2 = round(width), round(2 * width)
     last = max(round((11 * width**2 - w * w - w * w2) / w2), 1)
-    sizes = [(size[0] >> halved, size[1] >> halved) for halved in range(3)]
+    halve = [
+        nn.AvgPool2d((4 + (size[0] >> halved) % 2, 4 + (size[1] >> halved) % 2), 2, padding=1) for halved in range(3)
+    ]
     return nn.Sequential(
-        _group_block(GroupConvolution(channels, w, 7, turns_in=1, halve=sizes[0])),
-        _group_block(GroupConvolution(w, w, 5, halve=sizes[1])),
-        _group_block(GroupConvolution(w, w2, 5, halve=sizes[2])),
+        _group_block(GroupConvolution(channels, w, 7, turns_in=1), halve[0]),
+        _group_block(GroupConvolution(w, w, 5), halve[1]),
+        _group_block(GroupConvolution(w, w2, 5), halve[2]),
         _group_block(GroupConvolution(w2, last, 5)),
         _GroupPooling(),
         nn.Sequential(nn.Linear(last, last, bias=False), nn.BatchNorm1d(last), nn.ReLU(inplace=True)),
