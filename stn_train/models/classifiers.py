@@ -113,4 +113,4 @@ def fcn(size: tuple[int, int], channels: int, classes: int, width: float = 256.0
 
 
 CLASSIFIERS: dict[str, Classifier] = {"cnn": cnn, "cnn_paper": cnn_paper, "fcn": fcn}
-"""Our classifiers by name."""
+"""Our classifiers by name; those of invariant.py are found by `load_classifier`."""

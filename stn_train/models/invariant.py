@@ -28,7 +28,7 @@ TURNS = 8
 class GroupConvolution(nn.Module):
     """A convolution that turns with its input in steps of 45 degrees (Cohen and Welling, arXiv:1602.07576; C8).
 
-    From N x (C turns_in) x H x W to N x (filters 8) x H x W: a channel's turns lie side by side. Images are lifted,
+    From N x (turns_in C) x H x W to N x (8 filters) x H x W: all channels of a turn side by side. Images are lifted,
     with `turns_in` 1. Each filter is a sum of circular harmonics within a disc, turned by shifting their phases
     (Weiler et al., arXiv:1711.07289): by 90 degrees exactly. Pads by zero, and keeps the size.
     """
@@ -43,12 +43,13 @@ class GroupConvolution(nn.Module):
         self.weight = nn.Parameter(std * torch.randn(filters, channels, turns_in, waves))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Feature maps, N x (filters 8) x H x W."""
+        """Feature maps, N x (8 filters) x H x W."""
         turn = torch.arange(TURNS, device=maps.device)
         turns_in = self.weight.shape[2]
         turned = self.weight[:, :, (turn[:turns_in] - turn[:, None]) % turns_in]  # filters x C x 8 x turns_in x waves
-        kernels = torch.einsum("ocsgw,swyx->oscgyx", turned, self.basis.to(turned.dtype))
-        return F.conv2d(maps, kernels.flatten(2, 3).flatten(0, 1), padding=kernels.shape[-1] // 2)
+        kernels = torch.einsum("ocsgw,swyx->sogcyx", turned, self.basis.to(turned.dtype))
+        found = F.conv2d(maps, kernels.flatten(2, 3).flatten(0, 1), padding=kernels.shape[-1] // 2)
+        return found.contiguous(memory_format=torch.channels_last)
 
 
 @cache
@@ -81,18 +82,26 @@ def circular_harmonics(side: int) -> NDArray[np.float64]:
     return np.concatenate(quarters)
 
 
+class _GroupNorm(nn.BatchNorm2d):
+    """Batch normalisation of each channel over places and turns, which are read as columns: nothing moves in memory."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        count, channels, height, width = maps.shape
+        places = maps.movedim(1, 3).reshape(count, height, width * TURNS, self.num_features)
+        normed = super().forward(places.movedim(3, 1)).movedim(1, 3)
+        return normed.reshape(count, height, width, channels).movedim(3, 1)
+
+
 def _group_block(convolution: GroupConvolution, *pooling: nn.Module) -> nn.Sequential:
-    """A group convolution, batch normalisation of each channel over all its turns, ReLU, and then pooling."""
-    turns, norm = nn.Unflatten(1, (-1, TURNS)), nn.BatchNorm3d(len(convolution.weight))
-    return nn.Sequential(convolution, turns, norm, nn.Flatten(1, 2), nn.ReLU(inplace=True), *pooling)
+    return nn.Sequential(convolution, _GroupNorm(len(convolution.weight)), nn.ReLU(inplace=True), *pooling)
 
 
 class _GroupPooling(nn.Module):
-    """The mean of each feature map over places, and the highest of that over turns: from N x (C 8) x H x W to N x C."""
+    """The mean of each feature map over places, and the highest of that over turns: from N x (8 C) x H x W to N x C."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        of_turns: Tensor = maps.mean(dim=(2, 3)).unflatten(1, (-1, TURNS))
-        return of_turns.amax(dim=2)
+        of_turns: Tensor = maps.mean(dim=(2, 3)).unflatten(1, (TURNS, -1))
+        return of_turns.amax(dim=1)
 
 
 def group_cnn(size: tuple[int, int], channels: int, classes: int, width: float = 8.0) -> nn.Sequential:

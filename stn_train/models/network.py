@@ -18,7 +18,6 @@ from stn_train.errors import UserError, first_line
 from stn_train.geometry import FAMILIES, HOMOGRAPHY, Family, bilinear_sampler, pixel_grid, thin_plate_spline
 from stn_train.models.blocks import by, check_images
 from stn_train.models.classifiers import CLASSIFIERS, Classifier
-from stn_train.models.invariant import INVARIANT
 from stn_train.models.localisation import LOCALISATIONS, Localisation, bounded, frozen
 from stn_train.models.own import line_of, load_classifier, load_family, load_localisation
 from stn_train.models.transformer import ParallelTransformers, SpatialTransformer
@@ -27,7 +26,6 @@ from stn_train.specs import ModelSpec, Pose, TrainingSpec
 if TYPE_CHECKING:
     from stn_train.models.equivariant import EquivariantLocalisation, Templates
 
-_OURS = CLASSIFIERS | INVARIANT
 TOLERANCE = 0.02
 _MOST_EIGHTHS = 40_000
 _PLACES = (4, 4)
@@ -194,7 +192,7 @@ def build_model(
     """
     measured = measure_model(spec, size, parameters, channels, classes)
     width = None if parameters is None else measured.width
-    classifier = _OURS.get(spec.classifier) or load_classifier(spec.classifier)
+    classifier = CLASSIFIERS.get(spec.classifier) or load_classifier(spec.classifier)
     network = _build(spec, classifier, width, (channels, *size), classes)
     expected = None if measured.any_size else size
     network.register_forward_pre_hook(partial(check_images, "the network", channels, expected))
@@ -210,7 +208,7 @@ def measure_model(
     small an image, or where a classifier of the user's cannot be had, or not be trained.
     """
     try:
-        classifier = _OURS.get(spec.classifier) or load_classifier(spec.classifier)
+        classifier = CLASSIFIERS.get(spec.classifier) or load_classifier(spec.classifier)
         measured, budgeted = _measure(spec, classifier, (channels, *size), parameters, classes)
     except (Exception, SystemExit) as error:
         reason = first_line(error)

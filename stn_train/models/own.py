@@ -27,7 +27,14 @@ _OFF = 1e-4
 
 
 def load_classifier(name: str) -> Classifier:
-    """The function, or class, of this name. Raises UserError where it cannot be had, or not be called so."""
+    """The function, or class, of this name: of invariant.py, or the user's.
+
+    Raises UserError where it cannot be had, or not be called as a classifier is.
+    """
+    if ":" not in name:
+        from stn_train.models.invariant import INVARIANT  # of few models
+
+        return INVARIANT[name]
     arguments = {"size": (28, 28), "channels": 1, "classes": 10, "width": 1.0}
     return _builder("classifier", name, arguments, "size, channels, classes and, if it likes, width")
 

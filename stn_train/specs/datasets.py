@@ -119,11 +119,6 @@ class SourceSpec(Spec):
             return "mnist_rot regenerated, random split"
         return self.name if self.path is None else PurePath(self.path).stem or self.path
 
-    @property
-    def has_known_poses(self) -> bool:
-        """Whether its images are upright; those of mnist_rot and of one's own may be turned by any angle."""
-        return self.path is None and self.name != "mnist_rot"
-
 
 # --- distortions ------------------------------------------------------------------------------------------------------
 

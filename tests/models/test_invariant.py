@@ -81,7 +81,7 @@ def test_group_maps_of_an_image_turned_by_90_degrees_are_turned_and_their_turns_
     turned = turned.rot90(-1, (2, 3))  # clockwise
     for layer in list(network("group_cnn", (size, size)))[:4]:
         maps, turned = layer(maps), layer(turned)
-        expected = maps.rot90(-1, (2, 3)).unflatten(1, (-1, TURNS)).roll(2, 2).flatten(1, 2)
+        expected = maps.rot90(-1, (2, 3)).unflatten(1, (TURNS, -1)).roll(2, 1).flatten(1, 2)
         assert not torch.allclose(turned, maps)
         torch.testing.assert_close(turned, expected, rtol=0, atol=1e-10)
 
@@ -99,8 +99,8 @@ def test_group_maps_of_an_image_turned_by_45_degrees_have_their_turns_shifted_by
     for ours, theirs, most in zip(network("group_cnn"), network("cnn"), (0.1, 0.3, 0.3), strict=False):
         maps, turned = ours(maps), ours(turned)
         before, after = theirs(before), theirs(after)
-        shifted = maps.unflatten(1, (-1, TURNS)).roll(1, 2)
-        missed = changed(shifted, turned.unflatten(1, (-1, TURNS)))
+        shifted = maps.unflatten(1, (TURNS, -1)).roll(1, 1)
+        missed = changed(shifted, turned.unflatten(1, (TURNS, -1)))
         assert missed < most
         assert missed < changed(before, after) / 3
 
