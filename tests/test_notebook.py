@@ -49,7 +49,7 @@ def few(all=sources._scikit_digits):
 
 sources._scikit_digits = few
 
-FAST = {"training.epochs": 1, "training.precision": "float32"}
+FAST = {"models": ["cnn_paper", "st_cnn_paper"], "training.epochs": 1, "training.precision": "float32"}
 matplotlib.rcParams["backend"] = "svg"
 warnings.simplefilter("ignore", ResourceWarning)
 torch.manual_seed(7)
@@ -134,8 +134,8 @@ def few_digits() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> st.Run:
-    """One epoch of the quickstart."""
-    changes = {"training.epochs": 1, "training.precision": "float32"}
+    """One epoch of two of the quickstart's models."""
+    changes = {"models": ["cnn_paper", "st_cnn_paper"], "training.epochs": 1, "training.precision": "float32"}
     folder = tmp_path_factory.mktemp("notebook") / "run"
     return st.run("quickstart", set=changes, output_dir=folder, threads=1, quiet=True)
 

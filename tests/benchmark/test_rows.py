@@ -37,6 +37,7 @@ def test_the_measured_networks_are_of_one_budget():
         None,
         TRIALS["cnn"].dataset.canvas,
         (16, 16),
+        (28, 28),
     ]
 
 
