@@ -230,7 +230,8 @@ class VisionTransformer(nn.Module):
         rows, columns = (-(-side // _PATCH) for side in size)
         self.padding = (0, columns * _PATCH - size[1], 0, rows * _PATCH - size[0])
         self.patches = nn.Conv2d(channels, units, _PATCH, stride=_PATCH)
-        self.positions = nn.Parameter(0.02 * torch.randn(rows * columns, units))
+        self.positions = nn.Parameter(torch.randn(rows * columns, units))
+        nn.init.normal_(self.patches.weight, std=0.5)  # images are mostly black, and tokens as long as positions
         layer = nn.TransformerEncoderLayer(
             units, _HEADS, hidden, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
