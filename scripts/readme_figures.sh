@@ -19,6 +19,7 @@ stn-train data preview --config rts --set 'datasets=[rotation,translation,scale,
 python scripts/family_grids.py docs/families.png
 cp "runs/table1/figures/examples_st_cnn_paper@rts.png" docs/transformer_rts.png
 cp "runs/table1/figures/rotation_sweep_st_cnn_paper@r.png" docs/turning_r.png
+cp "runs/quickstart/figures/rotation_sweep_st_equivariant@rts.png" docs/turning_quickstart.png
 cp "runs/tc/figures/examples_st_cnn_paper_keypoints@tc.png" docs/transformer_tc.png
 cp "runs/evidence/figures/courses@rts.png" docs/courses_rts.png
 cp "runs/evidence/figures/robustness@rts.png" docs/robustness_rts.png

@@ -86,33 +86,27 @@ def _against_opencv(setting: Setting) -> list[float]:
 
     digits = setting.digits.subset(torch.arange(_BATCHES * _BATCH))
     spec = DatasetSpec.model_validate("rts")
-    matrices = _for_opencv(spec, sample_distortion(spec, digits, 0, "train")[0], (DIGIT, DIGIT))
-    parts = torch.get_num_threads()
-    images = digits.images[:, 0].numpy()
+    matrices = maps_for_opencv(spec, sample_distortion(spec, digits, 0, "train")[0], (DIGIT, DIGIT))
+    parts, images = torch.get_num_threads(), digits.images[:, 0].numpy()
+    _shares[:] = [(images[part::parts], matrices[part::parts], spec.canvas) for part in range(parts)]
     cv2.setNumThreads(1)
     with closing(multiprocessing.get_context("fork").Pool(parts)) as pool:
-        shares = [(images[part::parts], matrices[part::parts], spec.canvas) for part in range(parts)]
-        pool.map(_keep, shares, chunksize=1)
 
         def baseline() -> None:
-            pool.map(_warp_kept, range(parts), chunksize=1)
+            pool.map(_warp_share, range(parts), chunksize=1)
 
         pairs = side_by_side(_epochs(setting, "rts", digits), baseline, 9, setting.clock)
     return [pair.speedup for pair in pairs]
 
 
-_kept: list[tuple[NDArray[np.uint8], NDArray[np.float64], tuple[int, int]]] = []
-"""What a process of OpenCV's works on."""
+_shares: list[tuple[NDArray[np.uint8], NDArray[np.float64], tuple[int, int]]] = []
+"""What processes of OpenCV's find when they are forked: images, their maps, and the canvas's size."""
 
 
-def _keep(share: tuple[NDArray[np.uint8], NDArray[np.float64], tuple[int, int]]) -> None:
-    _kept[:] = [share]
-
-
-def _warp_kept(_: int) -> None:
+def _warp_share(part: int) -> None:
     import cv2
 
-    images, matrices, (height, width) = _kept[0]
+    images, matrices, (height, width) = _shares[part]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for start in range(0, len(images), _BATCH):
         some = zip(images[start : start + _BATCH], matrices[start : start + _BATCH], strict=True)
@@ -120,7 +114,7 @@ def _warp_kept(_: int) -> None:
         np.multiply(warped, np.float32(1 / 255), dtype=np.float32)
 
 
-def _for_opencv(spec: DatasetSpec, drawn: Distortion, frame: tuple[int, int]) -> NDArray[np.float64]:
+def maps_for_opencv(spec: DatasetSpec, drawn: Distortion, frame: tuple[int, int]) -> NDArray[np.float64]:
     """A distortion's maps, M x 2 x 3, in pixels, whose first has its centre at (0, 0), as OpenCV wants them."""
     theta = drawn.theta.double().view(-1, 2, 3).numpy()
     half_frame, half_canvas = np.array(frame[::-1]) / 2, np.array(spec.canvas[::-1]) / 2
@@ -156,7 +150,7 @@ def _bare(spec: DatasetSpec, digits: ImageSet, drawn: Distortion, device: torch.
     the values do not matter here.
     """
     size = spec.canvas
-    sources = digits.images[drawn.digit[:_BATCH]].to(device)[:, None].float() / 255
+    sources = digits.images[drawn.digit[:_BATCH]].to(device).float() / 255
     family, theta = distortion_family(spec), drawn.theta[:_BATCH].to(device)
     ready = family.grid(theta, size)
     if spec.name == "rts":

@@ -236,7 +236,7 @@ def _measure(
 ) -> tuple[ModelSize, int]:
     """A model's size, and how many parameters the model has whose width it has: itself, or what it is a control of.
 
-    Ours are measured on `meta`, which computes nothing; a user's on the CPU, where anybody's code runs.
+    Measured on the CPU, where anybody's code runs; widths are tried on `meta`, where weights take no memory.
     """
     model, ours = spec, not spec.own_parts
     if spec.transformer is not None and spec.pose != "predicted":
@@ -249,7 +249,7 @@ def _measure(
         raise UserError("its classifier has no default for width; give it one, or the experiment a budget: parameters")
     elif has_width is not None and isinstance(has_width.default, int | float):
         default = float(has_width.default)
-    with torch.random.fork_rng(devices=[]), torch.device("meta" if ours else "cpu"):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         network = _build(spec, classifier, width, image, classes)
         fitted = network if model is spec else _build(model, classifier, width, image, classes)
         if not ours:

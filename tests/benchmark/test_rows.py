@@ -3,17 +3,21 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from benchmark.images import PilDigits
+from benchmark.images import PilDigits, maps_for_opencv
 from benchmark.rows import Setting, source_at_hand
 from benchmark.steps import TRIALS
 from benchmark.table import ROWS, rows_of
 from benchmark.tutorial import TutorialNetwork
 
 import stn_train
+from stn_train.data.datasets import render
+from stn_train.data.distortion import sample_distortion
 from stn_train.experiment.runtime import Runtime
 from stn_train.experiment.trial import size_of
+from stn_train.specs import DatasetSpec
 
 DOCUMENT = Path(stn_train.__file__).parents[1] / "docs/performance.md"
 
@@ -28,6 +32,25 @@ def test_every_row_has_a_name_of_its_own_and_is_described():
 def test_rows_are_chosen_by_a_pattern():
     assert {row.name for row in rows_of("tutorial/*")} == {"tutorial/64", "tutorial/256"}
     assert rows_of("*") == list(ROWS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", rows_of("images/*"), ids=lambda row: row.name)
+def test_every_row_about_images_can_be_measured(row, monkeypatch):
+    monkeypatch.setattr("benchmark.images._BATCHES", 2)
+    assert all(value > 0 for value in row.measure(Setting(Runtime(torch.device("cpu")), "digits")))
+
+
+def test_opencv_is_asked_for_the_same_images():
+    cv2 = pytest.importorskip("cv2")
+    spec, digits = DatasetSpec.model_validate("rts"), Setting(Runtime(torch.device("cpu")), "digits").digits
+    some = digits.subset(torch.arange(20))
+    draws = sample_distortion(spec, some, 0, "train")
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    sources, maps = some.images[:, 0].numpy(), maps_for_opencv(spec, draws[0], (28, 28))
+    theirs = [cv2.warpAffine(image, each, (42, 42), flags=flags) for image, each in zip(sources, maps, strict=True)]
+    ours = 255 * render(spec, some, draws, torch.arange(20))[:, 0]
+    assert (ours - torch.from_numpy(np.stack(theirs))).abs().max() < 1, "but for rounding to whole grey values"
 
 
 def test_the_measured_networks_are_of_one_budget():
