@@ -25,7 +25,7 @@ from rich.table import Table
 from stn_train.evaluation.metrics import HALF_TURNS
 from stn_train.report import measures
 from stn_train.run_folder import TrialResult
-from stn_train.specs import control_names, divergence_advice, pose_is_known, stillness_advice, trials_of
+from stn_train.specs import control_names, divergence_advice, stillness_advice, trials_of
 from stn_train.specs.datasets import MOST_CLASSES
 
 if TYPE_CHECKING:
@@ -164,7 +164,6 @@ def environment() -> Environment:
         "latex_table": latex_table,
         "divergence_advice": divergence_advice,
         "half_turns": HALF_TURNS,
-        "pose_is_known": pose_is_known,
         "stillness_advice": stillness_advice,
     }
     return made

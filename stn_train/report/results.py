@@ -32,7 +32,7 @@ from stn_train.evaluation.metrics import (
 )
 from stn_train.report.measures import MEASURES, measured, over_seeds
 from stn_train.run_folder import RunFolder, Timing, TrialResult
-from stn_train.specs import ExperimentSpec, ModelSpec, TrialSpec, baseline_of, control_names
+from stn_train.specs import ExperimentSpec, ModelSpec, TrialSpec, baseline_of, control_names, pose_is_known
 from stn_train.statistics import LEVEL, compare, holm
 
 _MOST_DIGITS = 1_000_000
@@ -95,7 +95,8 @@ class Results:
 
     confusions: classes x classes counts, rows the true class, summed over the seeds. class_names: by dataset.
     residual_curves: means over the seeds. warnings: of each trial's transformers at the end of training. experiment:
-    None where it is not that of one. files: what was written of them, the report and its pictures.
+    None where it is not that of one. files: what was written of them, the report and its pictures. pose_unknown: the
+    names of its datasets whose images are taken as they are, from files of the user's own.
     """
 
     trials: pd.DataFrame
@@ -108,6 +109,7 @@ class Results:
     robustness: Robust | None = None
     files: Sequence[Path] = ()
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    pose_unknown: tuple[str, ...] = ()
 
 
 def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Trial:
@@ -215,7 +217,9 @@ def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
         if reached >= 1:
             accuracy = 100 - float(np.interp(reached, range(1, epochs + 1), trial.errors))
             trials[index] = replace(trial, row=trial.row | {"accuracy_at_equal_time": accuracy})
-    return replace(tabulate(trials), experiment=experiment, robustness=robust(experiment, trials))
+    unknown = tuple(one.name for one in experiment.datasets if not pose_is_known(one, experiment.source))
+    found = tabulate(trials)
+    return replace(found, experiment=experiment, robustness=robust(experiment, trials), pose_unknown=unknown)
 
 
 def tabulate(trials: Sequence[Trial]) -> Results:
