@@ -259,14 +259,14 @@ def test_run_does_as_it_is_asked_and_trains_nothing_twice(tmp_path, monkeypatch,
     assert run.folder.path == Path("runs/quickstart")
     assert run.trials[["model", "seed"]].values.tolist() == [["cnn_paper", 3]]
     assert (run.experiment.training.epochs, run.experiment.seeds) == (1, (3,))
-    assert "1 of 2" in repr(run)
+    assert "1 of 3" in repr(run)
     before = files(run.folder.path)
     assert run.trials.equals(st.run("quickstart", **asked).trials)
     assert files(run.folder.path) == before
 
     more = st.run("quickstart", **{**asked, "only": "*"})
     assert set(before.items()) <= set(files(run.folder.path).items())
-    assert list(more.trials["model"]) == ["cnn_paper", "st_cnn_paper"]
+    assert list(more.trials["model"]) == ["cnn_paper", "st_cnn_paper", "st_equivariant"]
     assert (more.folder.path / "report.html").exists()
     elsewhere = st.run("quickstart", **asked, output_dir="elsewhere")
     assert elsewhere.predictions("rts", "cnn_paper", 3).equals(run.predictions("rts", "cnn_paper", 3))

@@ -88,7 +88,7 @@ def test_the_documentations_page_runs_from_top_to_bottom(stn):
         if kind:
             exec(block, names)
         for line in () if kind else block.splitlines():
-            if line.startswith("stn-train"):
+            if line.startswith("stn-train") and "mnist_rot" not in line:  # which needs MNIST, and hours
                 ended = stn(*shlex.split(line)[1:], *(("--threads", "1") if " run " in line else ()))
                 assert ended.code == 0, ended.err
                 done += 1

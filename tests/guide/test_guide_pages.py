@@ -130,7 +130,7 @@ def test_the_notebook_runs_from_a_run_to_a_transformer_in_ones_own_network(tmp_p
     names: dict[str, Any] = {}
     for cell in CELLS:
         exec("".join(cell["source"]), names)
-    assert set(names["run"].trials["model"]) == {"cnn_paper", "st_cnn_paper"}
+    assert set(names["run"].trials["model"]) == {"cnn_paper", "st_cnn_paper", "st_equivariant"}
     assert names["same"], "at the start the network gives what it gave before"
     assert names["theta"].std(dim=0).max() > 0.01, "it has left the identity"
     for network in ("plain", "transformed"):
