@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from stn_train.experiment.questions import Answer
 
 
+TtaDegrees = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEG,DEG",
+        help="Read each image also turned clockwise by each of these; the model's own if not given, none if empty.",
+    ),
+]
+
+
 def eval_(
     target: Target,
     dataset: Annotated[
@@ -38,13 +47,7 @@ def eval_(
             autocompletion=complete_dataset,
         ),
     ] = None,
-    tta_angles: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DEG,DEG",
-            help="Read each image also turned clockwise by each of these; the model's own if not given, none if empty.",
-        ),
-    ] = None,
+    tta_angles: TtaDegrees = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Also the errors of each class.")] = False,
     confusion: Annotated[bool, typer.Option("--confusion", help="Also which classes are taken for which.")] = False,
     as_json: AsJson = False,
