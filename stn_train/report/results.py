@@ -96,7 +96,7 @@ class Results:
     confusions: classes x classes counts, rows the true class, summed over the seeds. class_names: by dataset.
     residual_curves: means over the seeds. warnings: of each trial's transformers at the end of training. experiment:
     None where it is not that of one. files: what was written of them, the report and its pictures. pose_unknown: the
-    names of its datasets whose images are taken as they are, from files of the user's own.
+    names of its datasets of which no image's pose is known (see pose_is_known).
     """
 
     trials: pd.DataFrame
