@@ -25,6 +25,7 @@ from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
 from stn_train.data.distortion import distortion_family, true_poses
 from stn_train.evaluation.classify import classify, edge, within_classes
 from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, ResidualCurve, Spread
+from stn_train.evaluation.reliance import class_from_theta, error_with
 from stn_train.geometry import ROTATION, Family, MatrixFamily, pixel_grid
 from stn_train.models.network import Network, Precision
 from stn_train.models.transformer import SpatialTransformer
@@ -87,6 +88,9 @@ def alignment_metrics(
     (seen, _), (seen_twice, digit_seen) = facing(maps, fixed.digit), facing(twice, digit)
     components, components_of_a_digit = pose_components(seen), pose_components(seen_twice, digit_seen)
 
+    swapped = None
+    if len(stages) == 1:
+        swapped = error_with(network, fixed.images, thetas_again[0][fixed.digit], fixed.labels, device, precision)
     iou, aligned, ink = regions(maps, fixed.sources, fixed.digit)
     network.eval()
     turn_median, turn_large, turn_before, turn_within = turns_left(
@@ -108,6 +112,8 @@ def alignment_metrics(
         turn_large=turn_large,
         turn_before=turn_before,
         turn_within=turn_within,
+        swapped_error=swapped,
+        class_from_theta=class_from_theta(torch.cat(list(thetas), dim=1), fixed.labels, fixed.digit),
         within_classes_digits=digits,
         within_classes_images=images,
         within_classes_output=output,

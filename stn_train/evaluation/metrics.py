@@ -96,6 +96,14 @@ class AlignmentMetrics(Spec):
         description="the same in what the transformer puts out: the root mean square distance from the class's "
         "circular mean, in degrees, modulo 180 as above; the mean of the classes"
     )
+    swapped_error: float | None = Field(
+        None,
+        description="share of the images that are misclassified when each is warped by the theta of another distortion "
+        "of the same digit; None where the transformer is not a single one",
+    )
+    class_from_theta: float | None = Field(
+        None, description="share of the images whose class is that of most images with the nearest theta"
+    )
     within_classes_digits: float | None = Field(description="among the digits, not distorted")
     within_classes_images: float | None = Field(description="among the images")
     within_classes_output: float | None = Field(description="among what the transformer puts out")

@@ -85,10 +85,13 @@ class Network(nn.Module):
             return logits
         assert isinstance(self.transformer, SpatialTransformer)
         given = self._true_poses(images, poses) if self.pose == "oracle" else self.transformer.localisation(images)
-        return self._classified(images, given)
+        return self.with_theta(images, given)
 
-    def _classified(self, images: Tensor, theta: Tensor) -> Tensor:
-        """Logits of images, N x classes, warped by theta, N x p."""
+    def with_theta(self, images: Tensor, theta: Tensor) -> Tensor:
+        """Logits, N x classes, of images warped by theta, N x p, whatever the localisation network would say.
+
+        Of a network with a single transformer, at its input.
+        """
         assert isinstance(self.transformer, SpatialTransformer)
         read: Tensor = self.transformer(images, theta)
         if self.coordinates:
@@ -123,7 +126,7 @@ class Network(nn.Module):
             angles = localisation.angles(polar)
             theta = localisation.theta(place, angles)
             loss = F.cross_entropy(angles, templates.turns(polar, labels))
-        return self._classified(images, theta.detach()), loss
+        return self.with_theta(images, theta.detach()), loss
 
 
 def pose_loss(family: Family, theta: Tensor, poses: Tensor, aspect: float) -> Tensor:

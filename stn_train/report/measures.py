@@ -150,6 +150,11 @@ _TURNS: dict[str, tuple[str, str, OverSeeds, Callable[[float], str]]] = {
     ),
 }
 
+_RELIANCE = {
+    "swapped_error": ("theta swapped", "misclassified when each image is warped by another distortion's theta"),
+    "class_from_theta": ("class from theta", "images whose class can be read off theta alone"),
+}
+
 _ROTATED = {
     "rotated_error": ("mean of 24 angles", "percent misclassified of images turned by 24 angles, on average"),
     "rotated_error_worst": ("at the worst", "the same at the angle at which it is highest"),
@@ -220,6 +225,10 @@ MEASURES: tuple[Measure, ...] = (
     *(
         Measure(key, heading, f"rotation that is left: {told}", how, text, "turns")
         for key, (heading, told, how, text) in _TURNS.items()
+    ),
+    *(
+        Measure(key, heading, f"percent: {told}", "mean_share", two_decimals, "reliance")
+        for key, (heading, told) in _RELIANCE.items()
     ),
     *(Measure(key, heading, told, "mean_share", two_decimals, "rotated") for key, (heading, told) in _ROTATED.items()),
     *(
@@ -305,7 +314,9 @@ def measured(
         found["rotated_error_any"] = 100 * robustness.wrong_at_some_angle / turned[0].images
     if alignment is None:
         return found
-    found |= {key: 100 * float(getattr(alignment, key)) for key in _OVERLAP}
+    for name in (*_OVERLAP, *_RELIANCE):
+        of_images: float | None = getattr(alignment, name)
+        found[name] = None if of_images is None else 100 * of_images
     for name in _TURNS:
         turn: float | None = getattr(alignment, name)
         found[name] = turn if turn is None or name != "turn_large" else 100 * turn
