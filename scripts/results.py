@@ -6,8 +6,9 @@
 What stands above MARK in the page and not between BEGIN and END stays. Two files are kept: docs/results.csv has a row
 for each trial, with its measures (see stn_train.report.measures), where it was trained and, as JSON without what is a
 default, its configuration; docs/results.npz has the images' `label/DATASET` (M) and `digit/DATASET` (M, or M x 2), and
-`predicted/EXPERIMENT/DATASET/MODEL/seed-K` (M), from which comparisons are made. A measure that a trial does not have,
-as when it is older than the measure, is empty.
+`missed/EXPERIMENT/DATASET/MODEL/seed-K` (M), from which comparisons are made: by how many classes a prediction lies
+beyond the label, counted on from 0 after the last, which is next to nothing to keep. A measure that a trial does not
+have, as when it is older than the measure, is empty.
 """
 
 import csv
@@ -98,8 +99,9 @@ def load() -> list[Trial]:
             row = dict.fromkeys(COLUMNS) | {key: text for key, text in line.items() if text}
             row |= {key: number_in(line[key]) for key in numbers & line.keys() if line[key]}
             row["tta_angles"] = tuple(map(float, line["tta_angles"].split()))
-            names = (f"label/{line['dataset']}", f"predicted/{key_of(row)}", f"digit/{line['dataset']}")
-            trials.append(Trial(row, *(arrays[name].astype(np.int64) for name in names)))
+            names = (f"label/{line['dataset']}", f"missed/{key_of(row)}", f"digit/{line['dataset']}")
+            label, missed, digit = (arrays[name].astype(np.int64) for name in names)
+            trials.append(Trial(row, label, (label + missed) % row["classes"], digit))
     return trials
 
 
@@ -118,7 +120,7 @@ def save(trials: Sequence[Trial]) -> None:
     for trial in trials:
         dataset = trial.row["dataset"]
         arrays |= {f"label/{dataset}": trial.label, f"digit/{dataset}": trial.digit}
-        arrays[f"predicted/{key_of(trial.row)}"] = trial.predicted
+        arrays[f"missed/{key_of(trial.row)}"] = (trial.predicted - trial.label) % trial.row["classes"]
     file = io.BytesIO()
     smallest = {name: each.astype(np.min_scalar_type(int(each.max()))) for name, each in arrays.items()}
     np.savez_compressed(file, **smallest)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from stn_train.evaluation.classify import Predictions
 from stn_train.evaluation.metrics import LEVELS, Crossed, Point, Robustness, held
 from stn_train.specs import DatasetSpec
 
-_IMAGES = 1000
+_TURNED, _IMAGES = 10_000, 1000
 
 
 def robustness_of(
@@ -24,16 +24,18 @@ def robustness_of(
 ) -> Robustness:
     """What a network gets wrong of a split's digits, drawn anew with one quantity held at each of its LEVELS.
 
-    Each digit once: all of them for the rotation, at most 1,000 for the other quantities. And all of them, as often as
+    Each digit once: at most 10,000 for the rotation, and 1,000 for the other quantities. And all of them, as often as
     in the fixed images, as each other dataset `crossed` has them.
     """
-    once = replace(digits, repeats=1)
-    few = once.subset(torch.arange(0, len(digits), -(-len(digits) // _IMAGES)))
+    many, few = (
+        replace(digits, repeats=1).subset(torch.arange(0, len(digits), -(-len(digits) // most)))
+        for most in (_TURNED, _IMAGES)
+    )
     points, somewhere = [], torch.zeros(1, dtype=torch.bool)
     for factor, levels in LEVELS.items():
         for level in levels:
             asked = held(dataset, factor, level)
-            fixed, *_ = make_fixed_dataset(asked, once if factor == "rotation" else few, split)
+            fixed, *_ = make_fixed_dataset(asked, many if factor == "rotation" else few, split)
             wrong = predict(asked, fixed).predicted != fixed.labels
             images, errors = len(wrong), int(wrong.sum())
             points.append(Point(factor=factor, level=level, images=images, errors=errors, clipped=fixed.clipped))

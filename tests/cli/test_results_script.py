@@ -112,14 +112,11 @@ def test_what_is_kept_and_what_the_page_says(train, results):
     assert {path.name for path in Path("docs").iterdir()} == {"results.md", "results.csv", "results.npz"}
     whole = TrialFolder(Path(run, "trials", ST_CNN, "seed-0")).load_predictions(addition=False)
     with np.load(ARCHIVE) as arrays:
-        assert set(arrays) == {"label/r", "digit/r", *(f"predicted/table1/{cell}/seed-0" for cell in (CNN, ST_CNN))}
-        for name, key in (
-            ("label", "label/r"),
-            ("digit", "digit/r"),
-            ("predicted", f"predicted/table1/{ST_CNN}/seed-0"),
-        ):
-            assert arrays[key].dtype == np.uint8
-            assert np.array_equal(arrays[key], whole[name])
+        assert set(arrays) == {"label/r", "digit/r", *(f"missed/table1/{cell}/seed-0" for cell in (CNN, ST_CNN))}
+        assert np.array_equal(arrays["label/r"], whole["label"])
+        assert np.array_equal(arrays["digit/r"], whole["digit"])
+        assert np.array_equal((arrays["label/r"] + arrays[f"missed/table1/{ST_CNN}/seed-0"]) % 10, whole["predicted"])
+        assert {each.dtype for each in arrays.values()} == {np.dtype(np.uint8)}
     assert page().startswith(f"By hand.\n{BEGIN}\n\n**Of the paper's 44 cells")
     assert f"\n{END}\nMore.\n{MARK}\n\n## paper/table1" in page()
     row, _ = reported(run)["summary"]
