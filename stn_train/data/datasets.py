@@ -1,5 +1,6 @@
 """Data sets of images: distorted afresh for every epoch, or distorted once for good; rendered on any device."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -20,7 +21,7 @@ from stn_train.data.distortion import (
     true_poses,
 )
 from stn_train.data.sources import ImageSet, load_split
-from stn_train.geometry import TPS, bilinear_sampler
+from stn_train.geometry import SIMILARITY, TPS, bilinear_sampler, pixel_centres
 from stn_train.specs import ClutterSpec, DatasetSpec, SourceSpec
 
 TEST_SEED = 20_150_605
@@ -50,17 +51,31 @@ def rotated_mnist(split: Literal["train", "test"], data_root: str | None = None)
     """A split of rotated MNIST made anew: 12,000 or 50,000 of MNIST's 70,000 digits, each turned once by any angle.
 
     Which digits, and by what angles, is drawn from one seed: a random split, in which writers are in both parts. The
-    original (Larochelle et al., ICML 2007) has as many of each, others of them and other angles. Turned about the
-    frame's middle, bilinearly, into a frame of the same size.
+    original (Larochelle et al., ICML 2007) has as many of each, others of them and other angles. Turned about the ink's
+    centre of mass, which comes to the frame's middle, bilinearly, into a frame of the same size. Turned about the
+    frame's middle, digits would tell by half a pixel which way is up: MNIST's lie beside it, to the lower right.
     """
     mnist, (train, test) = SourceSpec.model_validate("mnist"), SourceSpec.model_validate("mnist_rot").counts
     parts = [load_split(mnist, part, data_root) for part in ("train", "test")]
     digits = ImageSet(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
     chosen = torch.from_numpy(random_stream("subset", _ROTATED_SEED).permutation(len(digits)))
     chosen = chosen[:train] if split == "train" else chosen[train : train + test]
-    turned = DatasetSpec.model_validate({"name": "mnist_rot", "rotation": 180, "placement": "frame"})
-    made, *_ = make_fixed_dataset(turned, digits.subset(chosen), split, _ROTATED_SEED)
-    return ImageSet(made.images, made.labels)
+    digits = digits.subset(chosen)
+    angle = random_stream("pose", _ROTATED_SEED, split).uniform(-math.pi, math.pi, len(digits))
+    turns = torch.from_numpy(np.stack([np.cos(angle), np.sin(angle)], axis=1)).float()
+    for some in torch.arange(len(digits)).split(_BATCH):
+        images = digits.images[some].float()
+        grid = SIMILARITY.grid(torch.cat([turns[some], _ink_centre(images)], dim=1), mnist.size)
+        digits.images[some] = bilinear_sampler(images, grid).round().byte()
+    return digits
+
+
+def _ink_centre(images: Tensor) -> Tensor:
+    """The centre of mass of N x C x H x W, normalised: N x 2, (x, y); the middle where there is no ink."""
+    height, width = images.shape[-2:]
+    ink = images.sum(dim=1)
+    across, down = ink.sum(dim=1) @ pixel_centres(width, ink), ink.sum(dim=2) @ pixel_centres(height, ink)
+    return torch.stack([across, down], dim=1) / ink.sum(dim=(1, 2)).clamp(min=1)[:, None]
 
 
 # --- images to train on -----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import bilinear_sampler, pixel_centres, precise
+from stn_train.geometry import ROTATION, SIMILARITY, Family, bilinear_sampler, pixel_centres, precise
 
 RADII = 12
 ANGLES = 64
@@ -38,14 +38,16 @@ class AngularConvolution(nn.Conv2d):
 
 
 class EquivariantLocalisation(nn.Module):
-    """From images, N x C x H x W, to theta, N x 4, of similarities: see the module.
+    """From images, N x C x H x W, to theta, N x p, of similarities or of rotations about the middle: see the module.
 
-    The image turned, moved or scaled has theta composed with that map, within the polar image's resolution and up to
-    what the canvas cuts off; whatever it has learnt. What counts as ink is above 0: the digit is bright on black.
+    The image turned (and, with similarities, moved or scaled) has theta composed with that map, within the polar
+    image's resolution and up to what the canvas cuts off; whatever it has learnt. What counts as ink is above 0: the
+    digit is bright on black.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, family: Family = SIMILARITY) -> None:
         super().__init__()
+        self.rotates = family is ROTATION
         angle = torch.arange(ANGLES) * (2 * math.pi / ANGLES)
         radius = (torch.arange(RADII) + 0.5) * (REACH / RADII)
         rays = torch.stack([angle.cos(), angle.sin()], dim=-1)
@@ -67,7 +69,7 @@ class EquivariantLocalisation(nn.Module):
         return convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Theta, N x 4: from the output to the image."""
+        """Theta, N x p: from the output to the image."""
         place, polar = self.read(images)
         return self.theta(place, self.angles(polar))
 
@@ -88,10 +90,9 @@ class EquivariantLocalisation(nn.Module):
         logits: Tensor = self.network(polar)[:, 0, 0]
         return logits.float()
 
-    @staticmethod
     @precise
-    def theta(place: Tensor, angles: Tensor) -> Tensor:
-        """Theta, N x 4, for the ink's `place`, N x 3, and the logits of its angle, N x A.
+    def theta(self, place: Tensor, angles: Tensor) -> Tensor:
+        """Theta, N x p, for the ink's `place`, N x 3, and the logits of its angle, N x A.
 
         The angle is the mean of those around the highest, under the softmax of these alone: one peak's, not a point
         between two.
@@ -100,9 +101,16 @@ class EquivariantLocalisation(nn.Module):
         offsets = torch.arange(-NEAR, NEAR + 1, device=angles.device)
         near = angles.gather(1, (highest + offsets) % ANGLES).softmax(dim=1)
         angle = (highest[:, 0] + near @ offsets.to(near.dtype)) * (2 * math.pi / ANGLES)
-        x, y, radius = place.unbind(dim=1)
-        scale = REACH * radius
-        return torch.stack([scale * angle.cos(), scale * angle.sin(), x, y], dim=1)
+        return _pose(self.rotates, angle[:, None], place)
+
+
+def _pose(rotates: bool, angle: Tensor, place: Tensor) -> Tensor:
+    """Theta, N x p, of what turns by `angle`, N x 1, and, unless it only rotates, shows the ink at `place`, N x 3."""
+    if rotates:
+        return angle
+    x, y, radius = place.split(1, dim=1)
+    scale = REACH * radius
+    return torch.cat([scale * angle.cos(), scale * angle.sin(), x, y], dim=1)
 
 
 @precise
@@ -119,30 +127,34 @@ def ink_place(images: Tensor) -> Tensor:
 
 
 class MomentsLocalisation(nn.Module):
-    """From images, N x C x H x W, to theta, N x 4, of similarities, by the ink's moments; nothing is learnt.
+    """From images, N x C x H x W, to theta, N x p, of similarities or rotations, by the ink's moments: nothing learns.
 
     Its centre and radius of gyration, and its principal axis, which points to where the ink reaches farthest: along it,
     the third moment is positive. The image turned, moved or scaled has theta composed with that map.
     """
 
+    def __init__(self, family: Family = SIMILARITY) -> None:
+        super().__init__()
+        self.rotates = family is ROTATION
+
     def forward(self, images: Tensor) -> Tensor:
-        """Theta, N x 4: from the output to the image."""
-        return _by_moments(images.detach())
+        """Theta, N x p: from the output to the image."""
+        place = ink_place(images)
+        return _pose(self.rotates, _principal_axis(images.detach(), place), place)
 
 
 @precise
-def _by_moments(images: Tensor) -> Tensor:
+def _principal_axis(images: Tensor, place: Tensor) -> Tensor:
+    """The angle, N x 1, of the longest axis through the ink's centre."""
     height, width = images.shape[-2:]
-    place = ink_place(images)
-    x, y, radius = place[:, :, None, None].unbind(dim=1)
+    x, y, _ = place[:, :, None, None].unbind(dim=1)
     ink = images.clamp(min=0).sum(dim=1)
     across = pixel_centres(width, ink) * (width / height) - x
     down = pixel_centres(height, ink)[:, None] - y
     mixed = (ink * 2 * across * down).sum(dim=(1, 2), keepdim=True)
     axis = torch.atan2(mixed, (ink * (across.square() - down.square())).sum(dim=(1, 2), keepdim=True)) / 2
     third = (ink * (across * axis.cos() + down * axis.sin()) ** 3).sum(dim=(1, 2), keepdim=True)
-    axis, scale = axis + math.pi * (third < 0), REACH * radius
-    return torch.cat([scale * axis.cos(), scale * axis.sin(), x, y], dim=1)[:, :, 0]
+    return (axis + math.pi * (third < 0))[:, :, 0]
 
 
 # --- congealing -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from functools import partial
 from torch import nn
 
 from stn_train.errors import UserError
-from stn_train.geometry import SIMILARITY, Family
+from stn_train.geometry import ROTATION, SIMILARITY, Family
 from stn_train.models.blocks import check_images, check_size, conv_block
 from stn_train.models.transformer import ThetaHead
 
@@ -96,22 +96,26 @@ def fc_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Sequent
 
 
 def equivariant(family: Family, size: tuple[int, int], channels: int) -> nn.Module:
-    """Centre and size of the ink, and an angle from its polar image: see equivariant.py. For similarities, any size."""
+    """Centre and size of the ink, and an angle from its polar image: see equivariant.py. For similarities and
+    rotations, of any size."""
     from stn_train.models.equivariant import EquivariantLocalisation  # of few models
 
-    return _read_off(EquivariantLocalisation(channels), "equivariant", family, channels)
+    return _read_off(EquivariantLocalisation(channels, family), "equivariant", family, channels)
 
 
 def moments(family: Family, size: tuple[int, int], channels: int) -> nn.Module:
-    """Centre, size and principal axis of the ink; nothing is learnt: see equivariant.py. For similarities, any size."""
+    """Centre, size and principal axis of the ink; nothing is learnt: see equivariant.py. For similarities and
+    rotations, of any size."""
     from stn_train.models.equivariant import MomentsLocalisation
 
-    return _read_off(MomentsLocalisation(), "moments", family, channels)
+    return _read_off(MomentsLocalisation(family), "moments", family, channels)
 
 
 def _read_off(network: nn.Module, name: str, family: Family, channels: int) -> nn.Module:
-    if family is not SIMILARITY:
-        raise UserError(f"the localisation network {name} predicts similarities, not the family {family.name}")
+    if family not in (SIMILARITY, ROTATION):
+        raise UserError(
+            f"the localisation network {name} predicts similarities or rotations, not the family {family.name}"
+        )
     network.register_forward_pre_hook(partial(check_images, "the localisation network", channels, None))
     return network
 

@@ -137,7 +137,13 @@ def _values(module: nn.Module) -> Layer:
             bias = module.bias + module.identity if isinstance(module, ThetaHead) else module.bias
             return {"outputs": module.out_features, "weight": module.weight, "bias": bias}
         case EquivariantLocalisation():
-            polar = {"polar": (RADII, ANGLES), "points": module.points, "reach": REACH, "near": NEAR}
+            polar = {
+                "polar": (RADII, ANGLES),
+                "points": module.points,
+                "reach": REACH,
+                "near": NEAR,
+                "rotates": module.rotates,
+            }
             return {**polar, "layers": layers_of(module.network)}
         case SpatialTransformer():
             return {

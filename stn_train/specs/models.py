@@ -25,7 +25,7 @@ CLASSIFIERS = ("cnn", "cnn_paper", "fcn", "group_cnn", "ti_pooling", "polar_cnn"
 Family = Literal["translation", "scale", "rotation", "shear", "attention", "similarity", "affine", "projective", "tps"]
 Localisation = Literal["conv", "keypoints", "conv_paper", "fc_paper", "equivariant", "moments"]
 READ_OFF = ("equivariant", "moments")
-"""Localisation networks that read place and size of the ink: for similarities, and never at the identity."""
+"""Localisation networks that read place and size of the ink: for similarities and rotations, never at the identity."""
 Pose = Literal["predicted", "identity", "supervised", "oracle"]
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -146,10 +146,10 @@ class TransformerSpec(Spec):
             raise ValueError(
                 "coordinates are for one transformer at the input: leave out coordinates, or before and parallel"
             )
-        if self.localisation in READ_OFF and self.family != "similarity":
+        if self.localisation in READ_OFF and self.family not in ("similarity", "rotation"):
             raise ValueError(
-                f"localisation {self.localisation} predicts similarities, and this is {self.family}; set family: "
-                "similarity"
+                f"localisation {self.localisation} predicts similarities or rotations, and this is {self.family}; set "
+                "family: similarity"
             )
         if self.localisation in READ_OFF and self.bounds is not None:
             raise ValueError(

@@ -7,7 +7,7 @@ from torch import Tensor
 from stn_train.data.sources import load_images
 from stn_train.errors import UserError
 from stn_train.evaluation.classify import rotated_images
-from stn_train.geometry import AFFINE, SIMILARITY
+from stn_train.geometry import AFFINE, ROTATION, SIMILARITY
 from stn_train.models.equivariant import ANGLES, EquivariantLocalisation, congeal, ink_place
 from stn_train.models.localisation import equivariant
 from stn_train.models.network import Network, build_model
@@ -154,7 +154,17 @@ def test_what_it_learns_from_templates_the_classifier_takes_no_part_in():
     assert any(each.grad.abs().sum() > 0 for each in localisation.parameters())
 
 
-def test_it_is_for_similarities():
+@torch.no_grad()
+def test_as_a_rotation_its_theta_is_the_angle_of_the_similarity():
+    images, _ = digits()
+    torch.manual_seed(0)
+    rotates = equivariant(ROTATION, (44, 44), 1).eval()
+    missed = torch.rad2deg(rotates(images)[:, 0]) - angle(network()(images))
+    assert rotates(images).shape == (len(images), 1)
+    assert apart(missed).max() < 1e-3
+
+
+def test_it_is_for_similarities_and_rotations():
     with pytest.raises(UserError, match=r"similarit.*affine"):
         equivariant(AFFINE, (28, 28), 1)
     with pytest.raises(ValueError, match="similarity"):

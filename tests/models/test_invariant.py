@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from stn_train.data.sources import load_images
 from stn_train.errors import UserError
 from stn_train.evaluation.classify import rotated_images
-from stn_train.geometry import AFFINE, SIMILARITY
+from stn_train.geometry import AFFINE, ROTATION, SIMILARITY
 from stn_train.models.classifiers import CLASSIFIERS
 from stn_train.models.invariant import INVARIANT, TURNS, PolarImage, TransformationInvariantPooling, circular_harmonics
 from stn_train.models.localisation import moments
@@ -187,7 +187,16 @@ def test_the_pose_by_moments_turns_moves_and_grows_with_the_image():
     torch.testing.assert_close(smaller, before / 2)
 
 
-def test_the_pose_by_moments_is_finite_without_ink_and_for_similarities_alone():
+def test_the_rotation_by_moments_is_the_angle_of_the_similarity():
+    images = blobs(0.7, (60, 60))
+    as_similarity, as_rotation = (moments(family, (60, 60), 1)(images) for family in (SIMILARITY, ROTATION))
+    assert as_rotation.shape == (len(images), 1)
+    assert (
+        torch.remainder(torch.rad2deg(as_rotation[:, 0]) - angle(as_similarity) + 180, 360).sub(180).abs().max() < 1e-3
+    )
+
+
+def test_the_pose_by_moments_is_finite_without_ink_and_not_for_every_family():
     assert torch.isfinite(moments(SIMILARITY, (28, 28), 1)(torch.zeros(2, 1, 28, 28))).all()
     with pytest.raises(UserError, match="similarities"):
         moments(AFFINE, (28, 28), 1)

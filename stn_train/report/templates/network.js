@@ -221,7 +221,7 @@ function inkPlace(input) {
   return [x, y, Math.sqrt(Math.max(squares - x * x - y * y, (4 / height) ** 2))];
 }
 
-/** Theta of a similarity: centre and size of the ink, and the angle where the network answers highest around it. */
+/** The angle where the network answers highest around the ink: theta of a rotation, or, with centre and size, of a similarity. */
 function equivariant(layer, input, run) {
   const [x, y, radius] = inkPlace(input), aspect = input.width / input.height;
   const [radii, angles] = layer.polar, points = layer.points;
@@ -232,6 +232,7 @@ function equivariant(layer, input, run) {
   const shares = softmax(offsets.map((offset) => answers[(highest + offset + angles) % angles]));
   const mean = offsets.reduce((sum, offset, index) => sum + offset * shares[index], highest);
   const angle = mean * ((2 * Math.PI) / angles), scale = layer.reach * radius;
+  if (layer.rotates) return newMap(1, 1, 1, Float32Array.of(angle));
   return newMap(4, 1, 1, Float32Array.of(scale * Math.cos(angle), scale * Math.sin(angle), x, y));
 }
 
