@@ -47,13 +47,14 @@ def seeded_subset(digits: ImageSet, count: int, seed: int) -> ImageSet:
     return digits.subset(torch.from_numpy(random_stream("subset", seed).permutation(len(digits))[:count]))
 
 
-def rotated_mnist(split: Literal["train", "test"], data_root: str | None = None) -> ImageSet:
+def rotated_mnist(split: Literal["train", "test"], centred: bool = False, data_root: str | None = None) -> ImageSet:
     """A split of rotated MNIST made anew: 12,000 or 50,000 of MNIST's 70,000 digits, each turned once by any angle.
 
     Which digits, and by what angles, is drawn from one seed: a random split, in which writers are in both parts. The
-    original (Larochelle et al., ICML 2007) has as many of each, others of them and other angles. Turned about the ink's
-    centre of mass, which comes to the frame's middle, bilinearly, into a frame of the same size. Turned about the
-    frame's middle, digits would tell by half a pixel which way is up: MNIST's lie beside it, to the lower right.
+    original (Larochelle et al., ICML 2007) has as many of each, others of them and other angles. Turned bilinearly,
+    about the middle of their frame, into a frame of the same size. MNIST's digits lie half a pixel to the lower right
+    of that middle, which then tells which way is up; `centred`, they are turned about their ink's centre of mass, which
+    comes to the middle.
     """
     mnist, (train, test) = SourceSpec.model_validate("mnist"), SourceSpec.model_validate("mnist_rot").counts
     parts = [load_split(mnist, part, data_root) for part in ("train", "test")]
@@ -65,7 +66,8 @@ def rotated_mnist(split: Literal["train", "test"], data_root: str | None = None)
     turns = torch.from_numpy(np.stack([np.cos(angle), np.sin(angle)], axis=1)).float()
     for some in torch.arange(len(digits)).split(_BATCH):
         images = digits.images[some].float()
-        grid = SIMILARITY.grid(torch.cat([turns[some], _ink_centre(images)], dim=1), mnist.size)
+        about = _ink_centre(images) if centred else torch.zeros_like(turns[some])
+        grid = SIMILARITY.grid(torch.cat([turns[some], about], dim=1), mnist.size)
         digits.images[some] = bilinear_sampler(images, grid).round().byte()
     return digits
 

@@ -24,7 +24,7 @@ from stn_train.specs import DIGIT, SOURCES, TrialSpec
 Grey = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-BOX = {"mnist": 20, "mnist_rot": 20, "qmnist": 20, "digits": 20, "kmnist": 26}
+BOX = {"mnist": 20, "mnist_rot": 20, "mnist_rot_centred": 20, "qmnist": 20, "digits": 20, "kmnist": 26}
 BOX |= {name: 24 for name in SOURCES if name.startswith("emnist")}  # which leaves two pixels at each edge
 """Of sources of handwriting: the longer side of a character's ink in its frame of 28 pixels."""
 _PEN = (1.9, 3.5)

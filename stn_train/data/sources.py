@@ -91,10 +91,10 @@ def load_split(source: SourceSpec, split: Split, data_root: str | None = None) -
         return load_images(source, data_root)[split == "test"]
     if source.name == "digits":
         return _scikit_digits()[split == "test"]
-    if source.name == "mnist_rot":
+    if source.is_rotated_mnist:
         from stn_train.data.datasets import rotated_mnist
 
-        return rotated_mnist(split, data_root)
+        return rotated_mnist(split, source.name == "mnist_rot_centred", data_root)
     root = data_folder(data_root)
     files = find_files(source.name, root) or _download(source.name, root)
     # To delete a file is told only of one that we have downloaded.
@@ -142,7 +142,7 @@ def source_size(source: SourceSpec, validation: bool) -> tuple[int, int, int]:
 # --- torchvision's sources --------------------------------------------------------------------------------------------
 
 _FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST", "qmnist": "QMNIST", "svhn": "SVHN"}
-_FOLDERS["mnist_rot"] = _FOLDERS["mnist"]  # of whose digits it is made
+_FOLDERS |= dict.fromkeys(("mnist_rot", "mnist_rot_centred"), _FOLDERS["mnist"])  # of whose digits they are made
 _EMNIST = "EMNIST"
 _MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",

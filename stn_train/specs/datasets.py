@@ -44,6 +44,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "kmnist": {"counts": (60_000, 10_000), "classes": _KANA},
     "qmnist": {"counts": (60_000, 60_000), **_DIGITS},
     "mnist_rot": {"counts": (12_000, 50_000), **_DIGITS},
+    "mnist_rot_centred": {"counts": (12_000, 50_000), **_DIGITS},
     "emnist_balanced": {"counts": (112_800, 18_800), **_MERGED},
     "emnist_byclass": {"counts": (697_932, 116_323), "classes": tuple(string.digits + _UPPER + _LOWER)},
     "emnist_bymerge": {"counts": (697_932, 116_323), **_MERGED},
@@ -113,10 +114,15 @@ class SourceSpec(Spec):
         return hash((self.name, self.checksum))
 
     @property
+    def is_rotated_mnist(self) -> bool:
+        """Whether it is rotated MNIST, made anew of MNIST's files."""
+        return self.name in ("mnist_rot", "mnist_rot_centred")
+
+    @property
     def label(self) -> str:
         """What reports call it: its name, or the last part of its path."""
-        if self.name == "mnist_rot":
-            return "mnist_rot regenerated, random split"
+        if self.is_rotated_mnist:
+            return f"{self.name} regenerated, random split"
         return self.name if self.path is None else PurePath(self.path).stem or self.path
 
 

@@ -330,14 +330,14 @@ class TrialSpec(Spec):
 def has_true_pose(dataset: DatasetSpec, source: SourceSpec) -> bool:
     """Whether the pose of an image is known, and a matrix, so that a transformer can be given it.
 
-    Not that of mnist_rot's and of one's own images, taken as they are: they may have come distorted.
+    Not that of rotated MNIST's and of one's own images, taken as they are: they may have come distorted.
     """
     return dataset.has_true_pose and pose_is_known(dataset, source)
 
 
 def pose_is_known(dataset: DatasetSpec, source: SourceSpec) -> bool:
-    """Whether all that has been done to an image is known; of mnist_rot's and one's own, as they are, nothing is."""
-    return source.name not in ("", "mnist_rot") or dataset.distorts
+    """Whether all that has been done to an image is known; of rotated MNIST and one's own, as they are, nothing is."""
+    return (source.name != "" and not source.is_rotated_mnist) or dataset.distorts
 
 
 def check_source(dataset: DatasetSpec, source: SourceSpec) -> None:

@@ -14,6 +14,7 @@ from stn_train.experiment.runtime import load_trial_data, open_runtime
 from stn_train.specs import SOURCES, baseline_of, trials_of
 
 COUNT, TRAIN, TEST = 700, 120, 500
+BOTH = ("mnist_rot", "mnist_rot_centred")
 CONFIG = ["name=mine", "datasets=[rotation]", "parameters=null"]
 
 
@@ -21,7 +22,7 @@ CONFIG = ["name=mine", "datasets=[rotation]", "parameters=null"]
 def hands(monkeypatch):
     """700 made-up digits in place of MNIST's: hands of a clock that point to the right, each labelled by its number.
 
-    Each is as bright as its number says, and lies somewhat beside the frame's middle, as MNIST's digits do.
+    Each is as bright as its number says; its ink's centre lies beside the frame's middle, as that of MNIST's digits.
     """
     y, x = torch.meshgrid(*[torch.arange(28) - 13.5] * 2, indexing="ij")
     labels = torch.arange(COUNT)
@@ -29,7 +30,8 @@ def hands(monkeypatch):
     images = hand * (50 + labels % 200).byte()[:, None, None, None]
     parts = {"train": ImageSet(images[:600], labels[:600]), "test": ImageSet(images[600:], labels[600:])}
     monkeypatch.setattr(datasets, "load_split", lambda _, part, root: parts[part])
-    monkeypatch.setitem(SOURCES["mnist_rot"], "counts", (TRAIN, TEST))
+    for name in BOTH:
+        monkeypatch.setitem(SOURCES, name, SOURCES[name] | {"counts": (TRAIN, TEST)})
 
 
 def angles(images: torch.Tensor) -> np.ndarray:
@@ -40,37 +42,56 @@ def angles(images: torch.Tensor) -> np.ndarray:
     return torch.atan2(down, across).rad2deg().numpy()
 
 
-def test_the_parts_of_rotated_mnist_share_no_digit_and_are_whole(hands):
-    train, test = load_images("mnist_rot")
+@pytest.mark.parametrize("name", BOTH)
+def test_the_parts_of_rotated_mnist_share_no_digit_and_are_whole(hands, name):
+    train, test = load_images(name)
     assert (len(train), len(test)) == (TRAIN, TEST)
     assert len(set(train.labels.tolist()) | set(test.labels.tolist())) == TRAIN + TEST
     assert any(label >= 600 for label in train.labels.tolist())  # of MNIST's own test digits
 
 
-def test_rotated_mnist_keeps_each_digit_its_label(hands):
-    for split in load_images("mnist_rot"):
+@pytest.mark.parametrize("name", BOTH)
+def test_rotated_mnist_keeps_each_digit_its_label(hands, name):
+    for split in load_images(name):
         assert torch.equal(split.images.amax(dim=(1, 2, 3)).long(), 50 + split.labels % 200)
 
 
-def test_where_a_digit_of_rotated_mnist_lies_does_not_tell_how_it_was_turned(hands):
-    middle = torch.arange(28, dtype=torch.float64) - 13.5
+def ink_centres(images: torch.Tensor) -> torch.Tensor:
+    """How far from the frame's middle the ink's centre lies, in pixels: N x 2, (x, y)."""
+    middle, ink = torch.arange(28, dtype=torch.float64) - 13.5, images[:, 0].double()
+    mass = ink.sum(dim=(1, 2))
+    return torch.stack([ink.sum(dim=1) @ middle / mass, ink.sum(dim=2) @ middle / mass], dim=1)
+
+
+def test_centred_a_digit_does_not_tell_by_its_place_how_it_was_turned(hands):
+    """Turned about the frame's middle, its ink's centre turns with it."""
+    for split in load_images("mnist_rot_centred"):
+        assert ink_centres(split.images).abs().max() < 0.1, "but for reading between pixels"
     for split in load_images("mnist_rot"):
-        ink = split.images[:, 0].double()
-        for axis in (1, 2):
-            centre = ink.sum(dim=axis) @ middle / ink.sum(dim=(1, 2))
-            assert centre.abs().max() < 0.1, "but for reading between pixels: of MNIST 0.7 before"
+        centre = ink_centres(split.images).numpy()
+        told = np.rad2deg(np.arctan2(centre[:, 1], centre[:, 0])) - angles(split.images)
+        assert np.abs((told + 180) % 360 - 180).max() < 1
+        np.testing.assert_allclose(np.hypot(*centre.T), np.hypot(*centre.T).mean(), atol=0.1)
 
 
-def test_rotated_mnist_is_the_same_bytes_whatever_the_batches(hands, monkeypatch):
-    first = load_images("mnist_rot")
+def test_both_have_the_same_digits_turned_by_the_same_angles(hands):
+    for split, centred in zip(*map(load_images, BOTH), strict=True):
+        assert torch.equal(split.labels, centred.labels)
+        np.testing.assert_allclose((angles(split.images) - angles(centred.images) + 180) % 360, 180, atol=2)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_rotated_mnist_is_the_same_bytes_whatever_the_batches(hands, name, monkeypatch):
+    first = load_images(name)
     monkeypatch.setattr(datasets, "_BATCH", 7)
-    for split, again in zip(first, load_images("mnist_rot"), strict=True):
+    for split, again in zip(first, load_images(name), strict=True):
         assert torch.equal(split.images, again.images)
         assert torch.equal(split.labels, again.labels)
 
 
-def test_rotated_mnist_is_turned_evenly_all_around_and_the_parts_each_in_their_way(hands):
-    train, test = (angles(split.images) for split in load_images("mnist_rot"))
+@pytest.mark.parametrize("name", BOTH)
+def test_rotated_mnist_is_turned_evenly_all_around_and_the_parts_each_in_their_way(hands, name):
+    train, test = (angles(split.images) for split in load_images(name))
     for found in (train, test):
         expected = len(found) / 8
         in_octants, _ = np.histogram(found, bins=8, range=(-180, 180))
@@ -78,9 +99,10 @@ def test_rotated_mnist_is_turned_evenly_all_around_and_the_parts_each_in_their_w
     assert not np.allclose(train, test[:TRAIN], atol=1)
 
 
-def test_rotated_mnist_turned_again_in_a_test_is_not_turned_by_the_same_angles(hands):
+@pytest.mark.parametrize("name", BOTH)
+def test_rotated_mnist_turned_again_in_a_test_is_not_turned_by_the_same_angles(hands, name):
     """What turns a source's images must not be what had turned them: the sums would be uneven."""
-    _, test = load_images("mnist_rot")
+    _, test = load_images(name)
     spec = load_config("quickstart", ["datasets=[{base: plain, name: again, rotation: 180, placement: frame}]"])
     again, *_ = datasets.make_fixed_dataset(spec.datasets[0], test, "test")
     twice = (angles(again.images) - 2 * angles(test.images)) % 360
