@@ -91,17 +91,17 @@ class EquivariantLocalisation(nn.Module):
         return logits.float()
 
     @precise
-    def theta(self, place: Tensor, angles: Tensor) -> Tensor:
+    def theta(self, place: Tensor, angles: Tensor, turn: Tensor | float = 0.0) -> Tensor:
         """Theta, N x p, for the ink's `place`, N x 3, and the logits of its angle, N x A.
 
         The angle is the mean of those around the highest, under the softmax of these alone: one peak's, not a point
-        between two.
+        between two. It is turned further by `turn`, N x 1, in radians.
         """
         highest = angles.argmax(dim=1, keepdim=True)
         offsets = torch.arange(-NEAR, NEAR + 1, device=angles.device)
         near = angles.gather(1, (highest + offsets) % ANGLES).softmax(dim=1)
         angle = (highest[:, 0] + near @ offsets.to(near.dtype)) * (2 * math.pi / ANGLES)
-        return _pose(self.rotates, angle[:, None], place)
+        return _pose(self.rotates, angle[:, None] + turn, place)
 
 
 def _pose(rotates: bool, angle: Tensor, place: Tensor) -> Tensor:

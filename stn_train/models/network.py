@@ -4,6 +4,7 @@ It is built from a model's specification, its width fitted to a parameter budget
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -42,17 +43,23 @@ class Network(nn.Module):
     loss (`predicted`), stays at the identity (`identity`) or learns from true poses alone (`supervised`); or true poses
     that are passed with the images (`oracle`). All but the first are controls, of a single transformer. With
     `coordinates`, the classifier reads two channels more: where in the image, x and y, each pixel was sampled
-    (CoordConv; Liu et al., arXiv:1807.03247).
+    (CoordConv; Liu et al., arXiv:1807.03247). `angle_noise`, in degrees: see `with_pose_loss`.
     """
 
     def __init__(
-        self, transformer: nn.Module | None, classifier: nn.Module, pose: Pose = "predicted", coordinates: bool = False
+        self,
+        transformer: nn.Module | None,
+        classifier: nn.Module,
+        pose: Pose = "predicted",
+        coordinates: bool = False,
+        angle_noise: float = 0.0,
     ) -> None:
         super().__init__()
         self.transformer = transformer
         self.classifier = classifier
         self.pose = pose
         self.coordinates = coordinates
+        self.angle_noise = angle_noise
         if pose == "predicted":
             return
         assert isinstance(transformer, SpatialTransformer)
@@ -113,7 +120,9 @@ class Network(nn.Module):
         """Logits as of `forward`, and the loss of a localisation network that learns from it alone.
 
         One that is supervised learns from the images' true `poses`; an equivariant one from the `templates` of their
-        `labels`, by how these would have them turned. The classifier's loss sends neither a gradient.
+        `labels`, by how these would have them turned. The classifier's loss sends neither a gradient. Behind an
+        equivariant one it reads digits that are turned further, at random by `angle_noise` (the standard deviation): so
+        it learns to read poses that are not sure.
         """
         assert isinstance(self.transformer, SpatialTransformer)
         if templates is None or labels is None:
@@ -124,7 +133,8 @@ class Network(nn.Module):
             localisation = cast("EquivariantLocalisation", self.transformer.localisation)
             place, polar = localisation.read(images)
             angles = localisation.angles(polar)
-            theta = localisation.theta(place, angles)
+            turn = math.radians(self.angle_noise) * torch.randn(len(place), 1, device=place.device)
+            theta = localisation.theta(place, angles, turn)
             loss = F.cross_entropy(angles, templates.turns(polar, labels))
         return self.with_theta(images, theta.detach()), loss
 
@@ -322,7 +332,7 @@ def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: 
     front = (stages[0] if len(stages) == 1 else nn.Sequential(*stages)) if stages else None
     channels += 2 * transformer.coordinates
     classify = classifier(size=(height, breadth), channels=channels, classes=classes, **wide)
-    network = Network(front, classify, spec.pose, transformer.coordinates)
+    network = Network(front, classify, spec.pose, transformer.coordinates, transformer.angle_noise)
     for layer in filter(None, transformer.before):
         _insert(network, family, localise, sampler, layer, image)
     return network

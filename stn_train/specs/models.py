@@ -116,6 +116,14 @@ class TransformerSpec(Spec):
         description="whether the classifier also reads where in the image, x and y, each pixel was sampled: two more "
         "channels",
     )
+    angle_noise: float = Field(
+        0.0,
+        ge=0,
+        le=90,
+        exclude_if=operator.not_,
+        description="localisation equivariant: in training, what the classifier reads is turned further, at random by "
+        "so many degrees (the standard deviation): the angle of a new image is less sure than that of one learnt from",
+    )
     parallel: int = Field(
         1, ge=1, le=8, description="how many in parallel: each reads every channel, and all that they put out goes on"
     )
@@ -150,6 +158,10 @@ class TransformerSpec(Spec):
             raise ValueError(
                 f"localisation {self.localisation} predicts similarities or rotations, and this is {self.family}; set "
                 "family: similarity"
+            )
+        if self.angle_noise and self.localisation != "equivariant":
+            raise ValueError(
+                f"angle_noise is for localisation equivariant, and this is {self.localisation}; leave out angle_noise"
             )
         if self.localisation in READ_OFF and self.bounds is not None:
             raise ValueError(

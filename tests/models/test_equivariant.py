@@ -125,9 +125,10 @@ def test_congealing_is_the_same_each_time():
     assert torch.equal(first.prior, second.prior)
 
 
-def equivariant_network() -> Network:
+def equivariant_network(angle_noise: float = 0.0) -> Network:
     torch.manual_seed(0)
-    return build_model(ModelSpec.model_validate("st_cnn_equivariant"), (44, 44), 60_000)
+    model = {"name": "noisy", "base": "st_cnn_equivariant", "transformer": {"angle_noise": angle_noise}}
+    return build_model(ModelSpec.model_validate(model), (44, 44), 60_000)
 
 
 def test_the_classifier_also_reads_where_each_pixel_was_sampled():
@@ -152,6 +153,25 @@ def test_what_it_learns_from_templates_the_classifier_takes_no_part_in():
     assert all(each.grad is None for each in localisation.parameters())
     loss.backward()
     assert any(each.grad.abs().sum() > 0 for each in localisation.parameters())
+
+
+@torch.no_grad()
+def test_with_noise_the_classifier_reads_digits_that_are_turned_further_in_training_alone():
+    """Those that its pose loss sees, and what it predicts, stay as they are."""
+    images, labels = digits(64)
+    noisy, sure = (equivariant_network(angle_noise) for angle_noise in (20.0, 0.0))
+    templates = congeal(sure.transformer.localisation, images, labels)
+    thetas: dict[float, list[Tensor]] = {20.0: [], 0.0: []}
+    losses = []
+    for network, read in zip((noisy, sure), thetas.values(), strict=True):
+        network.transformer.register_forward_pre_hook(lambda module, given, read=read: read.append(given[1]))
+        torch.manual_seed(1)
+        losses.append(network.train().with_pose_loss(images, None, labels, templates)[1])
+        network.eval()(images)
+    turned, evaluated = (apart(angle(a) - angle(b)) for a, b in zip(*thetas.values(), strict=True))
+    assert losses[0] == losses[1]
+    assert turned.square().mean().sqrt() == pytest.approx(20, rel=0.3)
+    assert evaluated.max() == 0
 
 
 @torch.no_grad()
