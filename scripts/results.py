@@ -41,7 +41,7 @@ TABLE, ARCHIVE = ROOT / "docs/results.csv", ROOT / "docs/results.npz"
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
 MARK = "<!-- From here on written by scripts/results.py -->"
 BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
-CONFIGS = {
+ON_THE_PAGE = {
     "table1": "paper/table1",
     "tc_paper": "paper/tc",
     "addition": "paper/addition",
@@ -52,6 +52,20 @@ CONFIGS = {
     "best_longer": "best_longer",
 }
 """The configuration of each experiment that the page shows, by its name, in this order."""
+
+OF_TODAY = {
+    "verdict": "verdict/all_digits",
+    "verdict_few": "verdict/few_digits",
+    "verdict_mnist_rot": "verdict/mnist_rot",
+    "verdict_time": "verdict/equal_time",
+    "verdict_time_mnist_rot": "verdict/equal_time_mnist_rot",
+    "verdict_macs": "verdict/equal_macs",
+    "verdict_macs_ti": "verdict/equal_macs",
+    "verdict_resampling": "verdict/resampling",
+    "mnist_rot": "mnist_rot",
+}
+"""Those that docs/verdict.md shows, which scripts/verdict.py writes; they are kept with the others."""
+CONFIGS = ON_THE_PAGE | OF_TODAY
 
 PAPERS = ("paper/table1", "paper/tc", "paper/addition")
 """The configurations of the paper's own tables."""
@@ -286,7 +300,7 @@ def main(runs: Sequence[str]) -> None:
         trials = joined(trials, finished_in(run), run)
     if runs:
         save(trials)
-    kept = [kept_of(name, trials) for name in CONFIGS if any(trial.row["experiment"] == name for trial in trials)]
+    kept = [kept_of(name, trials) for name in ON_THE_PAGE if any(trial.row["experiment"] == name for trial in trials)]
     template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
     whole = markdown(template, runs=kept)
     counted = markdown(template, cells=papers_cells(kept))

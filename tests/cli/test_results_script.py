@@ -300,3 +300,36 @@ def test_where_a_gain_comes_from_is_told_of_networks_with_controls(train, result
     results(run)
     (told,) = re.findall(r"\n- r: st_cnn_paper against .*\n", Path(run, "report.md").read_text())
     assert told in page()
+
+
+def test_the_page_of_today_is_written_from_what_is_kept(stn, tmp_path, results, monkeypatch):
+    """Errors and differences as reports have them, a dash for what is not trained yet, and pictures."""
+    verdict = (
+        TABLE1.replace("table1", "verdict").replace("[r]", "[rts, tc]").replace("_paper", "").replace("20_", "90_")
+    )
+    (tmp_path / "verdict.yaml").write_text(verdict)
+    assert stn("run", "-c", "verdict.yaml", "--threads", "1", "--quiet", "--seeds", "0,1").code == 0
+    results("runs/verdict")
+    assert "verdict" not in page(), "it has a page of its own"
+    for name in ("verdict.py", "verdict.md.j2"):
+        shutil.copy(SCRIPTS / name, tmp_path / "scripts")
+    written = tmp_path / "docs/verdict.md"
+    written.write_text(f"By hand.\n{BEGIN}\nof before\n{END}\nMore.\n")
+    monkeypatch.syspath_prepend(tmp_path / "scripts")
+    monkeypatch.delitem(sys.modules, "results", raising=False)
+    runpy.run_path(str(tmp_path / "scripts/verdict.py"), run_name="__main__")
+    monkeypatch.delitem(sys.modules, "results")
+    top, rest = written.read_text().split(BEGIN)[0], written.read_text().split(END)[1]
+    assert (top, rest) == ("By hand.\n", "\nMore.\n")
+    lines = [re.split(r" *\| *", line)[1:-1] for line in written.read_text().splitlines()]
+    errors, differences, *_ = ([line for line in lines if line[:1] == [f"`{name}`"]] for name in ("st_cnn", "st_cnn"))
+    found = reported("runs/verdict")
+    (row,) = (one for one in found["summary"] if (one["dataset"], one["model"]) == ("rts", "st_cnn"))
+    (compared,) = (one for one in found["comparisons"] if one["dataset"] == "rts")
+    assert errors[0][1].startswith(f"{row['error']:.2f} ")
+    assert errors[0][3:] == ["–", "–", "–"]
+    assert differences[1][1].startswith(f"{compared['difference']:z.2f} ")
+    (swapped,) = (line[3] for line in lines if line[:2] == ["RTS", "`st_cnn`"])
+    assert swapped.startswith(f"{row['swapped_error']:.2f} ")
+    for name in ("verdict.png", "verdict_time.png"):
+        assert (tmp_path / "docs" / name).read_bytes().startswith(b"\x89PNG")
