@@ -73,7 +73,7 @@ PAPERS = ("paper/table1", "paper/tc", "paper/addition")
 MADE_ON = ("device_name", "torch", "commit")
 """The columns that tell where a trial was trained, and by what."""
 
-NAMES = ("experiment", "dataset", "model", "seed", "baseline", "transforms", "tta_angles", "classes", "split")
+NAMES = ("experiment", "dataset", "model", "seed", "baseline", "transforms", "tta_angles", "classes", "source", "split")
 COLUMNS = (*NAMES, "precision", "device", "threads", *MADE_ON, *(one.key for one in MEASURES), "configuration")
 
 
@@ -152,7 +152,7 @@ def finished_in(run: RunFolder) -> list[Trial]:
     """A run's finished trials, as they are kept. Raises UserError where a file is missing or damaged."""
     experiment = run.load_experiment()
     if experiment.name not in CONFIGS:
-        raise UserError(f"{run.path} is a run of {experiment.name}, and the page shows those of {', '.join(CONFIGS)}")
+        raise UserError(f"{run.path} is a run of {experiment.name}, and the pages show those of {', '.join(CONFIGS)}")
     trials = read_trials(run, run.load_experiment())
     if not trials:
         raise UserError(f"{run.path} has nothing to keep yet: none of its trials has finished")

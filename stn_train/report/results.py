@@ -139,6 +139,7 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
         "transforms": trial.model.transformer is not None,
         "tta_angles": trial.model.tta_angles,
         "classes": classes,
+        "source": trial.source.label,
         "split": result.split,
         "precision": result.precision,
         "device": timing.device,
@@ -187,6 +188,7 @@ def read_evaluation(
         "transforms": trial.model.transformer is not None,
         "tta_angles": trial.model.tta_angles,
         "classes": trial.classes,
+        "source": trial.source.label,
         "split": result.split,
         "precision": result.precision,
         **measured(result, None, alignment, []),
@@ -252,7 +254,7 @@ def tabulate(trials: Sequence[Trial]) -> Results:
         pairs = np.concatenate([trial.label * classes + trial.predicted for trial in seeds])
         confusions[dataset, model] = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
         baseline = {trial.row["seed"] for trial in cells.get((dataset, first_row["baseline"]), [])}
-        row = {key: first_row[key] for key in ("dataset", "model", "baseline", "transforms", "tta_angles", "split")} | {
+        row = {key: first_row[key] for key in _OF_ALL_SEEDS} | {
             "precision": ", ".join(sorted({trial.row["precision"] for trial in seeds})),
             "seeds": tuple(trial.row["seed"] for trial in seeds),
             "seed_errors": tuple(trial.row["error"] for trial in seeds),
@@ -278,7 +280,8 @@ def tabulate(trials: Sequence[Trial]) -> Results:
 
 _NUMBERED = ("classes", "diagnostics")
 """Groups of measures that have columns only where a trial has a number: of a class, or of a transformer."""
-_NAMES = ("dataset", "model", "seed", "baseline", "transforms", "tta_angles", "split", "precision", "device", "threads")
+_OF_ALL_SEEDS = ("dataset", "model", "baseline", "transforms", "tta_angles", "source", "split")
+_NAMES = (*_OF_ALL_SEEDS[:2], "seed", *_OF_ALL_SEEDS[2:], "precision", "device", "threads")
 _COMPARED = (
     *("dataset", "of", "part", "model", "baseline", "seeds", "difference", "difference_low", "difference_high", "p"),
     *("adjusted_p", "shown", "mcnemar"),

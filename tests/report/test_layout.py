@@ -18,7 +18,14 @@ SMALL = ExperimentSpec.model_validate(
 )
 ROW: dict[str, Any] = {
     **{f"{measure.key}{end}": None for measure in MEASURES for end in ("", "_low", "_high")},
-    **{"transforms": False, "tta_angles": (), "split": "test", "precision": "float32", "seed_errors": (1.0,)},
+    **{
+        "transforms": False,
+        "tta_angles": (),
+        "source": "mnist",
+        "split": "test",
+        "precision": "float32",
+        "seed_errors": (1.0,),
+    },
     **{"parameters": 400_000, "macs": 9_000_000, "training_images_per_second": 1000.0, "training_digits": 60_000},
 }
 """What the rows below are made from."""

@@ -57,7 +57,7 @@ def test_every_measure_has_a_key_of_its_own_a_heading_and_a_description() -> Non
 def test_every_column_of_numbers_is_a_measure_or_an_end_of_its_interval(run: RunFolder) -> None:
     results = results_of(run)
     known = {f"{measure.key}{end}" for measure in MEASURES for end in ("", "_low", "_high")}
-    names = {"dataset", "model", "baseline", "transforms", "tta_angles", "split", "precision"}
+    names = {"dataset", "model", "baseline", "transforms", "tta_angles", "source", "split", "precision"}
     assert set(results.trials) - {measure.key for measure in MEASURES} - names == {"seed", "device", "threads"}
     assert set(results.summary) - known - names == {"seeds", "seed_errors", "paired_seeds"}
 
