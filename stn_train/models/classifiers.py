@@ -63,14 +63,19 @@ _LEAST = {"cnn_paper": 24, "cnn": 8, "fcn": 1}
 
 
 def cnn(size: tuple[int, int], channels: int, classes: int, width: float = 32.0) -> nn.Sequential:
-    """A small modern network: 3 x 3 convolutions of w, 2w, 2w and 2w filters, halved three times, then 8w units.
+    """A small modern network: 3 x 3 convolutions of w, 2w, 2w and 2w filters, halved three times, then hidden units.
 
-    Its layers are the four convolutions, the hidden layer and the classification layer. Raises UserError where the
-    input is smaller than 8 x 8.
+    Processors multiply matrices in tiles: w is rounded down to a multiple of 8 where that costs at most a fifth of it
+    (docs/performance.md). The hidden layer makes up for that: parameters are as many as with w as it was and 8w hidden
+    units. Its layers are the four convolutions, the hidden layer and the classification layer. Raises UserError where
+    the input is smaller than 8 x 8.
     """
     check_size("classifier", "cnn", size, _LEAST)
-    w, w2, w8 = (round(factor * width) for factor in (1, 2, 8))
-    height, breadth = (side // 8 for side in size)
+    tiled = 8 * int(width / 8)
+    w = tiled if tiled >= 0.8 * width else round(width)
+    w2, places = 2 * w, (size[0] // 8) * (size[1] // 8)
+    asked, has = (9 * (channels * filters + 10 * filters**2) for filters in (width, w))
+    units = max(round((asked - has + 16 * width**2 * places) / (w2 * places)), 1)
     return nn.Sequential(
         conv_block(channels, w, pool=True),
         conv_block(w, w2),
@@ -78,11 +83,11 @@ def cnn(size: tuple[int, int], channels: int, classes: int, width: float = 32.0)
         conv_block(w2, w2, pool=True),
         nn.Sequential(
             nn.Flatten(),
-            nn.Linear(w2 * height * breadth, w8, bias=False),
-            nn.BatchNorm1d(w8),
+            nn.Linear(w2 * places, units, bias=False),
+            nn.BatchNorm1d(units),
             nn.ReLU(inplace=True),
         ),
-        nn.Linear(w8, classes),
+        nn.Linear(units, classes),
     )
 
 

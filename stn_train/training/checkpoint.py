@@ -17,7 +17,7 @@ from stn_train.models.network import Network
 from stn_train.specs import ModelSpec, TrialSpec
 from stn_train.training.loop import TrainingState
 
-FORMAT = 7
+FORMAT = 8
 
 
 def save_checkpoint(path: Path, trial: TrialSpec, state: TrainingState, records: Sequence[str] = ()) -> None:

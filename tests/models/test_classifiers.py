@@ -1,10 +1,10 @@
-"""The convolution of images: it is `nn.Conv2d`, its values and all of its gradients, whatever it computes in."""
+"""The convolution of images is `nn.Conv2d`, in values and gradients, whatever it computes in; and the CNN's widths."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.models.classifiers import ImageConvolution
+from stn_train.models.classifiers import ImageConvolution, cnn
 
 
 def two_alike(channels: int, kernel: int, dtype: torch.dtype) -> tuple[ImageConvolution, nn.Conv2d]:
@@ -71,3 +71,18 @@ def test_images_learn_from_frozen_weights():
 def test_it_computes_wherever_its_weights_are():
     ours = ImageConvolution(1, 5, 3).to("meta")
     assert ours(torch.rand(2, 1, 6, 7, device="meta", requires_grad=True)).shape == (2, 5, 4, 5)
+
+
+# --- widths ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [28, 42, 60])
+@pytest.mark.parametrize(("width", "tiled"), [(8.0, 8), (9.75, 8), (15.5, 16), (22.25, 22), (28.375, 24), (41.125, 40)])
+def test_filters_fill_tiles_and_hidden_units_make_up_for_it(side, width, tiled):
+    """As many weights as 3 x 3 convolutions of w, 2w, 2w and 2w filters and 8w hidden units have, without rounding."""
+    network = cnn((side, side), 1, 10, width)
+    filters = [module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert filters == [tiled, *[2 * tiled] * 3]
+    weights = 9 * (width + 10 * width**2) + 16 * width**2 * (side // 8) ** 2
+    found = sum(module.weight.numel() for module in network[:5].modules() if isinstance(module, nn.Conv2d | nn.Linear))
+    assert found == pytest.approx(weights, abs=filters[-1] * (side // 8) ** 2 / 2 + 1), "half a hidden unit"
