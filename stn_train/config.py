@@ -76,6 +76,8 @@ def load_config(
         known = shipped()
         if config not in known:
             name, hint = config or "(nothing)", did_you_mean(re.sub(r"\.ya?ml$", "", config), known)
+            if hint.startswith("; known"):
+                hint = "; `stn-train config list` shows those"
             raise UserError(f"{name} is neither a configuration file nor a shipped configuration{hint}")
         path = known[config]
     source = read(path.read_text(encoding="utf-8", errors="surrogateescape"), str(path))

@@ -194,12 +194,12 @@ def test_a_file_name_that_cannot_be_a_name_is_told_of(written):
     [
         ("rtss", "'rts'?"),
         ("quikstart.yaml", "'quickstart'?"),
-        ("configs/mine", "known: "),
-        (".", "known: "),
-        ("", "known: "),
+        ("configs/mine", "config list"),
+        (".", "config list"),
+        ("", "config list"),
     ],
 )
-def test_what_is_not_found_is_told_with_the_nearest_known(config, nearest, written):
+def test_what_is_not_found_is_told_with_the_nearest_known_or_how_to_list_them(config, nearest, written):
     said = sentence(config)
     assert said.startswith(config)
     assert nearest in said

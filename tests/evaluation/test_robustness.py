@@ -109,6 +109,6 @@ def test_what_an_untrained_equivariant_network_predicts_is_the_same_at_every_ang
     differ = torch.tensor([point.errors / point.images for point in points if point.factor == "rotation"])
     if localisation == "equivariant":
         assert differ[::6].tolist() == [0, 0, 0, 0]
-        assert differ.mean() < 0.3
+        assert differ.max() < 0.5
     else:
         assert differ[6::6].min() > 0.5
