@@ -33,6 +33,7 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "keypoints": ("r", {"base": "st_cnn_projective", "transformer": {"localisation": "keypoints"}}),
     "fc_paper": ("rts", {"base": "st_cnn_tps", "transformer": {"localisation": "fc_paper", "control_points": 6}}),
     "equivariant": ("r", {"base": "st_cnn_paper_equivariant", "transformer": {"coordinates": False}}),
+    "rotates": ("r", {"base": "st_cnn_equivariant", "transformer": {"family": "rotation"}}),
     "coordinates": ("rts", {"base": "st_cnn", "transformer": {"coordinates": True, "output_size": [16, 20]}}),
     "two in a row": ("rts", {"base": "st_cnn", "transformer": {"before": [0, 0]}}),
     "inside": ("rts", {"base": "st_cnn_similarity", "transformer": {"before": [0, 2]}}),
