@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
 from stn_train.data.distortion import distortion_family, true_poses
-from stn_train.evaluation.classify import classify, edge, within_classes
+from stn_train.evaluation.classify import class_from_theta, classify, edge, within_classes
 from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, ResidualCurve, Spread
-from stn_train.evaluation.reliance import class_from_theta, error_with
 from stn_train.geometry import ROTATION, Family, MatrixFamily, pixel_grid
 from stn_train.models.network import Network, Precision
 from stn_train.models.transformer import SpatialTransformer
@@ -90,7 +89,9 @@ def alignment_metrics(
 
     swapped = None
     if len(stages) == 1:
-        swapped = error_with(network, fixed.images, thetas_again[0][fixed.digit], fixed.labels, device, precision)
+        of_another = thetas_again[0][fixed.digit]
+        wrong = classify(network, fixed.images, device, precision, theta=of_another).predicted != fixed.labels
+        swapped = float(wrong.double().mean())
     iou, aligned, ink = regions(maps, fixed.sources, fixed.digit)
     network.eval()
     turn_median, turn_large, turn_before, turn_within = turns_left(

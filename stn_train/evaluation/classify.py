@@ -21,6 +21,9 @@ _BLANK = 1e-6
 """The least norm of an image that is not blank."""
 _ALIKE = 1e-6
 """The least variance among images that differ."""
+_NEIGHBOURS = 15
+_MOST_THETAS = 5000
+"""So many thetas are compared with as many others."""
 
 
 def rotated_images(images: Tensor, degrees: float) -> Tensor:
@@ -64,9 +67,11 @@ def classify(
     precision: Precision,
     poses: Tensor | None = None,
     tta_angles: Sequence[float] = (),
+    theta: Tensor | None = None,
 ) -> Predictions:
     """Classify uint8 `images` (M x C x H x W) with a network on `device`, to which true `poses` (M x 9) are passed.
 
+    `theta` (M x p), where it is given, stands in for what its one transformer, at the input, would predict.
     With `tta_angles`, it reads them also turned clockwise by each of so many degrees, and the logits are the logarithm
     of the mean of its probabilities (test-time augmentation).
     """
@@ -78,8 +83,12 @@ def classify(
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH].to(device).float() / 255
             given = () if poses is None else (poses[start : start + BATCH],)
+            read = batch.to(memory_format=torch.channels_last)
             with recorded_warps(network) as warps:
-                answers = [network(batch.to(memory_format=torch.channels_last), *given)]
+                if theta is None:
+                    answers = [network(read, *given)]
+                else:
+                    answers = [network.with_theta(read, theta[start : start + BATCH].to(device))]  # type: ignore[operator]
             thetas.append([warp.theta.cpu() for warp in warps])
             for degrees in tta_angles:
                 turned = rotated_images(batch, degrees).to(memory_format=torch.channels_last)
@@ -218,3 +227,22 @@ def within_classes(
         found.append(float((1 - share @ vectors.square().sum(dim=1)) / total) if total > _ALIKE else None)
     before, after = found
     return before, after
+
+
+# --- what theta tells of the class -----------------------------------------------------------------------------------
+
+
+def class_from_theta(theta: Tensor, labels: Tensor, digit: Tensor) -> float | None:
+    """How often the class `labels` (M) of an image is that of most of the 15 images whose `theta`, M x p, is nearest.
+
+    Every number of theta counts in units of its spread. The neighbours show other digits (`digit`, M): theta of every
+    second digit is told by those of the others. None where there are not as many.
+    """
+    _, number = digit.unique(return_inverse=True)
+    asked, others = ((number % 2 == part).nonzero()[:, 0][:_MOST_THETAS] for part in (0, 1))
+    if len(others) < _NEIGHBOURS:
+        return None
+    units = (theta.double() - theta.double().mean(dim=0)) / theta.double().std(dim=0).clamp(min=1e-9)
+    nearest = torch.cdist(units[asked], units[others]).topk(_NEIGHBOURS, largest=False).indices
+    votes = F.one_hot(labels[others], int(labels.max()) + 1)[nearest].sum(dim=1)
+    return float((votes.argmax(dim=1) == labels[asked]).double().mean())

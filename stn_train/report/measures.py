@@ -53,7 +53,7 @@ degrees = "{:.1f} °".format
 """`0.57`, `+0.57`, `0.6`; `60,000`, `57 %`, `1e-05`, `3.1%`; `12.3 °`."""
 
 
-def shortened(value: float) -> str:
+def three_figures(value: float) -> str:
     """A count to three figures: `31.2 M`."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
@@ -180,7 +180,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("paper_error", "paper %", "the paper's test error in percent", "same", one_decimal),
     Measure("training_digits", "training digits", "trained on so many", "same", whole),
     Measure("parameters", "parameters", "trainable parameters", "same", whole),
-    Measure("macs", "MACs", "multiply-accumulate operations, for one image", "same", shortened),
+    Measure("macs", "MACs", "multiply-accumulate operations, for one image", "same", three_figures),
     Measure("training_images_per_second", "training img/s", "images per second of training", "mean", whole),
     Measure("width", "width", "factor of the classifier's layer widths", "same", short),
     Measure("training_seconds", "training s", "seconds of training of one trial", "mean", whole),
