@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullLocator
 from results import BEGIN, END, OF_TODAY, ROOT, around, load
 
 from stn_train.errors import UserError
@@ -27,6 +27,7 @@ from stn_train.storage import write
 
 PAGE = ROOT / "docs/verdict.md"
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
+_TICKS = (0.2, 0.5, 1, 2, 3, 5, 10, 20, 50)
 MODELS = ("cnn", "cnn_turned", "st_cnn", "st_equivariant", "group_cnn", "ti_pooling")
 
 
@@ -82,45 +83,49 @@ def resampling(trials: Sequence[Trial]) -> Comparison | None:
 
 
 def errors_of(tasks: Sequence[Task]) -> Figure:
-    """A panel for each task, a dot with its interval for each model."""
-    figure = Figure(figsize=(13, 3.2), layout="constrained")
-    panels = figure.subplots(1, len(tasks), sharey=True)
-    for axes, task in zip(panels, tasks, strict=True):
+    """A panel for each task that has been trained, a dot with its interval for each model."""
+    done = [task for task in tasks if not rows_of(task.found, task.dataset).empty]
+    figure = Figure(figsize=(2 + 2.4 * len(done), 3.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(done), sharey=True))
+    for axes, task in zip(panels, done, strict=True):
         for row in rows_of(task.found, task.dataset).to_dict("records"):
             ends = [[row["error"] - row["error_low"]], [row["error_high"] - row["error"]]]
             place = MODELS.index(row["model"])
             axes.errorbar(row["error"], place, xerr=ends, fmt="o", color=f"C{place}", capsize=3)
             axes.annotate(f"{row['error']:.2f}", (row["error"], place), (0, 7), textcoords="offset points", ha="center")
         axes.set(title=task.title, xlabel="error (%)", xscale="log", ylim=(len(MODELS) - 0.5, -0.7))
+        axes.margins(x=0.15)
         plain_numbers(axes)
     panels[0].set_yticks(range(len(MODELS)), MODELS)
     return figure
 
 
 def errors_by_time(tasks: Sequence[Task]) -> Figure:
-    """A panel for each task with longer trainings: the error against minutes of training, a line for each model."""
-    timed = [task for task in tasks if not task.longer.summary.empty]
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
-    for axes, task in zip(np.atleast_1d(figure.subplots(1, max(len(timed), 1))), timed, strict=False):
+    """A panel for each task of all digits: the error against minutes of a processor's core that training took, a line
+    for each model that was also trained for longer."""
+    timed = [task for task in tasks[:3] if not rows_of(task.found, task.dataset).empty]
+    figure = Figure(figsize=(2 + 3.6 * len(timed), 3.6), layout="constrained")
+    for axes, task in zip(np.atleast_1d(figure.subplots(1, len(timed))), timed, strict=True):
         both = pd.concat([rows_of(each, task.dataset) for each in (task.found, task.longer)])
         for model, rows in both.groupby("model", sort=False):
-            minutes, number = rows["training_seconds"] / 60, MODELS.index(model)
+            minutes, number = rows["training_seconds"] * rows["cpu_share"].fillna(100) / 6000, MODELS.index(model)
             ends = [rows["error"] - rows["error_low"], rows["error_high"] - rows["error"]]
             axes.errorbar(minutes, rows["error"], ends, fmt="o-", color=f"C{number}", capsize=3, label=model)
-        axes.set(title=task.title, xlabel="minutes of training, one core", xscale="log", yscale="log")
+        axes.set(title=task.title, xlabel="minutes of training, of one core", xscale="log", yscale="log")
         plain_numbers(axes)
-        axes.legend(frameon=False, fontsize=8)
         axes.set_ylabel("error (%)")
+    shown = {label: dot for axes in figure.axes for dot, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside right center", frameon=False)
     return figure
 
 
 def plain_numbers(axes: Axes) -> None:
-    """Numbers on log axes as 0.5 and 2, and not as powers of ten."""
+    """A few numbers on log axes, as 0.5 and 2, and not as powers of ten."""
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
-            axis.set_major_formatter(ScalarFormatter())
-            axis.set_minor_formatter(ScalarFormatter())
-            axis.set_tick_params(which="both", labelsize=7)
+            axis.set_major_locator(FixedLocator(_TICKS))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter("{x:g}")
 
 
 def main() -> None:
