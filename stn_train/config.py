@@ -34,6 +34,9 @@ from stn_train.yaml_nodes import EXPONENT, TAG, Loc, YamlValues, dotted, overrid
 
 S = TypeVar("S", bound=Spec)
 
+HOW_TO_LIST = "; `stn-train config list` shows those"
+"""The end of a sentence on a shipped configuration that there is not, and no other of a similar name."""
+
 
 @overload
 def load_config(
@@ -75,9 +78,7 @@ def load_config(
     if not path.exists() or path.is_dir():
         known = shipped()
         if config not in known:
-            name, hint = config or "(nothing)", did_you_mean(re.sub(r"\.ya?ml$", "", config), known)
-            if hint.startswith("; known"):
-                hint = "; `stn-train config list` shows those"
+            name, hint = config or "(nothing)", did_you_mean(re.sub(r"\.ya?ml$", "", config), known, HOW_TO_LIST)
             raise UserError(f"{name} is neither a configuration file nor a shipped configuration{hint}")
         path = known[config]
     source = read(path.read_text(encoding="utf-8", errors="surrogateescape"), str(path))
@@ -304,8 +305,8 @@ def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
             return f"there is no {part} {shown} (one of your own is written package.module:function){hint}"
         case "literal_error":
             names = re.findall(r"'([^']*)'", limits["expected"])
-            hint = did_you_mean(value, names) if isinstance(value, str) else ""
-            return f"{shown} is not one of {', '.join(names)}" + ("" if hint.startswith("; known") else hint)
+            hint = did_you_mean(value, names, "") if isinstance(value, str) else ""
+            return f"{shown} is not one of {', '.join(names)}{hint}"
         case other:
             return _SENTENCES.get(other, "{msg}").format(**limits, shown=shown, msg=error["msg"])
 

@@ -53,10 +53,11 @@ RENAMED = {
 """Keys, options and names of an earlier version, and what they are called now."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error sentence: what the word is called now, the nearest known name, or all where none is near.
+def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """The end of an error sentence: what the word is called now, or the nearest known name.
 
-    The nearest is found without regard to case; with nothing known, the empty string.
+    Where none is near, `otherwise`, or all names. The nearest is found without regard to case; with nothing known, the
+    empty string.
     """
     names = {name.lower(): name for name in known}
     if not names:
@@ -66,7 +67,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {names[near[0]]!r}?"
-    return f"; known: {', '.join(sorted(names.values()))}"
+    return f"; known: {', '.join(sorted(names.values()))}" if otherwise is None else otherwise
 
 
 def check_installed(wanted_by: str, packages: Iterable[str], extra: str) -> None:

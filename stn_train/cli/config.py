@@ -92,13 +92,13 @@ def copy(
 
     For instance: stn-train config copy rts mine.yaml --full
     """
-    from stn_train.config import dump_commented, load_config, shipped
+    from stn_train.config import HOW_TO_LIST, dump_commented, load_config, shipped
     from stn_train.specs import Spec
     from stn_train.storage import write
 
     known = shipped()
     if name not in known:
-        raise UserError(f"there is no shipped configuration {name!r}{did_you_mean(name, known)}")
+        raise UserError(f"there is no shipped configuration {name!r}{did_you_mean(name, known, HOW_TO_LIST)}")
     target = destination or Path()
     if target.is_dir():
         target /= known[name].name

@@ -21,7 +21,7 @@ from stn_train.data.distortion import (
     true_poses,
 )
 from stn_train.data.sources import ImageSet, load_split
-from stn_train.geometry import SIMILARITY, TPS, bilinear_sampler, pixel_centres
+from stn_train.geometry import SIMILARITY, TPS, bilinear_sampler, ink_place
 from stn_train.specs import ClutterSpec, DatasetSpec, SourceSpec
 
 TEST_SEED = 20_150_605
@@ -66,18 +66,10 @@ def rotated_mnist(split: Literal["train", "test"], centred: bool = False, data_r
     turns = torch.from_numpy(np.stack([np.cos(angle), np.sin(angle)], axis=1)).float()
     for some in torch.arange(len(digits)).split(_BATCH):
         images = digits.images[some].float()
-        about = _ink_centre(images) if centred else torch.zeros_like(turns[some])
+        about = ink_place(images)[:, :2] if centred else torch.zeros_like(turns[some])
         grid = SIMILARITY.grid(torch.cat([turns[some], about], dim=1), mnist.size)
         digits.images[some] = bilinear_sampler(images, grid).round().byte()
     return digits
-
-
-def _ink_centre(images: Tensor) -> Tensor:
-    """The centre of mass of N x C x H x W, normalised: N x 2, (x, y); the middle where there is no ink."""
-    height, width = images.shape[-2:]
-    ink = images.sum(dim=1)
-    across, down = ink.sum(dim=1) @ pixel_centres(width, ink), ink.sum(dim=2) @ pixel_centres(height, ink)
-    return torch.stack([across, down], dim=1) / ink.sum(dim=(1, 2)).clamp(min=1)[:, None]
 
 
 # --- images to train on -----------------------------------------------------------------------------------------------

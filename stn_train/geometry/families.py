@@ -64,6 +64,19 @@ def bilinear_sampler(images: Tensor, grid: Tensor, padding: str = "zeros") -> Te
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
+@precise
+def ink_place(images: Tensor) -> Tensor:
+    """The ink's centre of mass (x, y) and radius of gyration, N x 3, in half heights; of N x C x H x W."""
+    height, width = images.shape[-2:]
+    ink = images.clamp(min=0).sum(dim=1)
+    ink = ink / ink.sum(dim=(1, 2), keepdim=True).clamp(min=1e-6)
+    across, down = pixel_centres(width, ink) * (width / height), pixel_centres(height, ink)
+    columns, rows = ink.sum(dim=1), ink.sum(dim=2)
+    x, y = columns @ across, rows @ down
+    spread = columns @ across.square() - x.square() + rows @ down.square() - y.square()
+    return torch.stack([x, y, spread.clamp(min=(4 / height) ** 2).sqrt()], dim=1)
+
+
 # --- the families ---------------------------------------------------------------------------------------------------
 
 

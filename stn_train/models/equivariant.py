@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stn_train.geometry import ROTATION, SIMILARITY, Family, bilinear_sampler, pixel_centres, precise
+from stn_train.geometry import ROTATION, SIMILARITY, Family, bilinear_sampler, ink_place, pixel_centres, precise
 
 RADII = 12
 ANGLES = 64
@@ -111,19 +111,6 @@ def _pose(rotates: bool, angle: Tensor, place: Tensor) -> Tensor:
     x, y, radius = place.split(1, dim=1)
     scale = REACH * radius
     return torch.cat([scale * angle.cos(), scale * angle.sin(), x, y], dim=1)
-
-
-@precise
-def ink_place(images: Tensor) -> Tensor:
-    """The ink's centre of mass (x, y) and radius of gyration, N x 3, in half heights; of N x C x H x W."""
-    height, width = images.shape[-2:]
-    ink = images.clamp(min=0).sum(dim=1)
-    ink = ink / ink.sum(dim=(1, 2), keepdim=True).clamp(min=1e-6)
-    across, down = pixel_centres(width, ink) * (width / height), pixel_centres(height, ink)
-    columns, rows = ink.sum(dim=1), ink.sum(dim=2)
-    x, y = columns @ across, rows @ down
-    spread = columns @ across.square() - x.square() + rows @ down.square() - y.square()
-    return torch.stack([x, y, spread.clamp(min=(4 / height) ** 2).sqrt()], dim=1)
 
 
 class MomentsLocalisation(nn.Module):

@@ -7,8 +7,8 @@ from torch import Tensor
 from stn_train.data.sources import load_images
 from stn_train.errors import UserError
 from stn_train.evaluation.classify import rotated_images
-from stn_train.geometry import AFFINE, ROTATION, SIMILARITY
-from stn_train.models.equivariant import ANGLES, EquivariantLocalisation, congeal, ink_place
+from stn_train.geometry import AFFINE, ROTATION, SIMILARITY, ink_place
+from stn_train.models.equivariant import ANGLES, EquivariantLocalisation, congeal
 from stn_train.models.localisation import equivariant
 from stn_train.models.network import Network, build_model
 from stn_train.specs import ModelSpec
