@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.report.measures import MEASURES, paper_error
-from stn_train.report.page import environment, markdown
+from stn_train.report.page import environment, markdown, records
 from stn_train.report.results import Results, Trial, read_trials, tabulate
 from stn_train.report.write import load_environment
 from stn_train.run_folder import RunFolder
@@ -68,7 +68,7 @@ OF_TODAY = {
 CONFIGS = ON_THE_PAGE | OF_TODAY
 
 PAPERS = ("paper/table1", "paper/tc", "paper/addition")
-"""The configurations of the paper's own tables."""
+"""The configurations of the paper's own tables; paper/longer trains the same cells for longer."""
 
 MADE_ON = ("device_name", "torch", "commit")
 """The columns that tell where a trial was trained, and by what."""
@@ -88,12 +88,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of an experiment: of `planned` trials, with the seeds that any cell has."""
+    """What is kept of an experiment: of `planned` trials, with the seeds that any cell has; by dataset and model, for
+    how many epochs and where they were trained."""
 
     config: str
     results: Results
     models: list[str]
     planned: int
+    epochs: dict[tuple[str, str], int]
     made_on: dict[tuple[str, str], list[Machine]]
 
     @property
@@ -247,36 +249,42 @@ def kept_of(name: str, trials: Sequence[Trial]) -> Kept:
         made_on.setdefault(cell_of(trial)[1:], []).append(Machine(*(trial.row[key] for key in MADE_ON)))
     models = list(dict.fromkeys(trial.row["model"] for trial in sorted(mine, key=lambda one: place_of(one)[3])))
     planned = len(cells_in(CONFIGS[name])) * len({trial.row["seed"] for trial in mine})
-    return Kept(CONFIGS[name], tabulate(mine), models, planned, made_on)
+    epochs = {cell_of(one)[1:]: json.loads(one.row["configuration"])["training"]["epochs"] for one in mine}
+    return Kept(CONFIGS[name], tabulate(mine), models, planned, epochs, made_on)
 
 
 @dataclass(frozen=True)
 class PaperCell:
-    """A cell of the paper: its `error` and, where there is one, `ours`, of this `reading` of the dataset."""
+    """A cell of the paper: its `error` and, where there is one, `ours`, a row of a summary, after so many `epochs`."""
 
     dataset: str
     model: str
     error: float
-    reading: str | None
-    ours: float | None
+    ours: dict[str, Any] | None = None
+    epochs: int | None = None
 
 
 def papers_cells(kept: Sequence[Kept]) -> list[PaperCell]:
     """Every cell of the paper; ours is of the dataset of the paper's own name where that is kept, else of another
-    reading of it, as rts_wide of rts."""
-    errors = {
-        (run.config, row["dataset"], row["model"]): row["error"]
-        for run in kept
-        for row in run.results.summary.to_dict("records")
-    }
+    reading of it, as rts_wide of rts; and of all kept trainings of that the longest, however it ended. Of other digits
+    than the paper's there is none."""
+    trained: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
+    for run in kept:
+        if run.config in (*PAPERS, "paper/longer"):
+            for row in (row for row in records(run.results.summary) if row["paper_error"] is not None):
+                key = row["dataset"], row["model"]
+                trained.setdefault(key, []).append((run.epochs[key], row))
     cells = []
     for config in PAPERS:
         for trial in (trial for trial in trials_of(load_config(config)) if trial.seed == 0):
             if (error := paper_error(trial)) is not None:
                 dataset, model = trial.dataset.name, trial.model.name
-                known = [key[1] for key in errors if (key[0], key[2]) == (config, model)]
-                reading = min((one for one in known if one.split("_")[0] == dataset), key=len, default=None)
-                cells.append(PaperCell(dataset, model, error, reading, errors.get((config, reading or "", model))))
+                readings = [name for name, of in trained if of == model and name.split("_")[0] == dataset]
+                if readings:
+                    epochs, ours = max(trained[min(readings, key=len), model], key=lambda one: one[0])
+                    cells.append(PaperCell(dataset, model, error, ours, epochs))
+                else:
+                    cells.append(PaperCell(dataset, model, error))
     return cells
 
 

@@ -57,9 +57,17 @@ VERDICTS = ("better", "worse", "not shown")
 
 
 def lines_of(*names: str) -> list[list[str]]:
-    """The cells of the lines of the page's tables that begin with these names."""
-    lines = (re.split(r" *\| *", line)[1:-1] for line in page().splitlines())
-    return [line for line in lines if line[: len(names)] == [*names]]
+    """The cells of the lines that begin with these names, of all tables of the page but the first."""
+    return [line for line in tables_in(page().partition(MARK)[2]) if line[: len(names)] == [*names]]
+
+
+def tables_in(text: str) -> list[list[str]]:
+    return [re.split(r" *\| *", line)[1:-1] for line in text.splitlines()]
+
+
+def above_the_papers() -> dict[str, list[str]]:
+    """The first table, by cell."""
+    return {line[0]: line[1:] for line in tables_in(page().partition(MARK)[0]) if line}
 
 
 @pytest.fixture
@@ -284,16 +292,29 @@ def test_the_papers_cells_are_counted_each_under_its_own_name_or_that_of_another
     run = train(
         "table1", "--set", "datasets=[r, {name: r_mild, base: r, rotation: 20}, rts_wide]", "--only", "*/cnn_paper"
     )
-    results(run)
     error = {row["dataset"]: row["error"] for row in reported(run)["summary"]}
-    figures = {"r": round(error["r"], 1), "rts": round(error["rts_wide"] - 0.1, 1)}
+    figures = {"r": round(error["r"], 1)} | dict.fromkeys(["rts", "rts_wide"], round(error["rts_wide"] - 0.1, 1))
     monkeypatch.setattr("stn_train.report.measures.paper_error", lambda trial: figures.get(trial.dataset.name))
-    results()
-    (said,) = re.findall(rf"{BEGIN}\n\n(.*)\n\n{END}", page())
+    results(run)
+    said = page().partition(BEGIN)[2].strip().partition("\n")[0]
     assert f"the paper's {2 * 8} cells, 1 are at or below" in said, "the networks of table1 on r and rts"
-    above = f"rts/cnn_paper ({error['rts_wide']:.2f} against {figures['rts']})"
-    assert f"Above it: {above}. Not trained yet: r/fcn," in said
+    assert "Not trained yet: r/fcn," in said
     assert "stand in: rts_wide for rts." in said
+    ours, *others = above_the_papers()["rts/cnn_paper"]
+    assert ours.startswith(f"{error['rts_wide']:.2f} [")
+    assert others == ["1", str(figures["rts"]), "1", "–"], (
+        "seeds, the paper's, epochs, and no last quarter of one epoch"
+    )
+
+
+def test_of_a_cell_of_the_paper_the_longest_training_counts(train, results, monkeypatch):
+    monkeypatch.setattr("stn_train.report.measures.paper_error", lambda trial: 0.0)
+    results(train("table1", "--only", CNN))
+    longer = train("longer", "--set", "name=longer", "--set", "training.epochs=2", "--only", CNN)
+    results(longer)
+    ours, *others = above_the_papers()[CNN]
+    assert ours.startswith(f"{reported(longer)['summary'][0]['error']:.2f} [")
+    assert others[:3] == ["1", "0.0", "2"]
 
 
 def test_where_a_gain_comes_from_is_told_of_networks_with_controls(train, results):
