@@ -94,7 +94,7 @@ class TrainingSpec(Spec):
         None,
         ge=2,
         le=16_384,
-        exclude_if=lambda count: count is None,
+        exclude_if=operator.not_,
         description="of each batch, learn only from so many images, those with the highest losses, once the first "
         "tenth of the steps and the classifier delay are over; from all of them if not given",
     )
