@@ -23,8 +23,8 @@ nvidia-smi >"$out/machine.txt" 2>&1 || lscpu >"$out/machine.txt"
 part bench 20 bash -c "python scripts/benchmark --only 'training/*' --device $device --json >'$out/bench.json'"
 # Time to 0.5 % on RTS, in short trainings of large batches: what is left in evaluation is told apart by timing.json.
 for epochs in 8 16 32; do
-    trials "rts_$epochs" 8 --config scripts/time_to_error.yaml --only 'rts/*' --set training.epochs=$epochs \
-        --set training.batch_size=512 --set training.hardest_images=128
+    trials "rts_$epochs" 8 --config rts --only rts/st_cnn_zoom --seeds 1,2,3 --set training.epochs=$epochs \
+        --set training.batch_size=512
 done
 # Side by side: the same eight trainings by one process and by eight, on one GPU; their seconds are in parts.txt.
 for jobs in 1 8; do

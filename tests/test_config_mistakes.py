@@ -127,7 +127,6 @@ VALUES = [
     (BASE + "epoch_multiplier: 1001\n", ":3: epoch_multiplier", "at most 1000"),
     (BASE + "epoch_multiplier: [fcn]\n", ":3: epoch_multiplier", "a mapping"),
     (BASE + "training:\n  epochs:\n    0\n", ":4: training.epochs", "at least 1", "0"),
-    (BASE + "training: {hardest_images: 256}\n", ":3: training", "below batch_size, which is 256"),
     (BASE + "training: {batch_size: 10_000_000}\n", ":3: training.batch_size", "at most 16384"),
     (BASE + "training: {grad_clip: 1e300}\n", ":3: training.grad_clip", "at most 1000000"),
     (BASE + f"seeds: {list(range(1001))}\n", ":3: seeds", "at most 1000", "a list of 1001"),

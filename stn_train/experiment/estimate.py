@@ -118,7 +118,6 @@ def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
     if runtime.prebuilt is not None:
         shown, reported = len(data), len(fixed)
     state = TrainingState.start(network_of(trial, runtime), recipe)
-    state.epoch = 1  # the first steps of all may learn from more images than the others
     templates, transformer = None, trial.model.transformer
     if transformer and transformer.localisation == "equivariant" and transformer.is_single and not transformer.freeze:
         templates = templates_of(state.network, data, trial)

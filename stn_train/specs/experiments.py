@@ -90,14 +90,6 @@ class TrainingSpec(Spec):
         description="how far each training digit is bent before it is distorted, in pixels: the standard deviation of "
         "4 x 4 control points",
     )
-    hardest_images: int | None = Field(
-        None,
-        ge=2,
-        le=16_384,
-        exclude_if=operator.not_,
-        description="of each batch, learn only from so many images, those with the highest losses, once the first "
-        "tenth of the steps and the classifier delay are over; from all of them if not given",
-    )
     curriculum: float = Field(
         0.0,
         ge=0,
@@ -117,12 +109,6 @@ class TrainingSpec(Spec):
         description="how many of the training digits are used; all of them if not given. An epoch is that much "
         "shorter; epoch_multiplier makes up for it",
     )
-
-    @model_validator(mode="after")
-    def _hardest_of_a_batch(self) -> "TrainingSpec":
-        if (self.hardest_images or 0) >= self.batch_size:
-            raise ValueError(f"hardest_images has to be below batch_size, which is {self.batch_size}")
-        return self
 
     def cycle(self, epoch: int) -> tuple[int, int]:
         """From which epoch to which the learning rate follows its schedule once; `epoch`, from 0 on, is one of them."""

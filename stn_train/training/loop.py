@@ -29,8 +29,6 @@ _SEED_STRIDE = 1_000_003
 """The steps of two trainings draw from seeds so far apart."""
 _HELD = 0.1
 """The share of its rate that a classifier has until its delay is over."""
-_ALL = 0.1
-"""The share of all steps that learn from all images, even where later ones learn from the hardest."""
 
 
 @dataclass
@@ -99,9 +97,6 @@ def train(
             torch.manual_seed(seed * _SEED_STRIDE + step)  # of what is random in a forward pass, such as dropout
             set_lr(state.optimizer, recipe, (step - start * steps) / ((end - start) * steps), first=start == 0)
             with mixed:
-                done = (step + 1 - start * steps) / ((end - start) * steps)
-                if recipe.hardest_images and done > max(_ALL, recipe.classifier_delay):
-                    batch = hardest(state.network, batch, recipe.hardest_images)
                 loss, pose_loss = _losses(state.network, batch, recipe, templates)
             state.optimizer.zero_grad()
             (loss + pose_loss).backward()
@@ -130,20 +125,6 @@ def train(
         state.step_losses.clear()
         state.seconds += time.perf_counter() - began
         yield loss_since
-
-
-@torch.no_grad()
-def hardest(network: Network, batch: Batch, count: int) -> Batch:
-    """The `count` images of a batch with the highest losses, by the network as in evaluation; it is in training mode.
-
-    Selective backpropagation: the other images cost their forward pass only (Jiang et al., arXiv:1910.00762).
-    """
-    network.eval()
-    logits = network(batch.images.to(memory_format=torch.channels_last), batch.poses)
-    network.train()
-    chosen = F.cross_entropy(logits.float(), batch.labels, reduction="none").topk(min(count, len(logits))).indices
-    poses = None if batch.poses is None else batch.poses[chosen]
-    return Batch(batch.images[chosen], batch.labels[chosen], poses)
 
 
 def _losses(

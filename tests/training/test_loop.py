@@ -1,6 +1,5 @@
 """The loop: the same seed gives the same weights, stopped or not; and each step does what the recipe says."""
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
@@ -159,8 +158,8 @@ def resumed(state: TrainingState, recipe: TrainingSpec, path: Path) -> TrainingS
 
 @pytest.mark.parametrize(
     ("keys", "every"),
-    [(OURS, 1), (MUON, 1), (PAPER, 1), ({**OURS, "hardest_images": 5}, 1), (OURS, 2), (OURS, 3)],
-    ids=["default", "muon", "paper", "hardest", "evaluated every 2", "evaluated at the end"],
+    [(OURS, 1), (MUON, 1), (PAPER, 1), (OURS, 2), (OURS, 3)],
+    ids=["default", "muon", "paper", "evaluated every 2", "evaluated at the end"],
 )
 @pytest.mark.parametrize("steps", range(1, 2 * STEPS + 1))
 def test_stopped_after_any_step_and_resumed_a_training_ends_the_same_to_the_last_bit(
@@ -294,30 +293,6 @@ def test_after_each_step_it_is_told_which_share_of_the_epochs_is_done(data, size
 
 
 # --- the average --------------------------------------------------------------------------------------------------
-
-
-def test_the_hardest_images_are_those_with_the_highest_losses_and_the_network_stays_as_it_was(data):
-    batch, network = next(data.batches(0, 0, SIZE)), small_network().train()
-    before = copy.deepcopy(network.state_dict())
-    chosen = loop.hardest(network, batch, 5)
-    assert network.training
-    assert same(network.state_dict(), before)
-    losses = F.cross_entropy(network.eval()(batch.images), batch.labels, reduction="none")
-    left = [number for number in range(SIZE) if not (chosen.images == batch.images[number]).flatten(1).all(1).any()]
-    assert len(chosen.images) == 5
-    assert losses[left].max() <= F.cross_entropy(network(chosen.images), chosen.labels, reduction="none").min()
-
-
-@pytest.mark.parametrize(("delay", "first"), [(0.0, 1), (0.5, 6)])
-def test_after_a_tenth_of_the_steps_and_the_classifier_delay_only_the_hardest_images_are_learnt_from(
-    data, delay, first
-):
-    recipe = recipe_of(**PAPER, hardest_images=5, classifier_delay=delay)
-    state, seen = TrainingState.start(small_network(), recipe), []
-    state.network.register_forward_pre_hook(lambda network, given: seen.append((network.training, len(given[0]))))
-    run(state, data, recipe)
-    assert [count for learns, count in seen if learns] == [SIZE] * first + [5] * (2 * STEPS - first)
-    assert [count for learns, count in seen if not learns] == [SIZE] * (2 * STEPS - first)
 
 
 def test_the_average_follows_every_step(data):
