@@ -28,6 +28,16 @@ def test_importing_the_package_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_a_network_that_is_only_read_needs_no_compiler() -> None:
+    code = (
+        "import sys, torch, stn_train; from stn_train.experiment.load import SHIPPED, checkpoints_in;"
+        "compiler = 'torch._dynamo'; asked = compiler not in sys.modules;"  # which takes as long to import as torch
+        "stn_train.load_network(checkpoints_in(SHIPPED)[0])(torch.zeros(1, 1, 42, 42));"
+        "sys.exit(asked and compiler in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 USES = {
     "DatasetSpec": "assert st.DatasetSpec.model_validate('rts').canvas == (42, 42)",
     "LOCALISATIONS": "assert st.LOCALISATIONS['conv'](affine, (42, 42), 1)(images).shape == (5, 6)",

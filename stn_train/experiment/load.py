@@ -33,8 +33,7 @@ from stn_train.specs import (
     has_true_pose,
     pose_is_known,
 )
-from stn_train.training.checkpoint import read_checkpoint, restore, restore_weights
-from stn_train.training.loop import TrainingState
+from stn_train.training.checkpoint import read_checkpoint, restore_weights
 
 SHIPPED = Path(__file__).parent.parent / "shipped"
 """The folder of a run that ships with the package: a CNN and an ST-CNN, trained on MNIST's digits as `rts` has them.
@@ -76,12 +75,9 @@ def load_trained(checkpoint: Path, runtime: Runtime) -> Trained:
     trial: TrialSpec = content["trial"]
     if not runtime.allow_imports:
         check_import(trial.model, checkpoint)
-    state = TrainingState.start(network_of(trial, runtime), trial.training)
-    if content["optimizer"] is None:  # of the pair that ships with the package
-        restore_weights(state.final, content, checkpoint)
-    else:
-        restore(state, content, checkpoint)
-    return Trained(checkpoint, trial, state.final.eval(), content["epoch"])
+    network = network_of(trial, runtime)
+    restore_weights(network, content, checkpoint)
+    return Trained(checkpoint, trial, network.eval(), content["epoch"])
 
 
 def run_of(checkpoint: Path, runtime: Runtime) -> tuple[Runtime, ExperimentSpec | None]:

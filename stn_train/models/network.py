@@ -6,8 +6,8 @@ It is built from a model's specification, its width fitted to a parameter budget
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
@@ -190,8 +190,13 @@ class ModelSize:
 
     width: float | None
     parameters: int
-    macs: int
     any_size: bool
+    count_macs: Callable[[], int] = field(repr=False, compare=False)
+
+    @cached_property
+    def macs(self) -> int:
+        """Counted when first asked for: counting imports torch's compiler, which takes longer than to predict."""
+        return self.count_macs()
 
 
 def build_model(
@@ -269,17 +274,25 @@ def _measure(
             _check_trainable(network, image, classes)
         network.eval()
         with torch.no_grad():
-            network(torch.zeros(1, *image))  # what is computed once for all is computed before it is counted
-            with FlopCounterMode(display=False) as counter:
-                network(torch.zeros(1, *image))
+            network(torch.zeros(1, *image))
             try:
                 network(torch.zeros(1, image[0], 2 * image[1], 2 * image[2]))
                 any_size = True
             except (Exception, SystemExit):  # whatever a classifier of the user's raises
                 any_size = False
-    macs = counter.get_total_flops() // 2 * (1 + len(spec.tta_angles))
+
+    def count_macs() -> int:
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad():
+            network = _build(spec, classifier, width, image, classes).eval()
+            network(torch.zeros(1, *image))  # what is computed once for all is computed before it is counted
+            with FlopCounterMode(display=False) as counter:
+                network(torch.zeros(1, *image))
+        return int(counter.get_total_flops()) // 2 * (1 + len(spec.tta_angles))
+
     count, budgeted = (sum(parameter.numel() for parameter in each.parameters()) for each in (network, fitted))
-    return ModelSize(default if width is None else width, count, macs, any_size), budgeted
+    if not ours:
+        count_macs()  # now, when the user is told of what cannot be counted
+    return ModelSize(default if width is None else width, count, any_size, count_macs), budgeted
 
 
 def _fitted_width(spec: ModelSpec, classifier: Classifier, image: Image, parameters: int, classes: int) -> float:

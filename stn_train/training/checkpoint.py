@@ -103,6 +103,10 @@ def read_checkpoint(path: Path, sent: bytes | None = None) -> dict[str, Any]:
         }
         if not 0 <= content["epoch"] <= trial.training.epochs:
             raise ValueError
+        averaged = bool(trial.training.ema_decay) and content["optimizer"] is not None  # the pair that ships has none
+        with _of_this_model(path):
+            if averaged != (content["average"] is not None):
+                raise ValueError("its weights are averaged, or not, against the recipe")
         return content
     except UserError:
         raise
@@ -128,8 +132,6 @@ def way_out(path: Path) -> str:
 def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> None:
     """Bring a fresh state to where `read_checkpoint`'s content left it. Raises UserError for another model's."""
     with _of_this_model(path):
-        if (content["average"] is None) != (state.average is None):
-            raise ValueError("its weights are averaged, or not, against the recipe")
         state.network.load_state_dict(tensors_like(content["network"], state.network.state_dict()))
         state.optimizer.load_state_dict(optimizer_state(content["optimizer"], state.optimizer))
         if state.average is not None:
@@ -140,9 +142,17 @@ def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> Non
 
 
 def restore_weights(network: Network, content: Mapping[str, Any], path: Path) -> None:
-    """Give a network the weights of a checkpoint that holds nothing else. Raises UserError for another model's."""
+    """Give a network the weights that are evaluated, and nothing else. Raises UserError for another model's."""
     with _of_this_model(path):
-        network.load_state_dict(tensors_like(content["network"], network.state_dict()))
+        network.load_state_dict(tensors_like(_evaluated(content), network.state_dict()))
+
+
+def _evaluated(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of the network to evaluate by their names: the averaged one's, where there is one."""
+    if content["average"] is None:
+        return dict(content["network"])
+    average = content["average"].items()
+    return {name.removeprefix("module."): weights for name, weights in average if name != "n_averaged"}
 
 
 @contextmanager
@@ -167,11 +177,10 @@ def restore_localisation(network: Network, spec: ModelSpec, sent: bytes | None =
     theirs = content["trial"].model.transformer
     if theirs is None or not theirs.is_single or theirs.pose not in ("predicted", "supervised"):
         raise UserError(f"{path} has no localisation network at its input, and {spec.name} needs one; name another")
-    stored, prefix = content["network"], "transformer.localisation."
-    if content["average"] is not None:
-        stored, prefix = content["average"], f"module.{prefix}"
-    start, end = f"{prefix}module." if theirs.freeze else prefix, "module." if transformer.freeze else ""
-    found = {end + name.removeprefix(start): tensor for name, tensor in stored.items() if name.startswith(start)}
+    start = "transformer.localisation." + ("module." if theirs.freeze else "")
+    end = "module." if transformer.freeze else ""
+    weights = _evaluated(content)
+    found = {end + name.removeprefix(start): tensor for name, tensor in weights.items() if name.startswith(start)}
     localisation = cast(nn.Module, cast(nn.Module, network.transformer).localisation)
     try:
         for key in ("family", "control_points", "localisation", "bounds"):

