@@ -148,7 +148,7 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another(data):
 
 def resumed(state: TrainingState, recipe: TrainingSpec, path: Path) -> TrainingState:
     """A state saved, and restored into a fresh one, of other weights."""
-    save_checkpoint(path, TRIAL, state)
+    save_checkpoint(path, TRIAL.changed(training=recipe), state)
     fresh = TrainingState.start(small_network(seed=99), recipe)
     restore(fresh, read_checkpoint(path), path)
     assert same(everything_in(fresh), everything_in(state))
