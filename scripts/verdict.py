@@ -119,7 +119,7 @@ def errors_by_time(tasks: Sequence[Task]) -> Figure:
     for each model that was also trained for longer."""
     timed = [task for task in tasks[:3] if not rows_of(task.found, task.dataset).empty]
     figure = Figure(figsize=(2 + 3.6 * len(timed), 3.6), layout="constrained")
-    for axes, task in zip(np.atleast_1d(figure.subplots(1, len(timed))), timed, strict=True):
+    for axes, task in zip(np.atleast_1d(figure.subplots(1, len(timed), sharex=True)), timed, strict=True):
         both = pd.concat([rows_of(each, task.dataset) for each in (task.found, task.longer)])
         for model, rows in both.groupby("model", sort=False):
             minutes, number = rows["training_seconds"] / 60, MODELS.index(model)
