@@ -93,7 +93,7 @@ class _GroupNorm(nn.BatchNorm2d):
 
 
 def _group_block(convolution: GroupConvolution, *pooling: nn.Module) -> nn.Sequential:
-    return nn.Sequential(convolution, _GroupNorm(len(convolution.weight)), nn.ReLU(inplace=True), *pooling)
+    return nn.Sequential(convolution, _GroupNorm(len(convolution.weight)), nn.ReLU(), *pooling)
 
 
 class _GroupPooling(nn.Module):
