@@ -5,15 +5,16 @@
 
 What stands above MARK in the page and not between BEGIN and END stays. Two files are kept: docs/results.csv has a row
 for each trial, with its measures (see stn_train.report.measures), where it was trained and, as JSON without what is a
-default, its configuration; docs/results.npz has the images' `label/DATASET` (M) and `digit/DATASET` (M, or M x 2), and
-`missed/EXPERIMENT/DATASET/MODEL/seed-K` (M), from which comparisons are made: by how many classes a prediction lies
-beyond the label, counted on from 0 after the last, which is next to nothing to keep. A measure that a trial does not
-have, as when it is older than the measure, is empty.
+default, its configuration; docs/results.npz.xz, a compressed results.npz, has the images' `label/DATASET` (M) and
+`digit/DATASET` (M, or M x 2), and `missed/EXPERIMENT/DATASET/MODEL/seed-K` (M), from which comparisons are made: by how
+many classes a prediction lies beyond the label, counted on from 0 after the last, which is next to nothing to keep. A
+measure that a trial does not have, as when it is older than the measure, is empty.
 """
 
 import csv
 import io
 import json
+import lzma
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from stn_train.storage import write
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/results.md"
-TABLE, ARCHIVE = ROOT / "docs/results.csv", ROOT / "docs/results.npz"
+TABLE, ARCHIVE = ROOT / "docs/results.csv", ROOT / "docs/results.npz.xz"
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
 MARK = "<!-- From here on written by scripts/results.py -->"
 BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
@@ -110,7 +111,8 @@ def load() -> list[Trial]:
         return []
     numbers = {"seed", "classes", "threads", *(measure.key for measure in MEASURES)}
     trials = []
-    with TABLE.open(encoding="utf-8", newline="") as table, np.load(ARCHIVE, allow_pickle=False) as arrays:
+    packed = io.BytesIO(lzma.decompress(ARCHIVE.read_bytes()))
+    with TABLE.open(encoding="utf-8", newline="") as table, np.load(packed, allow_pickle=False) as arrays:
         for line in csv.DictReader(table):
             row = dict.fromkeys(COLUMNS) | {key: text for key, text in line.items() if text}
             row |= {key: number_in(line[key]) for key in numbers & line.keys() if line[key]}
@@ -139,9 +141,9 @@ def save(trials: Sequence[Trial]) -> None:
         arrays[f"missed/{key_of(trial.row)}"] = (trial.predicted - trial.label) % trial.row["classes"]
     file = io.BytesIO()
     smallest = {name: each.astype(np.min_scalar_type(int(each.max()))) for name, each in arrays.items()}
-    np.savez_compressed(file, **smallest)  # type: ignore[arg-type]
+    np.savez(file, **smallest)  # type: ignore[arg-type]
     table = pd.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")
-    write(ARCHIVE, file.getvalue())
+    write(ARCHIVE, lzma.compress(file.getvalue()))  # all at once: datasets share their digits
     write(TABLE, table.to_csv(index=False, lineterminator="\n"))
 
 

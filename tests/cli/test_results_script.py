@@ -2,6 +2,7 @@
 
 import csv
 import json
+import lzma
 import re
 import runpy
 import shutil
@@ -29,7 +30,7 @@ MARK = "<!-- From here on written by scripts/results.py -->"
 BEGIN, END = "<!-- Written by scripts/results.py -->", "<!-- By hand again -->"
 CNN, ST_CNN = "r/cnn_paper", "r/st_cnn_paper"
 PAGE = "docs/results.md"
-TABLE, ARCHIVE = Path("docs/results.csv"), Path("docs/results.npz")
+TABLE, ARCHIVE = Path("docs/results.csv"), Path("docs/results.npz.xz")
 
 
 def kept(cell: str, seed: int = 0) -> dict[str, str] | None:
@@ -117,9 +118,9 @@ def move_to(device: str, run: str, cell: str) -> None:
 def test_what_is_kept_and_what_the_page_says(train, results):
     run = train("table1")
     results(run)
-    assert {path.name for path in Path("docs").iterdir()} == {"results.md", "results.csv", "results.npz"}
+    assert {path.name for path in Path("docs").iterdir()} == {"results.md", "results.csv", "results.npz.xz"}
     whole = TrialFolder(Path(run, "trials", ST_CNN, "seed-0")).load_predictions(addition=False)
-    with np.load(ARCHIVE) as arrays:
+    with lzma.open(ARCHIVE) as packed, np.load(packed) as arrays:
         assert set(arrays) == {"label/r", "digit/r", *(f"missed/table1/{cell}/seed-0" for cell in (CNN, ST_CNN))}
         assert np.array_equal(arrays["label/r"], whole["label"])
         assert np.array_equal(arrays["digit/r"], whole["digit"])
