@@ -6,7 +6,9 @@
 Every model is compared with `cnn` on the same images and seeds.
 """
 
+import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,29 +35,35 @@ MODELS = ("cnn", "cnn_turned", "st_cnn", "st_equivariant", "group_cnn", "ti_pool
 
 @dataclass(frozen=True)
 class Task:
-    """A dataset of an experiment: what it is called, what it has `found`, and in `longer` trainings."""
+    """A dataset of an experiment: what it is called, what it has `found`, and in `longer` trainings.
+
+    Both had so many epochs. Of trainings on other machines than `machine` there are no seconds.
+    """
 
     title: str
     dataset: str
     found: Results
     longer: Results
+    machine: str | None
+    epochs: int | None
+    longer_epochs: int | None
 
 
-def found_by(trials: Sequence[Trial], experiment: str) -> Results:
+def found_by(trials: Sequence[Trial], experiment: str, machine: str | None = None) -> Results:
     """What an experiment has found so far, each model beside `cnn`.
 
     A training's seconds are those of a core that its model took on a dataset with the seed that took least: what else
-    the machine does slows the others.
+    the machine does slows the others. Where a machine is named, they are of trainings there.
     """
     mine = [trial for trial in trials if trial.row["experiment"] == experiment]
     least: dict[tuple[str, str], float] = {}
-    for row in (one.row for one in mine):
+    for row in (one.row for one in mine if machine in (None, one.row["device_name"])):
         share = 100.0 if pd.isna(row["cpu_share"]) else row["cpu_share"]
         cell, seconds = (row["dataset"], row["model"]), row["training_seconds"] * share / 100
         least[cell] = min(seconds, least.get(cell, seconds))
     found = []
     for one in mine:
-        seconds = least[one.row["dataset"], one.row["model"]]
+        seconds = least.get((one.row["dataset"], one.row["model"]))
         baseline = None if one.row["model"] == "cnn" else "cnn"
         told = {"baseline": baseline, "training_seconds": seconds}
         found.append(replace(one, row=one.row | told))
@@ -71,7 +79,19 @@ def tasks_of(trials: Sequence[Trial]) -> list[Task]:
         ("RTS, 1,000 digits", "rts", "verdict_few", ""),
         ("TC, 1,000 digits", "tc", "verdict_few", ""),
     ]
-    return [Task(title, name, *(found_by(trials, each) for each in both)) for title, name, *both in everything]
+    return [task_of(trials, *each) for each in everything]
+
+
+def task_of(trials: Sequence[Trial], title: str, dataset: str, experiment: str, longer: str) -> Task:
+    """Its seconds are those of the machine that has trained most of its models."""
+    rows = [
+        one.row for one in trials if one.row["dataset"] == dataset and one.row["experiment"] in (experiment, longer)
+    ]
+    cells = {(row["device_name"], row["experiment"], row["model"]) for row in rows}
+    machine, _ = max(Counter(name for name, *_ in cells).items(), key=lambda one: one[::-1], default=(None, 0))
+    epochs = {row["experiment"]: json.loads(row["configuration"])["training"]["epochs"] for row in rows}
+    found, trained = (found_by(trials, each, machine) for each in (experiment, longer))
+    return Task(title, dataset, found, trained, machine, epochs.get(experiment), epochs.get(longer))
 
 
 def rows_of(results: Results, dataset: str) -> pd.DataFrame:

@@ -326,12 +326,13 @@ def test_where_a_gain_comes_from_is_told_of_networks_with_controls(train, result
 
 
 def test_the_page_of_today_is_written_from_what_is_kept(stn, tmp_path, results, monkeypatch):
-    """Errors and differences as reports have them, a dash for what is not trained yet, and pictures."""
+    """Errors and differences as reports have them, a dash for what is not trained yet, times of one machine alone."""
     verdict = (
         TABLE1.replace("table1", "verdict").replace("[r]", "[rts, tc]").replace("_paper", "").replace("20_", "90_")
     )
     (tmp_path / "verdict.yaml").write_text(verdict)
     assert stn("run", "-c", "verdict.yaml", "--threads", "1", "--quiet", "--seeds", "0,1").code == 0
+    move_to("Z80", "runs/verdict", "rts/st_cnn")
     results("runs/verdict")
     assert "verdict" not in page(), "it has a page of its own"
     for name in ("verdict.py", "verdict.md.j2"):
@@ -352,6 +353,10 @@ def test_the_page_of_today_is_written_from_what_is_kept(stn, tmp_path, results, 
     assert errors[0][1].startswith(f"{row['error']:.2f} ")
     assert errors[0][3:] == ["–", "–", "–"]
     assert differences[1][1].startswith(f"{compared['difference']:z.2f} ")
+    costs = {line[0]: line[2:4] for line in lines if len(line) == 7}
+    assert costs["trained on"][0] == "Z80"
+    assert ["min" in told for told in costs["`cnn`"]] == [False, True]
+    assert ["min" in told for told in costs["`st_cnn`"]] == [True, True]
     (swapped,) = (line[3] for line in lines if line[:2] == ["RTS", "`st_cnn`"])
     assert swapped.startswith(f"{row['swapped_error']:.2f} ")
     for name in ("verdict.png", "verdict_time.png"):
