@@ -77,6 +77,18 @@ def test_a_model_has_a_transformer_where_its_specification_has_one(name):
         assert parts["transformer"](torch.zeros(1, 1, 42, 36)).shape == (1, 1, *spec.transformer.output_size)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_no_model_writes_into_a_view_whose_gradient_would_be_a_copy_of_all_of_it(name):
+    found, left = set(), [build_model(spec_of(name), (42, 36))(torch.rand(2, 1, 42, 36)).grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            left += [before for before, _ in node.next_functions]
+    assert len(found) > 10
+    assert "CopySlices" not in {node.name() for node in found}
+
+
 def test_a_model_is_ready_to_be_trained():
     assert all(module.training for module in build_model(spec_of("st_cnn"), (28, 28)).modules())
 
