@@ -86,7 +86,7 @@ def test_no_model_writes_into_a_view_whose_gradient_would_be_a_copy_of_all_of_it
             found.add(node)
             left += [before for before, _ in node.next_functions]
     assert len(found) > 10
-    assert "CopySlices" not in {node.name() for node in found}
+    assert not [node.name() for node in found if "CopySlices" in node.name()]
 
 
 def test_a_model_is_ready_to_be_trained():
