@@ -4,14 +4,10 @@ Ours have layer after layer, to be entered between any two; of the user's see ow
 """
 
 from collections.abc import Callable
-from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
+from torch import nn
 
-from stn_train.models.blocks import check_size, conv_block
+from stn_train.models.blocks import Convolution, check_size, conv_block
 
 Classifier = Callable[..., nn.Module]
 """What makes a classifier: called by keywords, size (H, W), channels, classes and, where it has one, width.
@@ -19,43 +15,6 @@ Classifier = Callable[..., nn.Module]
 A width is a number of eighths, so that budgets are met however coarsely a network depends on it: it is multiplied by
 what a layer needs, and then rounded.
 """
-
-
-class ImageConvolution(nn.Conv2d):
-    """A convolution with biases, without padding: what `nn.Conv2d` is, but for how it finds the images' gradient.
-
-    A transformer learns from that gradient. On a CPU, oneDNN takes about as long for it as for all the rest of a step
-    of the paper's CNN, since images have few channels. As a matrix product, whose patches are then added up in float32,
-    it takes a quarter of that time or less (docs/performance.md). It has no second derivative.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Feature maps, N x filters x h x w, of N x C x H x W."""
-        if not images.requires_grad or images.device.type != "cpu":
-            return super().forward(images)
-        return cast(Tensor, _Convolve.apply(images, self.weight, self.bias))
-
-
-class _Convolve(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        maps = F.conv2d(images, weight, bias)  # in bfloat16 under autocast
-        ctx.save_for_backward(images.to(maps.dtype), weight.to(maps.dtype))
-        return maps
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        images, weight = ctx.saved_tensors
-        patches = weight.flatten(1).mT @ gradient.flatten(2)
-        precise = patches.to(torch.promote_types(patches.dtype, torch.float32))
-        for_images = F.fold(precise, images.shape[2:], weight.shape[2:])
-        # torch.nn.grad.conv2d_weight would not know the filters' layout, and copy the gradient into another.
-        _, *learn = ctx.needs_input_grad
-        _, for_weight, for_bias = torch.ops.aten.convolution_backward(
-            gradient, images, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, *learn]
-        )
-        return for_images, for_weight, for_bias
 
 
 _LEAST = {"cnn_paper": 24, "cnn": 8, "fcn": 1}
@@ -101,7 +60,7 @@ def cnn_paper(size: tuple[int, int], channels: int, classes: int, width: float =
     w = round(width)
     height, breadth = (((side - 8) // 2 - 6) // 2 for side in size)
     return nn.Sequential(
-        nn.Sequential(ImageConvolution(channels, w, 9), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
+        nn.Sequential(Convolution(channels, w, 9), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
         nn.Sequential(nn.Conv2d(w, w, 7), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
         nn.Sequential(nn.Flatten(), nn.Linear(w * height * breadth, classes)),
     )

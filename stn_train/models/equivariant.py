@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stn_train.geometry import ROTATION, SIMILARITY, Family, bilinear_sampler, ink_place, pixel_centres, precise
+from stn_train.models.blocks import Convolution
 
 RADII = 12
 ANGLES = 64
@@ -26,7 +27,7 @@ NEAR = 3
 """The angle is the mean of so many on either side of the highest, weighted by their answers."""
 
 
-class AngularConvolution(nn.Conv2d):
+class AngularConvolution(Convolution):
     """A convolution over polar images, N x C x R x A, that wraps around along the angle and pads the radii by zero."""
 
     def forward(self, images: Tensor) -> Tensor:

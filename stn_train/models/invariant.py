@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn_train.geometry import ROTATION, bilinear_sampler
+from stn_train.models.blocks import convolve
 from stn_train.models.classifiers import Classifier, cnn
 from stn_train.models.equivariant import AngularConvolution
 
@@ -48,7 +49,8 @@ class GroupConvolution(nn.Module):
         turns_in = self.weight.shape[2]
         turned = self.weight[:, :, (turn[:turns_in] - turn[:, None]) % turns_in]  # filters x C x 8 x turns_in x waves
         kernels = torch.einsum("ocsgw,swyx->sogcyx", turned, self.basis.to(turned.dtype))
-        found = F.conv2d(maps, kernels.flatten(2, 3).flatten(0, 1), padding=kernels.shape[-1] // 2)
+        around = kernels.shape[-1] // 2
+        found = convolve(maps, kernels.flatten(2, 3).flatten(0, 1), padding=(around, around))
         return found.contiguous(memory_format=torch.channels_last)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from stn_train.errors import UserError
 from stn_train.geometry import ROTATION, SIMILARITY, Family
-from stn_train.models.blocks import check_images, check_size, conv_block
+from stn_train.models.blocks import Convolution, check_images, check_size, conv_block
 from stn_train.models.transformer import ThetaHead
 
 Localisation = Callable[[Family, tuple[int, int], int], nn.Module]
@@ -67,7 +67,7 @@ def conv_paper(family: Family, size: tuple[int, int], channels: int) -> nn.Seque
         channels,
         size,
         nn.AvgPool2d(2),
-        nn.Conv2d(channels, 20, 5),
+        Convolution(channels, 20, 5),
         nn.MaxPool2d(2),
         nn.ReLU(inplace=True),
         nn.Conv2d(20, 20, 5),

@@ -23,7 +23,7 @@ from stn_train.errors import UserError
 from stn_train.evaluation.alignment import is_singular, maps_of, poses_of
 from stn_train.evaluation.classify import recorded_warps
 from stn_train.geometry import Family, MatrixFamily, ThinPlateSpline, bilinear_sampler
-from stn_train.models.classifiers import ImageConvolution
+from stn_train.models.blocks import Convolution
 from stn_train.models.equivariant import ANGLES, NEAR, RADII, REACH, AngularConvolution, EquivariantLocalisation
 from stn_train.models.insert import Transformed
 from stn_train.models.localisation_parts import SpatialSoftArgmax
@@ -82,7 +82,7 @@ def layers_of(module: nn.Module) -> list[Layer]:
 
 _KINDS: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",
-    ImageConvolution: "conv",
+    Convolution: "conv",
     AngularConvolution: "conv",
     nn.BatchNorm1d: "scale",
     nn.BatchNorm2d: "scale",

@@ -1,15 +1,18 @@
 """The convolution of images is `nn.Conv2d`, in values and gradients, whatever it computes in; and the CNN's widths."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_train.models.classifiers import ImageConvolution, cnn
+from stn_train.models.blocks import Convolution
+from stn_train.models.classifiers import cnn
 
 
-def two_alike(channels: int, kernel: int, dtype: torch.dtype) -> tuple[ImageConvolution, nn.Conv2d]:
+def two_alike(channels: int, kernel: object, dtype: torch.dtype, **options: Any) -> tuple[Convolution, nn.Conv2d]:
     torch.manual_seed(0)
-    ours, theirs = ImageConvolution(channels, 5, kernel).to(dtype), nn.Conv2d(channels, 5, kernel).to(dtype)
+    ours, theirs = (kind(channels, 5, kernel, **options).to(dtype) for kind in (Convolution, nn.Conv2d))
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
 
@@ -23,39 +26,50 @@ def maps_and_gradients(convolution: nn.Conv2d, images: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-@pytest.mark.parametrize(("channels", "kernel", "size"), [(1, 9, (20, 20)), (1, 3, (9, 14)), (4, 5, (11, 8))], ids=str)
-def test_it_is_the_convolution_of_the_library(channels, kernel, size, layout):
-    images = torch.rand(3, channels, *size, dtype=torch.float64).to(memory_format=layout)
-    ours, theirs = (maps_and_gradients(one, images) for one in two_alike(channels, kernel, torch.float64))
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "size", "options"),
+    [
+        (1, 9, (20, 20), {}),
+        (1, 3, (9, 14), {"padding": 1}),
+        (3, 9, (11, 18), {}),
+        (4, 5, (11, 8), {}),
+        (1, (5, 3), (12, 9), {"padding": (2, 0)}),
+        (1, (3, 5), (12, 9), {"padding": (0, 1)}),
+        (1, 1, (6, 7), {}),
+        (1, 3, (12, 9), {"stride": 2}),
+        (1, 3, (12, 9), {"dilation": 2}),
+        (1, 3, (12, 9), {"padding": 1, "padding_mode": "circular"}),
+        (1, 3, (12, 9), {"padding": "same"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_it_is_the_convolution_of_the_library(channels, kernel, size, options, count, layout, dtype):
+    images = torch.rand(count, channels, *size, dtype=dtype).to(memory_format=layout)
+    ours, theirs = (maps_and_gradients(one, images) for one in two_alike(channels, kernel, dtype, **options))
+    near = 1e-12 if dtype == torch.float64 else 1e-4
     for our, their in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(our, their, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(our, their, rtol=near, atol=near)
 
 
-def test_its_gradients_are_those_of_finite_differences():
-    ours, _ = two_alike(2, 3, torch.float64)
-    images = torch.rand(2, 2, 5, 6, dtype=torch.float64, requires_grad=True)
+def test_its_gradients_are_those_of_finite_differences_and_have_gradients():
+    ours, _ = two_alike(1, 3, torch.float64)
+    images = torch.rand(2, 1, 5, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(ours, images)
+    assert torch.autograd.gradgradcheck(ours, images)
 
 
-def test_under_autocast_it_puts_out_the_same_and_its_gradient_is_at_least_as_precise():
+def test_under_autocast_it_is_about_as_precise():
     ours, theirs = two_alike(1, 9, torch.float32)
     images = torch.rand(8, 1, 20, 20)
     exact = maps_and_gradients(theirs, images)
     with torch.autocast("cpu", torch.bfloat16):
         found, rounded = (maps_and_gradients(one, images) for one in (ours, theirs))
     assert found[0].dtype == torch.bfloat16
-    assert torch.equal(found[0], rounded[0])
-    for our, their, true in zip(found[1:], rounded[1:], exact[1:], strict=True):
-        assert our.dtype == true.dtype
+    for our, their, true in zip(found, rounded, exact, strict=True):
+        assert our.dtype == their.dtype
         assert (our - true).norm() <= 1.1 * (their - true).norm()
-
-
-def test_images_that_do_not_learn_are_convolved_by_the_library():
-    ours, theirs = two_alike(1, 5, torch.float32)
-    images = torch.rand(4, 1, 12, 12)
-    assert torch.equal(ours(images), theirs(images))
-    assert type(ours(images).grad_fn) is type(theirs(images).grad_fn)
-    assert type(ours(images.requires_grad_()).grad_fn) is not type(theirs(images).grad_fn)
 
 
 def test_images_learn_from_frozen_weights():
@@ -69,7 +83,7 @@ def test_images_learn_from_frozen_weights():
 
 
 def test_it_computes_wherever_its_weights_are():
-    ours = ImageConvolution(1, 5, 3).to("meta")
+    ours = Convolution(1, 5, 3).to("meta")
     assert ours(torch.rand(2, 1, 6, 7, device="meta", requires_grad=True)).shape == (2, 5, 4, 5)
 
 
