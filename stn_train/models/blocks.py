@@ -10,14 +10,14 @@ from torch.nn import functional as F
 from stn_train.errors import UserError
 
 
-def convolve(images: Tensor, weight: Tensor, bias: Tensor | None = None, padding: tuple[int, int] = (0, 0)) -> Tensor:
-    """`F.conv2d` of stride 1, from N x C x H x W; on a CPU faster, where filters are wide and channels few.
+def convolve(images: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int], training: bool) -> Tensor:
+    """`F.conv2d` of stride 1, from N x C x H x W; in training faster on a CPU, where filters are wide and channels few.
 
     oneDNN is made for many channels. So the columns that a filter spans are laid side by side, as channels, to be read
     by filters one pixel wide: the same products and sums, in a third to all of the time (docs/performance.md).
     """
     channels, side = weight.shape[1], weight.shape[3]
-    if images.device.type != "cpu" or side <= 3 * channels or torch.compiler.is_compiling():
+    if not training or torch.compiler.is_compiling() or images.device.type != "cpu" or side <= 3 * channels:
         return F.conv2d(images, weight, bias, padding=padding)
     rows = F.pad(images, (padding[1], padding[1])).unfold(3, side, 1)  # N x C x H x W x side
     columns = rows.permute(0, 2, 3, 1, 4).flatten(3).contiguous().permute(0, 3, 1, 2)
@@ -33,7 +33,7 @@ class Convolution(nn.Conv2d):
         as_convolve = (self.stride, self.dilation, self.groups, self.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
         if not as_convolve or isinstance(self.padding, str):
             return super().forward(images)
-        return convolve(images, self.weight, self.bias, (self.padding[0], self.padding[1]))
+        return convolve(images, self.weight, self.bias, (self.padding[0], self.padding[1]), self.training)
 
 
 def conv_block(channels: int, filters: int, pool: bool = False) -> nn.Sequential:

@@ -50,7 +50,7 @@ class GroupConvolution(nn.Module):
         turned = self.weight[:, :, (turn[:turns_in] - turn[:, None]) % turns_in]  # filters x C x 8 x turns_in x waves
         kernels = torch.einsum("ocsgw,swyx->sogcyx", turned, self.basis.to(turned.dtype))
         around = kernels.shape[-1] // 2
-        found = convolve(maps, kernels.flatten(2, 3).flatten(0, 1), padding=(around, around))
+        found = convolve(maps, kernels.flatten(2, 3).flatten(0, 1), None, (around, around), self.training)
         return found.contiguous(memory_format=torch.channels_last)
 
 

@@ -72,6 +72,12 @@ def test_under_autocast_it_is_about_as_precise():
         assert (our - true).norm() <= 1.1 * (their - true).norm()
 
 
+def test_in_evaluation_its_maps_are_those_of_the_library_to_the_last_bit():
+    ours, theirs = two_alike(1, 9, torch.float32)
+    images = torch.rand(4, 1, 42, 42)
+    assert torch.equal(ours.eval()(images), theirs(images))
+
+
 def test_images_learn_from_frozen_weights():
     ours, theirs = two_alike(1, 5, torch.float32)
     images = torch.rand(4, 1, 12, 12, requires_grad=True)
