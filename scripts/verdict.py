@@ -37,7 +37,7 @@ MODELS = ("cnn", "cnn_turned", "st_cnn", "st_equivariant", "group_cnn", "ti_pool
 class Task:
     """A dataset of an experiment: what it is called, what it has `found`, and in `longer` trainings.
 
-    Both had so many epochs. Of trainings on other machines than `machine` there are no seconds.
+    These had `epochs` and `longer_epochs`. Of trainings on other machines than `machine` there are no seconds.
     """
 
     title: str

@@ -34,13 +34,13 @@ def maps_and_gradients(convolution: nn.Conv2d, images: Tensor) -> list[Tensor]:
         (1, 3, (9, 14), {"padding": 1}),
         (3, 9, (11, 18), {}),
         (4, 5, (11, 8), {}),
-        (1, (5, 3), (12, 9), {"padding": (2, 0)}),
+        (2, 7, (11, 18), {"padding": 3}),
+        (1, (7, 5), (12, 9), {"padding": (3, 0)}),
         (1, (3, 5), (12, 9), {"padding": (0, 1)}),
-        (1, 1, (6, 7), {}),
-        (1, 3, (12, 9), {"stride": 2}),
-        (1, 3, (12, 9), {"dilation": 2}),
-        (1, 3, (12, 9), {"padding": 1, "padding_mode": "circular"}),
-        (1, 3, (12, 9), {"padding": "same"}),
+        (1, 5, (12, 9), {"stride": 2}),
+        (1, 5, (12, 9), {"dilation": 2}),
+        (1, 5, (12, 9), {"padding": 1, "padding_mode": "circular"}),
+        (1, 5, (12, 9), {"padding": "same"}),
     ],
     ids=str,
 )
@@ -54,7 +54,7 @@ def test_it_is_the_convolution_of_the_library(channels, kernel, size, options, c
 
 
 def test_its_gradients_are_those_of_finite_differences_and_have_gradients():
-    ours, _ = two_alike(1, 3, torch.float64)
+    ours, _ = two_alike(1, 4, torch.float64)
     images = torch.rand(2, 1, 5, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(ours, images)
     assert torch.autograd.gradgradcheck(ours, images)
@@ -89,8 +89,8 @@ def test_images_learn_from_frozen_weights():
 
 
 def test_it_computes_wherever_its_weights_are():
-    ours = Convolution(1, 5, 3).to("meta")
-    assert ours(torch.rand(2, 1, 6, 7, device="meta", requires_grad=True)).shape == (2, 5, 4, 5)
+    ours = Convolution(1, 5, 5).to("meta")
+    assert ours(torch.rand(2, 1, 6, 7, device="meta", requires_grad=True)).shape == (2, 5, 2, 3)
 
 
 # --- widths ---------------------------------------------------------------------------------------------------------
