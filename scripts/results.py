@@ -89,13 +89,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of an experiment: of `planned` trials, with the seeds that any cell has; by dataset and model, for
-    how many epochs and where they were trained."""
+    """What is kept of an experiment; by dataset and model, for how many epochs and where it was trained."""
 
     config: str
     results: Results
     models: list[str]
-    planned: int
     epochs: dict[tuple[str, str], int]
     made_on: dict[tuple[str, str], list[Machine]]
 
@@ -250,9 +248,8 @@ def kept_of(name: str, trials: Sequence[Trial]) -> Kept:
     for trial in mine:
         made_on.setdefault(cell_of(trial)[1:], []).append(Machine(*(trial.row[key] for key in MADE_ON)))
     models = list(dict.fromkeys(trial.row["model"] for trial in sorted(mine, key=lambda one: place_of(one)[3])))
-    planned = len(cells_in(CONFIGS[name])) * len({trial.row["seed"] for trial in mine})
     epochs = {cell_of(one)[1:]: json.loads(one.row["configuration"])["training"]["epochs"] for one in mine}
-    return Kept(CONFIGS[name], tabulate(mine), models, planned, epochs, made_on)
+    return Kept(CONFIGS[name], tabulate(mine), models, epochs, made_on)
 
 
 @dataclass(frozen=True)

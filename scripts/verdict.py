@@ -2,34 +2,47 @@
 
     python scripts/results.py RUN ...    # keeps what the runs of configs/verdict have finished
     python scripts/verdict.py            # tables between the marks in the page, docs/verdict.png, docs/verdict_time.png
+    python scripts/verdict.py --time     # on an idle machine: how long each training takes, docs/verdict_minutes.csv
 
-Every model is compared with `cnn` on the same images and seeds.
+Every model is compared with `cnn` on the same images and seeds. Trainings ran on several machines, beside other work,
+so what they took does not compare: `--time` times a few steps of each on one core of one machine, side by side.
 """
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 from results import BEGIN, END, OF_TODAY, ROOT, around, load
 
+from stn_train.config import load_config
 from stn_train.errors import UserError
-from stn_train.report.page import environment, markdown
+from stn_train.experiment.estimate import seconds_of_epoch
+from stn_train.experiment.runtime import environment as made_on
+from stn_train.experiment.runtime import open_runtime
+from stn_train.report.page import environment, markdown, records
 from stn_train.report.plots import figure_file
 from stn_train.report.results import Results, Trial, paired_errors, tabulate
+from stn_train.specs import trials_of
 from stn_train.statistics import Comparison, compare
 from stn_train.storage import write
 
 PAGE = ROOT / "docs/verdict.md"
+MINUTES = ROOT / "docs/verdict_minutes.csv"
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
-_TICKS = (0.2, 0.5, 1, 2, 3, 5, 10, 20, 50)
+_TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50)
+_FEW = (0.5, 1, 2, 5, 10, 20, 50)
+_WIDE = 8
+_MIDDLE = {"ha": "center", "va": "center", "fontsize": "small"}
+_ROUNDS = 3
 MODELS = ("cnn", "cnn_turned", "st_cnn", "st_equivariant", "group_cnn", "ti_pooling")
 
 
@@ -37,35 +50,30 @@ MODELS = ("cnn", "cnn_turned", "st_cnn", "st_equivariant", "group_cnn", "ti_pool
 class Task:
     """A dataset of an experiment: what it is called, what it has `found`, and in `longer` trainings.
 
-    These had `epochs` and `longer_epochs`. Of trainings on other machines than `machine` there are no seconds.
+    These had `epochs` of so many `digits`, and `longer_epochs`. `equivariant`: the equivariant transformer, `model`,
+    against the ordinary one.
     """
 
     title: str
     dataset: str
     found: Results
     longer: Results
-    machine: str | None
+    digits: int | None
     epochs: int | None
     longer_epochs: int | None
+    equivariant: Comparison | None
 
 
-def found_by(trials: Sequence[Trial], experiment: str, machine: str | None = None) -> Results:
-    """What an experiment has found so far, each model beside `cnn`.
-
-    A training's seconds are those of a core that its model took on a dataset with the seed that took least: what else
-    the machine does slows the others. Where a machine is named, they are of trainings there.
-    """
-    mine = [trial for trial in trials if trial.row["experiment"] == experiment]
-    least: dict[tuple[str, str], float] = {}
-    for row in (one.row for one in mine if machine in (None, one.row["device_name"])):
-        share = 100.0 if pd.isna(row["cpu_share"]) else row["cpu_share"]
-        cell, seconds = (row["dataset"], row["model"]), row["training_seconds"] * share / 100
-        least[cell] = min(seconds, least.get(cell, seconds))
+def found_by(trials: Sequence[Trial], experiment: str) -> Results:
+    """What an experiment has found so far, each model beside `cnn`; the seconds of training are those of MINUTES."""
+    minutes: dict[Any, float] = pd.read_csv(MINUTES, index_col=["config", "dataset", "model"])["minutes"].to_dict()
     found = []
-    for one in mine:
-        seconds = least.get((one.row["dataset"], one.row["model"]))
-        baseline = None if one.row["model"] == "cnn" else "cnn"
-        told = {"baseline": baseline, "training_seconds": seconds}
+    for one in (trial for trial in trials if trial.row["experiment"] == experiment):
+        took = minutes.get((OF_TODAY[experiment], one.row["dataset"], one.row["model"]))
+        told = {
+            "baseline": None if one.row["model"] == "cnn" else "cnn",
+            "training_seconds": None if took is None else 60 * took,
+        }
         found.append(replace(one, row=one.row | told))
     return tabulate(found)
 
@@ -75,7 +83,7 @@ def tasks_of(trials: Sequence[Trial]) -> list[Task]:
     everything = [
         ("RTS", "rts", "verdict", "verdict_time"),
         ("TC", "tc", "verdict", "verdict_time"),
-        ("rotated MNIST", "mnist_rot_centred", "verdict_mnist_rot", "verdict_time_mnist_rot"),
+        ("rotated MNIST, centred", "mnist_rot_centred", "verdict_mnist_rot", "verdict_time_mnist_rot"),
         ("RTS, 1,000 digits", "rts", "verdict_few", ""),
         ("TC, 1,000 digits", "tc", "verdict_few", ""),
     ]
@@ -83,15 +91,51 @@ def tasks_of(trials: Sequence[Trial]) -> list[Task]:
 
 
 def task_of(trials: Sequence[Trial], title: str, dataset: str, experiment: str, longer: str) -> Task:
-    """Its seconds are those of the machine that has trained most of its models."""
+    """What has been trained of a task."""
+    of_dataset = [one for one in trials if one.row["dataset"] == dataset]
+    rows = {one.row["experiment"]: one.row for one in of_dataset}
+    epochs = {name: json.loads(row["configuration"])["training"]["epochs"] for name, row in rows.items()}
+    st_equivariant, st_cnn = (
+        [one for one in of_dataset if (one.row["experiment"], one.row["model"]) == (experiment, model)]
+        for model in ("st_equivariant", "st_cnn")
+    )
+    return Task(
+        title,
+        dataset,
+        found=found_by(trials, experiment),
+        longer=found_by(trials, longer),
+        digits=rows[experiment]["training_digits"] if experiment in rows else None,
+        epochs=epochs.get(experiment),
+        longer_epochs=epochs.get(longer),
+        equivariant=paired(st_equivariant, st_cnn),
+    )
+
+
+def paired(model: Sequence[Trial], baseline: Sequence[Trial]) -> Comparison | None:
+    """Trials against others on the same images and seeds: None where there are no such."""
+    errors = paired_errors(model, baseline)
+    return None if errors is None else compare(*errors)
+
+
+def time_trainings() -> None:
+    """Write MINUTES: what the first seed of each cell takes on one core, evaluations included, as a few of its steps
+    tell. Of so many rounds through all cells the least counts: anything else that runs here slows others."""
+    runtime = open_runtime("cpu", 1, None)
+    machine = made_on(runtime)["device"]
+    configs = {config: trials_of(load_config(config)) for config in dict.fromkeys(OF_TODAY.values())}
+    cells = [(config, trial) for config, trials in configs.items() for trial in trials if trial.seed == 0]
+    rounds = [[seconds_of_epoch(trial, runtime) for _, trial in cells] for _ in range(_ROUNDS)]
     rows = [
-        one.row for one in trials if one.row["dataset"] == dataset and one.row["experiment"] in (experiment, longer)
+        {
+            "config": config,
+            "dataset": trial.dataset.name,
+            "model": trial.model.name,
+            "minutes": round(trial.training.epochs * min(seconds) / 60, 2),
+            "machine": machine,
+        }
+        for (config, trial), *seconds in zip(cells, *rounds, strict=True)
     ]
-    cells = {(row["device_name"], row["experiment"], row["model"]) for row in rows}
-    machine, _ = max(Counter(name for name, *_ in cells).items(), key=lambda one: one[::-1], default=(None, 0))
-    epochs = {row["experiment"]: json.loads(row["configuration"])["training"]["epochs"] for row in rows}
-    found, trained = (found_by(trials, each, machine) for each in (experiment, longer))
-    return Task(title, dataset, found, trained, machine, epochs.get(experiment), epochs.get(longer))
+    write(MINUTES, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
 def rows_of(results: Results, dataset: str) -> pd.DataFrame:
@@ -105,64 +149,71 @@ def rows_of(results: Results, dataset: str) -> pd.DataFrame:
 
 def resampling(trials: Sequence[Trial]) -> Comparison | None:
     """Turned digits behind their true pose, against the same digits upright."""
-    of_dataset = {
-        name: [one for one in trials if (one.row["experiment"], one.row["dataset"]) == ("verdict_resampling", name)]
-        for name in ("r", "plain")
-    }
-    paired = paired_errors(of_dataset["r"], of_dataset["plain"])
-    return None if paired is None else compare(*paired)
+    mine = [one for one in trials if one.row["experiment"] == "verdict_resampling"]
+    return paired(*([one for one in mine if one.row["dataset"] == name] for name in ("r", "plain")))
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
 def errors_of(tasks: Sequence[Task]) -> Figure:
-    """A panel for each task that has been trained, a dot with its interval for each model."""
+    """A panel for each task that has been trained, a dot with its interval for each model; hollow of one seed."""
     done = [task for task in tasks if not rows_of(task.found, task.dataset).empty]
     figure = Figure(figsize=(2 + 2.4 * len(done), 3.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(done), sharey=True))
     for axes, task in zip(panels, done, strict=True):
-        for row in rows_of(task.found, task.dataset).to_dict("records"):
+        rows = {row["model"]: row for row in records(rows_of(task.found, task.dataset))}
+        for place, model in enumerate(MODELS):
+            if (row := rows.get(model)) is None:
+                axes.text(0.5, place, "not trained yet", transform=axes.get_yaxis_transform(), color="0.5", **_MIDDLE)
+                continue
             ends = [[row["error"] - row["error_low"]], [row["error_high"] - row["error"]]]
-            place = MODELS.index(row["model"])
-            axes.errorbar(row["error"], place, xerr=ends, fmt="o", color=f"C{place}", capsize=3)
+            axes.errorbar(row["error"], place, xerr=ends, color=f"C{place}", capsize=3, **dot(row))
             axes.annotate(f"{row['error']:.2f}", (row["error"], place), (0, 7), textcoords="offset points", ha="center")
-        axes.set(title=task.title, xlabel="error (%)", xscale="log", ylim=(len(MODELS) - 0.5, -0.7))
+        axes.set(title=task.title, xlabel="error (%), log scale", xscale="log", ylim=(len(MODELS) - 0.5, -0.7))
         axes.margins(x=0.15)
         plain_numbers(axes)
     panels[0].set_yticks(range(len(MODELS)), MODELS)
     return figure
 
 
+def dot(row: dict[str, Any]) -> dict[str, Any]:
+    """How a model's dot is drawn: hollow where it was trained once."""
+    return {"fmt": "o", "markerfacecolor": "white"} if len(row["seeds"]) == 1 else {"fmt": "o"}
+
+
 def errors_by_time(tasks: Sequence[Task]) -> Figure:
-    """A panel for each task of all digits: the error against minutes of a processor's core that training took, a line
-    for each model that was also trained for longer."""
+    """A panel for each task of all digits: the error against minutes of one core that training takes, a line for each
+    model that was also trained for longer; hollow of one seed."""
     timed = [task for task in tasks[:3] if not rows_of(task.found, task.dataset).empty]
     figure = Figure(figsize=(2 + 3.6 * len(timed), 3.6), layout="constrained")
     for axes, task in zip(np.atleast_1d(figure.subplots(1, len(timed), sharex=True)), timed, strict=True):
         both = pd.concat([rows_of(each, task.dataset) for each in (task.found, task.longer)])
         for model, rows in both.groupby("model", sort=False):
-            minutes, number = rows["training_seconds"] / 60, MODELS.index(model)
-            ends = [rows["error"] - rows["error_low"], rows["error_high"] - rows["error"]]
-            axes.errorbar(minutes, rows["error"], ends, fmt="o-", color=f"C{number}", capsize=3, label=model)
-        axes.set(title=task.title, xlabel="minutes of training, of one core", xscale="log", yscale="log")
+            color, minutes = f"C{MODELS.index(model)}", rows["training_seconds"].astype(float) / 60
+            axes.plot(minutes, rows["error"], color=color)
+            for took, row in zip(minutes, records(rows), strict=True):
+                ends = [[row["error"] - row["error_low"]], [row["error_high"] - row["error"]]]
+                axes.errorbar(took, row["error"], ends, color=color, capsize=3, **dot(row))
+        axes.set(title=task.title, xlabel="minutes of training, log scale", xscale="log", yscale="log")
         plain_numbers(axes)
-        axes.set_ylabel("error (%)")
-    shown = {label: dot for axes in figure.axes for dot, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown.keys(), loc="outside right center", frameon=False)
+        axes.set_ylabel("error (%), log scale")
+    lines = [Line2D([], [], marker="o", color=f"C{place}") for place in range(len(MODELS))]
+    figure.legend(lines, MODELS, loc="outside right center", frameon=False)
     return figure
 
 
 def plain_numbers(axes: Axes) -> None:
-    """A few numbers on log axes, as 0.5 and 2, and not as powers of ten."""
+    """A few numbers on log axes, as 0.5 and 2, and not as powers of ten; fewer where there is more to span."""
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
-            axis.set_major_locator(FixedLocator(_TICKS))
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(FixedLocator(_FEW if high / low > _WIDE else _TICKS))
             axis.set_minor_locator(NullLocator())
             axis.set_major_formatter("{x:g}")
 
 
-def main() -> None:
+def write_page() -> None:
     """Write the page's tables and pictures. Raises UserError where nothing is kept, or the page has no place for it."""
     top, _, rest = around(PAGE, BEGIN, END)
     trials = [trial for trial in load() if trial.row["experiment"] in OF_TODAY]
@@ -176,7 +227,7 @@ def main() -> None:
         macs=[found_by(trials, name) for name in ("verdict_macs", "verdict_macs_ti")],
         resampling=resampling(trials),
         benchmark=task_of(trials, "Rotated MNIST as everybody turns it", "mnist_rot", "mnist_rot", ""),
-        trainings=len(trials),
+        machine=pd.read_csv(MINUTES)["machine"][0],
     )
     write(ROOT / "docs/verdict.png", figure_file(errors_of(tasks)))
     write(ROOT / "docs/verdict_time.png", figure_file(errors_by_time(tasks)))
@@ -185,6 +236,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        time_trainings() if sys.argv[1:] == ["--time"] else write_page()
     except UserError as error:
         sys.exit(str(error))

@@ -1,6 +1,7 @@
 """`scripts/results.py`: what it keeps of runs, what the page says of it, and what it refuses."""
 
 import csv
+import importlib
 import json
 import lzma
 import re
@@ -301,7 +302,7 @@ def test_the_papers_cells_are_counted_each_under_its_own_name_or_that_of_another
     assert f"the paper's {2 * 8} cells, 1 are at or below" in said, "the networks of table1 on r and rts"
     assert "Not trained yet: r/fcn," in said
     assert "stand in: rts_wide for rts." in said
-    ours, *others = above_the_papers()["rts/cnn_paper"]
+    ours, *others = above_the_papers()["rts_wide/cnn_paper"]
     assert ours.startswith(f"{error['rts_wide']:.2f} [")
     assert others == ["1", str(figures["rts"]), "1", "–"], (
         "seeds, the paper's, epochs, and no last quarter of one epoch"
@@ -325,29 +326,48 @@ def test_where_a_gain_comes_from_is_told_of_networks_with_controls(train, result
     assert told in page()
 
 
-def test_the_page_of_today_is_written_from_what_is_kept(stn, tmp_path, results, monkeypatch):
-    """Errors and differences as reports have them, a dash for what is not trained yet, times of one machine alone."""
-    verdict = (
+@pytest.fixture
+def verdict(tmp_path, monkeypatch) -> Callable[..., None]:
+    """Run scripts/verdict.py on what is kept."""
+    for name in ("verdict.py", "verdict.md.j2"):
+        shutil.copy(SCRIPTS / name, tmp_path / "scripts")
+    monkeypatch.syspath_prepend(tmp_path / "scripts")
+
+    def run(*options: str, of_today: dict[str, str] | None = None) -> None:
+        monkeypatch.delitem(sys.modules, "results", raising=False)
+        results = importlib.import_module("results")
+        monkeypatch.setattr(results, "OF_TODAY", of_today or results.OF_TODAY)  # type: ignore[attr-defined]
+        monkeypatch.setattr(sys, "argv", ["verdict.py", *options])
+        runpy.run_path(str(tmp_path / "scripts/verdict.py"), run_name="__main__")
+        monkeypatch.delitem(sys.modules, "results")
+
+    return run
+
+
+def test_the_page_of_today_is_written_from_what_is_kept(stn, tmp_path, results, verdict):
+    """Errors and differences as reports have them, a dash for what is not trained yet, minutes that were measured."""
+    experiment = (
         TABLE1.replace("table1", "verdict").replace("[r]", "[rts, tc]").replace("_paper", "").replace("20_", "90_")
     )
-    (tmp_path / "verdict.yaml").write_text(verdict)
+    (tmp_path / "verdict.yaml").write_text(experiment)
     assert stn("run", "-c", "verdict.yaml", "--threads", "1", "--quiet", "--seeds", "0,1").code == 0
-    move_to("Z80", "runs/verdict", "rts/st_cnn")
-    (tmp_path / "longer.yaml").write_text(verdict.replace("verdict", "verdict_time").replace("epochs: 1", "epochs: 2"))
+    (tmp_path / "longer.yaml").write_text(
+        experiment.replace("verdict", "verdict_time").replace("epochs: 1", "epochs: 2")
+    )
     assert stn("run", "-c", "longer.yaml", "--threads", "1", "--quiet", "--only", "rts/cnn").code == 0
     results("runs/verdict", "runs/verdict_time")
     assert "verdict" not in page(), "it has a page of its own"
-    for name in ("verdict.py", "verdict.md.j2"):
-        shutil.copy(SCRIPTS / name, tmp_path / "scripts")
+    (tmp_path / "docs/verdict_minutes.csv").write_text(
+        "config,dataset,model,minutes,machine\n"
+        "verdict/all_digits,rts,cnn,3.26,Z80\nverdict/all_digits,tc,cnn,7.04,Z80\nverdict/equal_time,rts,cnn,6.52,Z80\n"
+    )
     written = tmp_path / "docs/verdict.md"
     written.write_text(f"By hand.\n{BEGIN}\nof before\n{END}\nMore.\n")
-    monkeypatch.syspath_prepend(tmp_path / "scripts")
-    monkeypatch.delitem(sys.modules, "results", raising=False)
-    runpy.run_path(str(tmp_path / "scripts/verdict.py"), run_name="__main__")
-    monkeypatch.delitem(sys.modules, "results")
+    verdict()
     top, rest = written.read_text().split(BEGIN)[0], written.read_text().split(END)[1]
     assert (top, rest) == ("By hand.\n", "\nMore.\n")
-    lines = [re.split(r" *\| *", line)[1:-1] for line in written.read_text().splitlines()]
+    assert "Z80" in written.read_text()
+    lines = tables_in(written.read_text())
     errors, differences, *_ = ([line for line in lines if line[:1] == [f"`{name}`"]] for name in ("st_cnn", "st_cnn"))
     found = reported("runs/verdict")
     (row,) = (one for one in found["summary"] if (one["dataset"], one["model"]) == ("rts", "st_cnn"))
@@ -356,14 +376,24 @@ def test_the_page_of_today_is_written_from_what_is_kept(stn, tmp_path, results, 
     assert errors[0][3:] == ["–", "–", "–"]
     assert differences[1][1].startswith(f"{compared['difference']:z.2f} ")
     costs = {line[0]: line[2:4] for line in lines if len(line) == 7}
-    assert costs["trained on"][0] not in ("–", "Z80")
-    assert ["min" in told for told in costs["`cnn`"]] == [True, True]
-    assert ["min" in told for told in costs["`st_cnn`"]] == [False, True]
+    assert [told.split(", ")[1:] for told in costs["`cnn`"]] == [["3.3 min"], ["7.0 min"]]
+    assert ["min" in told for told in costs["`st_cnn`"]] == [False, False], "it was not timed"
+    assert costs["epochs x digits"] == ["1 x 100", "1 x 100"]
     longer = reported("runs/verdict_time")["summary"][0]
-    (told,) = (line[2:4] for line in lines if line[:2] == ["RTS", "`cnn`"])
-    assert told[0] == "2"
+    (told,) = (line[2:5] for line in lines if line[:2] == ["RTS", "`cnn`"])
+    assert (told[0], told[2]) == ("2", "6.5")
     assert told[1].startswith(f"{longer['error']:.2f} ")
-    (swapped,) = (line[3] for line in lines if line[:2] == ["RTS", "`st_cnn`"])
-    assert swapped.startswith(f"{row['swapped_error']:.2f} ")
+    undone, relied = (line for line in lines if line[:2] == ["RTS", "`st_cnn`"])
+    assert undone[4].startswith(f"{row['removed_of_a_digit_translation']:z.0f} %")
+    assert relied[3].startswith(f"{row['swapped_error']:.2f} ")
     for name in ("verdict.png", "verdict_time.png"):
         assert (tmp_path / "docs" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_trainings_of_today_are_timed_side_by_side(tmp_path, results, verdict):
+    verdict("--time", of_today={"verdict": "quickstart"})
+    with (tmp_path / "docs/verdict_minutes.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["config"], line["dataset"]) for line in lines] == 3 * [("quickstart", "rts")]
+    assert [line["model"] for line in lines] == ["cnn_paper", "st_cnn_paper", "st_equivariant"]
+    assert all(float(line["minutes"]) > 0 for line in lines)
