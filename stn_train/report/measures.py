@@ -30,15 +30,12 @@ COMPONENTS: dict[Component, str] = {one: one.replace("non_affine", "non-affine r
 HEADLINE = {one: name for one, name in COMPONENTS.items() if one != "non_affine"}
 """Of these, what the first screen and the terminal show: not what older records alone have."""
 
-OverSeeds = Literal[
-    "same", "mean", "mean_with_interval", "mean_share", "pooled_error", "pooled_accuracy", "pooled_class_error"
-]
+OverSeeds = Literal["same", "mean", "mean_with_interval", "pooled_error", "pooled_accuracy", "pooled_class_error"]
 """How several seeds are brought together.
 
 - same: what is the same for every seed;
 - mean: over the seeds that have a number, without an interval;
 - mean_with_interval: with a 95 % interval, over the seeds that have a number;
-- mean_share: the same, of percentages between 0 and 100;
 - pooled_error, pooled_accuracy: the mean, with an interval for other trainings and other digits;
 - pooled_class_error: of a class, over the images of all seeds together, without an interval.
 """
@@ -76,6 +73,7 @@ class Measure:
     `key`: its column in `trials` and `summary`, there with `key_low` and `key_high` where it has an interval.
     `text`: how the number is written. `group`: the table of the report in which it stands. `among`: over the seeds
     that have a number of this other measure, instead of this one; where one of those has none of this, there is none.
+    `least`, `most`: no number is beyond, and so no interval of a mean.
     """
 
     key: str
@@ -85,6 +83,8 @@ class Measure:
     text: Callable[[float], str]
     group: str = "details"
     among: str | None = None
+    least: float = -math.inf
+    most: float = math.inf
 
 
 def _measures_of_components() -> list[Measure]:
@@ -101,7 +101,7 @@ def _measures_of_components() -> list[Measure]:
             before, after = (f"{one}_{component}" for one in groups)
             told = f"percent of the variation in {name} that is removed, {where}"
             measures += [
-                Measure(f"{group}_{component}", name, told, "mean_with_interval", percent, group, before),
+                Measure(f"{group}_{component}", name, told, "mean_with_interval", percent, group, before, most=100),
                 Measure(before, name, f"variation in {name} {where}, as distorted", "mean", text, groups[0]),
                 Measure(
                     after,
@@ -114,7 +114,7 @@ def _measures_of_components() -> list[Measure]:
             ]
         for size in ("small", "large"):
             key, told = f"removed_of_{size}_{component}", f"percent removed of {size} distortions in {name}, on average"
-            measures.append(Measure(key, name, told, "mean_with_interval", percent, "halves"))
+            measures.append(Measure(key, name, told, "mean_with_interval", percent, "halves", most=100))
         told = f"from where on a distortion in {name} counts as large"
         measures.append(Measure(f"limit_{component}", name, told, "mean", text, "limit"))
     return measures
@@ -128,25 +128,28 @@ _OVERLAP = {
     "ink": ("ink covered", "of the digit's ink that lies inside the sampled region"),
 }
 
-_TURNS: dict[str, tuple[str, str, OverSeeds, Callable[[float], str]]] = {
+_TURNS: dict[str, tuple[str, str, OverSeeds, Callable[[float], str], float]] = {
     "turn_median": (
         "between two: median",
         "two distortions of one digit differ by so much",
         "mean_with_interval",
         degrees,
+        math.inf,
     ),
     "turn_large": (
         "above 20°",
         "digits of which two distortions differ by more than 20 degrees",
-        "mean_share",
+        "mean_with_interval",
         percent,
+        100,
     ),
-    "turn_before": ("within a class, before", "spread within a class, as distorted", "mean", degrees),
+    "turn_before": ("within a class, before", "spread within a class, as distorted", "mean", degrees, math.inf),
     "turn_within": (
         "within a class, after",
         "spread within a class, in what the classifier reads",
         "mean_with_interval",
         degrees,
+        math.inf,
     ),
 }
 
@@ -203,8 +206,10 @@ MEASURES: tuple[Measure, ...] = (
         "balanced_accuracy",
         "balanced accuracy %",
         "percent of a class that is classified correctly, in the mean over the classes",
-        "mean_share",
+        "mean_with_interval",
         two_decimals,
+        least=0,
+        most=100,
     ),
     Measure(
         "late_fall",
@@ -219,18 +224,21 @@ MEASURES: tuple[Measure, ...] = (
     Measure("clipped", "clipped", "images that lost ink at the edge", "same", whole, "images"),
     *_measures_of_components(),
     *(
-        Measure(key, heading, f"percent: {told}", "mean_share", percent, "overlap")
+        Measure(key, heading, f"percent: {told}", "mean_with_interval", percent, "overlap", least=0, most=100)
         for key, (heading, told) in _OVERLAP.items()
     ),
     *(
-        Measure(key, heading, f"rotation that is left: {told}", how, text, "turns")
-        for key, (heading, told, how, text) in _TURNS.items()
+        Measure(key, heading, f"rotation that is left: {told}", how, text, "turns", least=0, most=most)
+        for key, (heading, told, how, text, most) in _TURNS.items()
     ),
     *(
-        Measure(key, heading, f"percent: {told}", "mean_share", two_decimals, "reliance")
+        Measure(key, heading, f"percent: {told}", "mean_with_interval", two_decimals, "reliance", least=0, most=100)
         for key, (heading, told) in _RELIANCE.items()
     ),
-    *(Measure(key, heading, told, "mean_share", two_decimals, "rotated") for key, (heading, told) in _ROTATED.items()),
+    *(
+        Measure(key, heading, told, "mean_with_interval", two_decimals, "rotated", least=0, most=100)
+        for key, (heading, told) in _ROTATED.items()
+    ),
     *(
         Measure(
             f"within_classes_{key}",
@@ -239,6 +247,8 @@ MEASURES: tuple[Measure, ...] = (
             "mean_with_interval",
             percent,
             "within",
+            least=0,
+            most=100,
         )
         for key, heading in _WITHIN.items()
     ),
@@ -377,9 +387,8 @@ def over_seeds(measure: Measure, seeds: Sequence["Trial"]) -> dict[str, float | 
         if how == "pooled_accuracy":
             found = Estimate(100 - found.value, 100 - found.high, 100 - found.low)
     elif values and None not in values:
-        found = mean_over_seeds(values)
-        if how == "mean_share":
-            found = Estimate(found.value, max(found.low, 0.0), min(found.high, 100.0))
+        mean = mean_over_seeds(values)
+        found = Estimate(mean.value, max(mean.low, measure.least), min(mean.high, measure.most))
     else:
         return dict.fromkeys((key, f"{key}_low", f"{key}_high"))
     return {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}

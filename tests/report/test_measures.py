@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from html import escape
@@ -26,6 +27,7 @@ from stn_train.report.results import results_of
 from stn_train.report.write import report_run
 from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import trials_of
+from stn_train.statistics import mean_over_seeds
 
 
 @pytest.fixture
@@ -87,11 +89,28 @@ def test_a_mean_of_what_some_of_the_measured_seeds_lack_is_not_told() -> None:
     assert brought_together("mean_with_interval", "b", a=[1.0, None], b=[1.0, None])[0] == 1.0
 
 
-def test_the_interval_of_a_percentage_stays_within_0_and_100() -> None:
-    value, low, high = brought_together("mean_share", a=[99.0, 100.0])
-    assert low is not None
-    assert (value, high) == (99.5, 100.0)
-    assert 0 <= low < 99.5
+@pytest.mark.parametrize(
+    ("key", "values", "least", "most"),
+    [
+        ("balanced_accuracy", [99.0, 100.0], 0, 100),
+        ("swapped_error", [0.0, 30.0], 0, 100),
+        ("removed_of_a_digit_translation", [92.0, 99.0], -math.inf, 100),
+        ("removed_rotation", [-280.0, -260.0], -math.inf, 100),
+        ("turn_large", [0.0, 2.0], 0, 100),
+        ("turn_median", [0.1, 2.0], 0, math.inf),
+    ],
+)
+def test_no_interval_reaches_beyond_what_a_number_can_be(
+    key: str, values: list[float], least: float, most: float
+) -> None:
+    measure = BY_KEY[key]
+    found = over_seeds(measure, seeds(**{key: values, measure.among or key: values}))
+    mean = mean_over_seeds(values)
+    assert [found[f"{key}{end}"] for end in ("", "_low", "_high")] == [
+        mean.value,
+        max(mean.low, least),
+        min(mean.high, most),
+    ]
 
 
 def test_a_number_is_written_with_its_interval_where_that_has_a_width() -> None:
