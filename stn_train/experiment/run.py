@@ -144,15 +144,20 @@ def failure_of(trial: TrialSpec, error: BaseException, device: torch.device) -> 
     return TrialFailure(why=f"{type(error).__name__}: {first_line(error)}{line}", traceback=trace)
 
 
+def held_trial(files: TrialFolder) -> TrialSpec | None:
+    """The trial whose result or checkpoint a folder holds."""
+    if files.result.exists():
+        return files.load(TrialResult, files.result).trial
+    if checkpoint := newest_whole(files.checkpoint):
+        held: TrialSpec = read_checkpoint(checkpoint)["trial"]
+        return held
+    return None
+
+
 def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
     """Raise UserError where a trial's folder holds another trial."""
-    if files.result.exists():
-        before = files.load(TrialResult, files.result).trial
-    elif checkpoint := newest_whole(files.checkpoint):
-        before = read_checkpoint(checkpoint)["trial"]
-    else:
-        return
-    if before != trial:
+    before = held_trial(files)
+    if before is not None and before != trial:
         longer = before == trial.changed(training=trial.training.changed(epochs=before.training.epochs))
         extend = "add --extend to train on from there, " if longer else ""
         raise UserError(

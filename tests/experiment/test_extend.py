@@ -26,11 +26,11 @@ def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "load_split", lambda source, split, root: {"train": train, "test": test}[split])
 
 
-def spec(**training: Any) -> ExperimentSpec:
+def spec(seeds: tuple[int, ...] | list[int] = (0,), **training: Any) -> ExperimentSpec:
     recipe = {"batch_size": 50, "precision": "float32", "curriculum": 0.9, "classifier_delay": 0.4, **training}
     models = [{"name": "small", "base": "st_cnn", "transformer": {"localisation": "fc_paper"}}]
     whole = {"name": "small", "source": "digits", "datasets": ["r"], "models": models, "training": recipe}
-    return ExperimentSpec.model_validate({**whole, "parameters": 60_000, "epoch_multiplier": 2})
+    return ExperimentSpec.model_validate({**whole, "parameters": 60_000, "epoch_multiplier": 2, "seeds": list(seeds)})
 
 
 def train(experiment: ExperimentSpec, folder: RunFolder, stop: Callable[[float], bool] = lambda epochs: False) -> None:
@@ -76,6 +76,51 @@ def test_a_longer_run_is_another_trial_and_is_told_of_extend(tmp_path: Path) -> 
     assert folder.finished(spec(epochs=2)), "what was refused has changed nothing"
     with pytest.raises(UserError, match=r"config\.yaml"):
         extend(spec(epochs=3), RunFolder(tmp_path / "nowhere"), CPU)
+
+
+def _no_digits(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    def load_split(source: object, split: object, root: object) -> ImageSet:
+        raise UserError("no digits")
+
+    monkeypatch.setattr(runtime, "load_split", load_split)
+    return {}
+
+
+def _no_checkpoint(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    for path in folder.trial(trials_of(spec(seeds=[0, 1], epochs=1))[1]).path.glob("checkpoint*.pt"):
+        path.unlink()
+    return {}
+
+
+def _busy(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr("stn_train.experiment.extend.is_locked", lambda path: path.name == "seed-1")
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("why", "named"),
+    [
+        (lambda folder, monkeypatch: {"lr": 0.1}, "training.lr"),
+        (lambda folder, monkeypatch: {"seeds": [0]}, "seed-1"),
+        (lambda folder, monkeypatch: {"train_size": 100_000}, "train_size"),
+        (_no_digits, "no digits"),
+        (_no_checkpoint, "seed-1"),
+        (_busy, "seed-1"),
+    ],
+    ids=["other recipe", "other seeds", "too few digits", "no digits", "no checkpoint", "busy"],
+)
+def test_what_cannot_be_extended_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: Any, named: str
+) -> None:
+    folder, both = RunFolder(tmp_path), spec(seeds=[0, 1], epochs=1)
+    train(both, folder)
+    changed = why(folder, monkeypatch)
+    held = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError) as refused:
+        extend(spec(**{"seeds": [0, 1], "epochs": 2} | changed), folder, Runtime(CPU.device))
+    assert named in str(refused.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == held
+    assert len(folder.finished(both)) == 2
 
 
 @pytest.mark.parametrize("restarts", [[3], [2, 1], [1, 1]])
