@@ -47,8 +47,8 @@ def pretend(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> It
     yield Message(worker)
     time.sleep(setup.runtime.loaded["seconds"])
     record = EpochRecord(epoch=1, loss=0.1, error=1.0, lr=0.0, transformers=())
-    yield Message(worker, {name: files[name] for name in EPOCH}, frozenset(EPOCH), record)
-    yield Message(worker, {name: files[name] for name in RESULTS}, frozenset(files), ended=True)
+    yield Message(worker, {name: files[name] for name in EPOCH}, record)
+    yield Message(worker, {name: files[name] for name in RESULTS}, ended=True)
 
 
 def memory() -> float:

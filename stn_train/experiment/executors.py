@@ -14,8 +14,9 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,12 +53,11 @@ class Job:
 class Message:
     """What a worker tells of its trial: at the start, after each epoch, and when it has `ended`, however it did.
 
-    `files` are those that it has written since the last message, and `names` all that its scratch folder holds.
+    `files` are those that it has written since the last message.
     """
 
     worker: Worker
     files: Mapping[str, bytes] = field(default_factory=dict)
-    names: frozenset[str] = frozenset()
     record: EpochRecord | None = None
     failure: TrialFailure | None = None
     ended: bool = False
@@ -65,7 +65,7 @@ class Message:
     @property
     def is_finished(self) -> bool:
         """Whether the trial has its result."""
-        return "result.json" in self.names
+        return "result.json" in self.files
 
     @property
     def is_cut_short(self) -> bool:
@@ -118,7 +118,7 @@ def work(job: Job, setup: Setup, device: str, stop: Callable[[], bool]) -> Itera
             stamps = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in paths}
             changed = {name: (files.path / name).read_bytes() for name in stamps if stamps[name] != sent.get(name)}
             sent.update(stamps)
-            return Message(worker, changed, frozenset(stamps), **said)
+            return Message(worker, changed, **said)
 
         message()  # what the driver has sent it has
         failure = None
@@ -281,9 +281,9 @@ def _keep(files: TrialFolder, message: Message) -> None:
         before = previous_checkpoint(files.checkpoint)
         write(files.checkpoint, message.files[files.checkpoint.name], before=before)
     if files.result.name in message.files:
-        for path in files.path.iterdir():
-            if path.name not in message.names and not path.name.startswith("."):
-                path.unlink()  # the checkpoint before the last, or of another training
+        for path in (previous_checkpoint(files.checkpoint), files.robustness):
+            if path.name not in message.files:
+                path.unlink(missing_ok=True)  # as a trial does, and there was none in the worker's folder
         write(files.result, message.files[files.result.name])
 
 
@@ -320,11 +320,14 @@ class Processes:
             shared = Counter(device for device, _ in self.processes.values())
             device = min(self.devices, key=lambda one: shared[one])
             ours, theirs = self.context.Pipe()
-            serving = (theirs, pickle.dumps(self.setup), device, self.work)
-            process = self.context.Process(target=_serve, args=serving, daemon=True)
-            process.start()
+            process = self.context.Process(target=_serve, args=(theirs, device, self.work), daemon=True)
+            resource_tracker.ensure_running()  # which Python 3.11 would start below, and end the blocking
+            with _blocked(signal.SIGINT):  # in the process, too, until it ignores it
+                process.start()
             theirs.close()  # so that its end is heard of
             self.processes[ours] = device, process
+            with suppress(OSError):
+                ours.send_bytes(pickle.dumps(self.setup))
         self.busy.add(ours)
         with suppress(OSError):  # it has died; that is heard of, too
             ours.send_bytes(pickle.dumps(job))
@@ -353,7 +356,20 @@ class Processes:
             process.join()
 
 
-def _serve(driver: Connection, setup: bytes, device: str, work: Work) -> None:
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Have a signal wait, where the system can; a process that is started meanwhile inherits that."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(driver: Connection, device: str, work: Work) -> None:
     """What a spawned process does: job after job, until the driver is gone.
 
     It stops where the driver says so, dies, or is told to end by a signal of the system's, but not on Ctrl-C, which the
@@ -362,8 +378,8 @@ def _serve(driver: Connection, setup: bytes, device: str, work: Work) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
-    opened: Setup = pickle.loads(setup)
     with suppress(EOFError, OSError):
+        opened: Setup = pickle.loads(driver.recv_bytes())
         while not ended:
             if not driver.poll(SECONDS):
                 continue

@@ -1,12 +1,15 @@
 """Trials side by side: the same bytes as one after another, whatever happens to workers; and who trains which trial."""
 
+import os
 import pickle
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -153,6 +156,18 @@ def test_a_run_that_was_begun_one_after_another_goes_on_side_by_side_and_back(tm
     assert_undisturbed(tmp_path, undisturbed)
 
 
+def test_what_the_user_keeps_in_a_trials_folder_stays_there(tmp_path):
+    files = opened(tmp_path)[0].trial(TRIALS[0])
+    (files.path / "pictures").mkdir(parents=True)
+    note = files.path / "notes.txt"
+    note.write_text("of the user")
+    files.robustness.write_text("of a network before")
+    side_by_side(tmp_path)
+    assert note.read_text() == "of the user"
+    assert (files.path / "pictures").is_dir()
+    assert not files.robustness.exists()
+
+
 @pytest.mark.parametrize("lose", [{1}, {4, 5, 9}, set(range(3, 40, 4))])
 def test_a_trial_whose_worker_is_lost_goes_on_from_its_last_epoch_to_the_same_bytes(tmp_path, undisturbed, lose):
     workers, told = side_by_side(tmp_path, lose=lose)
@@ -261,6 +276,23 @@ def test_processes_train_the_same_and_stop_saved(tmp_path, undisturbed):
     assert all(not process.is_alive() for _, process in workers.processes.values())
     list(run_trials(TRIALS, folder, here))
     assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_ctrl_c_ends_no_process_that_is_just_starting(tmp_path, monkeypatch):
+    start = SpawnProcess.start
+
+    def struck(process: SpawnProcess) -> None:
+        start(process)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)
+
+    monkeypatch.setattr(SpawnProcess, "start", struck)
+    folder, here = opened(tmp_path)
+    workers = Processes(1, ["cpu"], Setup.of(TRIALS, here))
+    told = list(run_side_by_side(workers, TRIALS, folder, lambda: False))
+    workers.close()
+    assert [one.warning for one in told if one.warning] == []
+    assert {one.trial.key for one in told if one.finished} == set(KEYS)
 
 
 def test_a_localisation_network_to_start_from_is_sent_along(tmp_path, undisturbed):
