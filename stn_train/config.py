@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import reduce
+from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, overload
@@ -81,7 +81,7 @@ def load_config(
             name, hint = config or "(nothing)", did_you_mean(re.sub(r"\.ya?ml$", "", config), known, HOW_TO_LIST)
             raise UserError(f"{name} is neither a configuration file nor a shipped configuration{hint}")
         path = known[config]
-    source = read(path.read_text(encoding="utf-8", errors="surrogateescape"), str(path))
+    source = read(_text(path) if path.is_file() else _text_of_a_pipe(path), str(path))
     if not source.places:
         raise UserError(f"{path}: this file is empty; `stn-train config show rts` prints an example")
     if not isinstance(source.value, dict):
@@ -115,6 +115,14 @@ def load_config(
         return found.model_validate(source.value, context={"frame": frame})
     except ValidationError as error:
         raise UserError(*_complaints(found, source, error.errors(include_url=False, include_input=False))) from None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+
+_text_of_a_pipe = cache(_text)
+"""A pipe gives its text once, and a configuration with images of the user's own is read again when these are known."""
 
 
 def _forget_changes_to_the_recipe(source: YamlValues) -> None:

@@ -5,6 +5,7 @@ so that help and mistakes come at once.
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -85,9 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     A mistake of the user's is a sentence on stderr and exit code 2; what we got wrong keeps its traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="stn-train", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where whoever started this has closed it
+            sys.stdout.flush()
     except UserError as error:
         for sentence in error.args:
             code = _complain(str(sentence))

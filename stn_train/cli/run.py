@@ -103,7 +103,7 @@ def run(
     runtime = replace(runtime, robustness=experiment.robustness)
     runtime.loaded.update(images)
     if dry_run:
-        typer.echo(_plan(trials, folder, runtime, jobs or 1, as_json, quiet))
+        typer.echo(_plan(experiment, trials, folder, runtime, jobs or 1, as_json, quiet))
         return
     everything, display = _train(experiment, trials, folder, runtime, side_by_side, quiet, track, extend)
     _conclude(everything, folder, display)
@@ -233,7 +233,13 @@ def _seed_list(text: str) -> list[int]:
 
 
 def _plan(
-    trials: "list[TrialSpec]", folder: "RunFolder", runtime: "Runtime", workers: int, as_json: bool, quiet: bool
+    experiment: "ExperimentSpec",
+    trials: "list[TrialSpec]",
+    folder: "RunFolder",
+    runtime: "Runtime",
+    workers: int,
+    as_json: bool,
+    quiet: bool,
 ) -> str:
     """What --dry-run says: a line for each dataset and model, and for how long so many workers would train all of them;
     or the same as JSON."""
@@ -243,11 +249,12 @@ def _plan(
 
     from stn_train.cli.progress import ProgressDisplay
     from stn_train.experiment.estimate import duration, plan
-    from stn_train.experiment.run import check_trials
+    from stn_train.experiment.run import check_trials, in_folder
     from stn_train.report.page import WIDTH, aligned
     from stn_train.storage import json_text
 
     check_trials(trials, runtime.prebuilt)
+    in_folder(experiment, folder)
     cells = []
     display = ProgressDisplay(quiet, "")
     display.begin(

@@ -62,10 +62,7 @@ def open_run(
     pending = [trial for trial in trials if not folder.trial(trial).result.exists()]
     check_trials(pending, experiment.prebuilt)
     with folder_lock(folder.path, stop):
-        everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
-        for trial in trials_of(everything):
-            if folder.trial(trial).path.exists():
-                check_same_trial(trial, folder.trial(trial))
+        everything = in_folder(experiment, folder)
         write(folder.config, dump(everything))
         if pending:
             write_record(folder.environment, environment(runtime))
@@ -152,6 +149,18 @@ def held_trial(files: TrialFolder) -> TrialSpec | None:
         held: TrialSpec = read_checkpoint(checkpoint)["trial"]
         return held
     return None
+
+
+def in_folder(experiment: ExperimentSpec, folder: RunFolder) -> ExperimentSpec:
+    """The experiment of a folder in which this one is run, after what has been run there.
+
+    Raises UserError where both do not go together, or a trial in the folder has another specification.
+    """
+    everything = joined(folder.load_experiment(), experiment) if folder.config.exists() else experiment
+    for trial in trials_of(everything):
+        if folder.trial(trial).path.exists():
+            check_same_trial(trial, folder.trial(trial))
+    return everything
 
 
 def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:

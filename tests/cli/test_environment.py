@@ -1,4 +1,4 @@
-"""What the surroundings set does not matter: a notebook's backend for matplotlib, and text by LaTeX."""
+"""What the surroundings set does not matter: a notebook's backend for matplotlib, LaTeX, and where text goes."""
 
 import os
 import subprocess
@@ -16,6 +16,17 @@ def python(*arguments: str, backend: str) -> str:
     ended = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
     return ended.stdout
+
+
+def test_a_path_that_is_no_text_is_printed_and_without_an_output_nothing_is(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    show = [sys.executable, "-m", "stn_train", "config", "copy", "quickstart", folder + b".yaml"]
+    ended = subprocess.run(show, env=environment, capture_output=True)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"caf\\udce9.yaml" in ended.stdout
+    closed = subprocess.run(["sh", "-c", f"{sys.executable} -m stn_train --version >&-"], capture_output=True)
+    assert (closed.returncode, closed.stderr) == (0, b"")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Images of one's own from the command line: trained on, reported by name, and noticed when they change."""
 
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from stn_train.experiment.runtime import read_config
 
 RUN = ("run", "--config", "mine.yaml", "--threads", "1", "--quiet", "--output-dir", "out")
 MINE = """\
@@ -64,6 +67,16 @@ def test_a_run_on_ones_own_images_reports_names_and_says_what_is_not_known(stn, 
     Image.fromarray(255 - np.asarray(Image.open(first))).save(first)
     assert "checksum" in stn(*RUN).sentence
     assert "has changed" in stn("eval", "out/trials/r/fcn/seed-0/checkpoint.pt").sentence
+
+
+def test_a_configuration_may_come_from_a_pipe_which_can_be_read_once(stn, shapes):
+    reading, writing = os.pipe()
+    os.write(writing, Path("mine.yaml").read_bytes())
+    os.close(writing)
+    experiment, images = read_config(f"/dev/fd/{reading}")
+    os.close(reading)
+    assert experiment.source.classes == ("bar", "circle of red", "dot")
+    assert len(images) == 2
 
 
 def test_what_is_wrong_with_a_source_is_found_before_training(stn, shapes):

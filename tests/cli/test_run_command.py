@@ -267,6 +267,8 @@ def test_a_dry_run_counts_only_the_epochs_that_are_left(stn, trained):
     write(metrics, metrics.read_text().splitlines(keepends=True)[0], LINES)
     assert left() == (1, 1), "one epoch of two was trained"
     assert "nothing is left to train" in stn(*RUN, "--dry-run", "--only", "r/st_cnn").out
+    other = ("--set", "training.lr=0.5")
+    assert stn(*RUN, *other, "--dry-run").sentence == stn(*RUN, *other).sentence, "what is there is another trial"
 
 
 @pytest.mark.usefixtures("a_second_an_epoch")
