@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from stn_train.data.sources import ImageSet, spellings, unpacked
-from stn_train.errors import UserError
+from stn_train.errors import UserError, first_line
 from stn_train.specs import SourceSpec
 from stn_train.specs.datasets import LARGEST_SIDE, LEAST_SIDE, MOST_CLASSES
 from stn_train.storage import arrays_in, at_home
@@ -340,5 +340,7 @@ def _read_image(path: Path) -> Array:
                 )
             upright = ImageOps.exif_transpose(image)
             return np.asarray(upright.convert("L" if image.mode in ("L", "1") else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # Pillow raises many kinds
+        raise UserError(f"{path} cannot be read as an image: {first_line(error)}") from None

@@ -75,14 +75,14 @@ def read_picture(source: str | Path | bytes | Image.Image | NDArray[Any] | Tenso
     try:
         if isinstance(source, Image.Image):
             return Picture(name or "the image", _pixels(source))
-        name = name or str(source)
+        name = name or ("the picture" if isinstance(source, bytes) else str(source))
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return Picture(name, _pixels(image))
     except UnidentifiedImageError:
         raise UserError(f"{name} is not a picture that Pillow can read; name a PNG, JPEG, TIFF, WebP, ...") from None
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises many kinds
         raise UserError(f"{name} cannot be read as a picture: {first_line(error)}") from None
 
 
@@ -90,6 +90,8 @@ def _pixels(image: Image.Image) -> Grey:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits, or 32
         values = np.asarray(image, np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("some of its pixels are not finite numbers; save it with 8 or 16 bits a channel")
         most = 65535 if image.mode.startswith("I") else max(1.0, float(values.max()))
         return np.repeat((values / most).clip(0, 1)[:, :, None], 3, axis=2)
     if image.has_transparency_data:

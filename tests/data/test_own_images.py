@@ -122,6 +122,12 @@ def picture(folder: Path, name: str, mode: str = "L", size: tuple[int, int] = (1
     Image.new(mode, size).save(folder / name, **how)
 
 
+def damaged_dds(folder: Path, name: str) -> None:
+    """Of a kind of pixels that there is not, at which Pillow raises NotImplementedError."""
+    picture(folder, name, "RGB", format="DDS")
+    change(folder / name, 80, 0)
+
+
 def archive(**arrays: object) -> Callable[[Path], None]:
     return lambda folder: np.savez(folder / "x.npz", **arrays)
 
@@ -141,6 +147,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
         lambda f: [picture(f, f"t/{n}") for n in ("train/a/b.png", "test/c/d.png")],
         ("test/c",),
     ),
+    "another kind of file, damaged": (".", lambda f: damaged_dds(f, "dot/odd.png"), ("odd.png",)),
     "labels without images": ("x.npz", archive(labels=LABEL), ("x.npz", "images")),
     "too few labels": ("x.npz", archive(images=GREY, labels=LABEL[1:]), ("x.npz", "12 images and 11 labels")),
     "floats": ("x.npz", archive(images=GREY / 255, labels=LABEL), ("x.npz", "float64", "uint8")),

@@ -174,6 +174,13 @@ def test_a_picture_is_the_same_whatever_it_comes_as(source):
     assert apart(expected, found) < 0.06
 
 
+def damaged_dds() -> bytes:
+    """Of a kind of pixels that there is not, at which Pillow raises NotImplementedError."""
+    content = bytearray(saved(Image.fromarray(SEVEN).convert("RGB"), "DDS"))
+    content[80] = 0
+    return bytes(content)
+
+
 REFUSED = {
     "0 to 255 as floats": (SEVEN.astype(np.float32), "0 to 255.*divide"),
     "normalised": ((SEVEN / 255 - 0.13) / 0.31, "expected 0 to 1"),
@@ -185,6 +192,9 @@ REFUSED = {
     "text": (b"hello", "not a picture"),
     "nothing": (b"", "not a picture"),
     "cut short": (saved(Image.fromarray(SEVEN).convert("RGB"), "JPEG")[:1000], "cannot be read"),
+    "a damaged dds": (damaged_dds(), "cannot be read"),
+    "not a number in a tiff": (saved(Image.fromarray(np.full((30, 30), np.nan, np.float32)), "TIFF"), "not finite"),
+    "infinite in a tiff": (saved(Image.fromarray(np.full((30, 30), np.inf, np.float32)), "TIFF"), "not finite"),
     "white": (np.full((60, 60), 255, np.uint8), "blank"),
     "black": (np.zeros((60, 60)), "blank"),
     "a speck": (np.pad([[0.0]], 40, constant_values=1), "blank"),
@@ -195,6 +205,12 @@ REFUSED = {
 def test_what_cannot_be_read_is_told_by_name(source, said):
     with pytest.raises(UserError, match=f"^it .*{said}"):
         prepare(read_picture(source, "it"), trial_of())
+
+
+def test_bytes_are_not_told_by_what_is_in_them():
+    with pytest.raises(UserError, match=r"^the picture is not a picture"):
+        read_picture(b"hello")
+    assert read_picture(COMES_AS["png"]).name == "the picture"
 
 
 # --- what networks read of it -----------------------------------------------------------------------------------------
