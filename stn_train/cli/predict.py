@@ -11,6 +11,9 @@ from stn_train.cli.common import AllowImports, AsJson, Device, Threads, a_path, 
 from stn_train.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stn_train.data.pictures import Picture
     from stn_train.evaluation.prediction import Prediction
 
@@ -57,6 +60,7 @@ def predict(
 
     With networks of your own: stn-train predict runs/rts seven.jpg --picture seven_seen.png
     """
+    from stn_train.data.pictures import thumbnail
     from stn_train.experiment.load import SHIPPED, checkpoints_in, load_trained
     from stn_train.experiment.predict import predict_picture
     from stn_train.experiment.runtime import open_runtime
@@ -69,36 +73,41 @@ def predict(
     trained = [load_trained(checkpoint, runtime) for checkpoint in checkpoints_in(run)]
     if picture is not None and len(files) * len(trained) > _MOST_DRAWN:
         raise UserError(f"--picture draws {_MOST_DRAWN} rows at most, one for each picture and network; name fewer")
-    found: list[tuple[Picture, Prediction]] = []
+    found: list[Prediction] = []
+    drawn: list[NDArray[np.uint8]] = []
     failed: list[UserError] = []
     for file in files:
         try:
             read = _read(file)
-            found += [(read, each) for each in predict_picture(trained, read, invert, as_is)]
+            predictions = predict_picture(trained, read, invert, as_is)
+            found += predictions
+            if picture is not None:
+                drawn += [thumbnail(read)] * len(predictions)
         except UserError as error:
             failed.append(error)
     if not found:
         raise failed[0]
-    _show(found, picture, as_json)
+    _show(found, drawn, picture, as_json)
     tell_failed(failed)
 
 
-def _show(found: "list[tuple[Picture, Prediction]]", picture: Path | None, as_json: bool) -> None:
-    """Print what networks make of pictures, and draw it where `picture` names a file."""
-    predictions = [prediction for _, prediction in found]
+def _show(
+    found: "Sequence[Prediction]", drawn: "Sequence[NDArray[np.uint8]]", picture: Path | None, as_json: bool
+) -> None:
+    """Print what networks make of pictures, and draw it beside these where `picture` names a file."""
     if picture is not None:
         from stn_train.report.plots import predictions as figure_of
         from stn_train.report.plots import save_figure
 
-        save_figure(figure_of([(each.pixels, prediction) for each, prediction in found]), picture)
+        save_figure(figure_of(list(zip(drawn, found, strict=True))), picture)
     if as_json:
         from stn_train.storage import json_text
 
-        typer.echo(json_text([each.as_json() for each in predictions], only_ascii=True))
+        typer.echo(json_text([each.as_json() for each in found], only_ascii=True))
     else:
         from stn_train.report.page import predictions as as_text
 
-        typer.echo(as_text(predictions) + (f"\n\nwrote {picture}" if picture else ""))
+        typer.echo(as_text(found) + (f"\n\nwrote {picture}" if picture else ""))
 
 
 def _is_trained(target: Path) -> bool:

@@ -35,6 +35,8 @@ _WINDOW = 1 / 2
 """What is darker than its surroundings and narrower than this share of the picture is ink; what is wider, shadow."""
 _BELOW, _BESIDE = 0.3, 0.1
 """Gaps between two digits, as shares of the longer side of the first: what is nearer may be a part of it."""
+_THUMBNAIL = 400
+"""Pixels along the longer side of a picture that is drawn beside what networks read of it."""
 _SMALLEST = 4
 """Pixels, of the picture in which ink is looked for: no digit is smaller."""
 _FAINTEST = 0.12
@@ -98,6 +100,13 @@ def _pixels(image: Image.Image) -> Grey:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"), np.float64) / 255
+
+
+def thumbnail(picture: Picture) -> NDArray[np.uint8]:
+    """A picture as small as it is drawn, H x W x 3."""
+    image = Image.fromarray((picture.pixels * 255).round().astype(np.uint8))
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return np.asarray(image)
 
 
 def _of_array(array: NDArray[Any], name: str) -> Image.Image:

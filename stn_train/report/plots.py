@@ -329,7 +329,7 @@ _MOST_CLASSES = 10
 
 @rc_context(IN_PLAIN_TEXT)
 def predictions(found: Sequence[tuple[NDArray[Any], "Prediction"]]) -> Figure:
-    """A row for each picture (H x W x 3, from 0 to 1) and network: the picture, what the network reads with the outline
+    """A row for each picture (H x W x 3, uint8) and network: the picture, what the network reads with the outline
     of the sampling grid, what the transformers put out, and the probabilities of the likeliest classes.
     """
     columns = 3 + max(len(one.transformations) for _, one in found)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 import stn_train
+from stn_train.experiment.load import SHIPPED, checkpoints_in
 
 TWENTY = Path(__file__).parents[1] / "twenty"
 TRIAL = "runs/small/trials/r/st_cnn/seed-0"
@@ -84,6 +86,20 @@ def test_it_is_drawn(stn, seven):
     assert ended.code == 0
     with Image.open("out.png") as drawn:
         assert min(drawn.size) > 400
+
+
+@pytest.mark.parametrize("drawn", [(), pytest.param(("--picture", "out.png"), marks=pytest.mark.slow)])
+def test_many_large_pictures_take_the_memory_of_few(stn, drawn):
+    with Image.open(TWENTY / "picture_02.jpg") as picture:
+        picture.resize((1600, 1200)).save("large.jpg")
+    network, _ = checkpoints_in(SHIPPED)
+    peaks = []
+    for count in (2, 5):
+        tracemalloc.start()
+        assert stn("predict", str(network), *["large.jpg"] * count, *drawn).code == 0
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 def test_inverted_it_reads_another_picture(stn, seven):
