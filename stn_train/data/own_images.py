@@ -49,10 +49,12 @@ def read_images(source: SourceSpec, data_root: str | None = None) -> tuple[Sourc
     path = _place(source, data_root)
     parts = _read(path)
     train, test, names = parts
-    for part in filter(None, (train, test)):
+    given = [part for part in (train, test) if part is not None]
+    for part in given:
         _check_part(part, train)
     names, train_labels, test_labels = _numbered(path, parts)
-    images: list[NDArray[np.uint8]] = [_channels_first(part.images) for part in (train, test) if part is not None]
+    channels = max(math.prod(part.images.shape[3:]) for part in given)
+    images = [_channels_first(part.images, channels) for part in given]
     if test_labels is None:
         tested = _stratified(train_labels, source.split_seed, names, train)
         images, labels = [images[0][~tested], images[0][tested]], [train_labels[~tested], train_labels[tested]]
@@ -60,7 +62,7 @@ def read_images(source: SourceSpec, data_root: str | None = None) -> tuple[Sourc
         labels = [train_labels, test_labels]
     content = hashlib.sha256(b"".join(array.tobytes() for array in images))
     content.update(b"".join(array.tobytes() for array in labels))
-    _, channels, height, width = images[0].shape
+    height, width = train.images.shape[1:3]
     found = source.changed(
         size=(height, width),
         channels=channels,
@@ -122,8 +124,8 @@ def _check_part(part: _Part, train: _Part) -> None:
     if len(labels) != len(images) or not len(images):
         where = part.place if part.place == part.place_of_labels else f"{part.place} and {part.place_of_labels}"
         raise UserError(f"{where}: {len(images):,} images and {len(labels):,} labels; expected one label an image")
-    if images.shape[1:] != train.images.shape[1:]:
-        here, there = (" x ".join(map(str, one.images.shape[1:])) for one in (part, train))
+    if images.shape[1:3] != train.images.shape[1:3]:
+        here, there = (" x ".join(map(str, one.images.shape[1:3])) for one in (part, train))
         raise UserError(f"{part.place}: its test images are {here}, and the training images {there}; make them alike")
 
 
@@ -165,10 +167,10 @@ def _stratified(labels: NDArray[np.int64], seed: int, names: tuple[str, ...], pa
     return tested
 
 
-def _channels_first(images: Array) -> NDArray[np.uint8]:
-    """N x H x W (x C) as N x C x H x W."""
+def _channels_first(images: Array, channels: int) -> NDArray[np.uint8]:
+    """N x H x W (x C) as N x C x H x W; what is grey has the same in each of as many channels."""
     first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(first)
+    return np.ascontiguousarray(first if first.shape[1] == channels else first.repeat(channels, axis=1))
 
 
 # --- .npz and .amat ---------------------------------------------------------------------------------------------------

@@ -214,10 +214,24 @@ def test_what_does_not_fit_is_one_sentence_that_names_the_file(tmp_path, mistake
     assert all(word in sentence for word in (*words, str(tmp_path))), sentence
 
 
-def test_grey_pictures_among_coloured_ones_are_coloured(tmp_path):
-    for name, mode in (("a/0.png", "RGB"), ("a/1.png", "L"), ("b/0.png", "P"), ("b/1.bmp", "1")):
-        picture(tmp_path, name, mode)
-    assert read(tmp_path)[0].channels == 3
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "P"])
+@pytest.mark.parametrize("place", [".", "train", "test"])
+def test_grey_pictures_beside_a_coloured_one_are_in_colour(tmp_path, place, mode):
+    for split in (".",) if place == "." else ("train", "test"):
+        for name, grey in (("a/0.png", "L"), ("a/1.png", "1"), ("b/0.bmp", "L"), ("b/1.png", "1")):
+            picture(tmp_path, f"{split}/{name}", grey)
+    picture(tmp_path, f"{place}/b/2.tif", mode)
+    source, train, test = read(tmp_path)
+    assert (source.channels, train.images.shape[1:], test.images.shape[1:]) == (3, (3, 12, 12), (3, 12, 12))
+
+
+def test_grey_arrays_beside_coloured_ones_are_in_colour(tmp_path):
+    tested, labels = np.stack([IMAGES["test"]] * 3, 3), LABELS["test"]
+    np.savez(tmp_path / "x.npz", images=GREY, labels=LABEL, images_test=tested, labels_test=labels)
+    source, train, test = read(tmp_path / "x.npz")
+    assert source.channels == 3
+    assert np.array_equal(train.images, np.stack([GREY] * 3, 1))
+    assert np.array_equal(test.images, np.stack([IMAGES["test"]] * 3, 1))
 
 
 # --- sources with a name, made on disk as torchvision lays them out ---------------------------------------------------
