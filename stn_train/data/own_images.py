@@ -119,7 +119,7 @@ def _check_part(part: _Part, train: _Part) -> None:
             f"{part.place}: its images have {height} x {width} pixels; expected {LEAST_SIDE} to {LARGEST_SIDE} along "
             "each side; resize them"
         )
-    if labels.ndim != 1 or labels.dtype.kind not in "iuUS":
+    if labels.ndim != 1 or labels.dtype.kind not in "iuU":
         raise UserError(f"{part.place_of_labels}: its labels are not a list of whole numbers or names, one an image")
     if len(labels) != len(images) or not len(images):
         where = part.place if part.place == part.place_of_labels else f"{part.place} and {part.place_of_labels}"
@@ -180,6 +180,9 @@ def _read_npz(path: Path) -> _Parts:
     """`images` and `labels`, and as far as they are there `images_test`, `labels_test` and `class_names`."""
     try:
         arrays = arrays_in(path.read_bytes())
+        arrays |= {name: np.char.decode(array, "utf-8") for name, array in arrays.items() if array.dtype.kind == "S"}
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} has names that are not UTF-8: {error}; save them as text (dtype str)") from None
     except ValueError as error:
         raise UserError(f"{path} is no .npz file of plain arrays: {error}") from None
     pairs = [("images", "labels"), ("images_test", "labels_test")]

@@ -83,6 +83,14 @@ def test_images_are_the_same_whatever_files_they_lie_in(tmp_path, layout):
         assert pairs == {(image.tobytes(), int(label)) for image, label in zip(IMAGES[name], LABELS[name], strict=True)}
 
 
+def test_names_in_bytes_are_names(tmp_path):
+    names = np.char.encode(["bär", "dot"], "utf-8")
+    np.savez(tmp_path / "labels.npz", images=GREY, labels=names[LABEL % 2])
+    np.savez(tmp_path / "classes.npz", images=GREY, labels=LABEL % 2, class_names=names)
+    for file in ("labels.npz", "classes.npz"):
+        assert read(tmp_path / file)[0].classes == ("bär", "dot")
+
+
 def test_without_test_images_a_fifth_of_each_class_is_taken_by_the_seed(tmp_path):
     images = RANDOM.integers(0, 256, (90, 9, 10, 3), np.uint8)
     np.savez(tmp_path / "all.npz", images=images, labels=np.repeat(["a", "b"], [60, 30]))
@@ -159,6 +167,11 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
         ("x.npz", "1,001 classes"),
     ),
     "objects": ("x.npz", archive(images=np.array([None]), labels=LABEL), ("x.npz",)),
+    "bytes that are no text": (
+        "x.npz",
+        archive(images=GREY, labels=np.array([b"a", b"\xff"])[LABEL % 2]),
+        ("x.npz", "UTF-8"),
+    ),
     "a label too many": (
         "x.npz",
         archive(images=GREY, labels=LABEL, class_names=np.array(["a", "b"])),
