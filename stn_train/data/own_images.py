@@ -5,6 +5,7 @@ Whatever does not fit is told by a UserError that names the file.
 
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,13 @@ from stn_train.data.sources import ImageSet, spellings, unpacked
 from stn_train.errors import UserError, first_line
 from stn_train.specs import SourceSpec
 from stn_train.specs.datasets import LARGEST_SIDE, LEAST_SIDE, MOST_CLASSES
+from stn_train.specs.fields import LONGEST_NAME
 from stn_train.storage import arrays_in, at_home
 
 Array = NDArray[Any]
+
+_CLASS_NAME = re.compile(rf"[^\ud800-\udfff]{{1,{LONGEST_NAME}}}")
+"""Without what Python makes of a byte that is not UTF-8."""
 
 
 # --- one's own images -------------------------------------------------------------------------------------------------
@@ -138,6 +143,11 @@ def _numbered(path: Path, parts: _Parts) -> tuple[tuple[str, ...], NDArray[np.in
     names = names or tuple(map(str, known.tolist()))
     if not 2 <= len(names) <= MOST_CLASSES:
         raise UserError(f"{path}: {len(names):,} class{'es' * (len(names) != 1)}; expected 2 to {MOST_CLASSES:,}")
+    if odd := [name for name in names if not _CLASS_NAME.fullmatch(name)]:
+        raise UserError(
+            f"{train.place_of_labels}: a class is called {odd[0][:LONGEST_NAME]!r}; expected 1 to {LONGEST_NAME} "
+            "characters, in UTF-8; rename it"
+        )
     if doubled := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UserError(f"{path}: two classes are called {doubled[0]}; rename one")
     labels = []

@@ -156,6 +156,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
         ("test/c",),
     ),
     "another kind of file, damaged": (".", lambda f: damaged_dds(f, "dot/odd.png"), ("odd.png",)),
+    "a long name": (".", lambda f: picture(f, f"{'x' * 65}/a.png"), (f"'{'x' * 64}'", "1 to 64", "rename")),
     "labels without images": ("x.npz", archive(labels=LABEL), ("x.npz", "images")),
     "too few labels": ("x.npz", archive(images=GREY, labels=LABEL[1:]), ("x.npz", "12 images and 11 labels")),
     "floats": ("x.npz", archive(images=GREY / 255, labels=LABEL), ("x.npz", "float64", "uint8")),
@@ -167,6 +168,16 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
         ("x.npz", "1,001 classes"),
     ),
     "objects": ("x.npz", archive(images=np.array([None]), labels=LABEL), ("x.npz",)),
+    "a label without a letter": (
+        "x.npz",
+        archive(images=GREY, labels=np.array(["", "a"])[LABEL % 2]),
+        ("x.npz", "''", "1 to 64"),
+    ),
+    "a class name that is not UTF-8": (
+        "x.npz",
+        archive(images=GREY, labels=LABEL % 2, class_names=np.array(["a", "caf\udce9"])),
+        ("x.npz", r"'caf\udce9'", "UTF-8"),
+    ),
     "bytes that are no text": (
         "x.npz",
         archive(images=GREY, labels=np.array([b"a", b"\xff"])[LABEL % 2]),
