@@ -6,6 +6,7 @@ Whatever does not fit is told by a UserError that names the file.
 import hashlib
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,17 +216,28 @@ def _read_amat(path: Path) -> _Parts:
     return train, None, ()
 
 
+_LARGEST_LABEL = 2**24
+"""Up to which float32 tells every whole number from the next."""
+
+
 def _read_table(path: Path) -> _Part:
     try:
-        table = np.loadtxt(path, dtype=np.float32, ndmin=2)
+        with warnings.catch_warnings(action="ignore"):  # numpy warns of a file without numbers
+            table = np.loadtxt(path, dtype=np.float32, ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no table of numbers: {error}") from None
+    if not table.size:
+        raise UserError(f"{path} has no numbers; expected a line of them for each image")
     side = math.isqrt(max(table.shape[1] - 1, 0))
     pixels, labels = table[:, :-1], table[:, -1]
     if side == 0 or side**2 != table.shape[1] - 1:
         raise UserError(f"{path}: a line has {table.shape[1]} numbers; expected those of a square image, and its label")
-    if not (pixels.min() >= 0 and pixels.max() <= 1) or (labels != labels.round()).any():
-        raise UserError(f"{path}: expected pixels from 0 to 1, and a whole number as the last of each line, its label")
+    whole = (labels == labels.round()) & (abs(labels) <= _LARGEST_LABEL)
+    if not (pixels.min() >= 0 and pixels.max() <= 1 and whole.all()):
+        raise UserError(
+            f"{path}: expected pixels from 0 to 1, and as the last of each line its label, a whole number up to "
+            f"{_LARGEST_LABEL:,}"
+        )
     images = (pixels * 255).round().astype(np.uint8).reshape(-1, side, side)
     return _Part(images, labels.astype(np.int64), path, path)
 

@@ -205,10 +205,20 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
     ),
     "idx cut short": ("i", lambda f: [as_idx_in(f), change(f / "i/train-images-idx3-ubyte", 7, 13)], ("train-images",)),
     "amat of no square": ("x.amat", lambda f: np.savetxt(f / "x.amat", np.zeros((4, 8))), ("x.amat", "8 numbers")),
+    "amat without a line": ("x.amat", lambda f: (f / "x.amat").touch(), ("x.amat", "no numbers")),
+    "amat of a comment": ("x.amat", lambda f: (f / "x.amat").write_text("# nothing"), ("x.amat", "no numbers")),
+    "an infinite label": ("x.amat", lambda f: one_row(f, np.inf), ("x.amat", "whole number")),
+    "an enormous label": ("x.amat", lambda f: one_row(f, 1e30), ("x.amat", "whole number")),
+    "a label that is no number": ("x.amat", lambda f: one_row(f, np.nan), ("x.amat", "whole number")),
+    "an infinite pixel": ("x.amat", lambda f: one_row(f, 0, np.inf), ("x.amat", "0 to 1")),
     "amat of words": ("x.amat", lambda f: (f / "x.amat").write_text("a b c"), ("x.amat",)),
     "another file": ("x.csv", lambda f: (f / "x.csv").write_text("1,2"), ("x.csv", ".npz")),
     "nothing": ("nowhere", lambda f: None, ("nowhere", "--data-root")),
 }
+
+
+def one_row(folder: Path, label: float, pixel: float = 0) -> None:
+    np.savetxt(folder / "x.amat", [[pixel] * 64 + [label]])
 
 
 def as_idx_in(folder: Path) -> Path:
@@ -222,6 +232,7 @@ def change(path: Path, place: int, value: int) -> None:
     path.write_bytes(bytes(content))
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_what_does_not_fit_is_one_sentence_that_names_the_file(tmp_path, mistake):
     name, make, words = MISTAKES[mistake]
