@@ -335,7 +335,7 @@ def _read_classes(root: Path, names: tuple[str, ...]) -> _Part:
     for label, name in enumerate(names):
         files = sorted(file for file in (root / name).rglob("*") if file.suffix.lower() in _ENDINGS)
         if not files and (root / name).is_dir():
-            raise UserError(f"{root / name} has no images; add some, or remove the folder")
+            raise UserError(f"{root / name} is taken for a class and has no images; add some, or name another folder")
         for file in files:
             image = _read_image(file)
             if images and image.shape[:2] != images[0].shape[:2]:

@@ -1,6 +1,7 @@
 """Images of one's own: the same whatever files they lie in, split by class, refused by name; in colour, of any size."""
 
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -246,6 +247,7 @@ def test_what_does_not_fit_is_one_sentence_that_names_the_file(tmp_path, mistake
     sentence = str(caught.value)
     assert len(caught.value.args) == 1
     assert "\n" not in sentence
+    assert not re.search("remove|delete", sentence), "what is the user's own"
     assert all(word in sentence for word in (*words, str(tmp_path))), sentence
 
 
