@@ -14,6 +14,8 @@ Loc = tuple[str | int, ...]
 TAG = "tag:yaml.org,2002:"
 EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 """A number in YAML 1.2, and to everyone who writes it; text in PyYAML's 1.1."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""A line break, or a control character: what no value may hold."""
 _MISLEADING = re.compile(r"[-+]?0[0-9_]+$|[-+0-9_.]+:")
 """Numbers that are not what they look like in YAML 1.1: 010 is 8 and 1:30 is 90 there."""
 _QUOTES = "; in double quotes a backslash begins an escape: write it in single quotes, as in 'C:\\data'"
@@ -77,7 +79,7 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node, loc: Loc, mark: yaml.Mark, 
         return [_plain(loader, below, (*loc, index), below.start_mark, marks) for index, below in entries]
     assert isinstance(node, yaml.ScalarNode)
     text = node.tag.removeprefix(TAG) in ("str", "timestamp", "merge", "value")
-    if not node.value.isprintable():
+    if CONTROL.search(node.value):
         why = "holds a line break or a control character" + (_QUOTES if node.style == '"' else "")
     elif not text and _MISLEADING.match(node.value):
         why = "is a number that is not what it looks like; write it without a leading 0 or a colon, or in quotes"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from stn_train.errors import did_you_mean
 from stn_train.specs.fields import (
@@ -20,6 +20,7 @@ from stn_train.specs.fields import (
     ShearDegrees,
     Size,
     Spec,
+    one_line,
 )
 
 # --- sources ----------------------------------------------------------------------------------------------------------
@@ -57,7 +58,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 """The sources by name, each with its size, channels, classes and numbers of training and test images."""
 
 _Side = Annotated[int, Field(ge=LEAST_SIDE, le=LARGEST_SIDE)]
-_ClassName = Annotated[str, Field(min_length=1, max_length=64)]
+_ClassName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(one_line)]
 
 
 class SourceSpec(Spec):

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from stn_train.errors import UserError, did_you_mean
+from stn_train.yaml_nodes import CONTROL
 
 DIGIT = 28
 """Height and width of MNIST's images, in pixels: those of a source, as long as nothing else is known of it."""
@@ -64,9 +65,9 @@ class Spec(BaseModel):
             return type(self).model_validate({**dict(self), **changes})
         except ValidationError as error:
             first = error.errors()[0]
-            name, why = getattr(self, "name", type(self).__name__), first["msg"].removeprefix("Value error, ")
-            where = "".join(f"{step}: " for step in first["loc"])
-            raise UserError(f"{name} with another {' and '.join(changes)}: {where}{why}") from None
+            name = getattr(self, "path", None) or getattr(self, "name", type(self).__name__)
+            where = ": ".join(map(str, first["loc"])) or f"with another {' and '.join(changes)}"
+            raise UserError(f"{name}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def changes(before: Spec, now: Spec) -> dict[str, tuple[Any, Any]]:
@@ -112,6 +113,13 @@ def in_pixels(value: Any, check: ValidatorFunctionWrapHandler, info: ValidationI
     return pair(value, check, sign=1, ordered=False)
 
 
+def one_line(text: str) -> str:
+    """Raises ValueError where a text holds a line break or a control character: no configuration could say it."""
+    if CONTROL.search(text):
+        raise ValueError(f"{text[:LONGEST_NAME]!r} holds a line break or a control character; rename it")
+    return text
+
+
 def ascending(angles: tuple[float, ...]) -> tuple[float, ...]:
     """In ascending order. Raises ValueError where 0 is among them, or one appears twice."""
     if 0 in angles:
@@ -142,7 +150,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9_-])
 """Names what is trained, and the folder that it is kept in."""
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
-Folder = Annotated[str, Field(min_length=1, max_length=4096)]
+Folder = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line)]
 Parameters = Annotated[int, Field(ge=1_000, le=100_000_000)]
 """A budget of a network's parameters."""
 

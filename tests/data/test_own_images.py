@@ -148,6 +148,11 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
     "alpha": (".", lambda f: picture(f, "dot/clear.png", "RGBA"), ("clear.png", "alpha")),
     "too large": (".", lambda f: picture(f, "dot/large.png", size=(97, 97)), ("large.png", "97 x 97", "96")),
     "no image": (".", lambda f: (f / "dot/words.png").write_text("words"), ("words.png",)),
+    "a class of two lines": (
+        ".",
+        lambda f: [picture(f, f"a\nb/{n}.png") for n in range(2)],
+        (r"'a\nb'", "line break", "rename"),
+    ),
     "an empty class": (".", lambda f: (f / "empty").mkdir(), ("empty", "no images")),
     "no class": ("loose", lambda f: picture(f, "loose/a.png"), ("loose", "class")),
     "one class": ("alone", lambda f: picture(f, "alone/a/b.png"), ("alone", "1 class", "2 to")),
