@@ -128,7 +128,8 @@ def write_colocalisation_report(spec: ColocalisationSpec, folder: Colocalisation
         + "\n",
     )
     text = markdown("colocalisation.j2", **said)
-    write(page, html(folder.path, {"body": text}, title=spec.name))
+    figures = {path: (folder.path / path).read_bytes() for path in pictures.values()}
+    write(page, html({"body": text}, figures, title=spec.name))
     write(reading, text)
     files = [document, reading, page, *(folder.path / path for path in pictures.values())]
     return ColocalisationReport(rows, render("text.j2", "found", rows), files)

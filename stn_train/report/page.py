@@ -12,9 +12,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from markdown_it import MarkdownIt
@@ -53,19 +51,18 @@ def markdown(template: str | Template, **values: Any) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def html(folder: Path, parts: Mapping[str, str], **values: Any) -> str:
+def html(parts: Mapping[str, str], figures: Mapping[str, bytes], **values: Any) -> str:
     """A page that opens from disk and reads well on a phone, on paper and in the dark: see page.html.j2.
 
-    `parts` are Markdown, and handed to the template as HTML; markup other than Markdown's is text. The pictures, whose
-    paths begin at `folder`, are put into the page.
+    `parts` are Markdown, and handed to the template as HTML; markup other than Markdown's is text. The figures, by the
+    paths that name them, are put into the page, and no other file is.
     """
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     made = {name: Markup(reader.render(text)) for name, text in parts.items()}
     page = environment().get_template("page.html.j2").render(**values, **made)
-    for source in set(re.findall(r'<img [^>]*src="([^"]+)"', page)):
-        path = folder / unquote(source)
-        content = base64.b64encode(path.read_bytes()).decode()
-        page = page.replace(f'src="{source}"', f'src="data:image/{path.suffix[1:]};base64,{content}"')
+    for path, content in figures.items():
+        data = f"data:image/{path.rpartition('.')[2]};base64,{base64.b64encode(content).decode()}"
+        page = page.replace(f'src="{path}"', f'src="{data}"')
     return page
 
 
@@ -79,6 +76,11 @@ def render(template: str, macro: str, *arguments: Any) -> str:
     said = getattr(environment().get_template(template).module, macro)(*arguments)
     lines = [line for line in str(said).split("\n") if line.strip(" ")]
     return re.sub(r"\n*\f[\f\n]*", "\n\n", "\n".join(lines)).strip("\n")
+
+
+def as_text(name: str) -> str:
+    """A name that may be anything, such as a class's, as Markdown that shows it as it is, in a cell of a table too."""
+    return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", name)
 
 
 def markdown_table(lines: Sequence[Sequence[str]], names: int) -> str:
@@ -140,6 +142,7 @@ def environment() -> Environment:
         "records": records,
         "component_name": measures.COMPONENTS.get,
         "control_names": control_names,
+        "as_text": as_text,
         "in_words": in_words,
         "sentence": sentence,
         "beside": beside,

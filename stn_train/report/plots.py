@@ -59,8 +59,8 @@ def draw_outline(axes: Axes, outline: NDArray[Any], colour: str, width: float) -
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
-IN_PLAIN_TEXT: Any = {"text.usetex": False}
-"""For figures whose text needs no LaTeX, whatever the user's matplotlibrc asks for."""
+IN_PLAIN_TEXT: Any = {"text.usetex": False, "text.parse_math": False, "axes.formatter.use_mathtext": False}
+"""For figures whose text is no LaTeX: names may hold a $, whatever the user's matplotlibrc asks for."""
 
 _UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """By a file's ending, what keeps the time of drawing out of it."""

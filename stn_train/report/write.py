@@ -60,7 +60,8 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
         }
         write(reading, markdown("report.j2", part="whole", **values))
         parts = {part: markdown("report.j2", part=part, **values) for part in ("tables", "details")}
-        write(page, html(folder.path, parts, **values))
+        figures = {f"{folder.figures.name}/{picture.name}": picture.content for picture in pictures}
+        write(page, html(parts, figures, **values))
     return replace(results, files=[*files, *(folder.figures / picture.name for picture in pictures)])
 
 

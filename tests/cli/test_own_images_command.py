@@ -93,6 +93,33 @@ def test_what_is_wrong_with_a_source_is_found_before_training(stn, shapes):
 
 
 @pytest.mark.slow
+def test_a_class_may_be_called_anything_that_a_line_can_hold(stn, shapes):
+    names = ("![x](y.png)", "$_$ a|b", "petit\xa0pain")
+    for old, new in zip(("bar", "circle of red", "dot"), names, strict=True):
+        (shapes / old).rename(shapes / new)
+    picture = shapes / "cost_$5_$6.png"
+    next((shapes / names[0]).iterdir()).rename(picture)
+    for _ in range(2):  # trained, and read again
+        ended = stn(*RUN, "--set", "controls=false", "--only", "r/*")
+        assert ended.code == 0, ended.err
+    for command in (
+        ("report", "out"),
+        ("status", "out"),
+        ("eval", "out", "--confusion"),
+        ("demo", "out"),
+        ("data", "preview", "--config", "mine.yaml"),
+        ("predict", "out", str(picture), "--picture", "seen.png"),
+    ):
+        ended = stn(*command)
+        assert ended.code == 0, ended.err
+    report = Path("out/report.md").read_text()
+    head, rule, row, _ = report.partition("## Errors by class")[2].strip().splitlines()[2:6]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in (head, rule, row)}) == 1
+    page = Path("out/report.html").read_text()
+    assert all(f">{name}</th>" in page for name in names)
+
+
+@pytest.mark.slow
 def test_the_documentations_page_runs_from_top_to_bottom(stn):
     page = (Path(__file__).parents[2] / "docs/own_images.md").read_text()
     names: dict[str, object] = {}

@@ -2,7 +2,6 @@
 
 from base64 import b64decode
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from jinja2 import Template
@@ -64,10 +63,8 @@ class Tree(HTMLParser):
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> str:
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures/dot.png").write_bytes(DOT)
-    return html(tmp_path, {"body": markdown(body())}, title="runs & more")
+def page() -> str:
+    return html({"body": markdown(body())}, {"figures/dot.png": DOT}, title="runs & more")
 
 
 def body() -> Template:
@@ -105,6 +102,21 @@ def test_html_needs_no_other_file(page: str) -> None:
     assert source["alt"] == 'a "dot"'
     assert "http" not in page
     assert "url(" not in page
+
+
+@pytest.mark.parametrize(
+    "name", ["a|b", "![x](y.png)", "[x](y)", "*a* _b_ __c__", "`a`", "<b>&amp;", "~~a~~", "$_$", "a\\|b\\", "# a"]
+)
+def test_a_name_is_shown_as_it_is(name: str) -> None:
+    table = environment().from_string("{{ markdown_table([['class'], [name | as_text]], 1) }}")
+    tree = Tree(html({"body": markdown(table, name=name)}, {}, title="names"))
+    assert tree.texts["td"] == [name]
+
+
+def test_html_holds_no_file_but_its_figures(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "y.png").write_bytes(DOT)
+    assert "data:" not in html({"body": "![x](y.png) ![x](z.png)"}, {"figures/dot.png": DOT}, title="another's")
 
 
 def test_html_is_made_for_phones_paper_and_the_dark(page: str) -> None:
