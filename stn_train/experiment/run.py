@@ -178,8 +178,8 @@ def check_same_trial(trial: TrialSpec, files: TrialFolder) -> None:
 def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
     """Raise UserError, a sentence for each mistake, where trials cannot be run.
 
-    That is where a model cannot be built or not start as it should, a source has too few digits, or a prebuilt data set
-    is another's.
+    That is where a model cannot be built or not start as it should, a source has too few digits, to train on or to
+    report on, or a prebuilt data set is another's.
     """
     mistakes: dict[str, None] = {}
     missed: dict[str, int] = {}
@@ -198,10 +198,16 @@ def check_trials(trials: Sequence[TrialSpec], prebuilt: str | None) -> None:
         way_out = f"; every model here can have parameters={budget}" if budget else ""
         mistakes |= {f"{sentence}{way_out}": None for sentence in missed}
     for trial in {trial.dataset.name: trial for trial in trials}.values():
-        wanted = trial.training.train_size
-        if wanted is not None and wanted > (there := source_size(trial.source, trial.validation)[0]):
-            what = f"training.train_size is {wanted:,}, and {trial.source.label} has {there:,} to train on; lower it"
-            mistakes[what] = None
+        wanted, label = trial.training.train_size, trial.source.label
+        there, reported, _ = source_size(trial.source, trial.validation)
+        if wanted is not None and wanted > there:
+            mistakes[f"training.train_size is {wanted:,}, and {label} has {there:,} to train on; lower it"] = None
+        if reported < 2:
+            kind, more = "test images", "some"
+            if trial.validation:
+                kind, more = "images for validation", "training images, of which they are a sixth"
+            needed = f"{reported}, and an error's interval needs at least two"
+            mistakes[f"{label} has too few {kind}: {needed}; add {more}"] = None
         if prebuilt is not None:
             from stn_train.data.prebuilt import read_manifest
 

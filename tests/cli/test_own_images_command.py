@@ -92,6 +92,22 @@ def test_what_is_wrong_with_a_source_is_found_before_training(stn, shapes):
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize(("options", "counts"), [((), (4, 1)), (("--validate",), (11, 5))], ids=["test", "validation"])
+def test_too_few_images_to_report_on_are_told_of_before_training(stn, options, counts):
+    for split, count in zip(("train", "test"), counts, strict=True):
+        for number in range(count):
+            path = Path("few", split, "ab"[number % 2], f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (16, 16), number).save(path)
+    Path("mine.yaml").write_text(MINE.replace("shapes", "few"))
+    validation = ("--set", "validation=true") if options else ()
+    for command in ((*RUN, *options), (*RUN, *options, "--dry-run"), ("config", "check", "mine.yaml", *validation)):
+        ended = stn(*command)
+        assert ended.code == 2, ended
+        assert re.search(r"few .*(test|validation).*: 1, .* at least two; add", ended.err)
+    assert not Path("out").exists()
+
+
 @pytest.mark.slow
 def test_a_class_may_be_called_anything_that_a_line_can_hold(stn, shapes):
     names = ("![x](y.png)", "$_$ a|b", "petit\xa0pain")
