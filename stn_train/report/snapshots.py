@@ -60,11 +60,11 @@ class Drawing:
 def drawings(trial: TrialSpec, seen: Mapping[Gallery, Arrays], with_strip: bool = False) -> Iterator[Drawing]:
     """The pictures of a trial from what there is to draw them from. "@" stands in no name of a model or a dataset.
 
-    with_strip: with a few typical examples in a row, for the first screen of a report.
+    with_strip: with a few typical examples in a row, where there are any, for the first screen of a report.
     """
     model, dataset = trial.model.name, trial.dataset.name
     kinds: list[tuple[str, str, Arrays]] = [(kind, end, seen[kind]) for kind, end in KINDS.items() if kind in seen]
-    if with_strip and "examples" in seen:
+    if with_strip and "examples" in seen and 1 in seen["examples"]["kind"]:
         shown = seen["examples"]
         kinds.insert(0, ("strip", "png", {name: array[shown["kind"] == 1] for name, array in shown.items()}))
     for kind, ending, arrays in kinds:

@@ -33,6 +33,13 @@ def test_titles_words_and_files_name_model_and_dataset(tmp_path):
         assert "of rts" in drawing.words
 
 
+@pytest.mark.parametrize(("kinds", "drawn"), [([0, 1, 2], ["strip", "examples"]), ([2, 2, 2], ["examples"])])
+def test_typical_examples_stand_in_a_strip_where_there_are_any(tmp_path, kinds, drawn):
+    _, (_, trial) = begin(tmp_path)
+    seen = {"examples": SEEN["examples"] | {"kind": np.array(kinds)}}
+    assert [drawing.kind for drawing in drawings(trial, seen, with_strip=True)] == drawn
+
+
 def test_kinds_of_examples_stand_below_each_other():
     """All three are of the best, or each is of a kind of its own."""
     within_class, apart = (
