@@ -40,14 +40,14 @@ def diagnose(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Diagno
     shares = {id(each): norm / rest if rest else 0.0 for each, norm in zip(transformers, localising, strict=True)}
 
     # The grids: where they lie, how far they moved, and whether they fold: whether the cells between neighbouring
-    # points have an area below zero.
+    # points have an area below zero. One row or column of points has none, and gets those of two.
     found = []
     for warp in warps:
         size, share = warp.transformer.output_size, shares[id(warp.transformer)]
         height, width = warp.images.shape[-2:]
-        grid = warp.transformer.family.grid(warp.theta.detach().cpu().double(), size, width / height)
-        at_rest = pixel_grid(size, grid)
-        moved, points = grid - at_rest, torch.cat([at_rest[None], grid])
+        theta, with_cells = warp.theta.detach().cpu().double(), (max(size[0], 2), max(size[1], 2))
+        grid, corners = (warp.transformer.family.grid(theta, each, width / height) for each in (size, with_cells))
+        moved, points = grid - pixel_grid(size, grid), torch.cat([pixel_grid(with_cells, grid)[None], corners])
         across, down = points[:, :-1, 1:] - points[:, :-1, :-1], points[:, 1:, :-1] - points[:, :-1, :-1]
         cells = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
         areas = cells[1:] / cells[:1]
