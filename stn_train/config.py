@@ -4,6 +4,7 @@ Torch-free. A configuration is a file, or one of those shipped with the package,
 """
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -106,7 +107,7 @@ def load_config(
     if not issubclass(found, kind):
         tasks = ("a comparison of models", "run"), ("a co-localisation", "colocalise")
         (what, command), (other, _) = tasks if found is ExperimentSpec else tasks[::-1]
-        way_out = f"`stn-train {command} --config {config}` is for it"
+        way_out = f"`stn-train {command} --config {shlex.quote(config)}` is for it"
         raise UserError(f"{config} describes {what}, not {other}; {way_out}")
     frame = DIGIT, DIGIT
     with suppress(ValidationError):  # of which the whole's validation tells

@@ -1,5 +1,6 @@
 """`stn-train predict`: classify pictures from outside."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ def predict(
 
     run, images = (targets[0], targets[1:]) if _is_trained(targets[0]) else (SHIPPED, targets)
     if not images:
-        raise UserError(f"name a picture, too: stn-train predict {run} seven.jpg")
+        raise UserError(f"name a picture, too: stn-train predict {shlex.quote(str(run))} seven.jpg")
     files = [file for image in images for file in _files(image)]
     runtime = open_runtime(device, threads, None, allow_imports=allow_imports)
     trained = [load_trained(checkpoint, runtime) for checkpoint in checkpoints_in(run)]

@@ -14,6 +14,7 @@ colour, images and digits have one of length 3 there.
 """
 
 import io
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,7 @@ def read_manifest(spec: DatasetSpec, source: SourceSpec, folder: Path) -> Manife
 
 
 def _build_again(folder: Path) -> str:
-    return f"build it again by `stn-train data build --config CONFIG --output-dir {folder}`"
+    return f"build it again by `stn-train data build --config CONFIG --output-dir {shlex.quote(str(folder))}`"
 
 
 def load_prebuilt(spec: DatasetSpec, source: SourceSpec, folder: Path) -> dict[str, FixedDataset]:

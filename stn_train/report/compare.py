@@ -1,5 +1,6 @@
 """Runs side by side: what each model of a run reached, against the same model of the first run. Torch-free."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +24,7 @@ from stn_train.report.results import (
 from stn_train.report.write import json_document
 from stn_train.run_folder import RunFolder
 from stn_train.specs import changes
+from stn_train.specs.experiments import LEAST_TRAIN_SIZE
 from stn_train.statistics import POWER, seeds_needed
 
 
@@ -189,10 +191,14 @@ def trials_by_digits(folders: Sequence[RunFolder]) -> pd.DataFrame:
     numbers = {digits for _, digits in counts}
     if len(numbers) == 1:
         digits, run = numbers.pop(), folders[0]
+        few, way_out = max(digits // 2, LEAST_TRAIN_SIZE), "name a run that trained on another number, too"
+        if few < digits and run.load_experiment().prebuilt is None:
+            size, folder = f"training.train_size={few}", f"{run.path}-{few}"
+            command = ["stn-train", "run", "--config", str(run.config), "--set", size, "--output-dir", folder]
+            way_out = f"this trains on {few:,} of them: `{shlex.join(command)}`"
         raise UserError(
-            f"all of these runs trained on {digits:,} digits, and the plot shows the error against that number; this "
-            f"trains on half of them: `stn-train run --config {run.config} --set training.train_size={digits // 2} "
-            f"--output-dir {run.path}-half`"
+            f"all of these runs trained on {digits:,} digits, and the plot shows the error against that number; "
+            f"{way_out}"
         )
     for (key, digits), count in counts.items():
         if count > 1:

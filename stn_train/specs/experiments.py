@@ -54,6 +54,7 @@ Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length
 MOST = 100
 """Datasets, or models, of an experiment."""
 MOST_EPOCHS = 10_000
+LEAST_TRAIN_SIZE = 100
 _Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 
 
@@ -104,7 +105,7 @@ class TrainingSpec(Spec):
     )
     train_size: int | None = Field(
         None,
-        ge=100,
+        ge=LEAST_TRAIN_SIZE,
         le=1_000_000,
         description="how many of the training digits are used; all of them if not given. An epoch is that much "
         "shorter; epoch_multiplier makes up for it",

@@ -154,7 +154,8 @@ def test_a_changed_cell_is_refused(colocalise):
 
 def test_each_kind_of_configuration_has_its_command(colocalise, stn):
     assert "`stn-train colocalise --config where.yaml`" in stn("run", "--config", "where.yaml").sentence
-    assert "`stn-train run --config small.yaml`" in stn("colocalise", "--config", "small.yaml").sentence
+    Path("small.yaml").rename("a small.yaml")
+    assert "`stn-train run --config 'a small.yaml'`" in stn("colocalise", "--config", "a small.yaml").sentence
 
 
 def test_config_commands_know_both_kinds(colocalise, stn):

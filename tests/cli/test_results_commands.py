@@ -289,7 +289,7 @@ def test_compare_does_not_plot_runs_of_as_many_training_digits(trained, stn):
     assert not Path("digits.png").exists()
     (command,) = re.findall("`stn-train (.*)`", sentence)
     assert stn(*command.split(), "--set", "training.epochs=1", "--set", "models=[cnn]").code == 0, "what it advises"
-    assert stn("compare", trained, f"{trained}-half", "--plot", "digits.png").code == 0
+    assert stn("compare", trained, f"{trained}-240", "--plot", "digits.png").code == 0
 
 
 def test_images_of_two_digits_are_reported_beside_others_with_both_of_their_digits(stn):

@@ -1,5 +1,7 @@
 """Runs side by side: who is compared with whom, and that only the same images are."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -236,11 +238,23 @@ def test_the_plot_has_a_panel_for_each_dataset_and_a_line_and_a_band_for_each_mo
     assert heights == [[4, 6], [2]], "from the lowest to the highest seed"
 
 
-def test_runs_of_as_many_digits_are_not_plotted(tmp_path: Path) -> None:
-    folders = [run(tmp_path / name, [5, 4], **few(1000, seeds=[seed])) for seed, name in enumerate("ab")]
-    with pytest.raises(UserError, match="all of these runs trained on 1,000 digits") as told:
+@pytest.mark.parametrize(
+    ("digits", "keys", "advised"),
+    [(1000, {}, 500), (150, {}, 100), (100, {}, None), (None, {"prebuilt": "built"}, None)],
+    ids=["many", "few", "the fewest", "prebuilt"],
+)
+def test_runs_of_as_many_digits_are_not_plotted(
+    tmp_path: Path, digits: int | None, keys: dict[str, Any], advised: int | None
+) -> None:
+    """And it is told how to train on fewer than they did, where that can be."""
+    names = enumerate(("a run", "another"))
+    folders = [run(tmp_path / name, [5, 4], **few(digits, seeds=[seed], **keys)) for seed, name in names]
+    with pytest.raises(UserError, match=f"trained on {digits or 60_000:,} digits") as told:
         trials_by_digits(folders)
-    assert f"--config {folders[0].config} --set training.train_size=500 " in str(told.value), "on fewer than they did"
+    commands = re.findall("`(.*)`", str(told.value))
+    size, folder = f"training.train_size={advised}", f"{folders[0].path}-{advised}"
+    command = ["stn-train", "run", "--config", str(folders[0].config), "--set", size, "--output-dir", folder]
+    assert [shlex.split(line) for line in commands] == ([command] if advised else [])
 
 
 def test_what_two_runs_hold_is_not_plotted(tmp_path: Path) -> None:
