@@ -270,7 +270,6 @@ _SENTENCES = {
     "finite_number": "expected a finite number, not {shown}",
     "float_type": "expected a number, not {shown}",
     "int_type": "expected a whole number, not {shown}",
-    "greater_than": "must be above {gt:.15g}, not {shown}",
     "greater_than_equal": "must be at least {ge:.15g}, not {shown}",
     "less_than": "must be below {lt:.15g}, not {shown}",
     "less_than_equal": "must be at most {le:.15g}, not {shown}",

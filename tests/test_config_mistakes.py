@@ -131,7 +131,11 @@ VALUES = [
     (BASE + "training: {grad_clip: 1e300}\n", ":3: training.grad_clip", "at most 1000000"),
     (BASE + f"seeds: {list(range(1001))}\n", ":3: seeds", "at most 1000", "a list of 1001"),
     (BASE + f"data_root: {'x' * 5000}\n", ":3: data_root", "at most 4096"),
-    (BASE + "training: {lr: 0}\n", ":3: training.lr", "above 0"),
+    (BASE + "training: {lr: 0}\n", ":3: training.lr", "at least 1e-12"),
+    *(
+        (BASE + f"training: {{{key}: 1e-320}}\n", f":3: training.{key}", "at least 1e-12")
+        for key in ("lr", "localisation_lr", "warmup", "grad_clip")
+    ),
     (BASE + "training: {ema_decay: 1}\n", ":3: training.ema_decay", "below 1"),
     (A + "scale:\n  - 1\n  - 20" + Z, ":5: datasets.0.scale.1", "at most 10", "20"),
     (A + "scale: [2, 1]" + Z, ":3: datasets.0.scale", "2", "above", "1"),

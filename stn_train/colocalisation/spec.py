@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from stn_train.specs.datasets import DatasetSpec, SourceSpec
 from stn_train.specs.experiments import MOST, RECIPES, SOURCE_FIELD, Seed, Source, TrainingSpec, TrialSpec
-from stn_train.specs.fields import DIGIT, Folder, Name, Parameters, Spec, no_twins
+from stn_train.specs.fields import DIGIT, Folder, LearningRate, Name, Parameters, Spec, no_twins
 from stn_train.specs.models import Localisation, ModelSpec
 
 _Class = Annotated[int, Field(ge=0, le=9)]
@@ -52,7 +52,7 @@ class LocaliserSpec(Spec):
     margin: float = Field(ge=0, le=4, description="of the triplet loss; the squared distance is 4 at most")
     steps: int = Field(ge=1, le=1_000_000, description="steps of the optimizer")
     batch_size: int = Field(ge=2, le=4096, description="images in a step; each is compared with every other")
-    lr: float = Field(gt=0, le=100, description="the highest learning rate; up and down once")
+    lr: LearningRate = Field(description="the highest learning rate; up and down once")
 
 
 class ColocalisationSpec(Spec):

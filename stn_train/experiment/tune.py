@@ -22,7 +22,7 @@ from stn_train.experiment.run import RunProgress, open_run, run_trials
 from stn_train.experiment.runtime import Runtime
 from stn_train.run_folder import RunFolder, TrialResult
 from stn_train.specs import ExperimentSpec, TrialSpec, TunedSpec, trials_of
-from stn_train.specs.fields import LONGEST_NAME
+from stn_train.specs.fields import LEAST, LONGEST_NAME
 from stn_train.storage import write
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _space(trial: TrialSpec) -> "dict[str, optuna.distributions.BaseDistribution
     from optuna.distributions import FloatDistribution
 
     lr = trial.training.lr
-    ranges = {"lr": (lr / 10, min(10 * lr, 100.0)), "weight_decay": (0.0001, 0.1)}
+    ranges = {"lr": (max(lr / 10, LEAST), min(10 * lr, 100.0)), "weight_decay": (0.0001, 0.1)}
     if trial.model.localises:
         ranges["localisation_lr"] = 0.01, 1.0
     return {key: FloatDistribution(low, high, log=True) for key, (low, high) in ranges.items()}

@@ -18,6 +18,7 @@ from pydantic import (
 
 from stn_train.specs.datasets import LARGEST_SIDE, MOST_CLASSES, SOURCES, DatasetSpec, SourceSpec
 from stn_train.specs.fields import (
+    LEAST,
     Folder,
     LearningRate,
     LocalisationLr,
@@ -70,11 +71,13 @@ class TrainingSpec(Spec):
     schedule: Literal["one_cycle", "steps"] = Field(
         description="one_cycle: up and down once; steps: divided by 10 after each third"
     )
-    warmup: float = Field(0.2, gt=0, lt=1, description="one_cycle: the share of all steps in which the rate goes up")
+    warmup: float = Field(
+        0.2, ge=LEAST, lt=1, description="one_cycle: the share of all steps in which the rate goes up"
+    )
     weight_decay: WeightDecay = Field(description="of weights, not of biases and normalisation; 0: none")
     label_smoothing: float = Field(ge=0, lt=1, description="the share of a label that goes to all classes alike")
     ema_decay: float = Field(ge=0, lt=1, description="decay per step of the average of the weights; 0: none")
-    grad_clip: float | None = Field(gt=0, le=1_000_000, description="largest norm of the gradient; null: no limit")
+    grad_clip: float | None = Field(ge=LEAST, le=1_000_000, description="largest norm of the gradient; null: no limit")
     localisation_lr: LocalisationLr = Field(description="learning rate of localisation networks, as a factor of lr")
     classifier_delay: float = Field(
         0.0,

@@ -154,8 +154,10 @@ Folder = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one
 Parameters = Annotated[int, Field(ge=1_000, le=100_000_000)]
 """A budget of a network's parameters."""
 
-LearningRate = Annotated[float, Field(gt=0, le=100)]
-LocalisationLr = Annotated[float, Field(gt=0, le=1000)]
+LEAST = 1e-12
+"""Of a number that must be above 0: far smaller ones are denormal, which a processor may take for 0 in training."""
+LearningRate = Annotated[float, Field(ge=LEAST, le=100)]
+LocalisationLr = Annotated[float, Field(ge=LEAST, le=1000)]
 WeightDecay = Annotated[float, Field(ge=0, le=10)]
 
 _Degrees = Annotated[float, Field(ge=-180, le=180)]

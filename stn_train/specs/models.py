@@ -8,6 +8,7 @@ from pydantic import Field, WithJsonSchema, model_validator
 from stn_train.specs.fields import (
     AS_THE_SOURCE,
     DIGIT,
+    LEAST,
     LONGEST_NAME,
     Degrees,
     Folder,
@@ -87,7 +88,7 @@ class TransformerSpec(Spec):
         description="with localisation_from: the localisation network stays as it is there, and only the classifier "
         "learns",
     )
-    bounds: Annotated[float, Field(gt=0, le=100)] | None = Field(
+    bounds: Annotated[float, Field(ge=LEAST, le=100)] | None = Field(
         None,
         exclude_if=operator.not_,
         description="by how much each number of theta may differ from the identity's at most: what is predicted goes "

@@ -163,6 +163,11 @@ def test_tuned_again_the_settings_of_both_searches_count(tmp_path):
     assert model.tuned.trials == 14
 
 
+def test_no_learning_rate_below_the_least_is_tried(tmp_path):
+    least = spec(models=["cnn_paper"], training={"epochs": 1, "batch_size": 64, "lr": 1e-12})
+    assert all(setting.lr >= 1e-12 for setting in tried(tmp_path, 4, experiment=least))
+
+
 def test_models_are_tuned_on_one_dataset():
     several = spec(datasets=["r", "rts"])
     assert [dataset.name for dataset in on_one_dataset(several, "rts").datasets] == ["rts"]
