@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from stn_train.errors import UserError
+from stn_train.specs.fields import CONTROL
 
 Loc = tuple[str | int, ...]
 """The way to a value: keys of mappings and numbers of entries, from the top."""
@@ -14,8 +15,6 @@ Loc = tuple[str | int, ...]
 TAG = "tag:yaml.org,2002:"
 EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 """A number in YAML 1.2, and to everyone who writes it; text in PyYAML's 1.1."""
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""A line break, or a control character: what no value may hold."""
 _MISLEADING = re.compile(r"[-+]?0[0-9_]+$|[-+0-9_.]+:")
 """Numbers that are not what they look like in YAML 1.1: 010 is 8 and 1:30 is 90 there."""
 _QUOTES = "; in double quotes a backslash begins an escape: write it in single quotes, as in 'C:\\data'"

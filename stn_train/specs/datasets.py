@@ -11,6 +11,7 @@ from stn_train.errors import did_you_mean
 from stn_train.specs.fields import (
     AS_THE_SOURCE,
     DIGIT,
+    LONGEST_NAME,
     Count,
     Degrees,
     Factors,
@@ -58,7 +59,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 """The sources by name, each with its size, channels, classes and numbers of training and test images."""
 
 _Side = Annotated[int, Field(ge=LEAST_SIDE, le=LARGEST_SIDE)]
-_ClassName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(one_line)]
+_ClassName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(one_line)]
 
 
 class SourceSpec(Spec):

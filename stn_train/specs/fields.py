@@ -1,5 +1,6 @@
 """What specs are made of: the record that refuses mistakes, and its numbers, pairs and names."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -17,7 +18,6 @@ from pydantic import (
 )
 
 from stn_train.errors import UserError, did_you_mean
-from stn_train.yaml_nodes import CONTROL
 
 DIGIT = 28
 """Height and width of MNIST's images, in pixels: those of a source, as long as nothing else is known of it."""
@@ -145,6 +145,8 @@ def no_twins(entries: T) -> T:
     return entries
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""A line break, or a control character: what no value of a configuration may hold."""
 LONGEST_NAME = 64
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9_-])?$", max_length=LONGEST_NAME)]
 """Names what is trained, and the folder that it is kept in."""
