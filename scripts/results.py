@@ -17,7 +17,7 @@ import json
 import lzma
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,8 @@ def as_kept(run: RunFolder, trial: Trial) -> Trial:
 
 
 def joined(kept: Sequence[Trial], new: Sequence[Trial], run: RunFolder) -> list[Trial]:
-    """What is kept, with what a run adds. A trial with the same predictions stays as it was kept, with its machine.
+    """What is kept, with what a run adds. A trial with the same predictions stays as it was kept, with its machine, but
+    for what has been measured since.
 
     Raises UserError where the same cell keeps trials of another configuration, or a dataset of this name other images.
     """
@@ -201,8 +202,10 @@ def joined(kept: Sequence[Trial], new: Sequence[Trial], run: RunFolder) -> list[
                     "its row to keep what the run holds"
                 )
         before = trials.get(key_of(trial.row))
-        if before is None or not np.array_equal(before.predicted, trial.predicted):
-            trials[key_of(trial.row)] = trial
+        if before is not None and np.array_equal(before.predicted, trial.predicted):
+            told = {key: value for key, value in before.row.items() if value is not None}
+            trial = replace(before, row=trial.row | told)
+        trials[key_of(trial.row)] = trial
     return sorted(trials.values(), key=place_of)
 
 

@@ -204,6 +204,20 @@ def test_runs_join_what_is_kept_each_trial_with_its_machine(train, results):
     results(first)
     assert both_files() == files, "what is kept stays, with its machine"
 
+    measured = kept(CNN)["balanced_accuracy"]
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    for line in lines:
+        line["balanced_accuracy"] = ""
+    with TABLE.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+    results(first)
+    assert kept(CNN)["balanced_accuracy"] == measured, "what has been measured since is added"
+    assert kept(CNN)["device_name"] == "Machine A"
+    assert kept(ST_CNN)["balanced_accuracy"] == ""
+
 
 @pytest.mark.parametrize("mark", [MARK, BEGIN, END])
 def test_a_page_without_its_marks_is_left_as_it_is(train, results, mark):
