@@ -159,7 +159,7 @@ def resampling(trials: Sequence[Trial]) -> Comparison | None:
 def errors_of(tasks: Sequence[Task]) -> Figure:
     """A panel for each task that has been trained, a dot with its interval for each model; hollow of one seed."""
     done = [task for task in tasks if not rows_of(task.found, task.dataset).empty]
-    figure = Figure(figsize=(2 + 2.4 * len(done), 3.2), layout="constrained")
+    figure = Figure(figsize=(1.5 + 1.75 * len(done), 3.4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(done), sharey=True))
     for axes, task in zip(panels, done, strict=True):
         rows = {row["model"]: row for row in records(rows_of(task.found, task.dataset))}
@@ -170,7 +170,8 @@ def errors_of(tasks: Sequence[Task]) -> Figure:
             ends = [[row["error"] - row["error_low"]], [row["error_high"] - row["error"]]]
             axes.errorbar(row["error"], place, xerr=ends, color=f"C{place}", capsize=3, **dot(row))
             axes.annotate(f"{row['error']:.2f}", (row["error"], place), (0, 7), textcoords="offset points", ha="center")
-        axes.set(title=task.title, xlabel="error (%), log scale", xscale="log", ylim=(len(MODELS) - 0.5, -0.7))
+        axes.set(xlabel="error (%), log scale", xscale="log", ylim=(len(MODELS) - 0.5, -0.7))
+        axes.set_title(task.title, fontsize="medium")
         axes.margins(x=0.15)
         plain_numbers(axes)
     panels[0].set_yticks(range(len(MODELS)), MODELS)
