@@ -50,7 +50,7 @@ MODELS = ("cnn", "cnn_turned", "st_cnn", "st_equivariant", "group_cnn", "ti_pool
 class Task:
     """A dataset of an experiment: what it is called, what it has `found`, and in `longer` trainings.
 
-    These had `epochs` of so many `digits`, and `longer_epochs`. `equivariant`: the equivariant transformer, `model`,
+    These had `epochs` of so many `digits`, and `longer_epochs`. `equivariant`: the equivariant transformer
     against the ordinary one.
     """
 

@@ -29,20 +29,20 @@ def extend(experiment: ExperimentSpec, folder: RunFolder, runtime: Runtime) -> E
         )
     restarts = (*before.restarts, before.epochs) if asked > before.epochs else before.restarts
     extended = experiment.changed(training=experiment.training.changed(restarts=restarts))
-    trials = trials_of(extended)
-    check_trials(trials, extended.prebuilt)
-    if extended.prebuilt is None:
-        load_digits_of(trials[0], "training", runtime)
-    reopened = []
+    trials, reopened = {trial.key: trial for trial in trials_of(extended)}, []
     for trial in trials_of(joined(held, extended)):
         files = folder.trial(trial)
         if files.path.exists() and is_locked(files.path):
             raise FolderBusyError(busy_sentence(files.path))
-        if restarts and trial in trials and held_trial(files) == _before(trial):
+        if restarts and trial.key in trials and held_trial(files) == _before(trial):
             read_checkpoint(newest_whole(files.checkpoint) or files.checkpoint)
             reopened.append(trial)
         else:
             check_same_trial(trial, files)
+    if reopened:
+        check_trials([*trials.values()], extended.prebuilt)
+        if extended.prebuilt is None:
+            load_digits_of(reopened[0], "training", runtime)
     for trial in reopened:
         _reopen(trial, folder.trial(trial), runtime)
     return extended

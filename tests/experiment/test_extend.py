@@ -46,7 +46,9 @@ def found(folder: RunFolder, experiment: ExperimentSpec) -> list[bytes]:
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "steps"])
-def test_a_run_that_is_extended_ends_as_one_with_that_restart_from_the_start(tmp_path: Path, schedule: str) -> None:
+def test_a_run_that_is_extended_ends_as_one_with_that_restart_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str
+) -> None:
     folder, other = RunFolder(tmp_path / "extended"), RunFolder(tmp_path / "at_one_go")
     train(spec(epochs=1, schedule=schedule), folder)
     longer = extend(spec(epochs=2, schedule=schedule), folder, CPU)
@@ -62,6 +64,8 @@ def test_a_run_that_is_extended_ends_as_one_with_that_restart_from_the_start(tmp
     again = extend(spec(epochs=2, schedule=schedule), folder, CPU)
     assert again.training.restarts == (1,)
     assert folder.finished(again)
+    monkeypatch.setattr(runtime, "load_split", lambda source, split, root: pytest.fail("nothing is left to train"))
+    extend(spec(epochs=2, schedule=schedule), folder, Runtime(CPU.device))
 
 
 def test_a_longer_run_is_another_trial_and_is_told_of_extend(tmp_path: Path) -> None:
