@@ -1,15 +1,17 @@
 """Curves, matrices, images and outlines, drawn with matplotlib, and figures as files."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
@@ -59,17 +61,36 @@ def draw_outline(axes: Axes, outline: NDArray[Any], colour: str, width: float) -
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
-IN_PLAIN_TEXT: Any = {"text.usetex": False, "text.parse_math": False, "axes.formatter.use_mathtext": False}
-"""For figures whose text is no LaTeX: names may hold a $, whatever the user's matplotlibrc asks for."""
+_EAST_ASIAN = (
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "SimHei",
+)
+"""Fonts for names that matplotlib's own cannot write; those that the machine has are used."""
+
+IN_PLAIN_TEXT: Any = {
+    "text.usetex": False,
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "font.family": [*rcParams["font.family"], *(font for font in _EAST_ASIAN if font in get_font_names())],
+}
+"""For figures whose text is no LaTeX: names may hold a $, whatever the user's matplotlibrc asks for, or be Chinese."""
 
 _UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """By a file's ending, what keeps the time of drawing out of it."""
 
 
 def figure_file(figure: Figure, ending: str = ".png") -> bytes:
-    """A figure as a file's bytes, of the format of this ending: the same ones for the same figure."""
+    """A figure as a file's bytes, of the format of this ending: the same ones for the same figure.
+
+    What no font of the machine can write is drawn as a box.
+    """
     file = io.BytesIO()
-    with rc_context({"svg.hashsalt": "stn-train"} | IN_PLAIN_TEXT):
+    with rc_context({"svg.hashsalt": "stn-train"} | IN_PLAIN_TEXT), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format=ending[1:], dpi=150, metadata=_UNDATED.get(ending))
     return file.getvalue()
 

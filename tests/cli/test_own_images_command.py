@@ -110,7 +110,7 @@ def test_too_few_images_to_report_on_are_told_of_before_training(stn, options, c
 
 @pytest.mark.slow
 def test_a_class_may_be_called_anything_that_a_line_can_hold(stn, shapes):
-    names = ("![x](y.png)", "$_$ a|b", "petit\xa0pain")
+    names = ("![x](y.png)", "$_$ a|b", "小\xa0面包")
     for old, new in zip(("bar", "circle of red", "dot"), names, strict=True):
         (shapes / old).rename(shapes / new)
     picture = shapes / "cost_$5_$6.png"
@@ -128,6 +128,7 @@ def test_a_class_may_be_called_anything_that_a_line_can_hold(stn, shapes):
     ):
         ended = stn(*command)
         assert ended.code == 0, ended.err
+        assert "Warning" not in ended.err
     report = Path("out/report.md").read_text()
     head, rule, row, _ = report.partition("## Errors by class")[2].strip().splitlines()[2:6]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in (head, rule, row)}) == 1
