@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from stn_train.errors import UserError, first_line
-from stn_train.geometry import FAMILIES, HOMOGRAPHY, Family, bilinear_sampler, pixel_grid, thin_plate_spline
+from stn_train.geometry import FAMILIES, HOMOGRAPHY, Family, bilinear_sampler, pixel_grid, precise, thin_plate_spline
 from stn_train.models.blocks import by, check_images
 from stn_train.models.classifiers import CLASSIFIERS, Classifier
 from stn_train.models.localisation import LOCALISATIONS, Localisation, bounded, frozen
@@ -43,7 +43,8 @@ class Network(nn.Module):
     loss (`predicted`), stays at the identity (`identity`) or learns from true poses alone (`supervised`); or true poses
     that are passed with the images (`oracle`). All but the first are controls, of a single transformer. With
     `coordinates`, the classifier reads two channels more: where in the image, x and y, each pixel was sampled
-    (CoordConv; Liu et al., arXiv:1807.03247). `angle_noise`, in degrees: see `with_pose_loss`.
+    (CoordConv; Liu et al., arXiv:1807.03247), or, `canonical`, the same along the output's axes: see `along_output`.
+    `angle_noise`, in degrees: see `with_pose_loss`.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Network(nn.Module):
         transformer: nn.Module | None,
         classifier: nn.Module,
         pose: Pose = "predicted",
-        coordinates: bool = False,
+        coordinates: bool | Literal["canonical"] = False,
         angle_noise: float = 0.0,
     ) -> None:
         super().__init__()
@@ -102,9 +103,10 @@ class Network(nn.Module):
         assert isinstance(self.transformer, SpatialTransformer)
         read: Tensor = self.transformer(images, theta)
         if self.coordinates:
-            grid = self.transformer.family.grid(
-                theta, self.transformer.output_size, images.shape[-1] / images.shape[-2]
-            )
+            aspect = images.shape[-1] / images.shape[-2]
+            grid = self.transformer.family.grid(theta, self.transformer.output_size, aspect)
+            if self.coordinates == "canonical":
+                grid = along_output(grid, aspect)
             read = torch.cat([read, grid.movedim(-1, 1).to(read.dtype)], dim=1)
             read = read.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.classifier(read)
@@ -137,6 +139,20 @@ class Network(nn.Module):
             theta = localisation.theta(place, angles, turn)
             loss = F.cross_entropy(angles, templates.turns(polar, labels))
         return self.with_theta(images, theta.detach()), loss
+
+
+@precise
+def along_output(grid: Tensor, aspect: float) -> Tensor:
+    """Where a grid's points lie, seen from the image's middle, along the axes of the output; N x h x w x 2 as `grid`.
+
+    In half heights of the image, whose width is `aspect` of its heights: x along the output's rows, y at right angles.
+    Where the image turns about its middle, and the grid with it, they stay the same: they tell where the output lies,
+    and not which way the image is turned.
+    """
+    x, y = (grid * grid.new_tensor([aspect, 1.0])).unbind(dim=-1)
+    rows = torch.stack([x[:, :, -1] - x[:, :, 0], y[:, :, -1] - y[:, :, 0]], dim=-1).mean(dim=1)
+    cosine, sine = F.normalize(rows, dim=1)[:, :, None, None].unbind(dim=1)
+    return torch.stack([cosine * x + sine * y, cosine * y - sine * x], dim=-1)
 
 
 def pose_loss(family: Family, theta: Tensor, poses: Tensor, aspect: float) -> Tensor:
@@ -343,7 +359,7 @@ def _build(spec: ModelSpec, classifier: Classifier, width: float | None, image: 
         stages.append(parallel[0] if len(parallel) == 1 else ParallelTransformers(parallel))
         (height, breadth), channels = output, channels * len(parallel)
     front = (stages[0] if len(stages) == 1 else nn.Sequential(*stages)) if stages else None
-    channels += 2 * transformer.coordinates
+    channels += 2 * bool(transformer.coordinates)
     classify = classifier(size=(height, breadth), channels=channels, classes=classes, **wide)
     network = Network(front, classify, spec.pose, transformer.coordinates, transformer.angle_noise)
     for layer in filter(None, transformer.before):

@@ -51,7 +51,7 @@ EVERY = [
     *({"base": "st_cnn_similarity", "transformer": {"localisation": name}} for name in PARTS["localisation"]),
     *({"base": f"st_{name}_tps"} for name in ("cnn", "cnn_paper", "fcn")),
     *({"base": name} for name in CLASSIFIERS),
-    {"base": "st_cnn_equivariant"},
+    {"base": "st_cnn_equivariant", "transformer": {"coordinates": "canonical"}},
     {"classifier": "ti_pooling", "transformer": {}},
     {"base": "st_cnn_tps", "transformer": {"control_points": 3, "before": [0, 0, 1, 2], "padding": "reflection"}},
     {"base": "st_cnn", "transformer": {"parallel": 2, "supersampling": 2, "bounds": 0.5, "padding": "border"}},

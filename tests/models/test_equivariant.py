@@ -10,7 +10,7 @@ from stn_train.evaluation.classify import rotated_images
 from stn_train.geometry import AFFINE, ROTATION, SIMILARITY, ink_place
 from stn_train.models.equivariant import ANGLES, EquivariantLocalisation, congeal
 from stn_train.models.localisation import equivariant
-from stn_train.models.network import Network, build_model
+from stn_train.models.network import Network, along_output, build_model
 from stn_train.specs import ModelSpec
 
 ROOM = 8
@@ -141,6 +141,31 @@ def test_the_classifier_also_reads_where_each_pixel_was_sampled():
         theta = network.transformer.localisation(images)
     assert torch.equal(read[0][:, :1], network.front(images))
     torch.testing.assert_close(read[0][:, 1:], SIMILARITY.grid(theta, (28, 28)).movedim(-1, 1))
+
+
+@pytest.mark.parametrize("aspect", [1.0, 1.5])
+@pytest.mark.parametrize("degrees", [17.0, -140.0])
+def test_canonical_coordinates_stay_where_image_and_output_turn_together(degrees, aspect):
+    theta = torch.tensor([[0.5, 0.3, 0.2, -0.1], [-0.2, 0.7, -0.4, 0.3]], dtype=torch.float64)
+    grid = SIMILARITY.grid(theta, (5, 7), aspect)
+    turn = torch.full((2, 1), torch.pi * degrees / 180, dtype=torch.float64)
+    turned = ROTATION.points(turn, grid.flatten(1, 2), aspect).view_as(grid)
+    before, after = along_output(grid, aspect), along_output(turned, aspect)
+    torch.testing.assert_close(after, before)
+    upright = torch.cat([theta[:, :2].norm(dim=1, keepdim=True), torch.zeros(2, 1), before.mean((1, 2))], dim=1)
+    expected = SIMILARITY.grid(upright, (5, 7), aspect) * torch.tensor([aspect, 1.0])
+    torch.testing.assert_close(before, expected, msg="the same size and distance from the middle, and no turn")
+
+
+@torch.no_grad()
+def test_behind_it_with_canonical_coordinates_a_turned_image_is_the_same():
+    model = ModelSpec(name="m", base="st_cnn_equivariant", transformer={"coordinates": "canonical"})
+    whole = build_model(model, (44, 44), 120_000).eval()
+    images, _ = digits()
+    before = whole(images)
+    for quarters in (1, 2, 3):
+        missed = (whole(images.rot90(quarters, (2, 3))) - before).abs().amax(dim=1)
+        assert missed.quantile(0.98) < 1e-2 * before.std(), "but for two peaks as high"
 
 
 def test_what_it_learns_from_templates_the_classifier_takes_no_part_in():

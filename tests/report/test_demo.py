@@ -35,6 +35,10 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "equivariant": ("r", {"base": "st_cnn_paper_equivariant", "transformer": {"coordinates": False}}),
     "rotates": ("r", {"base": "st_cnn_equivariant", "transformer": {"family": "rotation"}}),
     "coordinates": ("rts", {"base": "st_cnn", "transformer": {"coordinates": True, "output_size": [16, 20]}}),
+    "canonical coordinates": (
+        {"name": "wide", "canvas": [28, 40], "rotation": 45},
+        {"base": "st_cnn_similarity", "transformer": {"coordinates": "canonical", "output_size": [16, 20]}},
+    ),
     "two in a row": ("rts", {"base": "st_cnn", "transformer": {"before": [0, 0]}}),
     "inside": ("rts", {"base": "st_cnn_similarity", "transformer": {"before": [0, 2]}}),
     "two side by side": ("addition", {"base": "st_cnn", "transformer": {"parallel": 2}}),

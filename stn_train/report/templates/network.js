@@ -319,10 +319,28 @@ function joined(maps) {
 /** A map behind layers in a row. */
 const through = (layers, input, run) => layers.reduce((map, layer) => LAYERS[layer.kind](layer, map, run), input);
 
-/** Where in the image, x and y, each pixel that a transformer puts out was sampled: two channels. */
-function coordinatesOf({ map, output: { height, width } }) {
+/**
+ * Where in the image, x and y, each pixel that a transformer puts out was sampled: two channels. Where they are
+ * canonical, seen from the image's middle along the output's axes, in half heights (`along_output` in network.py).
+ */
+function coordinatesOf({ map, output: { height, width } }, canonical, aspect) {
   const grid = gridOf(map, height, width), out = newMap(2, height, width), count = height * width;
-  for (let at = 0; at < 2 * count; at++) out.data[(at % 2) * count + (at >> 1)] = grid[at];
+  let cosine = 1, sine = 0;
+  if (canonical) {
+    let across = 0, down = 0;
+    for (let row = 0; row < height; row++) {
+      const first = 2 * row * width, last = first + 2 * (width - 1);
+      across += (grid[last] - grid[first]) * aspect;
+      down += grid[last + 1] - grid[first + 1];
+    }
+    const length = Math.hypot(across, down) || 1;
+    [cosine, sine] = [across / length, down / length];
+  }
+  for (let at = 0; at < count; at++) {
+    const x = grid[2 * at] * (canonical ? aspect : 1), y = grid[2 * at + 1];
+    out.data[at] = cosine * x + sine * y;
+    out.data[count + at] = cosine * y - sine * x;
+  }
   return out;
 }
 
@@ -345,7 +363,10 @@ function rotated(image, pose, degrees) {
 function answer(network, image, pose, thetas = {}) {
   const run = { warps: [], thetas, pose };
   let read = through(network.front, image, run);
-  if (network.coordinates) read = joined([read, coordinatesOf(run.warps[0])]);
+  if (network.coordinates) {
+    const canonical = network.coordinates === "canonical";
+    read = joined([read, coordinatesOf(run.warps[0], canonical, image.width / image.height)]);
+  }
   const { data: logits } = through(network.classifier, read, run);
   return { logits, probabilities: softmax(logits), warps: run.warps };
 }
