@@ -312,7 +312,8 @@ def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
             hint = did_you_mean(value, PARTS[part])
             return f"there is no {part} {shown} (one of your own is written package.module:function){hint}"
         case "literal_error":
-            names = re.findall(r"'([^']*)'", limits["expected"])
+            written = re.findall(r"'([^']*)'|(True|False)", limits["expected"])
+            names = [name or truth.lower() for name, truth in written]
             hint = did_you_mean(value, names, "") if isinstance(value, str) else ""
             return f"{shown} is not one of {', '.join(names)}{hint}"
         case other:

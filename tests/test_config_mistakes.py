@@ -116,6 +116,7 @@ TYPES = [
     (A + "canvas: big" + Z, ":3: datasets.0.canvas", "two numbers", "'big'"),
     (A + "shear: [1, 2, 3]" + Z, ":3: datasets.0.shear", "two numbers", "a list of 3"),
     (A + "shear: [1]" + Z, ":3: datasets.0.shear", "two numbers", "a list of 1"),
+    (M + "transformer: {coordinates: canonic}\n", ":5: models.0.transformer.coordinates", "false, true, canonical"),
     (M + "transformer: {before: 2}\n", ":5: models.0.transformer.before", "a list", "[2]"),
     (M + "transformer: {before: []}\n", ":5: models.0.transformer.before", "at least 1"),
     (M + "transformer: {supersampling: true}\n", ":5: models.0.transformer.supersampling", "a whole number"),
