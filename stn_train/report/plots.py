@@ -63,13 +63,14 @@ def draw_outline(axes: Axes, outline: NDArray[Any], colour: str, width: float) -
 
 _EAST_ASIAN = (
     "Noto Sans CJK SC",
-    "Source Han Sans SC",
+    "Noto Sans CJK JP",
     "WenQuanYi Micro Hei",
-    "PingFang SC",
     "Microsoft YaHei",
     "SimHei",
+    "Arial Unicode MS",
 )
-"""Fonts for names that matplotlib's own cannot write; those that the machine has are used."""
+"""Fonts for names that matplotlib's own cannot write; those that the machine has are used. Of a file of several fonts
+matplotlib knows the first: of Noto's, as Linux has them, the Japanese one, in which Chinese is, too."""
 
 IN_PLAIN_TEXT: Any = {
     "text.usetex": False,
