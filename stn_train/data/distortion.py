@@ -123,8 +123,9 @@ def sample_distortion(
     order of batches.
 
     With `elastic_augmentation`, each digit is first bent in its own frame, as if another hand had written it: by a
-    spline whose 4 x 4 control points are moved by a normal of so many pixels. Where it is placed goes by its ink before
-    that.
+    spline whose 4 x 4 control points are moved by a normal of so many pixels. `render` then moves it back, so that its
+    ink's centre of mass stays where it is: where digits are turned about their frame's middle, that tells which way is
+    up. Where the digit is placed goes by its ink before all that.
     """
     shown = np.arange(len(digits) * digits.repeats) % len(digits)
     frame: Frame = digits.images.shape[-2], digits.images.shape[-1]

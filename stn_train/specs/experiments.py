@@ -92,7 +92,7 @@ class TrainingSpec(Spec):
         ge=0,
         le=LARGEST_SIDE,
         description="how far each training digit is bent before it is distorted, in pixels: the standard deviation of "
-        "4 x 4 control points",
+        "4 x 4 control points; its ink's centre stays where it is",
     )
     curriculum: float = Field(
         0.0,

@@ -1,9 +1,13 @@
 """Digits bent in their own frame before they are distorted, as if by another hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from made_up import first, spec_of
+from scipy.ndimage import center_of_mass, map_coordinates, shift
+from torch.nn.functional import pad
 
 from stn_train.data.datasets import OnlineDataset, render
 from stn_train.data.distortion import sample_distortion
@@ -30,28 +34,41 @@ def test_control_points_are_off_by_a_normal_of_so_many_pixels(real_digits):
     assert np.abs(np.corrcoef(pixels.T.numpy()) - np.eye(32)).max() < 0.1
 
 
-def test_each_image_shows_its_digit_read_at_the_splines_places(real_digits):
+def test_each_image_shows_its_digit_read_at_the_splines_places_and_moved_back(real_digits):
     digits = first(real_digits[0], 20)
     (drawn,) = sample_distortion(spec_of("plain"), digits, 0, "train", elastic_augmentation=1.0)
     images = render(spec_of("plain"), digits, (drawn,), torch.arange(20))
     places = thin_plate_spline(4).grid(drawn.elastic_theta, (28, 28))
     for number in range(20):
-        source = np.pad(digits.images[number, 0].numpy() / 255, 40)
-        x, y = (14 * places[number].double().numpy() + 13.5 + 40).transpose(2, 0, 1)
-        column, row = np.floor(x).astype(int), np.floor(y).astype(int)
-        right, down = x - column, y - row
-        expected = (1 - down) * ((1 - right) * source[row, column] + right * source[row, column + 1]) + down * (
-            (1 - right) * source[row + 1, column] + right * source[row + 1, column + 1]
-        )
+        digit = digits.images[number, 0].double().numpy() / 255
+        x, y = (14 * places[number].double().numpy() + 13.5).transpose(2, 0, 1)
+        bent = map_coordinates(digit, [y, x], order=1, mode="grid-constant")
+        back = np.subtract(center_of_mass(digit), center_of_mass(bent))
+        expected = shift(bent, back, order=1, mode="grid-constant")
         assert np.abs(images[number, 0].numpy() - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("canvas", [60, [56, 72]])
+@pytest.mark.parametrize("size", [(36, 36), (36, 48), (48, 36)])  # with room, so that no ink is bent out of the frame
+def test_the_inks_centre_stays_where_it_is(real_digits, canvas, size):
+    """MNIST puts it near the frame's middle; where digits are turned about that, it tells which way is up."""
+    height, width = size
+    spec = spec_of(canvas=canvas, placement="frame", whole_pixels=False)
+    digits = first(real_digits[0], 50)
+    padded = pad(digits.images, [(width - 28) // 2, (width - 28) // 2, (height - 28) // 2, (height - 28) // 2])
+    digits = replace(digits, images=padded)
+
+    def centres(elastic_augmentation):
+        images = images_of(spec, digits, elastic_augmentation)
+        return np.array([center_of_mass(image.numpy()) for image in images[:, 0]])
+
+    assert np.abs(centres(1.0) - centres(0.0)).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["rts", "p", "e", "tc", "addition"])
 def test_bending_changes_the_digit_and_not_where_it_is_put(real_digits, name):
     digits, spec = first(real_digits[0], 30), spec_of(name)
-    bent, straight = (
-        sample_distortion(spec, digits, 0, "train", 1, elastic_augmentation) for elastic_augmentation in (1.0, 0.0)
-    )
+    bent, straight = (sample_distortion(spec, digits, 0, "train", 1, pixels) for pixels in (1.0, 0.0))
     for one, other in zip(bent, straight, strict=True):
         assert torch.equal(one.theta, other.theta)
         assert other.elastic_theta is None

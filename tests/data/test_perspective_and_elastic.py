@@ -50,27 +50,23 @@ def test_the_papers_scale_is_drawn_as_well(real_digits, preset):
     assert kstest(drawn.scale, "uniform", args=(0.75, 0.25)).pvalue > 0.01
 
 
-@pytest.mark.parametrize(
-    "elastic_augmentation", [{"perspective": {"std": 0}}, {"elastic": {"std": 0}}], ids=["perspective", "elastic"]
-)
-def test_a_canvas_that_is_not_bent_leaves_the_pose(real_digits, elastic_augmentation):
+@pytest.mark.parametrize("bend", [{"perspective": {"std": 0}}, {"elastic": {"std": 0}}], ids=["perspective", "elastic"])
+def test_a_canvas_that_is_not_bent_leaves_the_pose(real_digits, bend):
     digits, every = first(real_digits[0], 50), torch.arange(50)
-    straight, bent = spec_of(**MANY), spec_of(**MANY, **elastic_augmentation)
+    straight, bent = spec_of(**MANY), spec_of(**MANY, **bend)
     before = render(straight, digits, (draw_of(straight, digits),), every)
     after = render(bent, digits, (draw_of(bent, digits),), every)
     assert torch.allclose(before, after, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "elastic_augmentation", [{"perspective": {"std": 4}}, {"elastic": {"std": 2}}], ids=["perspective", "elastic"]
-)
-def test_the_pose_comes_first_and_then_the_bend(real_digits, elastic_augmentation):
+@pytest.mark.parametrize("bend", [{"perspective": {"std": 4}}, {"elastic": {"std": 2}}], ids=["perspective", "elastic"])
+def test_the_pose_comes_first_and_then_the_bend(real_digits, bend):
     """The same bend after another pose: its map from canvas to canvas, found with no pose, goes before the pose's."""
     digits = first(real_digits[0], 50)
-    posed, bent = draw_of(spec_of(**MANY), digits), draw_of(spec_of(**MANY, **elastic_augmentation), digits)
-    alone = draw_of(spec_of(canvas=[64, 60], **elastic_augmentation), digits)
+    posed, bent = draw_of(spec_of(**MANY), digits), draw_of(spec_of(**MANY, **bend), digits)
+    alone = draw_of(spec_of(canvas=[64, 60], **bend), digits)
     plain = draw_of(spec_of(canvas=[64, 60]), digits)
-    family = distortion_family(spec_of(**elastic_augmentation))
+    family = distortion_family(spec_of(**bend))
     points = torch.rand(50, 20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
 
     def linear(drawn: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -108,10 +104,8 @@ def test_along_the_diagonal_every_corner_moves_to_or_from_the_middle_by_one_norm
 
 
 def test_an_images_bend_does_not_depend_on_how_many_are_drawn(real_digits):
-    for elastic_augmentation in ({"perspective": {"std": 9}}, {"elastic": {"std": 1.5}}):
-        once, thrice = (
-            draw_of(spec_of(**elastic_augmentation), first(real_digits[0], 40, repeats)) for repeats in (1, 3)
-        )
+    for bend in ({"perspective": {"std": 9}}, {"elastic": {"std": 1.5}}):
+        once, thrice = (draw_of(spec_of(**bend), first(real_digits[0], 40, repeats)) for repeats in (1, 3))
         assert torch.equal(once.theta[:10], thrice.theta[:10])
 
 

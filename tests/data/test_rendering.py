@@ -94,10 +94,10 @@ def test_each_of_clutters_numbers_is_uniform_and_independent_of_the_others(real_
         assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.03
 
 
-@pytest.mark.parametrize("elastic_augmentation", [{}, {"elastic": {"std": 1.5}}], ids=["pose", "elastic"])
-def test_apart_patches_do_not_meet_the_digits_ink(real_digits, elastic_augmentation):
+@pytest.mark.parametrize("bend", [{}, {"elastic": {"std": 1.5}}], ids=["pose", "elastic"])
+def test_apart_patches_do_not_meet_the_digits_ink(real_digits, bend):
     digits = first(real_digits[0], 40)
-    keys = {"canvas": [40, 50], "rotation": 30, "translation": 1, **elastic_augmentation}
+    keys = {"canvas": [40, 50], "rotation": 30, "translation": 1, **bend}
     apart = spec_of(**keys, clutter={"patches": 4, "size": 6, "avoid_digit": True})
     drawn = draw_of(apart, digits)
     assert drawn.clutter is not None
