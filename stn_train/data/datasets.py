@@ -197,15 +197,15 @@ def render(spec: DatasetSpec, digits: ImageSet, draws: tuple[Distortion, ...], i
     shown = torch.cat([drawn.digit[index] for drawn in draws]).to(device)
     theta = torch.cat([drawn.theta[index] for drawn in draws]).to(device)
     sources = digits.images[shown].float().div_(255)
-    # Only a thin plate spline depends on the aspect: it was bent on the canvas.
-    grid = distortion_family(spec).grid(theta, spec.canvas, width / height)
     elastic_thetas = [drawn.elastic_theta[index] for drawn in draws if drawn.elastic_theta is not None]
     if elastic_thetas:
-        elastic_grid = TPS.grid(torch.cat(elastic_thetas).to(device), (rows, columns), columns / rows)
-        bent = bilinear_sampler(sources, elastic_grid)
-        moved = (ink_place(bent) - ink_place(sources))[:, :2]
+        grid = TPS.grid(torch.cat(elastic_thetas).to(device), (rows, columns), columns / rows)
+        # Read twice, in place of moving what was read: that would blur it.
+        moved = (ink_place(bilinear_sampler(sources, grid)) - ink_place(sources))[:, :2]
         moved[:, 0] *= rows / columns  # from half heights to half widths
-        sources, grid = bent, grid + moved[:, None, None]
+        sources = bilinear_sampler(sources, grid + moved[:, None, None])
+    # Only a thin plate spline depends on the aspect: it was bent on the canvas.
+    grid = distortion_family(spec).grid(theta, spec.canvas, width / height)
     of_draws = bilinear_sampler(sources, grid).view(len(draws), len(index), -1, height, width)
     for images, drawn in zip(of_draws, draws, strict=True):
         if spec.clutter is not None and drawn.clutter is not None:

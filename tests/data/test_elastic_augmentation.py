@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from made_up import first, spec_of
-from scipy.ndimage import center_of_mass, map_coordinates, shift
+from scipy.ndimage import center_of_mass, map_coordinates
 from torch.nn.functional import pad
 
 from stn_train.data.datasets import OnlineDataset, render
@@ -43,14 +43,14 @@ def test_each_image_shows_its_digit_read_at_the_splines_places_and_moved_back(re
         digit = digits.images[number, 0].double().numpy() / 255
         x, y = (14 * places[number].double().numpy() + 13.5).transpose(2, 0, 1)
         bent = map_coordinates(digit, [y, x], order=1, mode="grid-constant")
-        back = np.subtract(center_of_mass(digit), center_of_mass(bent))
-        expected = shift(bent, back, order=1, mode="grid-constant")
+        down, right = np.subtract(center_of_mass(bent), center_of_mass(digit))
+        expected = map_coordinates(digit, [y + down, x + right], order=1, mode="grid-constant")
         assert np.abs(images[number, 0].numpy() - expected).max() < 1e-4
 
 
 @pytest.mark.parametrize("canvas", [60, [56, 72]])
 @pytest.mark.parametrize("size", [(36, 36), (36, 48), (48, 36)])  # with room, so that no ink is bent out of the frame
-def test_the_inks_centre_stays_where_it_is(real_digits, canvas, size):
+def test_the_inks_centre_stays_about_where_it_is(real_digits, canvas, size):
     """MNIST puts it near the frame's middle; where digits are turned about that, it tells which way is up."""
     height, width = size
     spec = spec_of(canvas=canvas, placement="frame", whole_pixels=False)
@@ -62,7 +62,9 @@ def test_the_inks_centre_stays_where_it_is(real_digits, canvas, size):
         images = images_of(spec, digits, elastic_augmentation)
         return np.array([center_of_mass(image.numpy()) for image in images[:, 0]])
 
-    assert np.abs(centres(1.0) - centres(0.0)).max() < 1e-4
+    off = np.linalg.norm(centres(1.0) - centres(0.0), axis=1)  # in pixels; 0.6 in the median, were it not put back
+    assert np.median(off) < 0.1
+    assert off.max() < 0.4
 
 
 @pytest.mark.parametrize("name", ["rts", "p", "e", "tc", "addition"])
