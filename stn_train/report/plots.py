@@ -69,14 +69,15 @@ _EAST_ASIAN = (
     "SimHei",
     "Arial Unicode MS",
 )
-"""Fonts for names that matplotlib's own cannot write; those that the machine has are used. Of a file of several fonts
-matplotlib knows the first: of Noto's, as Linux has them, the Japanese one, in which Chinese is, too."""
+FURTHER_FONTS = [font for font in _EAST_ASIAN if font in get_font_names()]
+"""Those of the machine, for names that matplotlib's own cannot write. Of a file of several fonts matplotlib knows the
+first: of Noto's, as Linux has them, the Japanese one, in which Chinese is, too."""
 
 IN_PLAIN_TEXT: Any = {
     "text.usetex": False,
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
-    "font.family": [*rcParams["font.family"], *(font for font in _EAST_ASIAN if font in get_font_names())],
+    "font.family": [*rcParams["font.family"], *FURTHER_FONTS],
 }
 """For figures whose text is no LaTeX: names may hold a $, whatever the user's matplotlibrc asks for, or be Chinese."""
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
-from matplotlib.font_manager import findfont
+from matplotlib.font_manager import findfont, get_font
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from stn_train.report.page import render
-from stn_train.report.plots import OUTLINES, coloured, shortened
+from stn_train.report.plots import FURTHER_FONTS, OUTLINES, coloured, shortened
 from stn_train.run_folder import Gallery, unnumbered
 from stn_train.specs import TrialSpec
 
@@ -139,7 +139,7 @@ def _sheet(title: str, strips: Sequence[Strip], margin: float, names: Sequence[s
     below = line * (2 if long and "predicted" in strips[0][1] else 1)
     size = columns * step, headings * line + len(strips) * (rows * step + below)
     sheet = Image.new("RGB", size, "white")
-    write, font = ImageDraw.Draw(sheet), ImageFont.truetype(findfont("DejaVu Sans"), _FINE * 13)
+    write, font = ImageDraw.Draw(sheet), ImageFont.truetype(_font_for("".join(names)), _FINE * 13)
     write.text((_FINE * _GAP // 2, 0), title, "black", font)
     top = line if title else 0
     for heading, seen, captions in strips:
@@ -163,6 +163,12 @@ def _sheet(title: str, strips: Sequence[Strip], margin: float, names: Sequence[s
             write.text((column * step + step // 2, top + rows * step), text, colour, font, anchor="ma", align="center")
         top += rows * step + below
     return sheet.resize((sheet.width // _FINE, sheet.height // _FINE), Image.Resampling.LANCZOS)
+
+
+def _font_for(text: str) -> str:
+    """The file of the first font that has every character of a text, or of matplotlib's own where none has."""
+    files = [findfont(font) for font in ("DejaVu Sans", *FURTHER_FONTS)]
+    return next((file for file in files if {*map(ord, text)} <= {*get_font(file).get_charmap()}), files[0])
 
 
 def _tile(image: Array, inner: int, around: str, outlines: Sequence[Array] = ()) -> Image.Image:

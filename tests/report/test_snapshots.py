@@ -55,6 +55,14 @@ def test_mean_images_are_as_bright_as_can_be():
     assert before.min() == after.min() == 255
 
 
+@pytest.mark.parametrize(("fonts", "boxes"), [([], True), (["STIXGeneral"], False)])
+def test_a_name_that_the_first_font_lacks_is_written_in_another(fonts, boxes, monkeypatch):
+    """Two letters that DejaVu Sans lacks, as it lacks Chinese, and that a font which comes with matplotlib has."""
+    monkeypatch.setattr("stn_train.report.snapshots.FURTHER_FONTS", fonts)
+    one, other = (draw("means", "made up", SEEN["means"], [letter] * 10) for letter in "\u1d81\u1d84")
+    assert (one == other) == boxes
+
+
 def test_each_transformer_has_an_output_and_an_outline_in_its_own_colour():
     """Two digits, a channel each, seen by two transformers side by side, behind which stands a third."""
     image = np.zeros((2, 2, 42, 42), np.uint8)
