@@ -1,7 +1,7 @@
 """Writes the tables of docs/verdict.md and draws its pictures, from the results that are kept: see scripts/results.py.
 
     python scripts/results.py RUN ...    # keeps what the runs of configs/verdict have finished
-    python scripts/verdict.py            # tables between the marks in the page, docs/verdict.png, docs/verdict_time.png
+    python scripts/verdict.py            # tables between the marks in the page, and its pictures docs/verdict*.png
     python scripts/verdict.py --time     # on an idle machine: how long each training takes, docs/verdict_minutes.csv
 
 Every model is compared with `cnn` on the same images and seeds. Trainings ran on several machines, beside other work,
@@ -37,6 +37,10 @@ from stn_train.storage import write
 
 PAGE = ROOT / "docs/verdict.md"
 MINUTES = ROOT / "docs/verdict_minutes.csv"
+PUBLISHED = ROOT / "docs/mnist_rot_published.csv"
+"""Test errors on the original files of rotated MNIST, by others, without and with test-time augmentation."""
+AUGMENTED = ROOT / "docs/mnist_rot_tta.csv"
+"""Ours with test-time augmentation: `stn-train eval runs/mnist_rot --tta-angles=... --csv`, see the page."""
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
 _TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50)
 _FEW = (0.5, 1, 2, 5, 10, 20, 50)
@@ -153,6 +157,26 @@ def resampling(trials: Sequence[Trial]) -> Comparison | None:
     return paired(*([one for one in mine if one.row["dataset"] == name] for name in ("r", "plain")))
 
 
+def beside_published(found: Results) -> pd.DataFrame:
+    """What is published on rotated MNIST and what we found, the lowest error first."""
+    with_tta: dict[Any, float] = pd.read_csv(AUGMENTED, index_col="model")["error"].to_dict()
+    ours = [
+        {
+            "network": f"`{row['model']}`",
+            "error": row["error"],
+            "error_low": row["error_low"],
+            "error_high": row["error_high"],
+            "tta_error": with_tta.get(row["model"]),
+            "parameters": f"{row['parameters'] / 1000:.0f} k",
+            "rotation_augmentation": "yes" if row["model"].endswith("_turned") else "no",
+            "source": "this project",
+        }
+        for row in records(found.summary)
+    ]
+    published = pd.read_csv(PUBLISHED).assign(error_low=np.nan, error_high=np.nan)
+    return pd.DataFrame([*published.to_dict("records"), *ours]).sort_values("error")
+
+
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +228,27 @@ def errors_by_time(tasks: Sequence[Task]) -> Figure:
     return figure
 
 
+def published_errors(networks: pd.DataFrame) -> Figure:
+    """A dot for each network on rotated MNIST, with the interval of ours; hollow without rotation augmentation."""
+    figure = Figure(figsize=(8, 0.9 + 0.24 * len(networks)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(records(networks)):
+        color = "C3" if row["source"] == "this project" else "0.45"
+        low, high = (row[end] or row["error"] for end in ("error_low", "error_high"))
+        filled = color if row["rotation_augmentation"] == "yes" else "white"
+        axes.plot([low, high], [place, place], color=color)
+        axes.plot(row["error"], place, "o", color=color, markerfacecolor=filled)
+        axes.text(1.08 * high, place, f"{row['error']:.2f}", color=color, va="center")
+    sources = networks["source"].replace("this project", "ours")
+    axes.set_yticks(range(len(networks)), networks["network"].str.strip("`") + ", " + sources)
+    axes.set(xlabel="error (%), log scale", xscale="log", ylim=(len(networks) - 0.5, -0.5))
+    axes.margins(x=0.15)
+    plain_numbers(axes)
+    marks = [Line2D([], [], marker="o", ls="", color="0.45", markerfacecolor=each) for each in ("0.45", "white")]
+    figure.legend(marks, ["with rotation augmentation", "without"], loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
 def plain_numbers(axes: Axes) -> None:
     """A few numbers on log axes, as 0.5 and 2, and not as powers of ten; fewer where there is more to span."""
     for axis in (axes.xaxis, axes.yaxis):
@@ -221,17 +266,21 @@ def write_page() -> None:
     if not trials:
         raise UserError("nothing of configs/verdict is kept yet: python scripts/results.py RUN ...")
     tasks = tasks_of(trials)
+    benchmark = task_of(trials, "Rotated MNIST as everybody turns it", "mnist_rot", "mnist_rot", "")
+    networks = beside_published(benchmark.found)
     written = markdown(
         environment().from_string(TEMPLATE.read_text(encoding="utf-8")),
         models=MODELS,
         tasks=tasks,
         macs=[found_by(trials, name) for name in ("verdict_macs", "verdict_macs_ti")],
         resampling=resampling(trials),
-        benchmark=task_of(trials, "Rotated MNIST as everybody turns it", "mnist_rot", "mnist_rot", ""),
+        benchmark=benchmark,
+        networks=networks,
         machine=pd.read_csv(MINUTES)["machine"][0],
     )
     write(ROOT / "docs/verdict.png", figure_file(errors_of(tasks)))
     write(ROOT / "docs/verdict_time.png", figure_file(errors_by_time(tasks)))
+    write(ROOT / "docs/verdict_mnist_rot.png", figure_file(published_errors(networks)))
     write(PAGE, f"{top}{BEGIN}\n\n{written}\n{END}{rest}")
 
 

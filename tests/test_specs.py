@@ -112,6 +112,10 @@ def test_a_resolved_experiment_resolves_to_itself() -> None:
         {"validation": True, "prebuilt": "folder"},
         {"training": {"train_size": 1000}, "prebuilt": "folder"},
         {"training": {"elastic_augmentation": 1.0}, "prebuilt": "folder"},
+        {
+            "models": [{"name": "a", "base": "cnn", "tuned": {"trials": 2, "elastic_augmentation": 1.0}}],
+            "prebuilt": "folder",
+        },
         {"training": {"curriculum": 0.5}, "prebuilt": "folder"},
         {"training": {"curriculum": 1.5}},
         {"training": {"train_size": 99}},
@@ -148,9 +152,14 @@ def test_one_number_multiplies_the_epochs_of_every_classifier() -> None:
 
 
 def test_a_models_trials_train_by_what_it_was_tuned_to_and_write_it_as_before() -> None:
-    tuned = {"name": "st_cnn", "base": "st_cnn", "tuned": {"trials": 12, "lr": 0.02, "localisation_lr": 0.5}}
+    tuned = {
+        "name": "st_cnn",
+        "base": "st_cnn",
+        "tuned": {"trials": 12, "lr": 0.02, "localisation_lr": 0.5, "elastic_augmentation": 0.5},
+    }
     one = experiment(models=["cnn", tuned], training={"weight_decay": 0.03})
-    same = experiment(models=["cnn", "st_cnn"], training={"weight_decay": 0.03, "lr": 0.02, "localisation_lr": 0.5})
+    found = {"weight_decay": 0.03, "lr": 0.02, "localisation_lr": 0.5, "elastic_augmentation": 0.5}
+    same = experiment(models=["cnn", "st_cnn"], training=found)
     assert trials_of(one)[1].model_dump_json() == trials_of(same)[1].model_dump_json()
     assert trials_of(one)[1] == trials_of(same)[1] == TrialSpec.model_validate_json(trials_of(one)[1].model_dump_json())
     assert trials_of(one)[0] == trials_of(experiment(training={"weight_decay": 0.03}))[0]

@@ -21,7 +21,7 @@ from stn_train.errors import TrialError, UserError, did_you_mean
 from stn_train.experiment.run import RunProgress, open_run, run_trials
 from stn_train.experiment.runtime import Runtime
 from stn_train.run_folder import RunFolder, TrialResult
-from stn_train.specs import ExperimentSpec, TrialSpec, TunedSpec, trials_of
+from stn_train.specs import ExperimentSpec, ModelSpec, TrialSpec, TunedSpec, trials_of
 from stn_train.specs.fields import LEAST, LONGEST_NAME
 from stn_train.storage import write
 
@@ -157,9 +157,15 @@ def _rounded(value: float) -> float:
 
 
 def _with(experiment: ExperimentSpec, tuned: Mapping[str, TunedSpec]) -> ExperimentSpec:
-    """The experiment with these settings of its models, by name."""
-    models = (model.changed(tuned=tuned.get(model.name, model.tuned)) for model in experiment.models)
-    return experiment.changed(models=tuple(models))
+    """The experiment with these settings of its models, by name; what is not searched for stays as it is."""
+
+    def changed(model: ModelSpec) -> ModelSpec:
+        if (setting := tuned.get(model.name)) is None:
+            return model
+        kept = None if model.tuned is None else model.tuned.elastic_augmentation
+        return model.changed(tuned=setting.changed(elastic_augmentation=kept))
+
+    return experiment.changed(models=tuple(map(changed, experiment.models)))
 
 
 def _setting(number: int, trial: TrialSpec, run: RunFolder) -> Setting:

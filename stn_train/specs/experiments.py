@@ -247,6 +247,8 @@ class ExperimentSpec(Spec):
         if self.prebuilt is not None:
             drawn = [key for key in ("elastic_augmentation", "curriculum", "train_size") if getattr(self.training, key)]
             turned = ["rotation_augmentation"] * any(model.rotation_augmentation for model in self.models)
+            bent = any(model.tuned and model.tuned.elastic_augmentation for model in self.models)
+            turned += ["tuned.elastic_augmentation"] * bent
             for key in [f"training.{key}" for key in drawn] + ["validation"] * self.validation + turned:
                 raise ValueError(
                     f"{key} does not go with prebuilt data sets, whose digits and images are fixed; leave one out"

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, WithJsonSchema, model_validator
 
+from stn_train.specs.datasets import LARGEST_SIDE
 from stn_train.specs.fields import (
     AS_THE_SOURCE,
     DIGIT,
@@ -202,6 +203,9 @@ class TransformerSpec(Spec):
         return self
 
 
+_Pixels = Annotated[float, Field(ge=0, le=LARGEST_SIDE)]
+
+
 class TunedSpec(Spec):
     """What tuning found for one model: it takes the place of the same keys under `training`."""
 
@@ -209,6 +213,9 @@ class TunedSpec(Spec):
     lr: LearningRate | None = Field(None, description="in place of training.lr")
     localisation_lr: LocalisationLr | None = Field(None, description="in place of training.localisation_lr")
     weight_decay: WeightDecay | None = Field(None, description="in place of training.weight_decay")
+    elastic_augmentation: _Pixels | None = Field(
+        default=None, description="in place of training.elastic_augmentation; `stn-train tune` leaves it as it is"
+    )
 
 
 class ModelSpec(Spec):
@@ -237,7 +244,8 @@ class ModelSpec(Spec):
     tuned: TunedSpec | None = Field(
         None,
         exclude=True,  # from what a trial writes, whose `training` has these values
-        description="this model's own lr, localisation_lr and weight_decay, as `stn-train tune` writes them",
+        description="this model's own lr, localisation_lr and weight_decay, as `stn-train tune` writes them, and "
+        "elastic_augmentation",
     )
 
     @property

@@ -369,8 +369,17 @@ def test_the_page_of_today_is_written_from_what_is_kept(stn, tmp_path, results, 
         experiment.replace("verdict", "verdict_time").replace("epochs: 1", "epochs: 2")
     )
     assert stn("run", "-c", "longer.yaml", "--threads", "1", "--quiet", "--only", "rts/cnn").code == 0
-    results("runs/verdict", "runs/verdict_time")
+    (tmp_path / "turned.yaml").write_text(
+        experiment.replace("verdict", "mnist_rot").replace("[rts, tc]", "[{name: mnist_rot, base: plain}]")
+    )
+    assert stn("run", "-c", "turned.yaml", "--threads", "1", "--quiet", "--only", "mnist_rot/cnn").code == 0
+    results("runs/verdict", "runs/verdict_time", "runs/mnist_rot")
     assert "verdict" not in page(), "it has a page of its own"
+    (tmp_path / "docs/mnist_rot_published.csv").write_text(
+        "network,error,tta_error,parameters,rotation_augmentation,source\n"
+        "best,0.01,,,yes,Someone 2018\nworst|of all,99.9,1.5,3 k,no,Others 2020\n"
+    )
+    (tmp_path / "docs/mnist_rot_tta.csv").write_text("model,error\ncnn,7.125\n")
     (tmp_path / "docs/verdict_minutes.csv").write_text(
         "config,dataset,model,minutes,machine\n"
         "verdict/all_digits,rts,cnn,3.26,Z80\nverdict/all_digits,tc,cnn,7.04,Z80\nverdict/equal_time,rts,cnn,6.52,Z80\n"
@@ -400,7 +409,12 @@ def test_the_page_of_today_is_written_from_what_is_kept(stn, tmp_path, results, 
     undone, relied = (line for line in lines if line[:2] == ["RTS", "`st_cnn`"])
     assert undone[4].startswith(f"{row['removed_of_a_digit_translation']:z.0f} %")
     assert relied[3].startswith(f"{row['swapped_error']:.2f} ")
-    for name in ("verdict.png", "verdict_time.png"):
+    turned = reported("runs/mnist_rot")["summary"][0]
+    best, ours, worst = (line for line in lines if {"Someone 2018", "this project", "Others 2020"} & {*line})
+    assert best[:5] == ["best", "0.01", "", "", "yes"]
+    assert ours[:3] == ["`cnn`", f"{turned['error']:.2f}", "7.12"]
+    assert worst[1:-1] == ["of all", "99.9", "1.50", "3 k", "no"]
+    for name in ("verdict.png", "verdict_time.png", "verdict_mnist_rot.png"):
         assert (tmp_path / "docs" / name).read_bytes().startswith(b"\x89PNG")
 
 

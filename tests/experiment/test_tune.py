@@ -156,11 +156,16 @@ def test_where_every_setting_of_a_model_fails_there_is_none_to_write(tmp_path, m
 
 
 def test_tuned_again_the_settings_of_both_searches_count(tmp_path):
-    experiment = spec(models=[{"name": "cnn_paper", "base": "cnn_paper", "tuned": {"trials": 12, "lr": 0.01}}])
+    experiment = spec(
+        models=[
+            {"name": "cnn_paper", "base": "cnn_paper", "tuned": {"trials": 12, "lr": 0.01, "elastic_augmentation": 0.5}}
+        ]
+    )
     assert tried(tmp_path, 2, experiment=experiment)[0].lr == 0.01
     (model,) = load_config(str(tmp_path / "tuned.yaml")).models
     assert model.tuned is not None
     assert model.tuned.trials == 14
+    assert model.tuned.elastic_augmentation == 0.5, "not searched for"
 
 
 def test_no_learning_rate_below_the_least_is_tried(tmp_path):
