@@ -450,7 +450,7 @@ def test_report_says_that_validation_errors_are_to_tune_by(tmp_path: Path) -> No
     [
         (None, None, None),
         (1, 1, None),
-        (12, 12, "Each model was tuned: its learning rates and weight decay are the best of 12 settings"),
+        (12, 12, "Each model was tuned: it has the best of 12 settings"),
         (None, 12, "Models were not tuned alike; settings tried on validation digits: cnn none, st_cnn 12."),
     ],
 )
