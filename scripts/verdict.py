@@ -159,21 +159,22 @@ def resampling(trials: Sequence[Trial]) -> Comparison | None:
 
 def beside_published(found: Results) -> pd.DataFrame:
     """What is published on rotated MNIST and what we found, the lowest error first."""
-    with_tta: dict[Any, float] = pd.read_csv(AUGMENTED, index_col="model")["error"].to_dict()
+    with_tta = pd.read_csv(AUGMENTED, index_col="model", dtype={"seeds": str}).to_dict("index")
     ours = [
         {
             "network": f"`{row['model']}`",
             "error": row["error"],
             "error_low": row["error_low"],
             "error_high": row["error_high"],
-            "tta_error": with_tta.get(row["model"]),
+            "tta_error": with_tta[row["model"]]["error"] if row["model"] in with_tta else None,
+            "tta_seeds": len(with_tta[row["model"]]["seeds"].split()) if row["model"] in with_tta else None,
             "parameters": f"{row['parameters'] / 1000:.0f} k",
             "rotation_augmentation": "yes" if row["model"].endswith("_turned") else "no",
             "source": "this project",
         }
         for row in records(found.summary)
     ]
-    published = pd.read_csv(PUBLISHED).assign(error_low=np.nan, error_high=np.nan)
+    published = pd.read_csv(PUBLISHED).assign(error_low=np.nan, error_high=np.nan, tta_seeds=np.nan)
     return pd.DataFrame([*published.to_dict("records"), *ours]).sort_values("error")
 
 

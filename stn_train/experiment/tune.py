@@ -162,8 +162,7 @@ def _with(experiment: ExperimentSpec, tuned: Mapping[str, TunedSpec]) -> Experim
     def changed(model: ModelSpec) -> ModelSpec:
         if (setting := tuned.get(model.name)) is None:
             return model
-        kept = None if model.tuned is None else model.tuned.elastic_augmentation
-        return model.changed(tuned=setting.changed(elastic_augmentation=kept))
+        return model.changed(tuned=(model.tuned or setting).changed(**setting.model_dump(exclude_none=True)))
 
     return experiment.changed(models=tuple(map(changed, experiment.models)))
 

@@ -72,7 +72,7 @@ def ink_place(images: Tensor) -> Tensor:
     ink = ink / ink.sum(dim=(1, 2), keepdim=True).clamp(min=1e-6)
     across, down = pixel_centres(width, ink) * (width / height), pixel_centres(height, ink)
     columns, rows = ink.sum(dim=1), ink.sum(dim=2)
-    # Not by @, which rounds an image otherwise in another batch.
+    # Sums, not @: a matrix product rounds an image otherwise in another batch.
     x, y = (columns * across).sum(dim=1), (rows * down).sum(dim=1)
     spread = (columns * across.square()).sum(dim=1) - x.square() + (rows * down.square()).sum(dim=1) - y.square()
     return torch.stack([x, y, spread.clamp(min=(4 / height) ** 2).sqrt()], dim=1)

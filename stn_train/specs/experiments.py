@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from stn_train.specs.datasets import LARGEST_SIDE, MOST_CLASSES, SOURCES, DatasetSpec, SourceSpec
+from stn_train.specs.datasets import MOST_CLASSES, SOURCES, DatasetSpec, SourceSpec
 from stn_train.specs.fields import (
     LEAST,
     Folder,
@@ -28,7 +28,7 @@ from stn_train.specs.fields import (
     WeightDecay,
     no_twins,
 )
-from stn_train.specs.models import CLASSIFIERS, READ_OFF, ModelSpec, controls_of
+from stn_train.specs.models import CLASSIFIERS, READ_OFF, ElasticAugmentation, ModelSpec, controls_of
 
 _SOURCE_SCHEMA: dict[str, Any] = {
     "anyOf": [
@@ -87,10 +87,8 @@ class TrainingSpec(Spec):
         "else at a tenth",
     )
     precision: Literal["auto", "float32"] = Field(description="auto: bfloat16 where the hardware computes in it")
-    elastic_augmentation: float = Field(
+    elastic_augmentation: ElasticAugmentation = Field(
         0.0,
-        ge=0,
-        le=LARGEST_SIDE,
         description="how far each training digit is bent before it is distorted, in pixels: the standard deviation of "
         "4 x 4 control points; its ink's centre stays where it is",
     )
@@ -246,10 +244,10 @@ class ExperimentSpec(Spec):
     def _goes_together(self) -> "ExperimentSpec":
         if self.prebuilt is not None:
             drawn = [key for key in ("elastic_augmentation", "curriculum", "train_size") if getattr(self.training, key)]
-            turned = ["rotation_augmentation"] * any(model.rotation_augmentation for model in self.models)
+            turned = any(model.rotation_augmentation for model in self.models)
             bent = any(model.tuned and model.tuned.elastic_augmentation for model in self.models)
-            turned += ["tuned.elastic_augmentation"] * bent
-            for key in [f"training.{key}" for key in drawn] + ["validation"] * self.validation + turned:
+            augmented = ["rotation_augmentation"] * turned + ["tuned.elastic_augmentation"] * bent
+            for key in [f"training.{key}" for key in drawn] + ["validation"] * self.validation + augmented:
                 raise ValueError(
                     f"{key} does not go with prebuilt data sets, whose digits and images are fixed; leave one out"
                 )

@@ -203,7 +203,7 @@ class TransformerSpec(Spec):
         return self
 
 
-_Pixels = Annotated[float, Field(ge=0, le=LARGEST_SIDE)]
+ElasticAugmentation = Annotated[float, Field(ge=0, le=LARGEST_SIDE)]
 
 
 class TunedSpec(Spec):
@@ -213,7 +213,7 @@ class TunedSpec(Spec):
     lr: LearningRate | None = Field(None, description="in place of training.lr")
     localisation_lr: LocalisationLr | None = Field(None, description="in place of training.localisation_lr")
     weight_decay: WeightDecay | None = Field(None, description="in place of training.weight_decay")
-    elastic_augmentation: _Pixels | None = Field(
+    elastic_augmentation: ElasticAugmentation | None = Field(
         default=None, description="in place of training.elastic_augmentation; `stn-train tune` leaves it as it is"
     )
 

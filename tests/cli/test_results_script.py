@@ -379,7 +379,7 @@ def test_the_page_of_today_is_written_from_what_is_kept(stn, tmp_path, results, 
         "network,error,tta_error,parameters,rotation_augmentation,source\n"
         "best,0.01,,,yes,Someone 2018\nworst|of all,99.9,1.5,3 k,no,Others 2020\n"
     )
-    (tmp_path / "docs/mnist_rot_tta.csv").write_text("model,error\ncnn,7.125\n")
+    (tmp_path / "docs/mnist_rot_tta.csv").write_text("model,seeds,error\ncnn,0 1,7.125\n")
     (tmp_path / "docs/verdict_minutes.csv").write_text(
         "config,dataset,model,minutes,machine\n"
         "verdict/all_digits,rts,cnn,3.26,Z80\nverdict/all_digits,tc,cnn,7.04,Z80\nverdict/equal_time,rts,cnn,6.52,Z80\n"
@@ -412,7 +412,7 @@ def test_the_page_of_today_is_written_from_what_is_kept(stn, tmp_path, results, 
     turned = reported("runs/mnist_rot")["summary"][0]
     best, ours, worst = (line for line in lines if {"Someone 2018", "this project", "Others 2020"} & {*line})
     assert best[:5] == ["best", "0.01", "", "", "yes"]
-    assert ours[:3] == ["`cnn`", f"{turned['error']:.2f}", "7.12"]
+    assert ours[:3] == ["`cnn`", f"{turned['error']:.2f}", "7.12 (2)"]
     assert worst[1:-1] == ["of all", "99.9", "1.50", "3 k", "no"]
     for name in ("verdict.png", "verdict_time.png", "verdict_mnist_rot.png"):
         assert (tmp_path / "docs" / name).read_bytes().startswith(b"\x89PNG")
