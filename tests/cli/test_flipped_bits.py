@@ -130,11 +130,8 @@ def test_in_a_cells_files_and_what_the_sentence_says_mends_it(stn, flip):
     flip(folder.samples(cell), lambda: folder.load_samples(cell))
 
 
-def test_in_mnists_files(tmp_path, flip):
-    raw = Path(os.environ.get("STN_TRAIN_DATA", "/nowhere"), "MNIST/raw").absolute()
-    if not raw.is_dir():
-        pytest.skip("needs MNIST in the folder that STN_TRAIN_DATA names")
-    shutil.copytree(raw, tmp_path / "MNIST/raw", ignore=shutil.ignore_patterns("*.gz"))
+def test_in_mnists_files(tmp_path, flip, mnist_folder):
+    shutil.copytree(mnist_folder / "MNIST/raw", tmp_path / "MNIST/raw", ignore=shutil.ignore_patterns("*.gz"))
     files = sorted((tmp_path / "MNIST/raw").iterdir())
     assert len(files) == 4
     for path in files:

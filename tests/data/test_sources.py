@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import os
 import shutil
 from http.client import IncompleteRead
 from pathlib import Path
@@ -329,16 +328,13 @@ def test_a_damaged_file_is_refused_by_name(small_source, source, damage, name):
     assert str(path) in str(caught.value)
 
 
-def test_mnist_itself_is_read_and_one_flipped_bit_of_it_refused(tmp_path):
-    raw = Path(os.environ.get("STN_TRAIN_DATA", "/nowhere"), "MNIST/raw").absolute()
-    if not raw.is_dir():
-        pytest.skip("needs MNIST in the folder that STN_TRAIN_DATA names")
-    train, test = load_images("mnist", str(raw.parents[1]))
+def test_mnist_itself_is_read_and_one_flipped_bit_of_it_refused(tmp_path, mnist_folder):
+    train, test = load_images("mnist", str(mnist_folder))
     assert (len(train), len(test)) == (60_000, 10_000)
     assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     (tmp_path / "MNIST/raw").mkdir(parents=True)
     for name in FILES:
-        (tmp_path / "MNIST/raw" / name).symlink_to(raw / name)
+        (tmp_path / "MNIST/raw" / name).symlink_to(mnist_folder / "MNIST/raw" / name)
     damaged = tmp_path / "MNIST/raw/t10k-images-idx3-ubyte"
     content = damaged.read_bytes()
     damaged.unlink()
