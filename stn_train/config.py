@@ -252,24 +252,35 @@ def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     """The errors that do not merely follow from another.
 
     A list lacks its wrong entries, a recipe that is not known leaves `training` bare, and a key that is missing beside
-    one that is not known is most likely that one.
+    one that is not known is most likely that one. What is neither a number nor the word that may stand in its place has
+    one error, the number's, with the `words`; truth values likewise.
     """
     above = {error["loc"][:end] for error in errors for end in range(len(error["loc"]))}
     misspelt = {error["loc"][:-1] for error in errors if error["type"] == "extra_forbidden"}
-    return [
-        error
-        for error in errors
-        if error["loc"] not in above
-        and not (_is_missing(error) and (error["loc"][0] == "training" or error["loc"][:-1] in misspelt))
-    ]
+    words = {error["loc"][:-1]: _words(error) for error in errors if str(error["loc"][-1]).startswith("literal[")}
+    causes = []
+    for error in errors:
+        loc = error["loc"]
+        if loc in above or (_is_missing(error) and (loc[0] == "training" or loc[:-1] in misspelt)):
+            continue
+        if loc[:-1] not in words:
+            causes.append(error)
+        elif error["type"] != "literal_error":
+            causes.append({**error, "loc": loc[:-1], "ctx": {**error.get("ctx", {}), "words": words[loc[:-1]]}})
+    return causes
+
+
+def _words(error: ErrorDetails) -> list[str]:
+    """Those that may stand where this one's value does."""
+    return re.findall(r"'([^']*)'", error["ctx"]["expected"])
 
 
 _SENTENCES = {
-    "bool_type": "expected true or false, not {shown}",
+    "bool_type": "expected true or false{or_word}, not {shown}",
     "dict_type": "expected a number or a mapping, not {shown}",
     "finite_number": "expected a finite number, not {shown}",
     "float_type": "expected a number, not {shown}",
-    "int_type": "expected a whole number, not {shown}",
+    "int_type": "expected a whole number{or_word}, not {shown}",
     "greater_than_equal": "must be at least {ge:.15g}, not {shown}",
     "less_than": "must be below {lt:.15g}, not {shown}",
     "less_than_equal": "must be at most {le:.15g}, not {shown}",
@@ -312,12 +323,14 @@ def _wrong(kind: type[Spec], error: ErrorDetails, loc: Loc, value: Any) -> str:
             hint = did_you_mean(value, PARTS[part])
             return f"there is no {part} {shown} (one of your own is written package.module:function){hint}"
         case "literal_error":
-            written = re.findall(r"'([^']*)'|(True|False)", limits["expected"])
-            names = [name or truth.lower() for name, truth in written]
+            names = _words(error)
             hint = did_you_mean(value, names, "") if isinstance(value, str) else ""
             return f"{shown} is not one of {', '.join(names)}{hint}"
         case other:
-            return _SENTENCES.get(other, "{msg}").format(**limits, shown=shown, msg=error["msg"])
+            words = limits.get("words", [])
+            hint = did_you_mean(value, words, "") if isinstance(value, str) else ""
+            limits = {**limits, "or_word": "".join(f" or {word}" for word in words)}
+            return _SENTENCES.get(other, "{msg}").format(**limits, shown=shown, msg=error["msg"]) + hint
 
 
 def _where_it_belongs(kind: type[Spec], loc: Loc) -> str:

@@ -113,7 +113,7 @@ class TransformerSpec(Spec):
         description="height and width of what a transformer at the input puts out, in pixels; a number below 8 is a "
         "factor of the source's own size",
     )
-    coordinates: Literal[False, True, "canonical"] = Field(
+    coordinates: Literal["canonical"] | bool = Field(
         False,
         description="whether the classifier also reads where in the image, x and y, each pixel was sampled: two more "
         "channels; canonical: along the axes of the output, so that they stay the same where image and output turn",
