@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results.md, the paper's and ours, from the results that are kept.
+"""Writes the tables of docs/results.md, the paper's and ours, and draws its picture, from the results that are kept.
 
     python scripts/results.py runs/table1 runs/tc_paper    # keeps what these runs have finished, then writes the tables
     python scripts/results.py                              # writes the tables from what is kept
@@ -15,6 +15,7 @@ import csv
 import io
 import json
 import lzma
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +25,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from stn_train.config import load_config
 from stn_train.errors import UserError
 from stn_train.report.measures import MEASURES, paper_error
 from stn_train.report.page import environment, markdown, records
+from stn_train.report.plots import figure_file
 from stn_train.report.results import Results, Trial, read_trials, tabulate
 from stn_train.report.write import load_environment
 from stn_train.run_folder import RunFolder
@@ -38,6 +44,7 @@ from stn_train.storage import write
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/results.md"
+PICTURE = PAGE.with_suffix(".png")
 TABLE, ARCHIVE = ROOT / "docs/results.csv", ROOT / "docs/results.npz.xz"
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
 MARK = "<!-- From here on written by scripts/results.py -->"
@@ -70,6 +77,15 @@ CONFIGS = ON_THE_PAGE | OF_TODAY
 
 PAPERS = ("paper/table1", "paper/tc", "paper/addition")
 """The configurations of the paper's own tables; paper/longer trains the same cells for longer."""
+
+_TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50)
+_FEW = (0.5, 1, 2, 5, 10, 20, 50)
+_WIDE = 8
+_SHORT = 3
+_THEIRS: dict[str, Any] = {"marker": "|", "ls": "", "ms": 11, "mew": 2}
+_OURS = {False: "C0", True: "C1"}
+_DOT: dict[bool, dict[str, Any]] = {False: {"marker": "o", "ls": ""}, True: {"marker": "D", "ls": "", "ms": 5}}
+"""How ours are drawn, by whether they are above the paper's."""
 
 MADE_ON = ("device_name", "torch", "commit")
 """The columns that tell where a trial was trained, and by what."""
@@ -265,6 +281,11 @@ class PaperCell:
     ours: dict[str, Any] | None = None
     epochs: int | None = None
 
+    @property
+    def above(self) -> bool:
+        """Whether ours is above the paper's figure, both rounded to one decimal, as the paper's is."""
+        return self.ours is not None and round(self.ours["error"], 1) > self.error
+
 
 def papers_cells(kept: Sequence[Kept]) -> list[PaperCell]:
     """Every cell of the paper; ours is of the dataset of the paper's own name where that is kept, else of another
@@ -290,6 +311,41 @@ def papers_cells(kept: Sequence[Kept]) -> list[PaperCell]:
     return cells
 
 
+def drawn(cells: Sequence[PaperCell]) -> Figure:
+    """A panel for each of the paper's datasets: the paper's figure and ours, with its interval, of each network."""
+    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
+    rows = math.ceil(len(datasets) / 3)
+    figure = Figure(figsize=(11, 3.1 * rows), layout="constrained")
+    for number, dataset in enumerate(datasets, start=1):
+        axes = figure.add_subplot(rows, 3, number)
+        of_dataset = [cell for cell in cells if cell.dataset == dataset]
+        for place, cell in enumerate(of_dataset):
+            axes.plot(cell.error, place, color="black", **_THEIRS)
+            if cell.ours is not None:
+                axes.plot([cell.ours["error_low"], cell.ours["error_high"]], [place, place], color=_OURS[cell.above])
+                axes.plot(cell.ours["error"], place, color=_OURS[cell.above], **_DOT[cell.above])
+        axes.set(xlabel="error (%), log scale", xscale="log", ylim=(len(of_dataset) - 0.5, -0.5))
+        axes.set_title(dataset.upper() if len(dataset) <= _SHORT else dataset, fontsize="medium")
+        axes.set_yticks(range(len(of_dataset)), [cell.model for cell in of_dataset])
+        axes.margins(x=0.1)
+        plain_numbers(axes)
+    marks = [Line2D([], [], color="black", **_THEIRS)]
+    marks += [Line2D([], [], color=_OURS[above], **_DOT[above]) for above in (False, True)]
+    said = ["the paper's", "ours, at or below it", "ours, above it"]
+    figure.legend(marks, said, loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def plain_numbers(axes: Axes) -> None:
+    """A few numbers on log axes, as 0.5 and 2, and not as powers of ten; fewer where there is more to span."""
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(FixedLocator(_FEW if high / low > _WIDE else _TICKS))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter("{x:g}")
+
+
 def around(path: Path, *marks: str) -> list[str]:
     """What stands in a page before, between and after the marks. Raises UserError where they are not there in order."""
     text, parts = path.read_text(encoding="utf-8"), []
@@ -313,7 +369,9 @@ def main(runs: Sequence[str]) -> None:
     kept = [kept_of(name, trials) for name in ON_THE_PAGE if any(trial.row["experiment"] == name for trial in trials)]
     template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
     whole = markdown(template, runs=kept)
-    counted = markdown(template, cells=papers_cells(kept))
+    cells = papers_cells(kept)
+    counted = markdown(template, cells=cells)
+    write(PICTURE, figure_file(drawn(cells)))
     write(PAGE, f"{top}{BEGIN}\n\n{counted}\n{END}{page}{MARK}\n\n{whole}")
 
 

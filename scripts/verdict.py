@@ -17,11 +17,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator
-from results import BEGIN, END, OF_TODAY, ROOT, around, load
+from results import BEGIN, END, OF_TODAY, ROOT, around, load, plain_numbers
 
 from stn_train.config import load_config
 from stn_train.errors import UserError
@@ -42,9 +40,6 @@ PUBLISHED = ROOT / "docs/mnist_rot_published.csv"
 AUGMENTED = ROOT / "docs/mnist_rot_tta.csv"
 """Ours with test-time augmentation: `stn-train eval runs/mnist_rot --tta-angles=... --csv`, see the page."""
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
-_TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50)
-_FEW = (0.5, 1, 2, 5, 10, 20, 50)
-_WIDE = 8
 _MIDDLE = {"ha": "center", "va": "center", "fontsize": "small"}
 _ROUNDS = 3
 MODELS = ("cnn", "cnn_turned", "st_cnn", "st_equivariant", "group_cnn", "ti_pooling")
@@ -248,16 +243,6 @@ def published_errors(networks: pd.DataFrame) -> Figure:
     marks = [Line2D([], [], marker="o", ls="", color="0.45", markerfacecolor=each) for each in ("0.45", "white")]
     figure.legend(marks, ["with rotation augmentation", "without"], loc="outside upper right", ncols=2, frameon=False)
     return figure
-
-
-def plain_numbers(axes: Axes) -> None:
-    """A few numbers on log axes, as 0.5 and 2, and not as powers of ten; fewer where there is more to span."""
-    for axis in (axes.xaxis, axes.yaxis):
-        if axis.get_scale() == "log":
-            low, high = axis.get_view_interval()
-            axis.set_major_locator(FixedLocator(_FEW if high / low > _WIDE else _TICKS))
-            axis.set_minor_locator(NullLocator())
-            axis.set_major_formatter("{x:g}")
 
 
 def write_page() -> None:

@@ -119,7 +119,9 @@ def move_to(device: str, run: str, cell: str) -> None:
 def test_what_is_kept_and_what_the_page_says(train, results):
     run = train("table1")
     results(run)
-    assert {path.name for path in Path("docs").iterdir()} == {"results.md", "results.csv", "results.npz.xz"}
+    assert {path.name for path in Path("docs").iterdir()} == {
+        *("results.md", "results.csv", "results.npz.xz", "results.png")
+    }
     whole = TrialFolder(Path(run, "trials", ST_CNN, "seed-0")).load_predictions(addition=False)
     with lzma.open(ARCHIVE) as packed, np.load(packed) as arrays:
         assert set(arrays) == {"label/r", "digit/r", *(f"missed/table1/{cell}/seed-0" for cell in (CNN, ST_CNN))}
