@@ -257,7 +257,8 @@ def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     """
     above = {error["loc"][:end] for error in errors for end in range(len(error["loc"]))}
     misspelt = {error["loc"][:-1] for error in errors if error["type"] == "extra_forbidden"}
-    words = {error["loc"][:-1]: _words(error) for error in errors if str(error["loc"][-1]).startswith("literal[")}
+    wrong_words = [error for error in errors if error["type"] == "literal_error"]
+    words = {error["loc"][:-1]: _words(error) for error in wrong_words if "literal[" in str(error["loc"][-1:])}
     causes = []
     for error in errors:
         loc = error["loc"]
