@@ -3,6 +3,7 @@
 A page says `<!-- reference: keys DatasetSpec -->`; in its place comes what the function of that name below returns.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from textwrap import indent
@@ -12,6 +13,7 @@ import typer.cli
 import typer.main
 import yaml
 
+from stn_train import run_folder
 from stn_train.cli import app
 from stn_train.colocalisation.spec import ColocalisationSpec
 from stn_train.config import load_config, schema, shipped
@@ -117,6 +119,12 @@ def columns(_: str) -> str:
     return markdown_table(lines, len(lines[0]))
 
 
+def files(_: str) -> str:
+    """The files of a run's folder, as the code that reads them lists them."""
+    listed = inspect.getdoc(run_folder).split("\n\n")[1]  # type: ignore[union-attr]
+    return f"```\n{listed}\n```"
+
+
 REFERENCES: dict[str, Callable[[str], str]] = {
-    function.__name__: function for function in (keys, presets, configurations, commands, columns)
+    function.__name__: function for function in (keys, presets, configurations, commands, columns, files)
 }
