@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from stn_train.data.sources import ImageSet
+    from stn_train.data.images import ImageSet
 
 # Read by torch when it is first imported: on small tensors, more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

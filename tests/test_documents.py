@@ -90,7 +90,7 @@ def test_every_script_exists(script):
 def test_the_documents_python_does_what_it_says(document, tmp_path, monkeypatch):
     """All of it, in order, in one folder; of the bundled digits, few are enough."""
     training, test = (digits.subset(torch.arange(400)) for digits in load_images("digits"))
-    monkeypatch.setattr("stn_train.data.sources._scikit_digits", lambda: (training, test))
+    monkeypatch.setattr("stn_train.data.images.scikit_digits", lambda: (training, test))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", DOCUMENTS[document], re.DOTALL):
@@ -112,7 +112,7 @@ def test_the_documents_python_does_what_it_says(document, tmp_path, monkeypatch)
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Few of the bundled digits, in a folder of one's own, whose modules nobody else shall find."""
     training, test = (digits.subset(torch.arange(200)) for digits in load_images("digits"))
-    monkeypatch.setattr("stn_train.data.sources._scikit_digits", lambda: (training, test))
+    monkeypatch.setattr("stn_train.data.images.scikit_digits", lambda: (training, test))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
 

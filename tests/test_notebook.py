@@ -41,13 +41,13 @@ SCRIPT = """
 import json, logging, os, random, sys, warnings
 import matplotlib, numpy, pandas, scipy.stats, torch
 import stn_train as st
-from stn_train.data import sources
+from stn_train.data import images
 from stn_train.errors import UserError
 
-def few(all=sources._scikit_digits):
+def few(all=images.scikit_digits):
     return tuple(digits.subset(torch.arange(count)) for digits, count in zip(all(), (240, 60)))
 
-sources._scikit_digits = few
+images.scikit_digits = few
 
 FAST = {"models": ["cnn_paper", "st_cnn_paper"], "training.epochs": 1, "training.precision": "float32"}
 matplotlib.rcParams["backend"] = "svg"
@@ -128,7 +128,7 @@ def few_digits() -> Iterator[None]:
     training, test = load_images("digits")
     few = (training.subset(torch.arange(480)), replace(test.subset(torch.arange(120)), repeats=2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stn_train.data.sources._scikit_digits", lambda: few)
+        patch.setattr("stn_train.data.images.scikit_digits", lambda: few)
         yield
 
 

@@ -19,7 +19,7 @@ from benchmark.rows import Row, Setting, Target
 from benchmark.timing import Work, side_by_side
 from stn_train.data.datasets import OnlineDataset
 from stn_train.data.distortion import Distortion, distortion_family, sample_distortion
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.geometry import MatrixFamily, ThinPlateSpline
 from stn_train.specs import DIGIT, DatasetSpec
 

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 
 from benchmark.timing import Clock, clock_of
-from stn_train.data.sources import DATA_VARIABLE, ImageSet, find_files, load_images
+from stn_train.data.images import DATA_VARIABLE, ImageSet, find_files
+from stn_train.data.sources import load_images
 from stn_train.experiment.runtime import Runtime
 from stn_train.storage import at_home
 

@@ -8,7 +8,7 @@ import typer
 from stn_train.cli.common import Config, DataRoot, Overrides, a_path, a_picture
 
 if TYPE_CHECKING:
-    from stn_train.data.sources import ImageSet
+    from stn_train.data.images import ImageSet
     from stn_train.specs import ExperimentSpec
 
 app = typer.Typer(help="Build or preview the distorted digits.", no_args_is_help=True)

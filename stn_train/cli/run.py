@@ -27,7 +27,7 @@ from stn_train.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from stn_train.cli.progress import ProgressDisplay
-    from stn_train.data.sources import ImageSet
+    from stn_train.data.images import ImageSet
     from stn_train.experiment.runtime import Runtime
     from stn_train.run_folder import RunFolder
     from stn_train.specs import ExperimentSpec, TrialSpec

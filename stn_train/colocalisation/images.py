@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stn_train.data.datasets import TEST_SEED, render, whole_batches
 from stn_train.data.distortion import Split, sample_distortion
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.geometry import ATTENTION
 from stn_train.specs import DIGIT, DatasetSpec
 

@@ -1,9 +1,8 @@
 """Data sets of images: distorted afresh for every epoch, or distorted once for good; rendered on any device."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,13 +19,12 @@ from stn_train.data.distortion import (
     sample_distortion,
     true_poses,
 )
-from stn_train.data.sources import ImageSet, load_split
-from stn_train.geometry import SIMILARITY, TPS, bilinear_sampler, ink_place
-from stn_train.specs import ClutterSpec, DatasetSpec, SourceSpec
+from stn_train.data.images import ImageSet
+from stn_train.geometry import TPS, bilinear_sampler, ink_place
+from stn_train.specs import ClutterSpec, DatasetSpec
 
 TEST_SEED = 20_150_605
 """The seed of every test and validation dataset, apart from all seeds of trainings."""
-_ROTATED_SEED = 20_070_620
 _BATCH = 1000
 
 
@@ -45,31 +43,6 @@ def hold_out(digits: ImageSet) -> tuple[ImageSet, ImageSet]:
 def seeded_subset(digits: ImageSet, count: int, seed: int) -> ImageSet:
     """`count` of the training digits, chosen by the seed: what it chooses of fewer is among what it chooses of more."""
     return digits.subset(torch.from_numpy(random_stream("subset", seed).permutation(len(digits))[:count]))
-
-
-def rotated_mnist(split: Literal["train", "test"], centred: bool = False, data_root: str | None = None) -> ImageSet:
-    """A split of rotated MNIST made anew: 12,000 or 50,000 of MNIST's 70,000 digits, each turned once by any angle.
-
-    Which digits, and by what angles, is drawn from one seed: a random split, in which writers are in both parts. The
-    original (Larochelle et al., ICML 2007) has as many of each, others of them and other angles. Turned bilinearly,
-    about the middle of their frame, into a frame of the same size. MNIST's digits lie half a pixel to the lower right
-    of that middle, which then tells which way is up; `centred`, they are turned about their ink's centre of mass, which
-    comes to the middle.
-    """
-    mnist, (train, test) = SourceSpec.model_validate("mnist"), SourceSpec.model_validate("mnist_rot").counts
-    parts = [load_split(mnist, part, data_root) for part in ("train", "test")]
-    digits = ImageSet(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
-    chosen = torch.from_numpy(random_stream("subset", _ROTATED_SEED).permutation(len(digits)))
-    chosen = chosen[:train] if split == "train" else chosen[train : train + test]
-    digits = digits.subset(chosen)
-    angle = random_stream("pose", _ROTATED_SEED, split).uniform(-math.pi, math.pi, len(digits))
-    turns = torch.from_numpy(np.stack([np.cos(angle), np.sin(angle)], axis=1)).float()
-    for some in torch.arange(len(digits)).split(_BATCH):
-        images = digits.images[some].float()
-        about = ink_place(images)[:, :2] if centred else torch.zeros_like(turns[some])
-        grid = SIMILARITY.grid(torch.cat([turns[some], about], dim=1), mnist.size)
-        digits.images[some] = bilinear_sampler(images, grid).round().byte()
-    return digits
 
 
 # --- images to train on -----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.geometry import (
     AFFINE,
     PROJECTIVE,

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from stn_train.data.sources import ImageSet, spellings, unpacked
+from stn_train.data.images import ImageSet, spellings, unpacked
 from stn_train.errors import UserError, first_line
 from stn_train.specs import SourceSpec
 from stn_train.specs.datasets import LARGEST_SIDE, LEAST_SIDE, MOST_CLASSES

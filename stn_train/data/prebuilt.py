@@ -27,7 +27,7 @@ from torch import Tensor
 from stn_train import storage
 from stn_train.data.datasets import TEST_SEED, Batch, FixedDataset, OnlineDataset, make_fixed_dataset, whole_batches
 from stn_train.data.distortion import Distortion, Outline, Split, distortion_family
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec, SourceSpec, Spec
 from stn_train.storage import arrays_in, check_axes, read_array

@@ -7,7 +7,7 @@ import torch
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
 from stn_train.data.distortion import Split
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.evaluation.classify import Predictions
 from stn_train.evaluation.metrics import LEVELS, Crossed, Point, Robustness, held
 from stn_train.specs import DatasetSpec

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 
-from stn_train.data.sources import DATA_VARIABLE, data_folder, find_files
+from stn_train.data.images import DATA_VARIABLE, data_folder, find_files
 from stn_train.experiment.runtime import environment, open_runtime
 from stn_train.models.network import precision_on
 from stn_train.specs import RECIPES, SOURCES, TrainingSpec

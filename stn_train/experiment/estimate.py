@@ -15,7 +15,8 @@ from typing import Literal
 
 from torch.nn import functional as F
 
-from stn_train.data.sources import ImageSet, load_images, source_size
+from stn_train.data.images import ImageSet, source_size
+from stn_train.data.sources import load_images
 from stn_train.errors import Stopped
 from stn_train.experiment.runtime import Runtime, load_trial_data
 from stn_train.experiment.trial import classified, network_of, size_of, templates_of

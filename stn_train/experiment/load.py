@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stn_train.config import validated
 from stn_train.data.datasets import FixedDataset
-from stn_train.data.sources import source_size
+from stn_train.data.images import source_size
 from stn_train.errors import UserError, did_you_mean, first_line
 from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import Predictions

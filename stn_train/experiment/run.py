@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from stn_train.config import dump
-from stn_train.data.sources import source_size
+from stn_train.data.images import source_size
 from stn_train.errors import FolderBusyError, Stopped, TrialError, UserError, first_line
 from stn_train.experiment.runtime import Runtime, environment, lacks_operation
 from stn_train.experiment.trial import network_of, run_trial, size_of

@@ -21,7 +21,8 @@ from stn_train.data.datasets import (
     seeded_subset,
 )
 from stn_train.data.distortion import true_poses
-from stn_train.data.sources import ImageSet, load_split
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_split
 from stn_train.errors import UserError, first_line
 from stn_train.specs import DatasetSpec, ExperimentSpec, TrialSpec
 from stn_train.storage import at_home

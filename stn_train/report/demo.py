@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stn_train.data.datasets import FixedDataset, make_fixed_dataset
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.errors import UserError
 from stn_train.evaluation.alignment import is_singular, maps_of, poses_of
 from stn_train.evaluation.classify import recorded_warps

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stn_train.data.datasets import make_fixed_dataset
 from stn_train.data.distortion import Distortion, Outline
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.report.plots import IN_PLAIN_TEXT, draw_outline, show_image
 from stn_train.specs import DatasetSpec
 

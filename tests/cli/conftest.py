@@ -18,7 +18,7 @@ import pytest
 from stn_train.cli import main
 
 if TYPE_CHECKING:
-    from stn_train.data.sources import ImageSet
+    from stn_train.data.images import ImageSet
 
 SMALL = """\
 source: digits
@@ -119,7 +119,8 @@ def start(server, tmp_path) -> Start:
 @pytest.fixture(scope="session")
 def few_digits() -> "tuple[ImageSet, ImageSet]":
     """Enough digits to train on and to test; each is shown once an epoch."""
-    from stn_train.data.sources import ImageSet, load_images
+    from stn_train.data.images import ImageSet
+    from stn_train.data.sources import load_images
 
     training, test = load_images("digits")
     return (
@@ -132,7 +133,7 @@ def few_digits() -> "tuple[ImageSet, ImageSet]":
 def stn(capsys, tmp_path, monkeypatch, few_digits) -> Callable[..., Ended]:
     """Run a command line in this process, in a folder that holds small.yaml alone."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stn_train.data.sources._scikit_digits", lambda: few_digits)
+    monkeypatch.setattr("stn_train.data.images.scikit_digits", lambda: few_digits)
     monkeypatch.delenv("STN_TRAIN_DATA", raising=False)
     monkeypatch.setattr(sys, "argv", ["stn-train"])
     (tmp_path / "small.yaml").write_text(SMALL)

@@ -21,7 +21,8 @@ import torch
 import stn_train.experiment.run
 import stn_train.report.write  # noqa: F401 - what every child would import
 from stn_train.cli import main
-from stn_train.data import sources as digits
+from stn_train.data import images
+from stn_train.data.sources import load_images
 from stn_train.experiment import runtime as runtime
 from stn_train.models.network import build_model
 from stn_train.specs import ModelSpec
@@ -55,10 +56,10 @@ def child(arguments: list[str], folder: str, drag: float = 0.0, largest: int = 0
 
 
 training, test = (
-    digits.ImageSet(split.images[:count], split.labels[:count])
-    for split, count in zip(digits.load_images("digits"), map(int, sys.argv[1:]), strict=True)
+    images.ImageSet(split.images[:count], split.labels[:count])
+    for split, count in zip(load_images("digits"), map(int, sys.argv[1:]), strict=True)
 )
-digits._scikit_digits = lambda: (training, test)
+images.scikit_digits = lambda: (training, test)
 torch.set_num_threads(1)
 build_model(ModelSpec.model_validate("cnn"), (28, 28))  # imports more of torch
 for line in sys.stdin:

@@ -97,7 +97,7 @@ def test_a_picture_has_the_format_of_its_ending_and_the_same_bytes_every_time(st
 
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.gif"])
 def test_another_ending_is_refused_before_anything_is_done(stn, monkeypatch, name):
-    monkeypatch.setattr("stn_train.data.sources._scikit_digits", None)
+    monkeypatch.setattr("stn_train.data.images.scikit_digits", None)
     for command, option in (
         (("data", "preview", "--config", "small.yaml"), "--output"),
         (("compare", "runs/one", "runs/two"), "--plot"),

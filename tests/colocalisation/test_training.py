@@ -18,7 +18,7 @@ from stn_train.colocalisation.training import (
 )
 from stn_train.data.datasets import render
 from stn_train.data.distortion import sample_distortion
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.models.network import build_model
 from stn_train.specs import DatasetSpec, ModelSpec
 

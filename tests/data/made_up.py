@@ -6,7 +6,7 @@ from torch import Tensor
 
 from stn_train.data.datasets import whole_batches
 from stn_train.data.distortion import Distortion, Outline, outline, sample_distortion
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.specs import DatasetSpec
 
 

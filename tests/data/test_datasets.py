@@ -13,8 +13,8 @@ from made_up import draw_of, order, outline_of
 from stn_train.data import datasets as datasets_module
 from stn_train.data import prebuilt as prebuilt_module
 from stn_train.data.datasets import OnlineDataset, make_fixed_dataset, render
+from stn_train.data.images import ImageSet
 from stn_train.data.prebuilt import build_prebuilt, load_prebuilt
-from stn_train.data.sources import ImageSet
 from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec, SourceSpec
 from stn_train.storage import folder_lock

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from stn_train.data.datasets import hold_out, render
 from stn_train.data.distortion import Distortion
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.specs import DatasetSpec
 
 MANY = {

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from stn_train.data.datasets import OnlineDataset, render
 from stn_train.data.distortion import sample_distortion
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.geometry import thin_plate_spline
 
 CPU = torch.device("cpu")

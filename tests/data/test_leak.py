@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from stn_train.data.datasets import make_fixed_dataset
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.specs import DatasetSpec
 
 SIDE = 6

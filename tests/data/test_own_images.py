@@ -14,8 +14,9 @@ from scipy.io import savemat
 
 from stn_train.data.datasets import make_fixed_dataset, render
 from stn_train.data.distortion import true_poses
+from stn_train.data.images import ImageSet
 from stn_train.data.own_images import read_images
-from stn_train.data.sources import ImageSet, load_images
+from stn_train.data.sources import load_images
 from stn_train.errors import UserError
 from stn_train.experiment.runtime import read_config
 from stn_train.geometry import HOMOGRAPHY, bilinear_sampler

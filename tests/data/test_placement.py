@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from stn_train.data.datasets import make_fixed_dataset
 from stn_train.data.distortion import sample_distortion
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.specs import DIGIT, DatasetSpec
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from stn_train.config import load_config
-from stn_train.data import datasets
-from stn_train.data.sources import ImageSet, load_images
+from stn_train.data import datasets, sources
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_images
 from stn_train.errors import UserError
 from stn_train.experiment.runtime import load_trial_data, open_runtime
 from stn_train.specs import SOURCES, baseline_of, trials_of
@@ -29,7 +30,7 @@ def hands(monkeypatch):
     hand = ((x > 0) & (x < 11) & (y.abs() < 2)) | (x.square() + y.square() < 9)
     images = hand * (50 + labels % 200).byte()[:, None, None, None]
     parts = {"train": ImageSet(images[:600], labels[:600]), "test": ImageSet(images[600:], labels[600:])}
-    monkeypatch.setattr(datasets, "load_split", lambda _, part, root: parts[part])
+    monkeypatch.setattr(sources, "load_known", lambda _, part, root: parts[part])
     for name in BOTH:
         monkeypatch.setitem(SOURCES, name, SOURCES[name] | {"counts": (TRAIN, TEST)})
 
@@ -83,7 +84,7 @@ def test_both_have_the_same_digits_turned_by_the_same_angles(hands):
 @pytest.mark.parametrize("name", BOTH)
 def test_rotated_mnist_is_the_same_bytes_whatever_the_batches(hands, name, monkeypatch):
     first = load_images(name)
-    monkeypatch.setattr(datasets, "_BATCH", 7)
+    monkeypatch.setattr(sources, "_BATCH", 7)
     for split, again in zip(first, load_images(name), strict=True):
         assert torch.equal(split.images, again.images)
         assert torch.equal(split.labels, again.labels)

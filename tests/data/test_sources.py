@@ -14,7 +14,7 @@ import torchvision
 from sklearn.datasets import load_digits as load_scikit_digits
 from torch.nn import functional as F
 
-from stn_train.data import sources as digits_module
+from stn_train.data import images as digits_module
 from stn_train.data.datasets import hold_out, seeded_subset
 from stn_train.data.sources import load_images
 from stn_train.errors import UserError

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stn_train.data.datasets import render
 from stn_train.data.distortion import Distortion, true_poses
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.geometry import PROJECTIVE, pixel_grid
 from stn_train.geometry.families import HORIZON
 from stn_train.models.network import build_model

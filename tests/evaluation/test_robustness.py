@@ -6,7 +6,8 @@ import torch
 
 from stn_train.data.datasets import FixedDataset
 from stn_train.data.distortion import Distortion, sample_distortion
-from stn_train.data.sources import ImageSet, load_images
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_images
 from stn_train.evaluation.classify import Predictions
 from stn_train.evaluation.metrics import LEVELS, held, trained_range
 from stn_train.evaluation.robustness import robustness_of

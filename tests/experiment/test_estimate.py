@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from stn_train.data.images import ImageSet
 from stn_train.data.prebuilt import build_prebuilt
-from stn_train.data.sources import ImageSet, load_images
+from stn_train.data.sources import load_images
 from stn_train.experiment.estimate import plan, seconds_of_epoch
 from stn_train.experiment.runtime import Runtime
 from stn_train.run_folder import RunFolder

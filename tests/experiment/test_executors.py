@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from stn_train import storage
-from stn_train.data.sources import ImageSet, load_images
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_images
 from stn_train.errors import Stopped
 from stn_train.experiment import runtime as runtime
 from stn_train.experiment.estimate import CellPlan, duration

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from stn_train.data.sources import ImageSet, load_images
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_images
 from stn_train.errors import Stopped, UserError
 from stn_train.experiment import runtime
 from stn_train.experiment.extend import extend

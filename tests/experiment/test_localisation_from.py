@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from stn_train.data.sources import ImageSet, load_images
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_images
 from stn_train.errors import UserError
 from stn_train.experiment import runtime
 from stn_train.experiment.load import load_trained

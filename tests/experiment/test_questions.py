@@ -15,7 +15,8 @@ import torch
 from stn_train.colocalisation.report import ColocalisationFolder
 from stn_train.colocalisation.run import ColocalisationProgress, run_colocalisation
 from stn_train.colocalisation.spec import ColocalisationSpec, cells_of
-from stn_train.data.sources import ImageSet, load_images
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_images
 from stn_train.errors import FolderBusyError, Stopped, TrialError, UserError
 from stn_train.experiment import runtime as runtime
 from stn_train.experiment.executors import Setup

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stn_train import storage
-from stn_train.data.sources import ImageSet, load_images
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_images
 from stn_train.errors import Stopped, UserError
 from stn_train.experiment import runtime as runtime
 from stn_train.experiment import trial as trial_module

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stn_train.config import load_config
-from stn_train.data.sources import ImageSet, load_images
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_images
 from stn_train.errors import Stopped, TrialError, UserError
 from stn_train.experiment import run as run_module
 from stn_train.experiment import runtime

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from stn_train.data.datasets import make_fixed_dataset
-from stn_train.data.sources import ImageSet
+from stn_train.data.images import ImageSet
 from stn_train.errors import UserError
 from stn_train.evaluation.classify import recorded_warps
 from stn_train.geometry import AFFINE, bilinear_sampler

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
 from stn_train.data.datasets import Batch, OnlineDataset
+from stn_train.data.images import ImageSet
 from stn_train.data.prebuilt import TrainingData
-from stn_train.data.sources import ImageSet
 from stn_train.errors import Stopped, TrialError
 from stn_train.geometry import AFFINE
 from stn_train.models.network import Network, Pose
