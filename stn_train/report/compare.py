@@ -59,7 +59,7 @@ class SeedsNeeded:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class ComparedRuns:
     """Runs on the datasets of the first. Every model is called `model (run)`, where a run is called by its folder.
 
     across: the models of all runs, and each later run's against one of the first. within: the table `comparisons` of
@@ -76,7 +76,7 @@ class SideBySide:
     needed: list[SeedsNeeded] = field(default_factory=list)
 
 
-def compare_runs(folders: Sequence[RunFolder], points: float | None = None) -> SideBySide:
+def compare_runs(folders: Sequence[RunFolder], points: float | None = None) -> ComparedRuns:
     """Every model that has finished on a dataset of the first run, beside those of the others; see `_partner`.
 
     points: a difference, of which it is told how many seeds it needs. Raises UserError where a folder holds no run or
@@ -107,7 +107,7 @@ def compare_runs(folders: Sequence[RunFolder], points: float | None = None) -> S
     def of_runs(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(run=table["model"].map(run_of))
 
-    return SideBySide(
+    return ComparedRuns(
         runs=[*runs],
         across=replace(results, summary=of_runs(results.summary), comparisons=of_runs(results.comparisons)),
         within=of_runs(comparisons_of(own)),
@@ -255,7 +255,7 @@ def _by_cell(trials: Sequence[Trial]) -> dict[Cell, list[Trial]]:
     return cells
 
 
-def compared_document(found: SideBySide, points: float | None) -> dict[str, Any]:
+def compared_document(found: ComparedRuns, points: float | None) -> dict[str, Any]:
     """Runs side by side, as plain values: what `stn-train compare --json` prints. points: as `compare_runs` has it."""
     return {
         **json_document(found.across),

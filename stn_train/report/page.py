@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stn_train.evaluation.prediction import Prediction
-    from stn_train.report.compare import SideBySide
+    from stn_train.report.compare import ComparedRuns
     from stn_train.report.results import Results
 
 WIDTH = 80
@@ -250,7 +250,7 @@ def latex(results: "Results") -> str:
     return render("text.j2", "latex", results) + "\n"
 
 
-def side_by_side(found: "SideBySide", points: float | None = None) -> str:
+def side_by_side(found: "ComparedRuns", points: float | None = None) -> str:
     """What differs between runs, a table, the verdicts, each run's own, and the seeds that `points` need."""
     return render("text.j2", "side_by_side", found, points)
 
