@@ -179,6 +179,7 @@ DATASETS: dict[str, dict[str, Any]] = {
     "scale": {"canvas": 1.5, "scale": [0.5, 1.5]},
     "shear": {"canvas": 1.5, "shear": 45},
     "r": {"rotation": 90},
+    "r_centred": {"rotation": 90, "translation": 0},
     "rts": {"canvas": 1.5, "rotation": 45, "scale": [0.7, 1.2], **_PLACED},
     "rts_wide": {"canvas": 1.5, "rotation": 45, "scale": [0.7, 1.2], "translation": 1},
     "p_literal": {"scale": [0.75, 1.0], "perspective": {"std": 5}},
@@ -190,10 +191,11 @@ DATASETS: dict[str, dict[str, Any]] = {
     "addition": {"canvas": 1.5, "rotation": 45, "scale": [0.7, 1.2], **_PLACED, "addition": True},
     "addition_wide": {"canvas": 1.5, "rotation": 45, "scale": [0.7, 1.2], "translation": 1, "addition": True},
 }
-"""The distortions by name; r, rts, p, e, tc and addition are the paper's (appendix A). What is `wide` places digits by
-their ink, up to the canvas's edge and at fractions of a pixel; p_literal and p_outward are other readings of p: see
-docs/protocol.md. affnist has the law of affNIST (Tieleman, 2013), and affnist_train what networks are trained on to be
-tested on it (Sabour et al., arXiv:1710.09829): whole digits, moved on 40 x 40 pixels."""
+"""The distortions by name; r, rts, p, e, tc and addition are the paper's (appendix A). r_centred brings the box of the
+ink to the middle, so that a digit's place does not tell its angle. What is `wide` places digits by their ink, up to the
+canvas's edge and at fractions of a pixel; p_literal and p_outward are other readings of p: see docs/protocol.md.
+affnist has the law of affNIST (Tieleman, 2013), and affnist_train what networks are trained on to be tested on it
+(Sabour et al., arXiv:1710.09829): whole digits, moved on 40 x 40 pixels."""
 
 
 class DatasetSpec(Spec):
