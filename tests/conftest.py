@@ -1,6 +1,7 @@
 """What all tests share: one thread for small tensors, real digits, and how often chance is tried."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 # Read by torch when it is first imported: on small tensors, more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts them in the background has them ignore Ctrl-C, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _named = Path(os.environ.get("STN_TRAIN_DATA", "/nowhere")).absolute()
 MNIST_FOLDER = _named if (_named / "MNIST/raw").is_dir() else None
