@@ -16,17 +16,13 @@ import torch
 from torch import Tensor
 
 import stn_train as st
-from stn_train.geometry import AFFINE, SIMILARITY, MatrixFamily, ink_place
+from stn_train.evaluation.alignment import decompose, maps_of, pose_components, spreads
+from stn_train.geometry import AFFINE, SIMILARITY, ink_place
 from stn_train.report.page import markdown_table
+from stn_train.specs import DatasetSpec
 
 DATASETS = ("r", "r_centred", "rts", "rts_wide")
 MOVED = ("as they are", "in the middle", "in another direction")
-
-
-def angle_of(matrix: Tensor) -> Tensor:
-    """The angle, N, of the rotations nearest to matrices, N x 3 x 3; in radians."""
-    (a, b), (c, d) = (matrix[:, row, :2].unbind(-1) for row in (0, 1))
-    return torch.atan2(c - b, a + d)
 
 
 def off_mean(angle: Tensor) -> Tensor:
@@ -48,7 +44,10 @@ def told_by_place(data_root: str | None) -> list[list[str]]:
     for name in DATASETS:
         data = st.make_dataset(name, data_root=data_root)
         place = ink_place(data.images.float())[:, :2]
-        direction, angle = torch.atan2(place[:, 1], place[:, 0]), -angle_of(AFFINE.matrix(data.theta))
+        direction, angle = (
+            torch.atan2(place[:, 1], place[:, 0]),
+            -decompose(AFFINE.matrix(data.theta))["rotation"][:, 0],
+        )
         other = angle[torch.randperm(len(angle), generator=torch.Generator().manual_seed(0))]
         off = [f"{off_mean(direction - one).abs().median():.0f}°" for one in (angle, other)]
         lines.append([name, f"{place.norm(dim=1).mean() * data.images.shape[2] / 2:.1f}", *off])
@@ -58,31 +57,30 @@ def told_by_place(data_root: str | None) -> list[list[str]]:
 @torch.inference_mode()
 def read_off_place(path: str, data_root: str | None) -> list[list[str]]:
     """Of each network: error and removed rotation, with the ink where it is, and moved."""
-    run, data = st.load_run(path), st.make_dataset("r", data_root=data_root)
-    images, true = data.images.float() / 255, AFFINE.matrix(data.theta)
+    run, data, dataset = st.load_run(path), st.make_dataset("r", data_root=data_root), DatasetSpec.model_validate("r")
+    images = data.images.float() / 255
     place = ink_place(images)[:, :2]
     angle = 2 * math.pi * torch.rand(len(images), generator=torch.Generator().manual_seed(0))
     elsewhere = place.norm(dim=1, keepdim=True) * torch.stack([angle.cos(), angle.sin()], dim=1)
     given = [images, moved(images, place), moved(images, place - elsewhere)]
-    before = off_mean(angle_of(true)).square().mean().sqrt()
+    lines = [["network, ink", *(f"{name}: {what}" for name in MOVED for what in ("error %", "rotation removed %"))]]
     trials = run.trials[run.trials["dataset"] == "r"]
-    lines = [["network, ink", *(f"{name}: {what}" for name in MOVED for what in ("error %", "rotation removed"))]]
     for model, of_model in trials.groupby("model", sort=False):
         cells: list[list[tuple[float, float]]] = [[] for _ in given]
         for seed in of_model["seed"]:
             network = run.network("r", str(model), seed=int(seed)).eval()
-            parts = [part for part in network.modules() if isinstance(part, st.SpatialTransformer)]
-            for found, batch in zip(cells, given, strict=True):
-                logits = torch.cat([network(some) for some in batch.split(500)])
+            for found, ink in zip(cells, given, strict=True):
+                wrong = torch.cat([network(some) for some in ink.split(500)]).argmax(dim=1) != data.labels
                 removed = math.nan
-                if len(parts) == 1 and isinstance(family := parts[0].family, MatrixFamily):
-                    theta = torch.cat([parts[0].localisation(some) for some in batch.split(500)])
-                    after = off_mean(angle_of(true @ family.matrix(theta))).square().mean().sqrt()
-                    removed = float(1 - after / before)
-                found.append((float((logits.argmax(1) != data.labels).double().mean()), removed))
-        means = torch.tensor(cells).mean(dim=1).flatten().tolist()
-        shown = ["–" if math.isnan(one) else f"{100 * one:.{2 - 2 * (at % 2)}f}" for at, one in enumerate(means)]
-        lines.append([f"`{model}` ({len(of_model)})", *shown])
+                if isinstance(transformer := network.transformer, st.SpatialTransformer):
+                    theta = torch.cat([transformer.localisation(some) for some in ink.split(500)])
+                    components = pose_components(maps_of(dataset, [transformer], data.theta, [theta]))
+                    (rotation,) = (one for one in spreads(components) if one.component == "rotation")
+                    removed = 100 * (1 - rotation.after / rotation.before)
+                found.append((100 * float(wrong.double().mean()), removed))
+        means = torch.tensor(cells).mean(dim=1).tolist()
+        shown = [text for error, removed in means for text in (f"{error:.2f}", f"{removed:.0f}")]
+        lines.append([f"`{model}` ({len(of_model)})", *("–" if text == "nan" else text for text in shown)])
     return lines
 
 

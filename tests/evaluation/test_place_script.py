@@ -6,7 +6,7 @@ import torch
 
 import stn_train as st
 from stn_train.data.datasets import FixedDataset
-from stn_train.geometry import AFFINE, ROTATION, ink_place
+from stn_train.geometry import AFFINE, ink_place
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +20,6 @@ def test_the_ink_is_moved_to_the_middle_or_as_far_from_it_elsewhere(told):
     assert ink_place(place.moved(images, where))[:, :2].abs().max() < 0.01
     turned = torch.stack([-where[:, 1], where[:, 0]], dim=1)  # by a quarter, whatever the direction
     assert torch.allclose(ink_place(place.moved(images, where - turned))[:, :2], turned, atol=0.01)
-
-
-def test_an_angle_is_that_of_the_rotation_whatever_it_is_scaled_by():
-    angle = torch.linspace(-3, 3, 13)
-    matrix = ROTATION.matrix(angle[:, None])
-    assert torch.allclose(place.angle_of(matrix), angle, atol=1e-6)
-    assert torch.allclose(place.angle_of(0.7 * matrix), angle, atol=1e-6)
 
 
 def test_angles_lie_off_their_mean_by_less_than_half_a_turn_whichever_way_they_are_counted():
