@@ -173,8 +173,7 @@ def compare(
 
     How errors fall with more training digits: stn-train compare runs/rts runs/low_data --plot digits.png
     """
-    from stn_train.report.compare import compare_runs, compared_document, trials_by_digits
-    from stn_train.report.page import side_by_side
+    from stn_train.report.compare import compare_runs, compared_document, side_by_side, trials_by_digits
     from stn_train.run_folder import RunFolder
     from stn_train.storage import json_text
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stn_train.errors import UserError
-from stn_train.report.page import records
+from stn_train.report.page import records, render
 from stn_train.report.results import (
     Cell,
     Results,
@@ -253,6 +253,11 @@ def _by_cell(trials: Sequence[Trial]) -> dict[Cell, list[Trial]]:
     for trial in trials:
         cells.setdefault((trial.row["dataset"], trial.row["model"]), []).append(trial)
     return cells
+
+
+def side_by_side(found: ComparedRuns, points: float | None = None) -> str:
+    """What differs between runs, a table, the verdicts, each run's own, and the seeds that `points` need."""
+    return render("text.j2", "side_by_side", found, points)
 
 
 def compared_document(found: ComparedRuns, points: float | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ details. What the paper reports stands here too, to be shown beside ours.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,10 +16,6 @@ from stn_train.evaluation.metrics import LEAST, AlignmentMetrics, Component, Rob
 from stn_train.run_folder import EpochRecord, Timing, TrialResult
 from stn_train.specs import DATASETS, DatasetSpec, TrialSpec
 from stn_train.specs.datasets import MOST_CLASSES
-from stn_train.statistics import Estimate, error_over_seeds, mean_over_seeds
-
-if TYPE_CHECKING:
-    from stn_train.report.results import Trial
 
 TRANSFORMERS = 8
 """The most transformers that a network has."""
@@ -368,30 +364,6 @@ def _late_fall(errors: Sequence[float], images: int) -> float | None:
         return None
     before, after = (images * errors[index] / 100 for index in (-1 - math.ceil(len(errors) / 4), -1))
     return 100 * (before - after) / before if before - after > 2 * math.sqrt(before) else 0.0
-
-
-def over_seeds(measure: Measure, seeds: Sequence["Trial"]) -> dict[str, float | None]:
-    """What several seeds have of a measure, by column of `summary`: the number and, where it has one, its interval."""
-    key, how = measure.key, measure.over_seeds
-    values = [one.row[key] for one in seeds if one.row[measure.among or key] is not None]
-    if how == "same":
-        return {key: seeds[0].row[key]}
-    if how == "mean":
-        return {key: sum(values) / len(values) if values else None}
-    if how == "pooled_class_error":
-        shown = seeds[0].label == int(key.rsplit("_")[-1])
-        wrong = sum(int((one.predicted != one.label)[shown].sum()) for one in seeds)
-        return {key: 100 * wrong / (len(seeds) * int(shown.sum())) if shown.any() else None}
-    if how in ("pooled_error", "pooled_accuracy"):
-        found = error_over_seeds(np.stack([one.predicted != one.label for one in seeds]), seeds[0].digit)
-        if how == "pooled_accuracy":
-            found = Estimate(100 - found.value, 100 - found.high, 100 - found.low)
-    elif values and None not in values:
-        mean = mean_over_seeds(values)
-        found = Estimate(mean.value, max(mean.low, measure.least), min(mean.high, measure.most))
-    else:
-        return dict.fromkeys((key, f"{key}_low", f"{key}_high"))
-    return {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}
 
 
 # --- the paper's figures ----------------------------------------------------------------------------------------

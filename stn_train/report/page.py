@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stn_train.evaluation.prediction import Prediction
-    from stn_train.report.compare import ComparedRuns
     from stn_train.report.results import Results
 
 WIDTH = 80
@@ -248,11 +247,6 @@ def summary(results: "Results", brief: bool = False) -> str:
 def latex(results: "Results") -> str:
     """A run's accuracies, errors and differences, as a table for LaTeX (booktabs)."""
     return render("text.j2", "latex", results) + "\n"
-
-
-def side_by_side(found: "ComparedRuns", points: float | None = None) -> str:
-    """What differs between runs, a table, the verdicts, each run's own, and the seeds that `points` need."""
-    return render("text.j2", "side_by_side", found, points)
 
 
 def robustness(results: "Results") -> str:

@@ -30,10 +30,10 @@ from stn_train.evaluation.metrics import (
     trained_range,
     warnings_of,
 )
-from stn_train.report.measures import MEASURES, measured, over_seeds
+from stn_train.report.measures import MEASURES, Measure, measured
 from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import ExperimentSpec, ModelSpec, TrialSpec, baseline_of, control_names, pose_is_known
-from stn_train.statistics import LEVEL, compare, holm
+from stn_train.statistics import LEVEL, Estimate, compare, error_over_seeds, holm, mean_over_seeds
 
 _MOST_DIGITS = 1_000_000
 
@@ -278,6 +278,30 @@ def tabulate(trials: Sequence[Trial]) -> Results:
     )
 
 
+def over_seeds(measure: Measure, seeds: Sequence[Trial]) -> dict[str, float | None]:
+    """What several seeds have of a measure, by column of `summary`: the number and, where it has one, its interval."""
+    key, how = measure.key, measure.over_seeds
+    values = [one.row[key] for one in seeds if one.row[measure.among or key] is not None]
+    if how == "same":
+        return {key: seeds[0].row[key]}
+    if how == "mean":
+        return {key: sum(values) / len(values) if values else None}
+    if how == "pooled_class_error":
+        shown = seeds[0].label == int(key.rsplit("_")[-1])
+        wrong = sum(int((one.predicted != one.label)[shown].sum()) for one in seeds)
+        return {key: 100 * wrong / (len(seeds) * int(shown.sum())) if shown.any() else None}
+    if how in ("pooled_error", "pooled_accuracy"):
+        found = error_over_seeds(np.stack([one.predicted != one.label for one in seeds]), seeds[0].digit)
+        if how == "pooled_accuracy":
+            found = Estimate(100 - found.value, 100 - found.high, 100 - found.low)
+    elif values and None not in values:
+        mean = mean_over_seeds(values)
+        found = Estimate(mean.value, max(mean.low, measure.least), min(mean.high, measure.most))
+    else:
+        return dict.fromkeys((key, f"{key}_low", f"{key}_high"))
+    return {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}
+
+
 _NUMBERED = ("classes", "diagnostics")
 """Groups of measures that have columns only where a trial has a number: of a class, or of a transformer."""
 _OF_ALL_SEEDS = ("dataset", "model", "baseline", "transforms", "tta_angles", "source", "split")
@@ -376,9 +400,10 @@ def robust(experiment: ExperimentSpec, trials: Sequence[Trial]) -> Robust | None
         most = first.row["clipped"] / first.row["images"] + _CLIPPED
         for factor in LEVELS:
             of_seeds = [[point for point in found.points if point.factor == factor] for _, found in seeds]
-            if of_seeds[0]:
-                images[factor] = of_seeds[0][0].images
             levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped / points[0].images <= most]
+            if not levels:
+                continue
+            images[factor] = levels[0][0].images
             errors = tuple(tuple(100 * point.errors / point.images for point in points) for points in levels)
             row = {"dataset": dataset, "model": model, "factor": factor, "trained": trained_range(own, factor)}
             curves.append({**row, "levels": tuple(points[0].level for points in levels), "errors": errors})

@@ -9,8 +9,8 @@ import pytest
 from made_up_run import begin, finish
 
 from stn_train.errors import UserError
-from stn_train.report.compare import compare_runs, trials_by_digits
-from stn_train.report.page import WIDTH, side_by_side
+from stn_train.report.compare import compare_runs, side_by_side, trials_by_digits
+from stn_train.report.page import WIDTH
 from stn_train.report.plots import errors_by_digits
 from stn_train.report.results import results_of
 from stn_train.run_folder import RunFolder

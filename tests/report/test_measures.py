@@ -21,9 +21,8 @@ from stn_train.report.measures import (
     OverSeeds,
     cell,
     measured,
-    over_seeds,
 )
-from stn_train.report.results import results_of
+from stn_train.report.results import over_seeds, results_of
 from stn_train.report.write import report_run
 from stn_train.run_folder import RunFolder, Timing, TrialResult
 from stn_train.specs import trials_of
