@@ -25,7 +25,8 @@ def robustness_of(
     """What a network gets wrong of a split's digits, drawn anew with one quantity held at each of its LEVELS.
 
     Each digit once: at most 10,000 for the rotation, and 1,000 for the other quantities. And all of them, as often as
-    in the fixed images, as each other dataset `crossed` has them.
+    in the fixed images, as each other dataset `crossed` has them. Without points of a quantity that changes no image,
+    as the translation where there is no room.
     """
     many, few = (
         replace(digits, repeats=1).subset(torch.arange(0, len(digits), -(-len(digits) // most)))
@@ -33,6 +34,9 @@ def robustness_of(
     )
     points, somewhere = [], torch.zeros(1, dtype=torch.bool)
     for factor, levels in LEVELS.items():
+        ends = (make_fixed_dataset(held(dataset, factor, end), few, split)[0] for end in (levels[0], levels[-1]))
+        if torch.equal(*(end.images for end in ends)):
+            continue
         for level in levels:
             asked = held(dataset, factor, level)
             fixed, *_ = make_fixed_dataset(asked, many if factor == "rotation" else few, split)

@@ -84,6 +84,14 @@ def test_of_a_network_that_errs_at_some_angles_these_are_found_and_each_image_co
     assert all(point.images == len(FEW) for point in points)
 
 
+@pytest.mark.parametrize(("canvas", "asked"), [(28, LEVELS.keys() - {"translation"}), (30, LEVELS.keys())])
+def test_what_changes_no_image_says_nothing_of_a_network(canvas, asked):
+    """A digit's frame of 28 x 28 pixels has no room on a canvas of as many."""
+    dataset = DatasetSpec.model_validate({"name": "full", "canvas": canvas, "placement": "frame"})
+    found = robustness_of(dataset, FEW, "test", lambda _, fixed: predictions(fixed, torch.zeros(len(fixed)).bool()))
+    assert {point.factor for point in found.points} == asked
+
+
 @pytest.mark.parametrize("localisation", ["equivariant", "conv"])
 @torch.no_grad()
 def test_what_an_untrained_equivariant_network_predicts_is_the_same_at_every_angle(localisation):
