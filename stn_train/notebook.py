@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import nn
 
 from stn_train.config import validated
 from stn_train.data.datasets import TEST_SEED, FixedDataset, make_fixed_dataset
+from stn_train.data.images import SourceSplit
 from stn_train.data.own_images import read_images
 from stn_train.data.sources import load_split
 from stn_train.errors import TrialError, UserError, did_you_mean
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from stn_train.report.results import Results
 
 Size = tuple[int, int]
-Split = Literal["train", "test"]
 
 
 @contextmanager
@@ -243,7 +243,7 @@ def load_run(path: str | Path | None = None) -> Run:
 @_undisturbed()
 def make_dataset(
     dataset: str | Mapping[str, Any] | DatasetSpec,
-    split: Split = "test",
+    split: SourceSplit = "test",
     source: str | SourceSpec = "mnist",
     data_root: str | Path | None = None,
     seed: int | None = None,
@@ -256,8 +256,8 @@ def make_dataset(
     and `.theta` (M x p, from the canvas to the digit's frame, normalised) hold all of them. Raises UserError for an
     unknown dataset, and where the images cannot be had, or do not fit.
     """
-    if split not in get_args(Split):
-        raise UserError(f"there is no split {split!r}{did_you_mean(split, get_args(Split))}")
+    if split not in get_args(SourceSplit):
+        raise UserError(f"there is no split {split!r}{did_you_mean(split, get_args(SourceSplit))}")
     known, root = validated(SourceSpec, source), None if data_root is None else str(data_root)
     if known.path is None:
         digits = load_split(known, split, root)

@@ -89,7 +89,7 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
 
     trained, files = load_trained(checkpoint, runtime), TrialFolder(checkpoint.parent)
     trial = trained.trial
-    model, dataset, split = trial.model.name, trial.dataset.name, "validation" if trial.validation else "test"
+    model, dataset, split = trial.model.name, trial.dataset.name, trial.split
     if "curves" in wanted and (records := files.load_metrics()[: trained.epoch]):
         title = f"Learning curves of {model} on {dataset}"
         figure = learning_curves(title, split, {model: [records]})

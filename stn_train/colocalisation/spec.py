@@ -121,7 +121,7 @@ class CellSpec(Spec):
     @property
     def split(self) -> Literal["test", "validation"]:
         """The digits that it is measured on."""
-        return "validation" if self.encoder.validation else "test"
+        return self.encoder.split
 
 
 def cells_of(spec: ColocalisationSpec, only: str = "*") -> list[CellSpec]:

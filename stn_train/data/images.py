@@ -23,7 +23,7 @@ from stn_train.errors import UserError
 from stn_train.specs import DIGIT, SourceSpec
 from stn_train.storage import at_home
 
-Split = Literal["train", "test"]
+SourceSplit = Literal["train", "test"]
 DATA_VARIABLE = "STN_TRAIN_DATA"
 
 
@@ -69,7 +69,7 @@ class ImageSet:
         return np.stack(ends, axis=2) - (np.array([width, height]) - 1) / 2
 
 
-def load_known(source: SourceSpec, split: Split, data_root: str | None = None) -> ImageSet:
+def load_known(source: SourceSpec, split: SourceSplit, data_root: str | None = None) -> ImageSet:
     """One split of a source that is known by name, and not made of another: the digits, or files.
 
     Raises UserError where its files cannot be had, are damaged or are not the source's own.
@@ -211,7 +211,7 @@ def _download(name: str, root: Path) -> dict[str, Path]:
 
 
 def _read_idx_pair(
-    source: SourceSpec, split: Split, files: dict[str, Path], mend: str
+    source: SourceSpec, split: SourceSplit, files: dict[str, Path], mend: str
 ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Images, N x 1 x H x W, and labels, N, from 0 on."""
     of_images, of_labels = _files(source.name)[split]
@@ -268,7 +268,7 @@ def unpacked(path: Path, size: int, mend: str) -> bytes:
 
 
 def _read_svhn(
-    source: SourceSpec, split: Split, path: Path, mend: str
+    source: SourceSpec, split: SourceSplit, path: Path, mend: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.integer[Any]]]:
     """Images, N x 3 x 32 x 32, and labels, N, of SVHN's file, in which 0 has the label 10."""
     from scipy.io import loadmat

@@ -26,15 +26,15 @@ from torch import Tensor
 
 from stn_train import storage
 from stn_train.data.datasets import TEST_SEED, Batch, FixedDataset, OnlineDataset, make_fixed_dataset, whole_batches
-from stn_train.data.distortion import Distortion, Outline, Split, distortion_family
-from stn_train.data.images import ImageSet
+from stn_train.data.distortion import Distortion, Outline, distortion_family
+from stn_train.data.images import ImageSet, SourceSplit
 from stn_train.errors import UserError
 from stn_train.specs import DatasetSpec, SourceSpec, Spec
 from stn_train.storage import arrays_in, check_axes, read_array
 
 BUILD_SEED = 0
 """The seed of built training images: those of epoch 0 of a training with this seed."""
-_SPLITS: tuple[Split, ...] = ("train", "test")
+_SPLITS: tuple[SourceSplit, ...] = ("train", "test")
 _FILES = ("images.npy", "digits.npy", "parameters.npz")
 
 
@@ -50,7 +50,7 @@ class Manifest(Spec):
     files: dict[str, str]
 
 
-def build_prebuilt(spec: DatasetSpec, source: SourceSpec, digits: dict[Split, ImageSet], folder: Path) -> Path:
+def build_prebuilt(spec: DatasetSpec, source: SourceSpec, digits: dict[SourceSplit, ImageSet], folder: Path) -> Path:
     """Write a dataset of these splits below `folder`; the folder it lies in. The manifest is written last.
 
     Raises UserError where another process is writing it.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from stn_train.data.distortion import random_stream
-from stn_train.data.images import ImageSet, Split, load_known
+from stn_train.data.images import ImageSet, SourceSplit, load_known
 from stn_train.geometry import SIMILARITY, bilinear_sampler, ink_place
 from stn_train.specs import SourceSpec
 
@@ -25,7 +25,7 @@ def load_images(source: SourceSpec | str, data_root: str | None = None) -> tuple
     return load_split(known, "train", data_root), load_split(known, "test", data_root)
 
 
-def load_split(source: SourceSpec, split: Split, data_root: str | None = None) -> ImageSet:
+def load_split(source: SourceSpec, split: SourceSplit, data_root: str | None = None) -> ImageSet:
     """One split of a source.
 
     The files of a source with a name are looked for under `data_root`, then under the folder that the environment
@@ -39,7 +39,7 @@ def load_split(source: SourceSpec, split: Split, data_root: str | None = None) -
     return load_known(source, split, data_root)
 
 
-def rotated_mnist(split: Split, centred: bool = False, data_root: str | None = None) -> ImageSet:
+def rotated_mnist(split: SourceSplit, centred: bool = False, data_root: str | None = None) -> ImageSet:
     """A split of rotated MNIST made anew: 12,000 or 50,000 of MNIST's 70,000 digits, each turned once by any angle.
 
     Which digits, and by what angles, is drawn from one seed: a random split, in which writers are in both parts. The

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from stn_train.data.distortion import Split
 from stn_train.evaluation.metrics import Robustness, others
 from stn_train.evaluation.robustness import robustness_of
 from stn_train.experiment.executors import Workers
@@ -70,5 +69,4 @@ def _question(trial: TrialSpec, files: TrialFolder, experiment: ExperimentSpec) 
 def _measured(trial: TrialSpec, checkpoint: Path, crossed: Sequence[DatasetSpec], runtime: Runtime) -> Robustness:
     digits = load_digits_of(trial, "fixed", runtime)
     trained = load_trained(checkpoint, runtime)
-    split: Split = "validation" if trial.validation else "test"
-    return robustness_of(trial.dataset, digits, split, partial(predict, trained, runtime), crossed)
+    return robustness_of(trial.dataset, digits, trial.split, partial(predict, trained, runtime), crossed)

@@ -157,7 +157,7 @@ def load_fixed(trial: TrialSpec, dataset: DatasetSpec, runtime: Runtime) -> Fixe
     asked = (trial.source.name, trial.source.checksum, trial.validation, runtime.data_root, dataset)
     if "fixed" not in runtime.loaded or runtime.loaded["fixed"][0] != asked:
         digits = load_digits_of(trial, "fixed", runtime)
-        made, *_ = make_fixed_dataset(dataset, digits, "validation" if trial.validation else "test")
+        made, *_ = make_fixed_dataset(dataset, digits, trial.split)
         runtime.loaded["fixed"] = asked, made
     fixed: FixedDataset = runtime.loaded["fixed"][1]
     return fixed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stn_train.data.datasets import FixedDataset
-from stn_train.data.distortion import Split, true_poses
+from stn_train.data.distortion import true_poses
 from stn_train.errors import Stopped
 from stn_train.experiment.runtime import Runtime, environment, load_digits_of, load_trial_data
 from stn_train.experiment.snapshots import Arrays, frames_until, gallery, snapshot
@@ -148,7 +148,7 @@ def result_of(
         width=size.width,
         macs=size.macs,
         precision=precision,
-        split="validation" if trial.validation else "test",
+        split=trial.split,
         training_digits=training_digits,
         digits=len(fixed.digit.unique()),
         images=len(fixed.images),
@@ -218,8 +218,7 @@ def _write_results(
         from stn_train.evaluation.robustness import robustness_of
 
         digits = load_digits_of(trial, "fixed", runtime)
-        split: Split = "validation" if trial.validation else "test"
-        robust = robustness_of(trial.dataset, digits, split, partial(classified, trial, state.final, runtime))
+        robust = robustness_of(trial.dataset, digits, trial.split, partial(classified, trial, state.final, runtime))
         write_record(folder.robustness, robust.model_dump(mode="json"))
     previous_checkpoint(folder.checkpoint).unlink(missing_ok=True)
     write_record(folder.timing, timing.model_dump(mode="json"))

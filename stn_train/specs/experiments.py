@@ -330,6 +330,11 @@ class TrialSpec(Spec):
         """The trial's place below `trials/`, for instance `rts/st_cnn/seed-0`."""
         return f"{self.dataset.name}/{self.model.name}/seed-{self.seed}"
 
+    @property
+    def split(self) -> Literal["test", "validation"]:
+        """The digits that it is measured on."""
+        return "validation" if self.validation else "test"
+
 
 def has_true_pose(dataset: DatasetSpec, source: SourceSpec) -> bool:
     """Whether the pose of an image is known, and a matrix, so that a transformer can be given it.

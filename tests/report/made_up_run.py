@@ -82,7 +82,7 @@ def finish(folder: RunFolder, trial: TrialSpec, errors: int, digit: np.ndarray |
         width=1.25,
         macs=31_200_000,
         precision="float32",
-        split="validation" if trial.validation else "test",
+        split=trial.split,
         training_digits=trial.training.train_size or 60_000,
         digits=len(np.unique(digit)),
         images=IMAGES,
