@@ -164,8 +164,11 @@ class MatrixFamily(Family):
         rows = matrix if self.projective else matrix[:, :2]
         across = rows[:, :, 0, None] * pixel_centres(size[1], rows)
         down = rows[:, :, 1, None] * pixel_centres(size[0], rows) + rows[:, :, 2, None]
-        grid = (down[:, :, :, None] + across[:, :, None]).movedim(1, -1)
-        return grid[..., :2] / grid[..., 2:].clamp(min=HORIZON) if self.projective else grid
+        places = down[:, :, :, None] + across[:, :, None]
+        if self.projective:
+            places, depth = places.split([2, 1], dim=1)
+            places = places * depth.clamp(min=HORIZON).reciprocal()
+        return places.movedim(1, -1)
 
 
 TRANSLATION = MatrixFamily("translation", (0.0, 0.0), "x y", "1 0 x  0 1 y  0 0 1")
