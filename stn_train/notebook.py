@@ -187,17 +187,19 @@ def run(
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
+    allow_imports: bool = False,
 ) -> Run:
     """Train every model of a configuration on every dataset and seed, as `stn-train run` does, and report.
 
     config: a YAML file, or a shipped configuration's name. seeds: in place of the configuration's. set: values by
     dotted key, as {"training.epochs": 2}. only: a pattern of `dataset/model`. output_dir: `runs/NAME` if not given; the
     same call again skips what has finished there, and goes on where it was stopped. device, threads: torch's choice if
-    not given. Raises UserError for what is wrong before training, TrialError where a trial failed, after the others.
+    not given. allow_imports: of parts of networks that a configuration in a run's folder names, which may be somebody
+    else's. Raises UserError for what is wrong before training, TrialError where a trial failed, after the others.
     """
     from tqdm.auto import tqdm
 
-    from stn_train.experiment.run import open_run, run_trials
+    from stn_train.experiment.run import check_imports, open_run, run_trials
     from stn_train.experiment.runtime import open_runtime, read_config
     from stn_train.report.write import report_run
 
@@ -205,6 +207,8 @@ def run(
     if seeds is not None:
         overrides.append(f"seeds={json.dumps(list(seeds))}")
     experiment, images = read_config(str(config), overrides, data_root=None if data_root is None else str(data_root))
+    if not allow_imports:
+        check_imports(experiment, str(config))
     trials = trials_of(experiment, only)
     if not trials:
         raise UserError(f"only={only!r} matches no dataset/model of {config}")

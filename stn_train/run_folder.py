@@ -15,7 +15,8 @@ runs/<experiment>/
                                        what pictures are drawn from, only with a localisation network at the input
     alignment.json    AlignmentMetrics (evaluation/metrics.py) only with one digit an image, and a transformer at the
                                        input or several in a row
-    robustness.json   Robustness       (evaluation/metrics.py) only after `stn-train robustness`
+    robustness.json   Robustness       (evaluation/metrics.py) only after `stn-train robustness` or with
+                                       `robustness: true`
     checkpoint.pt, checkpoint-before.pt              the last two; of a finished trial only the last
     failure.json      TrialFailure     only where its last training could not go on
   tensorboard/<dataset>/<model>/seed-<k>/            only after `stn-train run --track tensorboard`

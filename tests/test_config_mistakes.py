@@ -124,6 +124,8 @@ TYPES = [
     (M + "transformer: {supersampling: true}\n", ":5: models.0.transformer.supersampling", "a whole number"),
     (M + "tta_angles: 15\n", ":5: models.0.tta_angles", "a list", "[15]"),
     (BASE + "source: [mnist]\n", ":3: source", "mnist, fashion_mnist, kmnist, qmnist"),
+    (BASE + "source: {name: mnist, channels: 3}\n", ":3: source", "source: mnist"),
+    (BASE + "source: {name: [mnist]}\n", ":3: source", "mnist, fashion_mnist"),
 ]
 VALUES = [
     (BASE + "epoch_multiplier:\n  fnc: 5\n", ":4: epoch_multiplier.fnc", "did you mean 'fcn'?"),

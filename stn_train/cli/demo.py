@@ -71,7 +71,7 @@ def _trained(folder: "RunFolder", experiment: "ExperimentSpec", only: str, runti
     """
     from stn_train.experiment.load import load_trained
     from stn_train.report.demo import Shown
-    from stn_train.specs import CLASSIFIERS, trials_of
+    from stn_train.specs import trials_of
 
     trials = [trial for trial in trials_of(experiment, only) if folder.trial(trial).checkpoint.exists()]
     if not trials:
@@ -79,7 +79,7 @@ def _trained(folder: "RunFolder", experiment: "ExperimentSpec", only: str, runti
     first = {trial.model.name: trial for trial in reversed(trials) if trial.dataset == trials[0].dataset}
     shown = []
     for trial in reversed(first.values()):
-        files, may_be_read = folder.trial(trial), trial.model.classifier in CLASSIFIERS or runtime.allow_imports
+        files, may_be_read = folder.trial(trial), not trial.model.own_parts or runtime.allow_imports
         network = load_trained(files.checkpoint, runtime).network if may_be_read else None
         shown.append(Shown(trial, network, files.load_gallery(["training"]).get("training")))
     return shown

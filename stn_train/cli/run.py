@@ -103,7 +103,8 @@ def run(
     runtime = replace(runtime, robustness=experiment.robustness)
     runtime.loaded.update(images)
     if dry_run:
-        typer.echo(_plan(experiment, trials, folder, runtime, jobs or 1, as_json, quiet))
+        workers = side_by_side.count if side_by_side else 1
+        typer.echo(_plan(experiment, trials, folder, runtime, workers, as_json, quiet))
         return
     everything, display = _train(experiment, trials, folder, runtime, side_by_side, quiet, track, extend)
     _conclude(everything, folder, display)

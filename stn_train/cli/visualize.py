@@ -90,7 +90,7 @@ def _drawings(checkpoint: Path, wanted: Collection[str], runtime: "Runtime") -> 
     trained, files = load_trained(checkpoint, runtime), TrialFolder(checkpoint.parent)
     trial = trained.trial
     model, dataset, split = trial.model.name, trial.dataset.name, trial.split
-    if "curves" in wanted and (records := files.load_metrics()[: trained.epoch]):
+    if "curves" in wanted and (records := [one for one in files.load_metrics() if one.epoch <= trained.epoch]):
         title = f"Learning curves of {model} on {dataset}"
         figure = learning_curves(title, split, {model: [records]})
         yield Drawing(

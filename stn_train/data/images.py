@@ -114,8 +114,7 @@ def source_size(source: SourceSpec, validation: bool) -> tuple[int, int, int]:
     """
     (training, test), repeats = source.counts, 1
     if source.name == "digits":
-        digits, tested = scikit_digits()
-        training, test, repeats = len(digits), len(tested), digits.repeats
+        repeats = _REPEATS
     held = training // 6
     return (training - held, held, repeats) if validation else (training, test, repeats)
 
@@ -297,13 +296,13 @@ def scikit_digits() -> tuple[ImageSet, ImageSet]:
     """The 1,797 real handwritten digits that ship with scikit-learn, brought from 8 x 8 to 28 x 28 as MNIST was:
     enlarged to 20 x 20 and placed with the centre of mass in the middle. Every fourth of each class is for testing.
     """
-    from sklearn.datasets import load_digits as loadscikit_digits
+    from sklearn.datasets import load_digits as load_digits
 
     # Enlarged bilinearly, edge pixels repeated, by a 20 x 8 matrix in tenths: in whole numbers, since many pixels end
     # half-way between two grey values, where machines round floats differently.
     position = (4 * np.arange(_BOX) - 3).clip(0, 10 * (_SMALL - 1))
     enlarge = np.maximum(0, 10 - np.abs(position[:, None] - 10 * np.arange(_SMALL)))
-    bunch = loadscikit_digits()
+    bunch = load_digits()
     boxes = ((enlarge @ bunch.images.astype(np.int64) @ enlarge.T * 255 + 800) // 1600).astype(np.uint8)
     images = np.zeros((len(boxes), DIGIT, DIGIT), np.uint8)
     mass = boxes.sum(axis=(1, 2), dtype=np.int64)

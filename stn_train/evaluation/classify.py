@@ -130,7 +130,9 @@ def recorded_warps(network: nn.Module) -> Iterator[list[Warp]]:
             images, *given = read  # theta, where it does not come from the localisation network
             warps.append(Warp(module, images, given[0] if given else thetas.pop(), output))
         else:
-            thetas.append(output)
+            thetas.append(
+                output.to(torch.promote_types(output.dtype, torch.float32))
+            )  # a user's last layer under autocast
 
     transformers = [module for module in network.modules() if isinstance(module, SpatialTransformer)]
     hooks = [module.register_forward_hook(record) for each in transformers for module in (each.localisation, each)]

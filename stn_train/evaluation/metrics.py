@@ -9,7 +9,7 @@ from pydantic import Field
 
 from stn_train.errors import UserError
 from stn_train.run_folder import Diagnostics, EpochRecord
-from stn_train.specs import ClutterSpec, Count, DatasetSpec, Spec, TrainingSpec
+from stn_train.specs import ClutterSpec, Count, DatasetSpec, Spec, TrainingSpec, TrialSpec, pose_is_known
 
 Component = Literal["rotation", "scale", "aspect", "shear", "translation", "deformation", "non_affine"]
 
@@ -177,11 +177,16 @@ def held(dataset: DatasetSpec, factor: Factor, level: float) -> DatasetSpec:
             return dataset.changed(clutter=patches)
 
 
-def trained_range(dataset: DatasetSpec, factor: Factor) -> tuple[float, float]:
-    """From where to where training has seen a quantity."""
+def trained_range(trial: TrialSpec, factor: Factor) -> tuple[float, float] | None:
+    """From where to where training has seen a quantity; None where the images had come with one that is not known."""
+    dataset, source = trial.dataset, trial.source
+    if source.is_rotated_mnist and factor == "rotation":
+        return -180.0, 180.0
+    if not (source.is_rotated_mnist or pose_is_known(dataset, source)):
+        return None
     match factor:
         case "rotation":
-            return dataset.rotation or (0.0, 0.0)
+            return trial.model.rotation_augmentation or dataset.rotation or (0.0, 0.0)
         case "scale":
             return dataset.scale or (1.0, 1.0)
         case "translation":

@@ -18,7 +18,8 @@ class RayCluster:
     """The nodes of a Ray cluster, as many trials on each as it has room for.
 
     `address`: `local` starts one on this machine, `auto` finds the one that this machine belongs to, or where it is.
-    `code`: a folder with modules of the user's, which the nodes need. Raises UserError where there is no such cluster.
+    `code`: a folder with modules of the user's, which the nodes need. Raises UserError where there is no such cluster,
+    or it has no room for a trial.
     """
 
     def __init__(
@@ -44,6 +45,13 @@ class RayCluster:
         self.busy: dict[Any, Any] = {}
         self.heard: set[Any] = set()
         self.looked, self.places = -1.0, 0
+        if not self.room():
+            there = {kind: f"{ray.cluster_resources().get(kind, 0):g}" for kind in ("CPU", "GPU")}
+            self.close()
+            raise UserError(
+                f"--ray {address}: a trial is to have {cpus:g} CPUs and {gpus:g} GPUs, and the cluster has "
+                f"{there['CPU']} and {there['GPU']}; change --cpus-per-trial or --gpus-per-trial"
+            )
 
     def room(self) -> int:
         if time.monotonic() - self.looked > 1:

@@ -119,9 +119,7 @@ def seconds_of_epoch(trial: TrialSpec, runtime: Runtime) -> float:
     if runtime.prebuilt is not None:
         shown, reported = len(data), len(fixed)
     state = TrainingState.start(network_of(trial, runtime), recipe)
-    templates, transformer = None, trial.model.transformer
-    if transformer and transformer.localisation == "equivariant" and transformer.is_single and not transformer.freeze:
-        templates = templates_of(state.network, data, trial)
+    templates = templates_of(state.network, data, trial)
 
     began = time.perf_counter()
     next(data.batches(trial.seed, 0, recipe.batch_size))

@@ -11,6 +11,7 @@ import pickle
 import platform
 import signal
 import tempfile
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -189,7 +190,9 @@ def run_side_by_side(
                         yield replace(one.progress, warning=warning)
                     running[workers.begin(_job(one))] = one
                 if not running and not writing:
-                    break
+                    if asked or not waiting or workers.room():
+                        break
+                    time.sleep(SECONDS)  # no worker is left; another may come
                 for handle, message in workers.messages() if running else ():
                     one = running[handle]
                     one.written = pool.submit(_heard, one, message, lost[one.progress.trial.key], one.written)

@@ -14,12 +14,11 @@ from stn_train.config import validated
 from stn_train.data.datasets import FixedDataset
 from stn_train.data.images import source_size
 from stn_train.errors import UserError, did_you_mean, first_line
-from stn_train.evaluation.alignment import alignment_metrics
 from stn_train.evaluation.classify import Predictions
-from stn_train.evaluation.metrics import HALF_TURNS, AlignmentMetrics
+from stn_train.evaluation.metrics import AlignmentMetrics
 from stn_train.experiment.run import check_import
 from stn_train.experiment.runtime import Runtime, load_fixed
-from stn_train.experiment.trial import classified, network_of, result_of
+from stn_train.experiment.trial import alignment_of, classified, network_of, result_of
 from stn_train.models.blocks import warn_of_others
 from stn_train.models.network import Network, precision_on
 from stn_train.models.own import line_of
@@ -31,7 +30,6 @@ from stn_train.specs import (
     TrialSpec,
     check_source,
     has_true_pose,
-    pose_is_known,
 )
 from stn_train.training.checkpoint import read_checkpoint, restore_weights
 
@@ -69,7 +67,7 @@ def checkpoints_in(target: Path) -> list[Path]:
 def load_trained(checkpoint: Path, runtime: Runtime) -> Trained:
     """Read a checkpoint onto the runtime's device.
 
-    Raises UserError where it is missing or damaged, or names a classifier that the runtime does not let it import.
+    Raises UserError where it is missing or damaged, or names a part of the user's that may not be imported.
     """
     content = read_checkpoint(checkpoint)
     trial: TrialSpec = content["trial"]
@@ -132,9 +130,6 @@ def evaluate(
     found = predict(trained, runtime, asked, fixed, tta_angles)
     as_asked = trial.changed(dataset=asked, model=trial.model.changed(tta_angles=tta_angles))
     training_digits = trial.training.train_size or source_size(trial.source, trial.validation)[0]
-    alignment, half_turns = None, HALF_TURNS.get(trial.source.name, ())
-    if pose_is_known(asked, trial.source):
-        alignment = alignment_metrics(asked, fixed, network, found.thetas, runtime.device, precision, half_turns)
     return Evaluation(
         checkpoint,
         trained.epoch,
@@ -143,7 +138,7 @@ def evaluate(
         fixed.labels.numpy(),
         found.predicted.numpy(),
         fixed.digit.numpy(),
-        alignment,
+        alignment_of(trial, network, runtime, asked, fixed, found.thetas),
     )
 
 
@@ -164,7 +159,7 @@ def predict(
 
 @contextmanager
 def told_by_its_line(trained: Trained) -> Iterator[None]:
-    """Inside, what a classifier of the user's raises is told by the checkpoint and the classifier's line."""
+    """Inside, what a part of the user's raises is told by the checkpoint and the part's line."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -181,7 +176,7 @@ def load_network(checkpoint: str | Path, allow_imports: bool = False) -> Network
     `tta_angles`; its parts are `classifier` and, where something stands at the input, `transformer`. It raises
     UserError for images of other channels or, where one of its layers is made for a size, of another size; else it
     warns of another size, and of values that are not from 0 to 1. Raises UserError where the file is missing or
-    damaged, or names a classifier that is not ours, whose code is run only where `allow_imports` says so.
+    damaged, or names a part that is not ours, whose code is run only where `allow_imports` says so.
     """
     with torch.random.fork_rng(devices=[]):
         trained = load_trained(Path(checkpoint), Runtime(torch.device("cpu"), allow_imports=allow_imports))

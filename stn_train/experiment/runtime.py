@@ -37,10 +37,11 @@ PACKAGES = ("stn-train", "torch", "torchvision", "numpy")
 class Runtime:
     """Where computing happens and where data comes from: none of it is part of a trial's identity.
 
-    `allow_imports` says that classifiers which a checkpoint names may be imported; `robustness`, that a trial measures
-    that of its network when it has trained. `loaded` keeps what trials that follow one another share: the images of a
-    split, by the source's name and checksum, the split and `data_root`; the fixed images that were distorted last; the
-    code's commit; and on a worker the checkpoints that models name by `localisation_from`, as bytes by that name.
+    `allow_imports` says that parts of the user's which a checkpoint names may be imported; `robustness`, that a trial
+    measures that of its network when it has trained. `loaded` keeps what trials that follow one another share: the
+    images of a split, by the source's name and checksum, the split and `data_root`; the fixed images that were
+    distorted last; the code's commit; and on a worker the checkpoints that models name by `localisation_from`, as bytes
+    by that name.
     """
 
     device: torch.device

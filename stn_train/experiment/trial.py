@@ -30,6 +30,7 @@ from stn_train.training.loop import TrainingState, scheduled_lr, train
 if TYPE_CHECKING:
     from stn_train.data.prebuilt import TrainingData
     from stn_train.evaluation.classify import Predictions
+    from stn_train.evaluation.metrics import AlignmentMetrics
     from stn_train.models.equivariant import Templates
 
 _DIAGNOSED = 128
@@ -48,11 +49,14 @@ def network_of(trial: TrialSpec, runtime: Runtime) -> Network:
     return network.to(runtime.device).to(memory_format=torch.channels_last)
 
 
-def templates_of(network: Network, data: "TrainingData", trial: TrialSpec) -> "Templates":
+def templates_of(network: Network, data: "TrainingData", trial: TrialSpec) -> "Templates | None":
     """What a single equivariant localisation network learns to turn digits to, found in the training images.
 
-    Found before training, and again where one is taken up again: the same for the same seed.
+    Found before training, and again where one is taken up again: the same for the same seed. None for another network.
     """
+    transformer = trial.model.transformer
+    if not transformer or transformer.localisation != "equivariant" or not transformer.is_single or transformer.freeze:
+        return None
     from stn_train.models.equivariant import EquivariantLocalisation, congeal
 
     assert isinstance(network.transformer, SpatialTransformer)
@@ -60,7 +64,7 @@ def templates_of(network: Network, data: "TrainingData", trial: TrialSpec) -> "T
     end = (*trial.training.restarts, trial.training.epochs)[0]
     later = (data.batches(trial.seed, epoch, _CONGEALED_AT_ONCE) for epoch in count(end))
     images, labels, _ = zip(*islice(chain.from_iterable(later), _CONGEALED_TIMES), strict=True)
-    return congeal(network.transformer.localisation, torch.cat(images), torch.cat(labels))
+    return congeal(network.transformer.localisation, torch.cat(images), torch.cat(labels), trial.classes)
 
 
 def run_trial(
@@ -87,9 +91,7 @@ def run_trial(
         records += content["records"]
         frames = frames_until(state.epoch, folder, frames)
         _write_epochs(folder, records, frames)
-    templates = None
-    if transformer and transformer.localisation == "equivariant" and transformer.is_single and not transformer.freeze:
-        templates = templates_of(state.network, data, trial)
+    templates = templates_of(state.network, data, trial)
     every = -(-len(fixed.images) // len(data))  # an epoch may be shorter than it takes to evaluate
     save = partial(save_checkpoint, folder.checkpoint, trial, state, records)
     predictions: Predictions | None = None
@@ -137,6 +139,28 @@ def classified(
     return classify(network, fixed.images, runtime.device, precision, poses, angles)
 
 
+def alignment_of(
+    trial: TrialSpec,
+    network: Network,
+    runtime: Runtime,
+    dataset: DatasetSpec,
+    fixed: FixedDataset,
+    thetas: tuple[torch.Tensor, ...],
+) -> "AlignmentMetrics | None":
+    """What a trial's transformers make of fixed images of a dataset, for which they predict `thetas`.
+
+    None where nothing can be told: there is no transformer, or the images' poses are not known.
+    """
+    from stn_train.evaluation.alignment import alignment_metrics
+    from stn_train.evaluation.metrics import HALF_TURNS
+
+    if not pose_is_known(dataset, trial.source):
+        return None
+    half_turns = HALF_TURNS.get(trial.source.name, ())
+    precision = precision_on(runtime.device, trial.training)
+    return alignment_metrics(dataset, fixed, network, thetas, runtime.device, precision, half_turns)
+
+
 def result_of(
     trial: TrialSpec, precision: Precision, training_digits: int, fixed: FixedDataset, predictions: "Predictions"
 ) -> TrialResult:
@@ -168,8 +192,7 @@ def _diagnostics(trial: TrialSpec, state: TrainingState, data: "TrainingData") -
     """Of each transformer, on a few images of the epoch just trained."""
     from stn_train.evaluation.diagnostics import diagnose
 
-    transformer = trial.model.transformer
-    if transformer is None or transformer.pose != "predicted" or transformer.freeze:
+    if trial.model.pose != "predicted" or not trial.model.localises:
         return ()
     batch = next(data.batches(trial.seed, state.epoch - 1, trial.training.batch_size))
     return diagnose(state.final, batch.images[:_DIAGNOSED], batch.labels[:_DIAGNOSED])
@@ -187,21 +210,13 @@ def _write_results(
     cpu_share: float | None,
 ) -> None:
     """Write everything that a report reads of a training that has ended; `predictions` are of the fixed images."""
-    from stn_train.evaluation.alignment import alignment_metrics
-    from stn_train.evaluation.metrics import HALF_TURNS
-
     precision = precision_on(runtime.device, trial.training)
     found = {"predicted": predictions.predicted, "label": fixed.labels, "digit": fixed.digit}
     found |= numbered("theta", predictions.thetas)
     write_arrays(folder.predictions, {name: values.numpy() for name, values in found.items()})
     for kind, arrays in gallery(trial, runtime, state.final, fixed, predictions).items():
         write_arrays(folder.path / f"{kind}.npz", arrays)
-    half_turns = HALF_TURNS.get(trial.source.name, ())
-    alignment = None
-    if pose_is_known(trial.dataset, trial.source):
-        alignment = alignment_metrics(
-            trial.dataset, fixed, state.final, predictions.thetas, runtime.device, precision, half_turns
-        )
+    alignment = alignment_of(trial, state.final, runtime, trial.dataset, fixed, predictions.thetas)
     if alignment is not None:
         write_record(folder.alignment, alignment.model_dump(mode="json"))
     timing = Timing(

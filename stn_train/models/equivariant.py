@@ -177,8 +177,10 @@ class Templates:
 
 
 @torch.no_grad()
-def congeal(localisation: EquivariantLocalisation, images: Tensor, labels: Tensor) -> Templates:
-    """Templates of training images (M x C x H x W) of the classes `labels` (M): expectation maximisation over turns.
+def congeal(localisation: EquivariantLocalisation, images: Tensor, labels: Tensor, classes: int) -> Templates:
+    """Templates of training images (M x C x H x W) of the classes `labels` (M), of so many `classes`.
+
+    By expectation maximisation over turns.
 
     Each class begins with images that are most like the others of their class, and each round turns every image to
     where it is like them, and takes the mean. Where digits have not been turned all around, the mean turn of each
@@ -187,7 +189,6 @@ def congeal(localisation: EquivariantLocalisation, images: Tensor, labels: Tenso
     """
     device = images.device
     spectra = _spectrum(localisation.read(images)[1])
-    classes = int(labels.max()) + 1
     patterns = torch.zeros(classes, _KINDS, RADII, ANGLES, device=device)
     for label in range(classes):
         few = spectra[labels == label][:_FEW]

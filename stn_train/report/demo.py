@@ -22,6 +22,7 @@ from stn_train.data.images import ImageSet
 from stn_train.errors import UserError
 from stn_train.evaluation.alignment import is_singular, maps_of, poses_of
 from stn_train.evaluation.classify import recorded_warps
+from stn_train.evaluation.metrics import trained_range
 from stn_train.geometry import Family, MatrixFamily, ThinPlateSpline, bilinear_sampler
 from stn_train.models.blocks import Convolution
 from stn_train.models.equivariant import ANGLES, NEAR, RADII, REACH, AngularConvolution, EquivariantLocalisation
@@ -199,7 +200,7 @@ def demo_page(shown: Sequence[Shown], digits: ImageSet) -> str:
     name, training = next(iter(watched.items()), (None, None))
     data = {
         "models": models,
-        "dataset": dataset.model_dump(mode="json"),
+        "dataset": dataset.model_dump(mode="json") | {"rotation": trained_range(shown[0].trial, "rotation")},
         "frame": tuple(digits.images.shape[1:]),
         "names": shown[0].trial.class_names,
         "digits": _few(digits),
@@ -233,7 +234,7 @@ def _model(shown: Shown, fixed: FixedDataset) -> Layer:
     """A network as `answer` in network.js takes it, and where its transformers usually put digits."""
     network, model = shown.network, shown.trial.model
     if network is None:
-        raise LeftOutError("its classifier is your own, whose code is run only with --allow-imports")
+        raise LeftOutError("it has a part of your own, whose code is run only with --allow-imports")
     front = [] if network.transformer is None else layers_of(network.transformer)
     return {
         "name": model.name,

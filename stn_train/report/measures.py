@@ -329,12 +329,12 @@ def measured(
     for name in _WITHIN:
         within: float | None = getattr(alignment, f"within_classes_{name}")
         found[f"within_classes_{name}"] = None if within is None else 100 * within
-    for among, pose in (("", alignment.pose), ("_of_a_digit", alignment.pose_of_a_digit or ())):
+    for among, pose in (("", alignment.pose), ("_of_a_digit", alignment.pose_of_a_digit)):
         for one in pose:
             found[f"removed{among}_{one.component}"] = removed(one)  # as `removed_of_a_digit_rotation`
             found[f"before{among}_{one.component}"] = one.before
             found[f"after{among}_{one.component}"] = one.after
-    for curve in alignment.residual_curves or ():
+    for curve in alignment.residual_curves:
         nearest = np.argsort(np.abs(curve.before), kind="stable").tolist()  # parts, from the mean distortion outwards
         halves = {"small": nearest[: len(nearest) // 2], "large": nearest[len(nearest) // 2 :]}
         ends = abs(curve.before[halves["small"][-1]]), abs(curve.before[halves["large"][0]])
@@ -415,11 +415,12 @@ def paper_error(trial: TrialSpec) -> float | None:
     From Jaderberg, Simonyan, Zisserman, Kavukcuoglu, Spatial Transformer Networks (arXiv:1506.02025), section 4.1,
     table 1, and the appendix for MNIST addition: means over three seeds. It has one where the digits are MNIST's test
     digits, the dataset is the preset of the paper's name, unchanged, and the network is the paper's: its classifier,
-    with its localisation network and its family at the input, and not asked about turned images. Parameters, recipe,
+    with its localisation network and its family at the input; without rotation augmentation or coordinates, and not
+    asked about turned images. Parameters, recipe,
     seeds and the transformer's output are the trial's own.
     """
     dataset, transformer, classifier = trial.dataset, trial.model.transformer, trial.model.classifier
-    if trial.source.name != "mnist" or trial.validation or trial.model.tta_angles:
+    if trial.source.name != "mnist" or trial.validation or trial.model.tta_angles or trial.model.rotation_augmentation:
         return None
     if dataset.name not in DATASETS or dataset != DatasetSpec.model_validate(dataset.name):
         return None
@@ -427,6 +428,6 @@ def paper_error(trial: TrialSpec) -> float | None:
         return _ERRORS.get((dataset.name, (classifier, None, 0)))
     own = (transformer.localisation, transformer.before, transformer.control_points, transformer.pose)
     changed = (transformer.padding, transformer.bounds, transformer.localisation_from) != ("zeros", None, None)
-    if changed or own != (_LOCALISATION.get(classifier), (0,), 4, "predicted"):
+    if changed or transformer.coordinates or own != (_LOCALISATION.get(classifier), (0,), 4, "predicted"):
         return None
     return _ERRORS.get((dataset.name, (classifier, transformer.family, transformer.parallel)))

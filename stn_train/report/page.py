@@ -238,10 +238,10 @@ def mistakes(counts: "NDArray[np.integer]", count: int) -> list[tuple[int, int, 
 # --- the terminal -----------------------------------------------------------------------------------------------
 
 
-def summary(results: "Results", brief: bool = False) -> str:
-    """A line of figures for each model, and the verdicts; of several datasets, unless `brief`, the paper's layout."""
+def summary(results: "Results") -> str:
+    """A line of figures for each model, and the verdicts; of several datasets in the paper's layout."""
     planned = len(trials_of(results.experiment)) if results.experiment else len(results.trials)
-    return render("text.j2", "summary", results, planned, brief)
+    return render("text.j2", "summary", results, planned)
 
 
 def latex(results: "Results") -> str:

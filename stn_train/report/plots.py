@@ -1,6 +1,7 @@
 """Curves, matrices, images and outlines, drawn with matplotlib, and figures as files."""
 
 import io
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -153,10 +154,9 @@ def costs(
     figure = Figure(figsize=(10, 3.5), layout="constrained")
     time, work = figure.subplots(1, 2, sharey=True)
     for number, row in enumerate(rows.to_dict("records")):
-        means = [
-            100 - float(np.mean([one.error for one in epoch])) for epoch in zip(*curves[row["model"]], strict=False)
-        ]
-        seconds = row["training_seconds"] * np.arange(1, len(means) + 1) / max(len(means), 1)
+        epochs = [*zip(*curves[row["model"]], strict=False)]
+        means = [100 - float(np.mean([one.error for one in together])) for together in epochs]
+        seconds = [row["training_seconds"] * together[0].epoch / epochs[-1][0].epoch for together in epochs]
         time.plot(seconds, means, color=f"C{number}", linewidth=1, alpha=0.6)
         ends = [[row["accuracy"] - row["accuracy_low"]], [row["accuracy_high"] - row["accuracy"]]]
         for axes, cost in ((time, "training_seconds"), (work, "macs")):
@@ -182,7 +182,8 @@ def robustness_curves(title: str, split: str, panels: Sequence["pd.DataFrame"]) 
     """The error on `split` in percent against a quantity, in each panel, a line for each model.
 
     The quantities of one dataset, or one of them for several datasets; a panel: these rows of Robust's `curves`.
-    Grey is the range of training; a model has one colour in all panels.
+    Grey is the range of which all have seen images in training, where that is known; a model has one colour in all
+    panels.
     """
     names = list(dict.fromkeys(name for panel in panels for name in panel["model"]))
     several = len({name for panel in panels for name in panel["dataset"]}) > 1
@@ -195,7 +196,9 @@ def robustness_curves(title: str, split: str, panels: Sequence["pd.DataFrame"]) 
         curves = panel.to_dict("records")
         for curve in curves:
             _draw(axes, curve["levels"], curve["errors"], curve["model"], names.index(curve["model"]))
-        axes.axvspan(*curves[0]["trained"], color="0.5", alpha=0.15, linewidth=1)
+        lows, highs = zip(*(curve["trained"] or (math.inf, -math.inf) for curve in curves), strict=True)
+        if max(lows) <= min(highs):
+            axes.axvspan(max(lows), min(highs), color="0.5", alpha=0.15, linewidth=1)
         axes.set_xlabel(_QUANTITIES[curves[0]["factor"]])
         if several:
             axes.set_title(f"trained on {curves[0]['dataset']}")
@@ -313,7 +316,7 @@ def confusions(title: str, matrices: Mapping[str, Array], names: Sequence[str]) 
     for axes, (model, share) in zip(grid, wrong.items(), strict=False):
         seen = axes.imshow(share, cmap="Reds", vmin=0, vmax=max(highest, 1e-9))
         axes.set_title(model, fontsize=10)
-        ticks = range(0, len(share), 1 if len(share) <= 10 else -(-len(share) // 9) if len(share) > _MOST_TICKS else 1)
+        ticks = range(0, len(share), -(-len(share) // 9) if len(share) > _MOST_TICKS else 1)
         axes.set(xticks=ticks, yticks=ticks, xlabel="predicted class", ylabel="true class")
         shown = [shortened(names[tick]) for tick in ticks]
         long = max(map(len, shown)) > 2

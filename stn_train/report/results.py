@@ -50,7 +50,7 @@ class Trial:
     """A finished trial: its `row` of the table `trials`, and image by image what its network found.
 
     label, predicted: (M), classes from 0 on; digit: (M), or (M, 2) where an image shows two. `spec`: what it measured.
-    errors: after each epoch, in percent.
+    errors: after so many epochs, in percent.
     """
 
     row: dict[str, Any]
@@ -61,7 +61,7 @@ class Trial:
     warnings: tuple[TransformerWarning, ...] = ()
     residual_curves: tuple[ResidualCurve, ...] | None = None
     robustness: Robustness | None = None
-    errors: tuple[float, ...] = ()
+    errors: tuple[tuple[int, float], ...] = ()
 
     @property
     def key(self) -> str:
@@ -71,7 +71,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Robust:
-    """All that `stn-train robustness` has measured of a run; errors in percent, `images` of each point of a factor.
+    """All that is known of how robust the networks of a run are; errors in percent, `images` of each point of a factor.
 
     curves: a row for each dataset, model and factor. `trained`: from where to where training has seen the factor;
     `errors`: at each of the `levels`, of each seed. crossed: a row for each dataset that networks were `trained_on` and
@@ -131,25 +131,29 @@ def read_trial(folder: RunFolder, spec: TrialSpec, baseline: str | None) -> Tria
     timing, latest = files.load(Timing, files.timing), epochs[-1] if epochs else None
     alignment = files.load(AlignmentMetrics, files.alignment) if files.alignment.exists() else None
     robustness = files.load(Robustness, files.robustness) if files.robustness.exists() else None
-    row = {
-        "dataset": spec.dataset.name,
-        "model": spec.model.name,
-        "seed": spec.seed,
+    row = _identity(result, baseline) | {"device": timing.device, "threads": timing.threads}
+    row |= measured(result, timing, alignment, epochs, robustness)
+    warnings = tuple(warnings_of(latest, trial.training)) if latest else ()
+    curves = alignment.residual_curves if alignment else None
+    errors = tuple((epoch.epoch, epoch.error) for epoch in epochs)
+    return Trial(row, label, predicted, digit, trial, warnings, curves, robustness, errors)
+
+
+def _identity(result: TrialResult, baseline: str | None) -> dict[str, Any]:
+    """What a row of the table `trials` says of a trial before any measure."""
+    trial = result.trial
+    return {
+        "dataset": trial.dataset.name,
+        "model": trial.model.name,
+        "seed": trial.seed,
         "baseline": baseline,
         "transforms": trial.model.transformer is not None,
         "tta_angles": trial.model.tta_angles,
-        "classes": classes,
+        "classes": trial.classes,
         "source": trial.source.label,
         "split": result.split,
         "precision": result.precision,
-        "device": timing.device,
-        "threads": timing.threads,
-        **measured(result, timing, alignment, epochs, robustness),
     }
-    warnings = tuple(warnings_of(latest, trial.training)) if latest else ()
-    curves = alignment.residual_curves if alignment else None
-    errors = tuple(epoch.error for epoch in epochs)
-    return Trial(row, label, predicted, digit, trial, warnings, curves, robustness, errors)
 
 
 def read_trials(folder: RunFolder, experiment: ExperimentSpec) -> list[Trial]:
@@ -180,21 +184,9 @@ def read_evaluation(
     trial = result.trial
     elsewhere = trial.dataset.name != trained_on
     baseline = baseline_of(trial.model, models)
-    row = {
-        "dataset": f"{trial.dataset.name} (trained on {trained_on})" if elsewhere else trained_on,
-        "model": trial.model.name,
-        "seed": trial.seed,
-        "baseline": baseline.name if baseline else None,
-        "transforms": trial.model.transformer is not None,
-        "tta_angles": trial.model.tta_angles,
-        "classes": trial.classes,
-        "source": trial.source.label,
-        "split": result.split,
-        "precision": result.precision,
-        **measured(result, None, alignment, []),
-    }
+    row = _identity(result, baseline.name if baseline else None) | measured(result, None, alignment, [])
     if elsewhere:
-        row["paper_error"] = None
+        row |= {"dataset": f"{trial.dataset.name} (trained on {trained_on})", "paper_error": None}
     return Trial(row, *images, trial)
 
 
@@ -214,10 +206,12 @@ def results_of(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
     for trial in trials:
         seconds[trial.row["dataset"]] = min(trial.row["training_seconds"], seconds.get(trial.row["dataset"], math.inf))
     for index, trial in enumerate(trials):
-        epochs = len(trial.errors)
-        reached = epochs * seconds[trial.row["dataset"]] / (trial.row["training_seconds"] or math.inf)
-        if reached >= 1:
-            accuracy = 100 - float(np.interp(reached, range(1, epochs + 1), trial.errors))
+        if not trial.errors:
+            continue
+        epochs, errors = zip(*trial.errors, strict=True)
+        reached = epochs[-1] * seconds[trial.row["dataset"]] / (trial.row["training_seconds"] or math.inf)
+        if reached >= epochs[0]:
+            accuracy = 100 - float(np.interp(reached, epochs, errors))
             trials[index] = replace(trial, row=trial.row | {"accuracy_at_equal_time": accuracy})
     unknown = tuple(one.name for one in experiment.datasets if not pose_is_known(one, experiment.source))
     found = tabulate(trials)
@@ -399,13 +393,15 @@ def robust(experiment: ExperimentSpec, trials: Sequence[Trial]) -> Robust | None
         own = first.spec.dataset
         most = first.row["clipped"] / first.row["images"] + _CLIPPED
         for factor in LEVELS:
-            of_seeds = [[point for point in found.points if point.factor == factor] for _, found in seeds]
-            levels = [points for points in zip(*of_seeds, strict=True) if points[0].clipped / points[0].images <= most]
+            of_seeds = [{one.level: one for one in found.points if one.factor == factor} for _, found in seeds]
+            at_levels = [[points[level] for points in of_seeds if level in points] for level in LEVELS[factor]]
+            of_all = [points for points in at_levels if len(points) == len(seeds)]
+            levels = [points for points in of_all if points[0].clipped / points[0].images <= most]
             if not levels:
                 continue
             images[factor] = levels[0][0].images
             errors = tuple(tuple(100 * point.errors / point.images for point in points) for points in levels)
-            row = {"dataset": dataset, "model": model, "factor": factor, "trained": trained_range(own, factor)}
+            row = {"dataset": dataset, "model": model, "factor": factor, "trained": trained_range(first.spec, factor)}
             curves.append({**row, "levels": tuple(points[0].level for points in levels), "errors": errors})
 
         if len(experiment.datasets) < 2:

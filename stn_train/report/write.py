@@ -17,7 +17,7 @@ from stn_train.report.plots import confusions, costs, figure_file, learning_curv
 from stn_train.report.results import Results, results_of
 from stn_train.report.snapshots import Drawing, drawings
 from stn_train.run_folder import RunFolder
-from stn_train.specs import CLASSIFIERS, ExperimentSpec, trials_of
+from stn_train.specs import ExperimentSpec, trials_of
 from stn_train.storage import at_home, clear_leftovers, folder_lock, json_text, write
 
 FORMAT = 6
@@ -54,7 +54,7 @@ def report_run(folder: RunFolder, experiment: ExperimentSpec | None = None) -> R
             "relative_paths": [
                 f"{key}: {path}" for key, path in paths.items() if path and not at_home(path).is_absolute()
             ],
-            "imports": any(model.classifier not in CLASSIFIERS for model in experiment.models),
+            "imports": any(model.own_parts for model in experiment.models),
             "config": dump(experiment),
             "demo": folder.demo.exists(),
         }
@@ -137,7 +137,7 @@ def _drawings(folder: RunFolder, experiment: ExperimentSpec, results: Results) -
     curves = results.robustness.curves if results.robustness else pd.DataFrame(columns=["dataset", "factor", "trained"])
     rotated = curves[curves["factor"] == "rotation"]
     figures: list[tuple[str, str, list[str], Callable[..., Figure], tuple[Any, ...]]] = []
-    if rotated["trained"].nunique() > 1:
+    if rotated.groupby("dataset")["trained"].first().nunique() > 1:
         panels = [panel for _, panel in rotated.groupby("dataset", sort=False)]
         figures.append(("rotation_ranges", "", list(rotated["model"].unique()), robustness_curves, (split, panels)))
     for dataset in dict.fromkeys(results.summary["dataset"]):

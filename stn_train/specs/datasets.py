@@ -91,8 +91,12 @@ class SourceSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _from_path(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and (value.get("path") is None) != (value.get("name") in SOURCES):
+        if isinstance(value, Mapping) and (value.get("path") is None) != (str(value.get("name")) in SOURCES):
             raise ValueError(f"give the path of your own images, or one name: {', '.join(SOURCES)}")
+        if isinstance(value, Mapping) and value.get("name") in SOURCES and not value.get("classes"):
+            if len(value) > 1:
+                raise ValueError(f"{value['name']} has no keys of its own; write `source: {value['name']}`")
+            value = value["name"]
         if not isinstance(value, str) or value in SOURCES:
             return value
         if "/" in value or "\\" in value or value.startswith((".", "~")) or value.endswith(FILES):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import stn_train as st
 from stn_train import load_network
 from stn_train.errors import UserError
 from stn_train.training.checkpoint import read_checkpoint
@@ -69,6 +70,31 @@ def test_a_stored_files_code_is_run_only_where_it_is_allowed(stn, run_of_a_stran
         assert stn(*command, "--allow-imports").code == 0
         assert Path("was_run").exists()
         forget()
+
+
+def test_a_notebook_too_runs_it_only_where_it_is_allowed(run_of_a_stranger):
+    with pytest.raises(UserError, match="names the classifier net:mine"):
+        st.run(f"{RUN}/config.yaml", output_dir="again", quiet=True)
+    assert not Path("was_run").exists()
+    st.run(f"{RUN}/config.yaml", output_dir="again", quiet=True, allow_imports=True)
+    assert Path("was_run").exists()
+
+
+def test_a_localisation_network_of_the_users_is_code_too(stn, forget):
+    """The report's command says so, and the demo leaves its model out and shows the others."""
+    Path("net.py").write_text(
+        NET.replace("(size, channels, classes)", "(family, size, channels)").replace(
+            "classes)", "len(family.identity))"
+        )
+    )
+    model = '{name: mine, base: st_cnn_paper, transformer: {localisation: "net:mine"}}'
+    Path("config.yaml").write_text(CONFIG.replace('{name: mine, classifier: "net:mine"}', f"cnn_paper, {model}"))
+    assert stn("run", "--config", "config.yaml", "-q", "--set", "datasets=[r]").code == 0
+    assert "config.yaml --allow-imports" in Path(f"{RUN}/report.md").read_text()
+    forget()
+    assert stn("demo", RUN, "--no-open").code == 0
+    assert not Path("was_run").exists()
+    assert "--allow-imports" in Path(f"{RUN}/demo.html").read_text()
 
 
 def test_a_link_to_a_strangers_configuration_is_none_of_the_users(stn, run_of_a_stranger):

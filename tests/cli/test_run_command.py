@@ -244,6 +244,7 @@ def test_a_dry_run_as_json_says_what_would_be_trained(stn):
     where = {"device": "cpu", "threads": 1, "workers": 1}
     assert planned == where | {"trials": 12, "finished": 0, "seconds_left": 1200.0}
     assert json.loads(stn(*command, "--jobs", "8").out)["seconds_left"] == 200.0, "the last four are on four of eight"
+    assert json.loads(stn(*command, "--devices", "cpu,cpu").out)["workers"] == 2
     assert [cell["model"] for cell in cells] == ["fcn", "st_fcn", "st_fcn_projective", "st_fcn_tps"]
     for cell in cells:
         assert (cell["dataset"], cell["canvas"], cell["seeds"]) == ("rts", [42, 42], [0, 1, 2])

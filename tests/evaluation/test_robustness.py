@@ -12,7 +12,7 @@ from stn_train.evaluation.classify import Predictions
 from stn_train.evaluation.metrics import LEVELS, held, trained_range
 from stn_train.evaluation.robustness import robustness_of
 from stn_train.models.network import build_model
-from stn_train.specs import DATASETS, DatasetSpec, ModelSpec
+from stn_train.specs import DATASETS, DatasetSpec, ExperimentSpec, ModelSpec, TrialSpec, trials_of
 
 _, TEST = load_images("digits")
 FEW = TEST.subset(torch.arange(50))
@@ -22,6 +22,11 @@ def predictions(fixed: FixedDataset, wrong: torch.Tensor) -> Predictions:
     """Of a network that gets just these images wrong."""
     predicted = torch.where(wrong, (fixed.labels + 1) % 10, fixed.labels)
     return Predictions(torch.zeros(len(wrong), 10), predicted, (), 0.0)
+
+
+def trial_of(source: str, dataset: object, **model: object) -> TrialSpec:
+    spec = {"source": source, "models": [{"name": "mine", "base": "cnn", **model}], "datasets": [dataset]}
+    return trials_of(ExperimentSpec.model_validate({"name": "asked", **spec}))[0]
 
 
 def drawn(spec: DatasetSpec) -> Distortion:
@@ -64,7 +69,16 @@ def test_every_level_is_a_dataset_and_what_is_held_is_the_range(name, factor):
     for level in LEVELS[factor]:
         kept = held(spec, factor, level)
         assert DatasetSpec.model_validate(kept.model_dump()) == kept
-        assert trained_range(kept, factor) == (level, level)
+        assert trained_range(trial_of("mnist", kept), factor) == (level, level)
+
+
+def test_the_range_of_training_is_what_the_network_saw():
+    assert trained_range(trial_of("mnist", "rts"), "rotation") == (-45, 45)
+    assert trained_range(trial_of("mnist", "rts", rotation_augmentation=180), "rotation") == (-180, 180)
+    assert trained_range(trial_of("mnist_rot", "plain"), "rotation") == (-180, 180)
+    assert trained_range(trial_of("mnist_rot", "plain"), "scale") == (1, 1)
+    assert trained_range(trial_of("./photos", "plain"), "rotation") is None, "who knows how they were taken?"
+    assert trained_range(trial_of("./photos", "rotation"), "rotation") == (-45, 45)
 
 
 def test_of_a_network_that_errs_at_some_angles_these_are_found_and_each_image_counts_once():

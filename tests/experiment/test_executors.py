@@ -250,6 +250,15 @@ def test_what_another_process_trains_is_left_to_it(tmp_path, alone):
     assert {one.trial.key for one in told if one.finished} == set(KEYS[1:])
 
 
+def test_a_cluster_without_a_node_for_a_while_is_waited_for(tmp_path):
+    folder, here = opened(tmp_path)
+    workers, places = Inline(Setup.of(TRIALS, here)), iter([0, 0, 0, 0])
+    workers.room = lambda: next(places, 2)  # type: ignore[method-assign]
+    told = list(run_side_by_side(workers, TRIALS, folder, lambda: False))
+    assert {one.trial.key for one in told if one.finished} == set(KEYS)
+    assert not any(one.busy for one in told)
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_what_another_process_leaves_unfinished_is_taken_over(tmp_path, undisturbed, alone):
     folder, here = opened(tmp_path)

@@ -109,7 +109,7 @@ def test_congealing_finds_by_how_much_each_image_of_a_class_was_turned(reach):
     degrees = torch.linspace(-reach, reach, 200)
     turned = torch.cat([rotated_images(image, float(by)) for by in degrees])
     localise, labels = network(), torch.zeros(200, dtype=torch.int64)
-    templates = congeal(localise, turned, labels)
+    templates = congeal(localise, turned, labels, 1)
     found = templates.turns(localise.read(turned)[1], labels).argmax(dim=1) * (360 / ANGLES)
     off = found - degrees
     middle = torch.exp(1j * torch.deg2rad(off)).mean().angle()
@@ -120,9 +120,18 @@ def test_congealing_finds_by_how_much_each_image_of_a_class_was_turned(reach):
 
 def test_congealing_is_the_same_each_time():
     images, labels = digits(100)
-    first, second = (congeal(network(), images, labels) for _ in range(2))
+    first, second = (congeal(network(), images, labels, 10) for _ in range(2))
     assert torch.equal(first.patterns, second.patterns)
     assert torch.equal(first.prior, second.prior)
+
+
+def test_a_class_that_no_image_showed_has_a_template_too():
+    images, labels = digits(100)
+    few = labels < 9
+    localise = network()
+    templates = congeal(localise, images[few], labels[few], 10)
+    turns = templates.turns(localise.read(images[~few])[1], labels[~few])
+    assert torch.allclose(turns.sum(dim=1), torch.ones(len(turns)))
 
 
 def equivariant_network(angle_noise: float = 0.0) -> Network:
@@ -172,7 +181,7 @@ def test_what_it_learns_from_templates_the_classifier_takes_no_part_in():
     network = equivariant_network()
     images, labels = digits(64)
     localisation = network.transformer.localisation
-    templates = congeal(localisation, images, labels)
+    templates = congeal(localisation, images, labels, 10)
     logits, loss = network.with_pose_loss(images, None, labels, templates)
     logits.sum().backward(retain_graph=True)
     assert all(each.grad is None for each in localisation.parameters())
@@ -185,7 +194,7 @@ def test_with_noise_the_classifier_reads_digits_that_are_turned_further_in_train
     """Those that its pose loss sees, and what it predicts, stay as they are."""
     images, labels = digits(64)
     noisy, sure = (equivariant_network(angle_noise) for angle_noise in (20.0, 0.0))
-    templates = congeal(sure.transformer.localisation, images, labels)
+    templates = congeal(sure.transformer.localisation, images, labels, 10)
     thetas: dict[float, list[Tensor]] = {20.0: [], 0.0: []}
     losses = []
     for network, read in zip((noisy, sure), thetas.values(), strict=True):

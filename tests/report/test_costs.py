@@ -13,13 +13,15 @@ from stn_train.specs import TrialSpec
 ERRORS = (40.0, 20.0, 10.0, 5.0)
 
 
-def trained(folder: RunFolder, trial: TrialSpec, seconds: float) -> None:
-    """Finished after so many seconds, with ERRORS as its learning curve."""
+def trained(folder: RunFolder, trial: TrialSpec, seconds: float, epochs: tuple[int, ...] = (1, 2, 3, 4)) -> None:
+    """Finished after so many seconds, with ERRORS after these epochs as its learning curve."""
     finish(folder, trial, errors=5)
     files = folder.trial(trial)
     timing = files.load(Timing, files.timing)
     storage.write_record(files.timing, timing.model_copy(update={"seconds": seconds}).model_dump(mode="json"))
-    records = [EpochRecord(epoch=epoch, loss=1.0, error=error, lr=0.1) for epoch, error in enumerate(ERRORS)]
+    records = [
+        EpochRecord(epoch=epoch, loss=1.0, error=error, lr=0.1) for epoch, error in zip(epochs, ERRORS, strict=True)
+    ]
     storage.write(files.metrics, "".join(f"{one.model_dump_json()}\n" for one in records), storage.LINES)
 
 
@@ -34,6 +36,15 @@ def test_accuracy_at_equal_time_is_that_of_the_learning_curve(
     trained(folder, model, 60.0)
     found = {row["model"]: row["accuracy_at_equal_time"] for row in summary_of(folder)}
     assert found == {model.model.name: pytest.approx(95), baseline.model.name: expected and pytest.approx(expected)}
+
+
+def test_an_epoch_that_was_not_evaluated_takes_its_time_too(tmp_path: Path) -> None:
+    """After 150 of 250 seconds, 15 of 25 epochs: half-way between those of the epochs 10 and 20."""
+    folder, (baseline, model) = begin(tmp_path)
+    trained(folder, baseline, 250.0, (5, 10, 20, 25))
+    trained(folder, model, 150.0)
+    found = {row["model"]: row["accuracy_at_equal_time"] for row in summary_of(folder)}
+    assert found[baseline.model.name] == pytest.approx(85)
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -58,6 +58,8 @@ def test_a_dataset_that_is_not_the_papers_has_no_figure(name: str) -> None:
         changed("st_cnn_paper", parallel=2),
         changed("st_cnn_paper_tps", control_points=5),
         *(changed("st_cnn_paper", pose=pose) for pose in ("identity", "supervised", "oracle")),
+        changed("st_cnn_paper", coordinates=True),
+        {"name": "mine", "base": "cnn_paper", "rotation_augmentation": 90},
         {"name": "mine", "classifier": "nets:mine"},
     ],
     ids=str,

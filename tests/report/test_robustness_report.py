@@ -12,7 +12,7 @@ from stn_train.report.plots import robustness_curves
 from stn_train.report.results import results_of
 from stn_train.report.write import report_run
 from stn_train.run_folder import RunFolder
-from stn_train.specs import DatasetSpec, TrialSpec
+from stn_train.specs import DatasetSpec, TrialSpec, trials_of
 
 
 def measure(folder: RunFolder, trial: TrialSpec, others: list[str], errors: int = 100) -> None:
@@ -62,6 +62,18 @@ def test_curves_are_means_over_seeds_in_percent_and_leave_out_what_is_clipped(tw
     lines = robustness_curves("made up", "test", panels).axes[1].lines
     assert lines[0].get_ydata().tolist() == pytest.approx([15.0] * len(levels))
     assert lines[1].get_ydata().tolist() == [0.01] * len(levels), "a log axis has no zero"
+
+
+def test_a_quantity_that_not_all_seeds_have_been_asked_about_is_left_out(two_seeds: RunFolder) -> None:
+    (trial, *_) = trials_of(two_seeds.load_experiment())
+    files = two_seeds.trial(trial)
+    found = files.load(Robustness, files.robustness)
+    fewer = [point.model_dump(mode="json") for point in found.points if point.factor != "translation"]
+    storage.write_record(files.robustness, found.model_dump(mode="json") | {"points": fewer})
+    curves = results_of(two_seeds).robustness.curves
+    asked = curves[(curves["dataset"] == trial.dataset.name) & (curves["model"] == trial.model.name)]["factor"]
+    assert set(asked) == LEVELS.keys() - {"translation"}
+    assert "against the translation" in robustness(results_of(two_seeds)), "of the others"
 
 
 def test_the_cross_table_has_the_own_error_on_its_diagonal(two_seeds: RunFolder) -> None:
