@@ -395,8 +395,8 @@ def robust(experiment: ExperimentSpec, trials: Sequence[Trial]) -> Robust | None
         for factor in LEVELS:
             of_seeds = [{one.level: one for one in found.points if one.factor == factor} for _, found in seeds]
             at_levels = [[points[level] for points in of_seeds if level in points] for level in LEVELS[factor]]
-            of_all = [points for points in at_levels if len(points) == len(seeds)]
-            levels = [points for points in of_all if points[0].clipped / points[0].images <= most]
+            asked = [points for points in at_levels if len(points) == len(seeds)]
+            levels = [points for points in asked if points[0].clipped / points[0].images <= most]
             if not levels:
                 continue
             images[factor] = levels[0][0].images
