@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -203,9 +203,8 @@ def run(
     from stn_train.experiment.runtime import open_runtime, read_config
     from stn_train.report.write import report_run
 
-    overrides = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
-    if seeds is not None:
-        overrides.append(f"seeds={json.dumps(list(seeds))}")
+    values = dict(set or {}) | ({} if seeds is None else {"seeds": list(seeds)})
+    overrides = [f"{key}={json.dumps(value, ensure_ascii=False, default=_plain)}" for key, value in values.items()]
     experiment, images = read_config(str(config), overrides, data_root=None if data_root is None else str(data_root))
     if not allow_imports:
         check_imports(experiment, str(config))
@@ -235,6 +234,15 @@ def run(
     return Run(folder.path)
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy's or torch's, or a path, as YAML has it. Raises UserError for anything else."""
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+        return value.tolist()
+    if isinstance(value, PurePath):
+        return str(value)
+    raise UserError(f"{type(value).__name__} is no value of a configuration; give numbers, text, lists or mappings")
+
+
 def load_run(path: str | Path | None = None) -> Run:
     """The run in a folder; without one, the networks that ship with the package. Raises UserError where there is none.
 
@@ -248,7 +256,7 @@ def load_run(path: str | Path | None = None) -> Run:
 def make_dataset(
     dataset: str | Mapping[str, Any] | DatasetSpec,
     split: SourceSplit = "test",
-    source: str | SourceSpec = "mnist",
+    source: str | Path | SourceSpec = "mnist",
     data_root: str | Path | None = None,
     seed: int | None = None,
 ) -> FixedDataset:
@@ -262,7 +270,10 @@ def make_dataset(
     """
     if split not in get_args(SourceSplit):
         raise UserError(f"there is no split {split!r}{did_you_mean(split, get_args(SourceSplit))}")
-    known, root = validated(SourceSpec, source), None if data_root is None else str(data_root)
+    if seed is not None and seed < 0:
+        raise UserError(f"seed {seed}: expected a whole number from 0 on")
+    asked = {"path": str(source)} if isinstance(source, PurePath) else source
+    known, root = validated(SourceSpec, asked), None if data_root is None else str(data_root)
     if known.path is None:
         digits = load_split(known, split, root)
     else:

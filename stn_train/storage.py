@@ -43,11 +43,17 @@ def write(
     """Write bytes, or text in UTF-8, to `path`, atomically: it appears there whole and, with `flush`, on disk.
 
     Until then, and after an error, whatever stood under `path` stays as it was; afterwards it stands under `before`,
-    where that is given. Folders are made as needed. `seal` is one of JSON, LINES and ARCHIVE, where a checksum is
+    where that is given. Folders are made as needed. Behind a link, what it leads to is written; into a device or a
+    pipe, at once. `seal` is one of JSON, LINES and ARCHIVE, where a checksum is
     wanted; see `with_checksum`. Raises UserError where it vanishes meanwhile, and OSError, which names `path` or its
     folder, where the system refuses.
     """
     content = content.encode() if isinstance(content, str) else content
+    if path.is_symlink():
+        path = path.resolve()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = str(path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -92,7 +98,7 @@ def sha256(path: Path) -> str:
 
 def clear_leftovers(folder: Path) -> None:
     """Delete what a killed process left half-written in a folder; to be called by whoever is alone in it."""
-    for leftover in folder.glob(".*.*.tmp"):
+    for leftover in folder.glob(f".*.{'[0-9a-f]' * 8}.tmp"):
         leftover.unlink(missing_ok=True)
 
 

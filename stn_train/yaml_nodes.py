@@ -17,6 +17,9 @@ EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 """A number in YAML 1.2, and to everyone who writes it; text in PyYAML's 1.1."""
 _MISLEADING = re.compile(r"[-+]?0[0-9_]+$|[-+0-9_.]+:")
 """Numbers that are not what they look like in YAML 1.1: 010 is 8 and 1:30 is 90 there."""
+_HALF = re.compile("[\ud800-\udfff]")
+_LONGEST = 64
+"""Bits of a whole number."""
 _QUOTES = "; in double quotes a backslash begins an escape: write it in single quotes, as in 'C:\\data'"
 
 
@@ -56,7 +59,7 @@ def read(text: str, origin: str, lines: bool = True) -> YamlValues:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         why = f"not a text file in UTF-8: it holds the character {error.character:#04x}; save it as UTF-8"
-    except (RecursionError, ValueError, OverflowError, KeyError) as error:  # brackets without end, a million digits
+    except (RecursionError, ValueError, OverflowError, LookupError) as error:  # brackets without end, an empty !!int
         why = f"this cannot be read: {error}"
     raise UserError(f"{origin}:{line}: {why}" if lines and line else f"{origin}: {why}")
 
@@ -80,12 +83,17 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node, loc: Loc, mark: yaml.Mark, 
     text = node.tag.removeprefix(TAG) in ("str", "timestamp", "merge", "value")
     if CONTROL.search(node.value):
         why = "holds a line break or a control character" + (_QUOTES if node.style == '"' else "")
+    elif _HALF.search(node.value):
+        why = "holds half a character; write it as a whole"
     elif not text and _MISLEADING.match(node.value):
         why = "is a number that is not what it looks like; write it without a leading 0 or a colon, or in quotes"
     else:
         if text and node.style is None and EXPONENT.match(node.value):
             return float(node.value)
-        return node.value if text else loader.construct_object(node)
+        value = node.value if text else loader.construct_object(node)
+        if not isinstance(value, int) or value.bit_length() <= _LONGEST:
+            return value
+        why = "is too large a number"
     raise _mistake(node, f"{dotted(loc)}{': ' if loc else ''}{short(node.value)} {why}")
 
 

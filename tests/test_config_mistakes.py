@@ -75,6 +75,9 @@ NO_YAML = [
     ("a: 1\nb: " + "[" * 5000 + "]" * 5000, "", "cannot be read"),
     (BASE + f"seeds: [{'9' * 5000}]\n", "", "cannot be read"),
     ('a: "\\UFFFFFFFF"\n', "", "cannot be read"),
+    ('a: 1\nb: "\\ud800"\n', ":2", "half a character"),
+    ('a: !!int ""\n', "", "cannot be read"),
+    ("a: 1\nb: 0x" + "f" * 5000 + "\n", ":2", "too large"),
     ("? [a]\n: b\n", ":1", "a plain word"),
     ('a: 1\n"\\n": 1\n', ":2", "a plain word"),
     (BASE + "datasets: [r]\n", ":3: datasets", "duplicate key"),
@@ -125,6 +128,7 @@ TYPES = [
     (M + "tta_angles: 15\n", ":5: models.0.tta_angles", "a list", "[15]"),
     (BASE + "source: [mnist]\n", ":3: source", "mnist, fashion_mnist, kmnist, qmnist"),
     (BASE + "source: {name: mnist, channels: 3}\n", ":3: source", "source: mnist"),
+    (BASE + "source: {path: ./mine, classes: [a, b]}\n", ":3: source", "leave them out"),
     (BASE + "source: {name: [mnist]}\n", ":3: source", "mnist, fashion_mnist"),
 ]
 VALUES = [

@@ -42,7 +42,7 @@ def test_another_process_is_kept_out_and_told_who_is_in_until_that_is_killed(tmp
 
 
 def test_an_error_lets_go_and_what_a_killed_process_left_goes(tmp_path):
-    (tmp_path / "..at-work.abcdefgh.tmp").touch()
+    (tmp_path / "..at-work.0123abcd.tmp").touch()
     with pytest.raises(ZeroDivisionError), folder_lock(tmp_path):
         raise ZeroDivisionError
     with folder_lock(tmp_path):
@@ -67,8 +67,8 @@ def test_where_the_system_cannot_lock_nobody_is_kept_out(tmp_path, monkeypatch):
 
 
 def test_only_what_was_half_written_is_deleted(tmp_path):
-    keep = ("config.yaml", "mine.tmp", ".config.yaml", ".hidden.tmp")
-    for name in (*keep, ".config.yaml.abcdefgh.tmp", ".config.yaml.x_9.tmp"):
+    keep = ("config.yaml", "mine.tmp", ".config.yaml", ".hidden.tmp", ".my.notes.tmp", ".my.thoughts.tmp")
+    for name in (*keep, ".config.yaml.0123abcd.tmp", ".notes.tmp.ffffffff.tmp"):
         (tmp_path / name).touch()
     clear_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(keep)

@@ -291,6 +291,20 @@ def test_of_a_trial_that_fails_is_told_after_the_others(tmp_path, monkeypatch):
         run.predictions("r", "mine")
 
 
+def test_values_of_numpy_and_paths_are_values(tmp_path, monkeypatch):
+    asked: list[str] = []
+
+    def read(config, overrides, **_):
+        asked.extend(overrides)
+        raise UserError("enough")
+
+    monkeypatch.setattr("stn_train.experiment.runtime.read_config", read)
+    values = {"training.epochs": np.int64(2), "source": tmp_path / "é😀", "models": ["cnn"]}
+    with pytest.raises(UserError, match="enough"):
+        st.run("quickstart", seeds=np.arange(2), set=values)
+    assert asked == ["training.epochs=2", f'source="{tmp_path}/é😀"', 'models=["cnn"]', "seeds=[0, 1]"]
+
+
 def test_a_dataset_is_one_for_torch_and_the_same_for_the_same_seed(rts):
     images, labels = next(iter(DataLoader(rts, batch_size=32)))
     assert (images.shape, images.dtype, labels.dtype) == ((32, 1, 42, 42), torch.float32, torch.int64)
@@ -342,6 +356,9 @@ MISTAKES = {
     "a split": (lambda run, rts: st.make_dataset("rts", "tset", source="digits"), "'test'"),
     "a model": (lambda run, rts: st.build_model("st_cnnn"), "'st_cnn'"),
     "a model's key": (lambda run, rts: st.build_model({"name": "a", "base": "cnn", "tta_angle": [1]}), "'tta_angles'"),
+    "a seed": (lambda run, rts: st.make_dataset("plain", source="digits", seed=-1), "-1"),
+    "no size": (lambda run, rts: st.build_model("cnn", (0, 0)), "0 x 0"),
+    "no value": (lambda run, rts: st.run("quickstart", set={"training": object()}), "object"),
     "a budget": (lambda run, rts: st.build_model("cnn", parameters=10), "10"),
     "a family": (lambda run, rts: st.insert_transformer(torch.nn.ReLU(), image=(1, 8, 8), family="afine"), "'affine'"),
     "a size": (lambda run, rts: st.evaluate(st.build_model("cnn", (28, 28)), rts), "28 x 28"),

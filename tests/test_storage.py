@@ -1,6 +1,8 @@
 """Atomic writes: a file is whole or as it was."""
 
 import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,21 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path, m
     monkeypatch.setattr(storage.os, "fsync", lambda _: seen.append(target.read_text()))
     storage.write(target, "new")
     assert (seen, target.read_text()) == (["old"], "new")
+
+
+def test_what_a_link_leads_to_is_written_and_a_device_stays_one(tmp_path: Path) -> None:
+    target, link = tmp_path / "below" / "file.txt", tmp_path / "link.txt"
+    storage.write(target, "old")
+    link.symlink_to(target)
+    storage.write(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        storage.write(pipe, "told")
+        assert read.result() == "told"
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -1,5 +1,6 @@
 """`stn-train config`: look at configurations, check them, and make one's own."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -106,7 +107,8 @@ def copy(
         raise UserError(f"{target} is there already; --force overwrites it")
     content: str | bytes = known[name].read_bytes()
     if full:
-        content = dump_commented(load_config(name, [f"name={target.stem}"], kind=Spec))
+        named = f"name={json.dumps(target.stem, ensure_ascii=False)}"
+        content = dump_commented(load_config(name, [named], {named: f"{target}"}, kind=Spec))
     write(target, content)
     typer.echo(f"wrote {target}")
 

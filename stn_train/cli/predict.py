@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stn_train.cli.common import AllowImports, AsJson, Device, Threads, a_path, a_picture, tell_failed
+from stn_train.cli.export import FORMATS
 from stn_train.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,6 +121,10 @@ def _is_trained(target: Path) -> bool:
 
 def _files(image: Path) -> Sequence[Path]:
     """The pictures that a path of the command line stands for. Raises UserError where there is none."""
+    if not image.exists() and str(image) != "-":
+        raise UserError(f"{image} does not exist; name a run, a checkpoint, a picture, a folder of pictures, or -")
+    if image.suffix in FORMATS:
+        raise UserError(f"{image} was exported, for other programs; name the run or the checkpoint that it was made of")
     if not image.is_dir():
         return [image]
     from PIL import Image
@@ -136,7 +141,7 @@ def _read(file: Path) -> "Picture":
     from stn_train.data.pictures import read_picture
 
     if str(file) == "-":
+        if sys.stdin is None:
+            raise UserError("standard input is closed; name a picture instead of -")
         return read_picture(sys.stdin.buffer.read(), "standard input")
-    if not file.exists():
-        raise UserError(f"{file} does not exist; name a run, a checkpoint, a picture, a folder of pictures, or -")
     return read_picture(file)

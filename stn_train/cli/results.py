@@ -91,6 +91,14 @@ def eval_(
     failed = [error for error in errors if not isinstance(error, NoPoseError)]
     if not found:
         raise (failed or left_out)[0]
+    first: dict[str, Path] = {}
+    for each in found:
+        key = f"{each.trained_on}/{each.result.trial.model.name}/seed-{each.result.trial.seed}"
+        if first.setdefault(key, each.checkpoint) is not each.checkpoint:
+            raise UserError(
+                f"{first[key]} and {each.checkpoint} are both {key}; name the folder of one run, or compare runs by "
+                "`stn-train compare`"
+            )
     typer.echo(_evaluations(found, per_class, confusion, as_json, as_csv), nl=not as_csv)
     for sentence in dict.fromkeys(map(str, left_out)):
         typer.echo(f"left out: {sentence}", err=True)

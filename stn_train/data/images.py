@@ -110,11 +110,12 @@ def _cache() -> Path:
 def source_size(source: SourceSpec, validation: bool) -> tuple[int, int, int]:
     """How many images of a source are trained on, how many reported on, and how often an epoch shows each (ImageSet).
 
-    A part of the training images may be held out for validation. Reads no file.
+    A part of the training images may be held out for validation. Reads no file of the user's.
     """
     (training, test), repeats = source.counts, 1
     if source.name == "digits":
-        repeats = _REPEATS
+        digits, tested = scikit_digits()
+        training, test, repeats = len(digits), len(tested), digits.repeats
     held = training // 6
     return (training - held, held, repeats) if validation else (training, test, repeats)
 

@@ -137,11 +137,11 @@ def _check_part(part: _Part, train: _Part) -> None:
 
 def _numbered(path: Path, parts: _Parts) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64] | None]:
     """The classes' names, and the labels of either part as numbers from 0 on."""
-    train, test, names = parts
-    known = np.unique(train.labels)
-    if names:
-        known = np.arange(len(names))
-    names = names or tuple(map(str, known.tolist()))
+    train, test, given = parts
+    known = np.unique(train.labels).tolist()
+    if given:
+        known = list(given) if train.labels.dtype.kind == "U" else list(range(len(given)))
+    names, numbers = given or tuple(map(str, known)), {str(label): number for number, label in enumerate(known)}
     if not 2 <= len(names) <= MOST_CLASSES:
         raise UserError(f"{path}: {len(names):,} class{'es' * (len(names) != 1)}; expected 2 to {MOST_CLASSES:,}")
     if odd := [name for name in names if not _CLASS_NAME.fullmatch(name)]:
@@ -153,14 +153,15 @@ def _numbered(path: Path, parts: _Parts) -> tuple[tuple[str, ...], NDArray[np.in
         raise UserError(f"{path}: two classes are called {doubled[0]}; rename one")
     labels = []
     for part in filter(None, (train, test)):
-        strange = ~np.isin(part.labels, known)
-        if strange.any():
-            at = int(strange.argmax())
+        found, places = np.unique(part.labels, return_inverse=True)
+        numbered = np.array([numbers.get(str(label), -1) for label in found.tolist()], np.int64)[places]
+        if (numbered < 0).any():
+            at = int(numbered.argmin())
             raise UserError(
                 f"{part.place_of_labels}: image {at}, counted from 0, has the label {part.labels[at]}, and there is no "
-                f"such class {f'among the {len(names)} of class_names' if parts[2] else 'in the training images'}"
+                f"such class {f'among the {len(names)} of class_names' if given else 'in the training images'}"
             )
-        labels.append(np.searchsorted(known, part.labels).astype(np.int64))
+        labels.append(numbered)
     counts = np.bincount(labels[0], minlength=len(names))
     if not counts.all():
         raise UserError(f"{train.place}: class {names[int(counts.argmin())]} has no training image; add some")

@@ -31,7 +31,7 @@ from stn_train.specs import (
     check_source,
     has_true_pose,
 )
-from stn_train.training.checkpoint import read_checkpoint, restore_weights
+from stn_train.training.checkpoint import read_checkpoint, restore_weights, way_out
 
 SHIPPED = Path(__file__).parent.parent / "shipped"
 """The folder of a run that ships with the package: a CNN and an ST-CNN, trained on MNIST's digits as `rts` has them.
@@ -57,8 +57,9 @@ def checkpoints_in(target: Path) -> list[Path]:
     if not target.exists():
         raise UserError(f"{target} does not exist: name a run's folder, a trial's folder or a checkpoint.pt")
     found = sorted(target.rglob("checkpoint.pt"))
-    if not found and any(target.rglob("checkpoint-before.pt")):
-        raise UserError(f"{target} holds no checkpoint.pt, but one before it: give the run's command again to go on")
+    if not found and (left := [*target.rglob("result.json"), *target.rglob("checkpoint-before.pt")]):
+        missing = left[0].with_name("checkpoint.pt")
+        raise UserError(f"{missing} is missing; {way_out(missing)}")
     if not found:
         raise UserError(f"{target} holds no checkpoint.pt: nothing has been trained there yet")
     return found

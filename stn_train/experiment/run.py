@@ -63,7 +63,12 @@ def open_run(
     check_trials(pending, experiment.prebuilt)
     with folder_lock(folder.path, stop):
         everything = in_folder(experiment, folder)
-        write(folder.config, dump(everything))
+        whole, begun = dump(everything), folder.environment.exists() or (folder.path / "trials").exists()
+        if not begun and folder.config.exists() and folder.config.read_bytes() != whole.encode():
+            raise UserError(
+                f"{folder.config} is not a run's, and would be overwritten; name another folder by --output-dir"
+            )
+        write(folder.config, whole)
         if pending:
             write_record(folder.environment, environment(runtime))
     return everything

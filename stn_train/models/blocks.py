@@ -52,10 +52,9 @@ def check_size(kind: str, name: str, size: tuple[int, int], least: Mapping[str, 
     `least` says of each network of this kind how many pixels it needs each way; the first that fits is recommended.
     """
     if min(size) < least[name]:
-        fits = next(other for other, pixels in least.items() if pixels <= min(size))
+        fits = next((f"; {other} takes that" for other, pixels in least.items() if pixels <= min(size)), "")
         raise UserError(
-            f"the {kind} {name} needs {least[name]} x {least[name]} pixels or more and gets {size[0]} x {size[1]}; "
-            f"{fits} takes that"
+            f"the {kind} {name} needs {least[name]} x {least[name]} pixels or more and gets {size[0]} x {size[1]}{fits}"
         )
 
 

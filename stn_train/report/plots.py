@@ -365,7 +365,7 @@ def predictions(found: Sequence[tuple[NDArray[Any], "Prediction"]]) -> Figure:
         for axes in row[:-1]:
             axes.set_axis_off()
         row[0].imshow(pixels)
-        row[0].set_title(Path(one.picture).name, fontsize=8)
+        row[0].set_title(Path(one.picture).name.encode(errors="replace").decode(), fontsize=8)
         show_image(row[1], one.image)
         row[1].set_title(one.network, fontsize=8)
         for axes, transformation, colour in zip(row[2:-1], one.transformations, cycle(OUTLINES), strict=False):

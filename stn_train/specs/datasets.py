@@ -93,6 +93,8 @@ class SourceSpec(Spec):
     def _from_path(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and (value.get("path") is None) != (str(value.get("name")) in SOURCES):
             raise ValueError(f"give the path of your own images, or one name: {', '.join(SOURCES)}")
+        if isinstance(value, Mapping) and value.get("classes") and value.get("path") and not value.get("checksum"):
+            raise ValueError("classes are found when the images are read; leave them out")
         if isinstance(value, Mapping) and value.get("name") in SOURCES and not value.get("classes"):
             if len(value) > 1:
                 raise ValueError(f"{value['name']} has no keys of its own; write `source: {value['name']}`")

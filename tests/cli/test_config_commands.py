@@ -164,6 +164,12 @@ def test_copy_gives_the_shipped_bytes(run):
     assert run("config", "copy", "r", "new") == (0, "wrote new/r.yaml\n", "")
 
 
+@pytest.mark.parametrize("stem", ["2025", "true", "null", "1e5", "010"])
+def test_a_copy_may_be_called_as_yaml_calls_other_things(run, stem):
+    assert run("config", "copy", "rts", f"{stem}.yaml", "--full")[0] == 0
+    assert f"name: '{stem}'" in Path(f"{stem}.yaml").read_text()
+
+
 def test_copy_overwrites_only_when_forced(run):
     Path("rts.yaml").write_text("mine")
     code, _, err = run("config", "copy", "rts")

@@ -71,3 +71,7 @@ def test_mistakes_are_told(trained, stn, monkeypatch):
     assert "onnxscript" in sentence
     assert "stn-train[export]" in sentence
     assert not list(Path().glob("*.onnx"))
+    Path(TRIAL, "seed-0", "checkpoint.pt").unlink()
+    assert stn("export", TRIAL).sentence.startswith(
+        f"{TRIAL}/seed-0/checkpoint.pt is missing; delete {TRIAL}/seed-0/result"
+    )

@@ -82,7 +82,8 @@ def test_a_folder_and_standard_input(stn, seven, monkeypatch):
 
 
 def test_it_is_drawn(stn, seven):
-    ended = stn("predict", seven, "--picture", "out.png")
+    shutil.copy(seven, named := "\udcff.jpg")  # a name that is no text in UTF-8
+    ended = stn("predict", named, "--picture", "out.png")
     assert ended.code == 0
     with Image.open("out.png") as drawn:
         assert min(drawn.size) > 400
@@ -109,7 +110,7 @@ def test_inverted_it_reads_another_picture(stn, seven):
     assert predicted(stn, seven, "--invert") == predicted(stn, seven)
 
 
-def test_mistakes_are_told(stn, seven, trained):
+def test_mistakes_are_told(stn, seven, trained, monkeypatch):
     Path("no.png").write_text("no picture")
     Path("empty").mkdir()
     assert stn("predict", "nowhere.png").sentence.startswith("nowhere.png does not exist")
@@ -118,6 +119,11 @@ def test_mistakes_are_told(stn, seven, trained):
     assert stn("predict", "no.png").sentence.startswith("no.png is not a picture")
     assert stn("predict", seven, "--as-is").sentence.startswith(f"{seven} has 600 x 800 pixels")
     assert stn("predict", seven, "--picture", "out.txt").code == 2
+    assert stn("predict", "runs/typo", seven).sentence.startswith("runs/typo does not exist")
+    Path("it.onnx").touch()
+    assert "exported" in stn("predict", "it.onnx", seven).sentence
+    monkeypatch.setattr(sys, "stdin", None)
+    assert stn("predict", "-").sentence.startswith("standard input is closed")
     ended = stn("predict", "no.png", seven)
     assert ended.code == 1
     assert "seven.jpg:" in ended.out

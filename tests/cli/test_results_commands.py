@@ -183,6 +183,13 @@ def test_eval_of_what_cannot_be_measured(trained, stn):
     assert stn("eval", trained, "--device", "gpu").sentence.startswith("--device gpu: ")
 
 
+def test_eval_of_several_runs_at_once_says_which_are_the_same_trial(trained, stn):
+    shutil.copytree("runs/small", "runs/again")
+    sentence = stn("eval", "runs").sentence
+    assert all(f"runs/{name}/trials/r/cnn/seed-0/checkpoint.pt" in sentence for name in ("small", "again"))
+    assert "delete" not in sentence
+
+
 def test_report_again_is_the_same_bytes(trained, finished, stn, contents):
     shutil.rmtree(Path(trained, "figures"))
     Path(trained, "report.md").write_text("old")

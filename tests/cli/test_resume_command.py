@@ -76,7 +76,7 @@ def test_killed_within_every_write_it_ends_with_the_same_bytes(finished, stn, mo
     def killed_within(name: str):
         def cut_short(source: str, target: Path) -> None:
             if target.name == name:
-                shutil.copy(source, source.removesuffix(".tmp") + "-killed.tmp")  # what kill -9 would leave
+                shutil.copy(source, f"{source[:-12]}00000000.tmp")  # what kill -9 would leave
                 raise Killed
             replace(source, target)
 

@@ -27,7 +27,7 @@ def run(stn) -> RunFolder:
 
 def test_every_finished_trial_is_measured_once_and_reported(run, stn):
     assert "stn-train robustness ." in Path("runs/two/report.md").read_text()
-    leftover = Path("runs/two/trials/r/cnn/seed-0/.robustness.json.abcdefgh.tmp")  # of one that was killed
+    leftover = Path("runs/two/trials/r/cnn/seed-0/.robustness.json.0123abcd.tmp")  # of one that was killed
     leftover.touch()
     ended = stn("robustness", "runs/two", "--threads", "1")
     assert ended.code == 0

@@ -236,6 +236,14 @@ def test_a_dry_run_tells_sizes_and_times_and_writes_nothing(stn):
     assert [path.name for path in Path().iterdir()] == ["small.yaml"]
 
 
+def test_a_configuration_of_the_users_is_not_overwritten(stn):
+    Path("mine").mkdir()
+    Path("mine/config.yaml").write_text(written := f"# mine\n{Path('small.yaml').read_text()}")
+    sentence = stn("run", "--config", "mine/config.yaml", "--output-dir", "mine").sentence
+    assert sentence.startswith("mine/config.yaml is not a run's")
+    assert Path("mine/config.yaml").read_text() == written
+
+
 @pytest.mark.usefixtures("a_second_an_epoch")
 def test_a_dry_run_as_json_says_what_would_be_trained(stn):
     command = ("run", "--config", "paper/table1", "--only", "rts/*fcn*", "--dry-run", "--json", "--threads", "1")

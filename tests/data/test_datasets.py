@@ -212,7 +212,7 @@ def test_a_folder_that_another_process_builds_in_is_left_alone(real_digits, tmp_
 
 
 def test_what_a_killed_build_left_half_written_goes(real_digits, tmp_path):
-    half = tmp_path / "made_up/test/.images.npy.abc.tmp"
+    half = tmp_path / "made_up/test/.images.npy.0123abcd.tmp"
     half.parent.mkdir(parents=True)
     half.touch()
     build_prebuilt(spec_of(), "mnist", splits(real_digits), tmp_path)

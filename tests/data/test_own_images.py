@@ -93,6 +93,24 @@ def test_names_in_bytes_are_names(tmp_path):
         assert read(tmp_path / file)[0].classes == ("bär", "dot")
 
 
+def test_labels_are_the_same_classes_whatever_they_are_written_as(tmp_path):
+    """Twelve classes, since as text 10 and 11 come before 2."""
+    images, labels = RANDOM.integers(0, 256, (24, 9, 9), np.uint8), np.arange(24) % 12
+    names = np.array([f"class {number}" for number in range(12)])[::-1]
+    arrays = {"images": images, "labels": labels, "images_test": images}
+    found = []
+    for name, changed in {
+        "numbers": {"labels_test": labels},
+        "text": {"labels_test": labels.astype(str)},
+        "names": {"labels": names[labels], "labels_test": names[labels], "class_names": names},
+    }.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays | changed)
+        source, train, test = read(tmp_path / f"{name}.npz")
+        assert source.classes == (tuple(names) if name == "names" else tuple(map(str, range(12))))
+        found += [train.labels, test.labels]
+    assert all(each.tolist() == labels.tolist() for each in found)
+
+
 def test_without_test_images_a_fifth_of_each_class_is_taken_by_the_seed(tmp_path):
     images = RANDOM.integers(0, 256, (90, 9, 10, 3), np.uint8)
     np.savez(tmp_path / "all.npz", images=images, labels=np.repeat(["a", "b"], [60, 30]))
