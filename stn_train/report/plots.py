@@ -202,11 +202,10 @@ def robustness_curves(title: str, split: str, panels: Sequence["pd.DataFrame"]) 
         axes.set_xlabel(_QUANTITIES[curves[0]["factor"]])
         if several:
             axes.set_title(f"trained on {curves[0]['dataset']}")
-    for axes in grid.ravel()[: len(panels) if several else 1]:
-        axes.legend(frameon=False)
     for axes in grid[:, 0]:
         axes.set_ylabel(f"{split} error (%)")
     figure.suptitle(title)
+    _legend_below(figure)
     return figure
 
 
@@ -237,8 +236,8 @@ def residual_curves(title: str, models: Mapping[str, Sequence[ResidualCurve]]) -
         axes.spines[["top", "right"]].set_visible(False)
         axes.axline((0, 0), slope=1, color="0.6", linestyle="--", linewidth=1, zorder=0, label="removes nothing")
         axes.axhline(0, color="0.6", linewidth=0.8, zorder=0, label="removes all")
-        axes.legend(frameon=False)
     figure.suptitle(title)
+    _legend_below(figure)
     return figure
 
 
@@ -265,6 +264,14 @@ def errors_by_digits(trials: "pd.DataFrame") -> Figure:
         axes.set_ylabel(f"{here['split'].iloc[0]} error (%)")
         axes.legend(frameon=False)
     return figure
+
+
+def _legend_below(figure: Figure) -> None:
+    """One legend for all panels, below them, where it hides no line: a name has one colour in all of them."""
+    told = {name: line for axes in figure.axes for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    rows = -(-len(told) // int(figure.get_figwidth() // 2.5))
+    columns = -(-len(told) // rows)
+    figure.legend(told.values(), told.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _draw(axes: Axes, at: Sequence[float], values: Sequence[Sequence[float]], model: str, number: int) -> None:
