@@ -358,6 +358,7 @@ MISTAKES = {
     "a model's key": (lambda run, rts: st.build_model({"name": "a", "base": "cnn", "tta_angle": [1]}), "'tta_angles'"),
     "a seed": (lambda run, rts: st.make_dataset("plain", source="digits", seed=-1), "-1"),
     "no size": (lambda run, rts: st.build_model("cnn", (0, 0)), "0 x 0"),
+    "threads": (lambda run, rts: st.run("quickstart", threads=0), "threads 0"),
     "no value": (lambda run, rts: st.run("quickstart", set={"training": object()}), "object"),
     "a budget": (lambda run, rts: st.build_model("cnn", parameters=10), "10"),
     "a family": (lambda run, rts: st.insert_transformer(torch.nn.ReLU(), image=(1, 8, 8), family="afine"), "'affine'"),

@@ -72,6 +72,10 @@ def eval_(
     from stn_train.experiment.load import NoPoseError, checkpoints_in, evaluate
     from stn_train.experiment.questions import Question, answers
 
+    if as_json + as_csv + (per_class or confusion) > 1:
+        raise UserError(
+            "--json and --csv have every measure, and go neither together nor with --per-class or --confusion"
+        )
     turned = None if tta_angles is None else _degrees(tta_angles)
     checkpoints = checkpoints_in(target)
     questions = [Question(str(one), partial(evaluate, one, dataset, tta_angles=turned)) for one in checkpoints]

@@ -61,7 +61,7 @@ def open_runtime(
 ) -> Runtime:
     """Choose the device (the GPU where there is one, NVIDIA's or Apple's) and the number of CPU threads.
 
-    Raises UserError for a device that is not there or cannot be used.
+    Raises UserError for a device that is not there or cannot be used, and for fewer threads than one.
     """
     # Momenta of weights that get no gradient decay into denormal numbers, on which a CPU is many times slower. Set
     # before the first parallel work, since the threads that share it take it over from this one.
@@ -73,6 +73,8 @@ def open_runtime(
         c_library.mallopt(mmap_max, 0)
         c_library.mallopt(trim_threshold, never)
     if threads is not None:
+        if threads < 1:
+            raise UserError(f"threads {threads}: expected 1 or more")
         torch.set_num_threads(threads)
     if device is None:
         found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

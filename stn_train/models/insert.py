@@ -107,8 +107,8 @@ def _try(transformer: SpatialTransformer, zeros: Tensor) -> None:
             transformer(zeros)
     except UserError:
         raise
-    except Exception as error:  # whatever a localisation network of the user's raises
-        raise UserError(f"the localisation network does not take {by(zeros.shape)}: {first_line(error)}") from error
+    except Exception as error:  # whatever a part of the user's raises
+        raise UserError(f"a transformer of these parts cannot read {by(zeros.shape)}: {first_line(error)}") from error
 
 
 def _submodule(model: nn.Module, before: str) -> nn.Module:

@@ -183,6 +183,11 @@ def test_eval_of_what_cannot_be_measured(trained, stn):
     assert stn("eval", trained, "--device", "gpu").sentence.startswith("--device gpu: ")
 
 
+@pytest.mark.parametrize("also", ["--csv", "--confusion"])
+def test_eval_as_json_goes_with_no_other_form(trained, stn, also):
+    assert "--json" in stn("eval", trained, "--json", also).sentence
+
+
 def test_eval_of_several_runs_at_once_says_which_are_the_same_trial(trained, stn):
     shutil.copytree("runs/small", "runs/again")
     sentence = stn("eval", "runs").sentence

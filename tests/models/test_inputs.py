@@ -189,7 +189,7 @@ def test_so_is_one_of_the_users_own():
         SpatialTransformer(own, AFFINE, (8, 8))(torch.zeros(2, 3, 20, 16))
     with pytest.raises(UserError, match=r"does not take 1 x 3 x 20 x 16, torch.float32: .*\(1x960 and 768x6\)"):
         insert_transformer(model(), image=(3, 20, 16), localisation=own)
-    with pytest.raises(UserError, match="does not take 1 x 3 x 20 x 16: the size is odd"):
+    with pytest.raises(UserError, match="cannot read 1 x 3 x 20 x 16: the size is odd"):
         insert_transformer(model(), image=(3, 20, 16), localisation=Raises(ValueError("the size is odd")))
 
 
