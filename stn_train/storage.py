@@ -43,15 +43,13 @@ def write(
     """Write bytes, or text in UTF-8, to `path`, atomically: it appears there whole and, with `flush`, on disk.
 
     Until then, and after an error, whatever stood under `path` stays as it was; afterwards it stands under `before`,
-    where that is given. Folders are made as needed. Behind a link, what it leads to is written; into a device or a
-    pipe, at once. `seal` is one of JSON, LINES and ARCHIVE, where a checksum is
-    wanted; see `with_checksum`. Raises UserError where it vanishes meanwhile, and OSError, which names `path` or its
+    where that is given. Folders are made as needed. A link is replaced, and what it leads to stays; into a terminal,
+    a pipe or the like it is written at once. `seal` is one of JSON, LINES and ARCHIVE, where a checksum is wanted; see
+    `with_checksum`. Raises UserError where it vanishes meanwhile, and OSError, which names `path` or its
     folder, where the system refuses.
     """
     content = content.encode() if isinstance(content, str) else content
-    if path.is_symlink():
-        path = path.resolve()
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.is_char_device() or path.is_fifo():
         path.write_bytes(content)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
