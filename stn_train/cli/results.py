@@ -104,7 +104,8 @@ def eval_(
                 "`stn-train compare`"
             )
     typer.echo(_evaluations(found, per_class, confusion, as_json, as_csv), nl=not as_csv)
-    for sentence in dict.fromkeys(map(str, left_out)):
+    bare = [each.parent for each in target.rglob("result.json") if not each.with_name("checkpoint.pt").exists()]
+    for sentence in (*dict.fromkeys(map(str, left_out)), *(f"{each} has no checkpoint.pt" for each in sorted(bare))):
         typer.echo(f"left out: {sentence}", err=True)
     tell_failed(failed)
 

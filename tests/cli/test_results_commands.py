@@ -188,6 +188,12 @@ def test_eval_as_json_goes_with_no_other_form(trained, stn, also):
     assert "--json" in stn("eval", trained, "--json", also).sentence
 
 
+def test_eval_tells_of_a_finished_trial_without_its_checkpoint(trained, stn):
+    Path(TRIAL, "checkpoint.pt").unlink()
+    ended = stn("eval", trained)
+    assert (ended.code, ended.err) == (0, f"left out: {TRIAL} has no checkpoint.pt\n")
+
+
 def test_eval_of_several_runs_at_once_says_which_are_the_same_trial(trained, stn):
     shutil.copytree("runs/small", "runs/again")
     sentence = stn("eval", "runs").sentence
