@@ -167,7 +167,7 @@ def test_a_dumped_configuration_loads_to_the_same(name, written):
             "{name: b, base: st_cnn, transformer: null}]"
         ],
         ["data_root='a: b # c'", "prebuilt='é 数 \"'"],
-        ["source={path: ./x, classes: ['petit\xa0pain', '\U0001f468\u200d\U0001f469', '\u200f\xad\ufeff', ' ']}"],
+        ["source={path: ./x, checksum: a, classes: ['a\xa0b', '\U0001f468\u200d\U0001f469', '\u200f\xad\ufeff', ' ']}"],
         [f"seeds={list(range(100))}"],
     ],
 )

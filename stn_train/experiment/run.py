@@ -63,12 +63,12 @@ def open_run(
     check_trials(pending, experiment.prebuilt)
     with folder_lock(folder.path, stop):
         everything = in_folder(experiment, folder)
-        whole, begun = dump(everything), folder.environment.exists() or (folder.path / "trials").exists()
-        if not begun and folder.config.exists() and folder.config.read_bytes() != whole.encode():
+        begun = folder.environment.exists() or (folder.path / "trials").exists() or not folder.config.exists()
+        if not begun and folder.config.read_bytes() != dump(folder.load_experiment()).encode():
             raise UserError(
-                f"{folder.config} is not a run's, and would be overwritten; name another folder by --output-dir"
+                f"{folder.config} was written by hand, and would be overwritten; name another folder by --output-dir"
             )
-        write(folder.config, whole)
+        write(folder.config, dump(everything))
         if pending:
             write_record(folder.environment, environment(runtime))
     return everything

@@ -240,7 +240,7 @@ def test_a_configuration_of_the_users_is_not_overwritten(stn):
     Path("mine").mkdir()
     Path("mine/config.yaml").write_text(written := f"# mine\n{Path('small.yaml').read_text()}")
     sentence = stn("run", "--config", "mine/config.yaml", "--output-dir", "mine").sentence
-    assert sentence.startswith("mine/config.yaml is not a run's")
+    assert sentence.startswith("mine/config.yaml was written by hand")
     assert Path("mine/config.yaml").read_text() == written
 
 
