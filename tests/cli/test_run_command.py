@@ -236,6 +236,13 @@ def test_a_dry_run_tells_sizes_and_times_and_writes_nothing(stn):
     assert [path.name for path in Path().iterdir()] == ["small.yaml"]
 
 
+def test_a_localisation_network_that_learns_nothing_is_not_warned_of(stn):
+    moments = ("--set", "models=[st_cnn_moments]", "--set", "training.epochs=2", "--output-dir", "moments")
+    ended = stn(*RUN, *moments)
+    assert ended.code == 0
+    assert "warning" not in ended.err
+
+
 def test_a_configuration_of_the_users_is_not_overwritten(stn):
     Path("mine").mkdir()
     Path("mine/config.yaml").write_text(written := f"# mine\n{Path('small.yaml').read_text()}")
