@@ -49,8 +49,8 @@ class RayCluster:
             there = {kind: f"{ray.cluster_resources().get(kind, 0):g}" for kind in ("CPU", "GPU")}
             self.close()
             raise UserError(
-                f"--ray {address}: a trial is to have {cpus:g} CPUs and {gpus:g} GPUs, and the cluster has "
-                f"{there['CPU']} and {there['GPU']}; change --cpus-per-trial or --gpus-per-trial"
+                f"--ray {address}: a trial needs CPUs: {cpus:g}, GPUs: {gpus:g}, and the cluster has CPUs: "
+                f"{there['CPU']}, GPUs: {there['GPU']}; change --cpus-per-trial or --gpus-per-trial"
             )
 
     def room(self) -> int:

@@ -178,7 +178,7 @@ class Templates:
 
 @torch.no_grad()
 def congeal(localisation: EquivariantLocalisation, images: Tensor, labels: Tensor, classes: int) -> Templates:
-    """Templates of training images (M x C x H x W) of the classes `labels` (M), of so many `classes`.
+    """Templates of training images (M x C x H x W) with their `labels` (M), from 0 to `classes` - 1.
 
     By expectation maximisation over turns.
 

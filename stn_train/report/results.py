@@ -50,7 +50,7 @@ class Trial:
     """A finished trial: its `row` of the table `trials`, and image by image what its network found.
 
     label, predicted: (M), classes from 0 on; digit: (M), or (M, 2) where an image shows two. `spec`: what it measured.
-    errors: after so many epochs, in percent.
+    errors: the epochs done, and the error in percent then, for each record of the training.
     """
 
     row: dict[str, Any]
