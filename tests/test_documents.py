@@ -86,12 +86,19 @@ def test_every_script_exists(script):
     assert (ROOT / script).is_file()
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
-def test_the_documents_python_does_what_it_says(document, tmp_path, monkeypatch):
-    """All of it, in order, in one folder; of the bundled digits, few are enough."""
-    training, test = (digits.subset(torch.arange(400)) for digits in load_images("digits"))
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Few of the bundled digits, in a folder of one's own, whose modules nobody else shall find."""
+    training, test = (digits.subset(torch.arange(150)) for digits in load_images("digits"))
     monkeypatch.setattr("stn_train.data.images.scikit_digits", lambda: (training, test))
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+def test_the_documents_python_does_what_it_says(document):
+    """All of it, in order, in one folder."""
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", DOCUMENTS[document], re.DOTALL):
         exec(block, names)
@@ -106,15 +113,6 @@ def test_the_documents_python_does_what_it_says(document, tmp_path, monkeypatch)
     assert "# 8 x 1 x 28 x 28, and 8 x 6" in DOCUMENTS[document]
     assert (names["warped"].shape, names["theta"].shape) == ((8, 1, 28, 28), (8, 6))
     assert model(torch.rand(1, 3, 224, 224)).shape == (1, 1000)
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Few of the bundled digits, in a folder of one's own, whose modules nobody else shall find."""
-    training, test = (digits.subset(torch.arange(200)) for digits in load_images("digits"))
-    monkeypatch.setattr("stn_train.data.images.scikit_digits", lambda: (training, test))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.usefixtures("few")

@@ -72,7 +72,8 @@ dataset, affine = config.datasets[0], st.FAMILIES["affine"]
 images = st.render(dataset, test, st.sample_distortion(dataset, test, seed=0, split="test"), torch.arange(5))
 localise = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(42 * 42, 6))
 transformer = st.SpatialTransformer(localise, affine, (28, 28))
-run = st.run("quickstart", set={"training.epochs": 1}, output_dir="run", threads=1, quiet=True)
+short = {"training.train_size": 100, "robustness": False}
+run = st.run("quickstart", set=short, output_dir="run", threads=1, quiet=True)
 fixed = st.make_dataset("rts", source="digits")
 """
 

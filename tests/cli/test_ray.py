@@ -96,7 +96,7 @@ def test_a_node_with_another_version_of_torch_is_named_before_anything_is_traine
 
 @pytest.mark.slow
 def test_where_nodes_and_the_driver_die_every_file_is_as_undisturbed(tmp_path, trials):
-    rounds, seeds, lost = trials(1, 10), 12, 0
+    rounds, seeds, lost = trials(1, 10), trials(6, 12), 0
     expected = undisturbed(tmp_path, seeds)
     assert len(expected) == 4 * 2 * seeds
     for number in range(rounds):

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Ended
+
+from stn_train.data.images import ImageSet
+from stn_train.data.sources import load_images
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 COMMANDS = [
@@ -18,6 +22,13 @@ OPTIONS = [shlex.split(one) for one in re.findall(r"`(--(?:seeds|only) [^`]*)`",
 """Those of `run` that stand by themselves."""
 QUICK = ("--set", "source=digits", "--set", "training.epochs=1")
 """What is added to every command that trains: the bundled digits, which need no network, and one epoch."""
+
+
+@pytest.fixture(scope="session")
+def few_digits() -> tuple[ImageSet, ImageSet]:
+    """Fewer than elsewhere: here a command's end counts, and not what was learnt."""
+    training, test = load_images("digits")
+    return training.subset(torch.arange(120)), test.subset(torch.arange(40))
 
 
 @pytest.mark.slow

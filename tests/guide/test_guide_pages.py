@@ -12,6 +12,7 @@ import guide_figures
 import matplotlib.image
 import numpy as np
 import pytest
+import torch
 from formulas import FORMULAS
 
 import stn_train as st
@@ -125,6 +126,8 @@ def test_the_notebook_is_kept_without_outputs():
 
 @pytest.mark.slow
 def test_the_notebook_runs_from_a_run_to_a_transformer_in_ones_own_network(tmp_path, monkeypatch):
+    few = tuple(digits.subset(torch.arange(400)) for digits in st.load_images("digits"))
+    monkeypatch.setattr("stn_train.data.images.scikit_digits", lambda: few)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     names: dict[str, Any] = {}
